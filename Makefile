@@ -1,0 +1,32 @@
+# Everything here needs Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: venv demo test check bench clean
+
+venv: .venv/installed
+
+# The stamp is written last, so a broken installation is tried again.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: venv
+	$(BIN)/shaperun train experiments/article.yaml
+	$(BIN)/shaperun compare experiments/article.yaml
+	$(BIN)/shaperun record-gif experiments/article.yaml
+
+test: venv
+	$(BIN)/python -m pytest --numprocesses 2
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,3 @@
+"""An experiment runner for reward-shaping studies."""
+
+__version__ = "0.1.0"
