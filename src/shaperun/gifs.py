@@ -1,0 +1,207 @@
+"""Rendered episodes -> captioned frames, side by side -> one GIF that loops for ever.
+
+Nothing here knows of policies or environments: a `Clip` is pictures and numbers.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from shaperun.files import write_atomically
+
+PANEL_WIDTH = 400  # pixels of one clip, its margin included
+DRAWN_PER_SECOND = 25  # 40 ms a frame; viewers slow down below 20 ms
+MOST_DRAWN = 250  # frames; a longer episode plays faster, and its caption says so
+COLOURS = 64  # one palette for the whole GIF; the last entry means "as before"
+
+PAPER, LINE, INK, FADED = "#ffffff", "#d0d7de", "#1f2328", "#656d76"
+BADGES = {True: "#1a7f37", False: "#cf222e", None: "#6e7781"}
+FONTS = Path(matplotlib.get_data_path(), "fonts", "ttf")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recorded episode of one arm, ready to be drawn."""
+
+    arm: str  # display name
+    colour: str  # the arm's colour in every figure, "#rrggbb"
+    frames: Sequence[NDArray[np.uint8]]  # (height, width, 3) each; frames[k] is after k steps
+    returns: Sequence[float]  # environment return so far at each frame
+    outcome: str  # how the episode ended, shown from the last frame on
+    success: bool | None  # None where the environment does not say
+    fps: int  # of the environment, frames per second
+
+    def __post_init__(self) -> None:
+        if not self.frames or len(self.frames) != len(self.returns):
+            raise ValueError(
+                f"clip {self.arm!r} needs one return a frame and at least one frame, "
+                f"got {len(self.frames)} frames and {len(self.returns)} returns"
+            )
+
+    @property
+    def length(self) -> int:
+        """Steps of the episode."""
+        return len(self.frames) - 1
+
+
+def shrink(frame: NDArray[np.uint8], panel_width: int = PANEL_WIDTH) -> NDArray[np.uint8]:
+    """A frame (height, width, 3) at the size in which a panel shows it.
+
+    `compose` does this to every frame it draws; whoever records a long episode can do it at
+    once and hold a fraction of the memory.
+    """
+    width = panel_width - 2 * _margin(panel_width)
+    height = round(frame.shape[0] * width / frame.shape[1])
+    if frame.shape[:2] == (height, width):
+        return frame
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.HAMMING))
+
+
+def compose(
+    clips: Sequence[Clip],
+    *,
+    panel_width: int = PANEL_WIDTH,
+    stride: int | None = None,
+    hold_seconds: float = 1.5,
+) -> tuple[list[NDArray[np.uint8]], int]:
+    """Captioned frames (height, width, 3), clips side by side, and the delay of each in ms.
+
+    Every `stride`-th step is drawn, by default about 25 a second of the environment's time; the
+    longest clip's last frame always is, and is repeated for `hold_seconds`. A clip that ends
+    before it keeps its last frame, dimmed until all have ended.
+    """
+    if not clips:
+        raise ValueError("there is no clip to draw")
+    longest = max(clip.length for clip in clips)
+    stride = stride or max(1, round(clips[0].fps / DRAWN_PER_SECOND))
+    delay_ms = max(20, 10 * round(100 * stride / clips[0].fps))
+    speed = max(1, math.ceil(longest / (stride * MOST_DRAWN)))
+
+    ended = [_panel(clip, clip.length, panel_width, speed) for clip in clips]
+    dimmed = [_panel(clip, clip.length, panel_width, speed, dim=True) for clip in clips]
+    drawn = [
+        _tile(
+            [
+                dimmed[i] if step >= clip.length else _panel(clip, step, panel_width, speed)
+                for i, clip in enumerate(clips)
+            ]
+        )
+        for step in range(0, longest, stride * speed)
+    ]
+    hold = max(1, round(1000 * hold_seconds / delay_ms))
+    return drawn + [_tile(ended)] * hold, delay_ms
+
+
+def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], *, delay_ms: int) -> None:
+    """Write frames (height, width, 3) of one size as a GIF that loops for ever, atomically.
+
+    Frames share one palette, so that a frame needs only the pixels that changed; equal frames in
+    a row become one that is shown longer.
+    """
+    palette = _palette(frames)
+    indexed = (
+        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
+        for frame in frames
+    )
+    buffer = io.BytesIO()
+    next(indexed).save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=indexed,
+        palette=bytes(palette.getpalette() or ()).ljust(3 * COLOURS, b"\0"),
+        transparency=COLOURS - 1,
+        optimize=True,  # a pixel that did not change is written as transparent: that packs well
+        disposal=1,
+        duration=delay_ms,
+        loop=0,
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def _palette(frames: Sequence[NDArray[np.uint8]]) -> Image.Image:
+    """An image with one palette for all frames, in which a small flag keeps its yellow.
+
+    Made from every second pixel each way of a dozen frames. One round of k-means puts the large
+    areas on their exact colour, which the method alone can miss by 20 of 255.
+    """
+    chosen = np.unique(np.linspace(0, len(frames) - 1, 12).round().astype(int))
+    sample = Image.fromarray(np.concatenate([frames[i][::2, ::2] for i in chosen]))
+    return sample.quantize(COLOURS - 1, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
+
+
+def _panel(clip: Clip, step: int, width: int, speed: int, *, dim: bool = False) -> Image.Image:
+    """One clip after `step` steps: a caption of two lines over the picture."""
+    margin, top = _margin(width), round(width * 0.14)
+    picture = Image.fromarray(shrink(clip.frames[step], width))
+    if dim:
+        picture = Image.blend(picture, Image.new("RGB", picture.size, PAPER), 0.4)
+    panel = Image.new("RGB", (width, top + picture.height + margin), PAPER)
+    panel.paste(picture, (margin, top))
+    draw = ImageDraw.Draw(panel)
+    draw.rectangle((margin - 1, top - 1, width - margin, top + picture.height), outline=LINE)
+    _caption(draw, clip, step, width, speed)
+    return panel
+
+
+def _caption(draw: ImageDraw.ImageDraw, clip: Clip, step: int, width: int, speed: int) -> None:
+    """The arm and, once it is known, the outcome; below them step and environment return."""
+    left, right = _margin(width), width - _margin(width)
+    upper, lower = round(width * 0.043), round(width * 0.102)  # the middles of the two lines
+    large, small = _font(width // 25, bold=True), _font(width // 29)
+    bar = max(2, width // 80)
+    draw.rectangle((left, round(width * 0.018), left + bar - 1, round(width * 0.126)), clip.colour)
+    left += 2 * bar + 1
+
+    badge = math.ceil(small.getlength(clip.outcome)) + width // 25
+    name = _shortened(clip.arm, large, right - badge - bar - left)
+    draw.text((left, upper), name, INK, large, "lm")
+    if step == clip.length:
+        height = width * 0.026
+        box = (right - badge, upper - height, right, upper + height)
+        draw.rounded_rectangle(box, width // 100, BADGES[clip.success])
+        draw.text((right - badge / 2, upper), clip.outcome, PAPER, small, "mm")
+
+    pace = f"  ·  {speed}×" if speed > 1 else ""
+    total = f"{clip.returns[step]:.1f}".replace("-", "−")
+    draw.text((left, lower), f"step {step}{pace}", FADED, small, "lm")
+    draw.text((right, lower), total, INK, small, "rm")
+    digits = max(small.getlength(total), small.getlength("−000.0"))  # so the label stands still
+    draw.text((right - digits - width // 50, lower), "environment return", FADED, small, "rm")
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, or as much of its beginning as fits, with an ellipsis."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _tile(panels: Sequence[Image.Image]) -> NDArray[np.uint8]:
+    """Up to three panels in a row, more in a grid that is about square."""
+    columns = len(panels) if len(panels) <= 3 else math.ceil(math.sqrt(len(panels)))
+    width, height = panels[0].width, max(panel.height for panel in panels)
+    rows = math.ceil(len(panels) / columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), PAPER)
+    for i, panel in enumerate(panels):
+        sheet.paste(panel, (i % columns * width, i // columns * height))
+    return np.asarray(sheet)
+
+
+def _margin(panel_width: int) -> int:
+    return max(2, panel_width // 50)
+
+
+@cache
+def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(FONTS / f"DejaVuSans{'-Bold' * bold}.ttf", size)

@@ -1,0 +1,130 @@
+"""The kernel: a batch of transitions in, the reward that the learner sees out, with every column.
+
+This is the only implementation of the reward arithmetic. With environment reward r, raw term
+values c, weights w and S = scale · Σ w c, the learner sees
+
+    log        r
+    add        r + S
+    replace    S
+    potential  r + γ Φ(s′) − Φ(s), where Φ(s) = scale · Σ w c(s)
+
+Potential-based shaping leaves the optimal policy as it is (Ng, Harada & Russell 1999), provided
+that Φ is 0 where an episode terminates (Grześ 2017). Where an episode was only truncated the
+learner bootstraps from the last observation, so for it the episode goes on and Φ(s′) stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shaperun.study import RewardConfig, check_potential
+from shaperun.terms import Array, Environment, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    """What the kernel makes of N transitions: raw term values (N, K) and three rewards (N,).
+
+    `shaping` is what the terms come to. In the mode `log` it is only recorded, and `shaped`,
+    the reward that the learner sees, equals `env_reward`.
+    """
+
+    raw: Array
+    env_reward: Array
+    shaping: Array
+    shaped: Array
+
+
+class RewardKernel:
+    """One arm's reward on one environment.
+
+    Args:
+        environment: declares the terms.
+        config: weighs them.
+        gamma: the learner's own discount factor; needed in the mode `potential`.
+
+    Raises:
+        ValueError: a weighted term does not exist, depends on the action in the mode
+            `potential`, or γ is missing there.
+    """
+
+    def __init__(
+        self, environment: Environment, config: RewardConfig, gamma: float | None = None
+    ) -> None:
+        unknown = config.weights.keys() - environment.terms.keys()
+        if unknown:
+            raise ValueError(
+                f"{environment.id} has no term named {', '.join(sorted(unknown))}; "
+                f"it has {', '.join(environment.terms)}"
+            )
+        if config.mode == "potential":
+            check_potential(environment, config.weights)
+            if gamma is None:
+                raise ValueError("the mode potential needs the learner's gamma")
+        self.mode = config.mode
+        self.gamma = gamma or 0.0
+        self.terms = tuple(environment.terms.values())
+        self.names = tuple(environment.terms)
+        self.weights = config.scale * np.array([config.weights.get(n, 0.0) for n in self.names])
+
+    def __call__(self, transition: Transition) -> Rewards:
+        """Evaluate every term, weighted or not, and the arm's reward.
+
+        Raises:
+            FloatingPointError: a term or the reward is not finite; the message names it.
+        """
+        raw = np.empty((len(transition), len(self.terms)))
+        for column, term in enumerate(self.terms):
+            raw[:, column] = term(transition)
+        raw += 0.0  # turns −0.0 into 0.0, which reads better wherever it is written
+        if self.mode == "potential":
+            after = np.where(transition.terminated, 0.0, raw @ self.weights)
+            shaping = self.gamma * after - self.potential(transition.obs)
+        else:
+            shaping = raw @ self.weights
+        shaped = self.shaped(transition.env_reward, shaping)
+        if not (np.isfinite(shaped).all() and np.isfinite(raw).all()):
+            raise FloatingPointError(self._what_is_not_finite(raw, transition))
+        return Rewards(raw, transition.env_reward, shaping, shaped)
+
+    def potential(self, obs: Array) -> Array:
+        """Φ (N,) of observations (N, observation size)."""
+        total = np.zeros(len(obs))
+        for term, weight in zip(self.terms, self.weights, strict=True):
+            if weight:
+                total += weight * term.function(obs)
+        return total
+
+    def shaped(self, env_reward: Array, shaping: Array) -> Array:
+        """What the learner sees; sums over an episode may stand in for single steps."""
+        if self.mode == "log":
+            return env_reward
+        return shaping if self.mode == "replace" else env_reward + shaping
+
+    def episode_shaping(self, sums: Array, first: Array, last: Array, terminated: Array) -> Array:
+        """The undiscounted shaping (N,) of whole episodes from their recorded term values.
+
+        Args:
+            sums: raw term values summed over the states s₁ … s_T after each step, (N, K).
+            first: state-term values at s₀, (N, K); zero for terms of the action.
+            last: the same at the last state s_T.
+            terminated: whether each episode terminated (1) or was truncated (0), (N,).
+        """
+        total = sums @ self.weights
+        if self.mode != "potential":
+            return total
+        at_end, at_start = last @ self.weights, first @ self.weights
+        return self.gamma * (total - terminated * at_end) - (total - at_end + at_start)
+
+    def _what_is_not_finite(self, raw: Array, transition: Transition) -> str:
+        bad: npt.NDArray[np.bool_] = ~np.isfinite(raw)
+        if not bad.any():
+            return "the shaped reward is not finite"
+        row, column = np.argwhere(bad)[0]
+        return (
+            f"the term {self.names[column]} is {raw[row, column]} "
+            f"at the observation {transition.next_obs[row].tolist()}"
+        )

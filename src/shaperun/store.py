@@ -1,0 +1,196 @@
+"""The results folder: the only module that knows the names of files.
+
+results/<study>/
+study.yaml                as resolved
+runs/<arm>/<seed>/        one folder, one writer
+run.json                configuration, its hash, versions, platform, git revision
+episodes.csv            every training episode
+evaluations.csv         every evaluation episode, on the environment's own reward
+updates.csv             what the learner reported of its updates
+policy.zip              loads with stable_baselines3
+normalization.json      statistics of the observations, where they were normalised
+progress.json           how far it is
+error.txt               why it failed
+DONE.json               written last: hashes of what a finished run consists of
+compare/  gifs/  sweep/   made from the runs, can be deleted and made again
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from shaperun.files import Lease, read_json, write_atomically, write_json
+
+State = Literal["waiting", "running", "interrupted", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The run's configuration and where it was made."""
+        return self.path / "run.json"
+
+    @property
+    def episodes(self) -> Path:
+        """The training episodes."""
+        return self.path / "episodes.csv"
+
+    @property
+    def evaluations(self) -> Path:
+        """The evaluation episodes."""
+        return self.path / "evaluations.csv"
+
+    @property
+    def updates(self) -> Path:
+        """The learner's statistics, a row an update."""
+        return self.path / "updates.csv"
+
+    @property
+    def policy(self) -> Path:
+        """The trained policy."""
+        return self.path / "policy.zip"
+
+    @property
+    def normalization(self) -> Path:
+        """The statistics of the observations."""
+        return self.path / "normalization.json"
+
+    @property
+    def lease(self) -> Path:
+        """Held by the one process that writes here."""
+        return self.path / ".lease"
+
+    @property
+    def _done(self) -> Path:
+        return self.path / "DONE.json"
+
+    @property
+    def _error(self) -> Path:
+        return self.path / "error.txt"
+
+    @property
+    def _progress(self) -> Path:
+        return self.path / "progress.json"
+
+    def begin(self, record: dict[str, Any]) -> None:
+        """Start the run from nothing: what an unfinished one left behind is removed."""
+        for file in self.path.iterdir():
+            if file != self.lease:
+                file.unlink()
+        write_json(self.config, record)
+
+    def write_progress(self, progress: dict[str, Any]) -> None:
+        """Say how far the run is."""
+        write_json(self._progress, progress)
+
+    def read_progress(self) -> dict[str, Any]:
+        """How far the run is; empty if it has not said so."""
+        return read_json(self._progress) or {}
+
+    def fail(self, reason: str) -> None:
+        """Keep why the run failed."""
+        write_atomically(self._error, reason.encode())
+
+    def failure(self) -> str | None:
+        """Why the run failed, if it did."""
+        return self._error.read_text(encoding="utf-8") if self._error.exists() else None
+
+    def finish(self) -> None:
+        """Declare the run finished: the last thing that is ever written here."""
+        made = (self.config, self.episodes, self.evaluations, self.updates, self.policy)
+        files = [*made, *([self.normalization] if self.normalization.exists() else [])]
+        write_json(
+            self._done,
+            {"identity": self.identity(), "files": {file.name: _sha256(file) for file in files}},
+        )
+
+    def is_done(self) -> bool:
+        """Whether the run is finished: everything is there as it was written."""
+        done = read_json(self._done)
+        if not isinstance(done, dict) or not isinstance(done.get("files"), dict):
+            return False
+        # A name from the file is only ever looked up among the names of this folder.
+        there = {file.name: file for file in self.path.iterdir() if file.is_file()}
+        return done.get("identity") == self.identity() and all(
+            name in there and _sha256(there[name]) == digest
+            for name, digest in done["files"].items()
+        )
+
+    def identity(self) -> str | None:
+        """The hash of the configuration that the folder holds; None if it holds none."""
+        record = read_json(self.config)
+        return record.get("identity") if isinstance(record, dict) else None
+
+    def state(self) -> State:
+        """What has become of the run."""
+        if not self.config.exists():
+            return "failed" if self._error.exists() else "waiting"
+        if self.is_done():
+            return "done"
+        if Lease.held(self.lease):
+            return "running"
+        return "failed" if self._error.exists() else "interrupted"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of one study."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        """The study as resolved, written whenever it is trained."""
+        return self.path / "study.yaml"
+
+    @property
+    def compare(self) -> Path:
+        """Curves, tables and summaries of the arms."""
+        return self.path / "compare"
+
+    @property
+    def gifs(self) -> Path:
+        """What the policies do."""
+        return self.path / "gifs"
+
+    @property
+    def sweep(self) -> Path:
+        """Response curves, heatmaps and the ranking of the sweep."""
+        return self.path / "sweep"
+
+    def run(self, arm: str, seed: int) -> RunFolder:
+        """The folder of one run."""
+        return RunFolder(self.path / "runs" / arm / str(seed))
+
+    def is_foreign(self) -> bool:
+        """Whether something stands here that shaperun did not make."""
+        if not self.path.exists():
+            return False
+        return not self.path.is_dir() or (not self.study.exists() and any(self.path.iterdir()))
+
+    def discard(self, arm: str, seed: int) -> None:
+        """Delete a run for good."""
+        shutil.rmtree(self.run(arm, seed).path, ignore_errors=True)
+
+
+def study_folders(results: Path) -> Iterator[StudyFolder]:
+    """Every study under the results folder, the one trained last first."""
+    if results.is_dir():
+        folders = (StudyFolder(path) for path in results.iterdir())
+        found = [folder for folder in folders if folder.study.is_file()]
+        yield from sorted(found, key=lambda folder: -folder.study.stat().st_mtime_ns)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,50 @@
+"""Arms made from one base arm by varying its weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator
+
+from shaperun.study import GridSweep, RandomSweep, Range, RewardConfig, Study
+
+
+def sweep_arms(study: Study) -> dict[str, RewardConfig]:
+    """The arms of the study's sweep, in order, named after their weights.
+
+    Raises:
+        ValueError: the study has no sweep.
+    """
+    if study.sweep is None:
+        raise ValueError(f"the study {study.study} has no sweep")
+    base = study.arms[study.sweep.base]
+    points = _grid(study.sweep) if study.sweep.method == "grid" else _draws(study.sweep)
+    return {
+        arm_name(point): base.model_copy(update={"weights": {**base.weights, **point}})
+        for point in points
+    }
+
+
+def arm_name(weights: dict[str, float]) -> str:
+    """A name that says what was varied: `distance=50_legs=10`."""
+    return "_".join(f"{term}={weight:.6g}" for term, weight in weights.items())
+
+
+def _grid(sweep: GridSweep) -> Iterator[dict[str, float]]:
+    for values in itertools.product(*sweep.weights.values()):
+        yield dict(zip(sweep.weights, values, strict=True))
+
+
+def _draws(sweep: RandomSweep) -> Iterator[dict[str, float]]:
+    generator = random.Random(sweep.seed)  # noqa: S311 (a search, not a secret)
+    for _ in range(sweep.samples):
+        yield {term: _draw(range_, generator) for term, range_ in sweep.weights.items()}
+
+
+def _draw(range_: Range, generator: random.Random) -> float:
+    if range_.log:
+        value = math.exp(generator.uniform(math.log(range_.low), math.log(range_.high)))
+    else:
+        value = generator.uniform(range_.low, range_.high)
+    return float(f"{value:.6g}")  # as its name says it
