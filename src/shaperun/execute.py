@@ -28,6 +28,7 @@ class Job:
     arguments: tuple[Any, ...]
 
     def __call__(self) -> None:
+        """Import the function and call it."""
         module, function = self.target.split(":")
         getattr(importlib.import_module(module), function)(*self.arguments)
 
@@ -65,8 +66,7 @@ def processes(
     Yields a `Finished` for every job, and None every `tick` seconds while nothing happens.
     Closing the iterator, an interrupt included, ends the processes that still run.
 
-    Args:
-        preload: the module that the jobs need; it is imported once where the system allows.
+    The module `preload` is imported once for all of them, where the system allows that.
     """
     context = _context(preload)
     waiting, running = deque(jobs), dict[BaseProcess, tuple[Job, Connection]]()
@@ -116,7 +116,7 @@ def _work(job: Job, errors: Connection) -> None:
     try:
         job()
     except Exception:
-        errors.send(traceback.format_exc())
+        errors.send(traceback.format_exc()[-20_000:])  # more could fill the pipe and block
 
 
 def _die_with_the_driver() -> None:

@@ -90,6 +90,11 @@ class RewardKernel:
             raise FloatingPointError(self._what_is_not_finite(raw, transition))
         return Rewards(raw, transition.env_reward, shaping, shaped)
 
+    def state_values(self, obs: Array) -> Array:
+        """Raw values (N, K) of the terms at observations (N, …); 0 for terms of the action."""
+        values = [t.function(obs) if t.state_only else np.zeros(len(obs)) for t in self.terms]
+        return np.stack(values, axis=1) + 0.0 if values else np.zeros((len(obs), 0))
+
     def potential(self, obs: Array) -> Array:
         """Φ (N,) of observations (N, observation size)."""
         total = np.zeros(len(obs))
@@ -127,4 +132,17 @@ class RewardKernel:
         return (
             f"the term {self.names[column]} is {raw[row, column]} "
             f"at the observation {transition.next_obs[row].tolist()}"
+        )
+
+
+def check_identity(what: str, recorded: Array, derived: Array) -> None:
+    """Two ways to the same number must agree, up to the rounding of long sums.
+
+    Raises:
+        ArithmeticError: they do not; a recorded figure could not be believed.
+    """
+    if not np.allclose(recorded, derived, rtol=1e-9, atol=1e-6):
+        raise ArithmeticError(
+            f"the {what} was recorded as {recorded.tolist()}, "
+            f"but its parts add up to {derived.tolist()}"
         )

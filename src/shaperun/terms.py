@@ -32,6 +32,17 @@ class Transition:
     def __len__(self) -> int:
         return len(self.env_reward)
 
+    def take(self, rows: npt.NDArray[Any]) -> Transition:
+        """Some of the transitions, by a mask (N,) or by their indices."""
+        return Transition(
+            self.obs[rows],
+            self.action[rows],
+            self.next_obs[rows],
+            self.env_reward[rows],
+            self.terminated[rows],
+            self.truncated[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Term:

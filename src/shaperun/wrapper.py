@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from shaperun import envs
 from shaperun.reward import RewardKernel, Rewards
-from shaperun.study import RewardConfig
+from shaperun.study import EnvironmentConfig, RewardConfig
 from shaperun.terms import Array, Environment, Transition
 
 
@@ -83,7 +83,8 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         spec = env.spec or env.get_attr("spec")[0]  # type: ignore[attr-defined]
         self.kernel = RewardKernel(_environment(spec), config, gamma)
         self._autoreset = env.metadata["autoreset_mode"]
-        self.rewards: Rewards  # of the last step
+        self.transition: Transition  # the last step of every copy
+        self.rewards: Rewards  # and what the kernel made of it
         self._obs: Array
         self._resets = np.zeros(env.num_envs, dtype=bool)
 
@@ -109,9 +110,10 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
             # `obs` already starts the next episode; the one that ended has its last one here.
             reached = next_obs.copy()
             reached[done] = _batch(list(info["final_obs"][done]))
-        rewards = self.kernel(
-            Transition(self._obs, np.asarray(actions), reached, env_reward, terminated, truncated)
+        self.transition = Transition(
+            self._obs, np.asarray(actions), reached, env_reward, terminated, truncated
         )
+        rewards = self.kernel(self.transition)
         if self._autoreset == AutoresetMode.NEXT_STEP:
             for column in (rewards.raw, rewards.shaping, rewards.shaped):
                 column[self._resets] = 0.0
@@ -119,6 +121,17 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self._obs, self.rewards = next_obs, rewards
         info["reward_components"] = columns(self.kernel, rewards)
         return obs, rewards.shaped, terminated, truncated, info
+
+
+def make_environment(
+    config: EnvironmentConfig, *, render_mode: str | None = None
+) -> gym.Env[Any, Any]:
+    """The environment of a study, unshaped.
+
+    Without a render mode by default: with one, LunarLander makes a physics body of every puff of
+    smoke, which changes nothing and costs half of the simulator's speed.
+    """
+    return gym.make(config.id, disable_env_checker=True, render_mode=render_mode, **config.options)
 
 
 def columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:

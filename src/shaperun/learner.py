@@ -1,0 +1,124 @@
+"""stable-baselines3 at arm's length: build an algorithm from a configuration, and let it act."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+from shaperun.algorithms import LOCATIONS, linear_schedule_start
+from shaperun.evaluate import Act
+from shaperun.files import read_json, write_json
+from shaperun.store import RunFolder
+from shaperun.study import RunConfig, TrainingConfig
+from shaperun.wrapper import make_environment
+
+ACTIVATIONS = {
+    "tanh": torch.nn.Tanh,
+    "relu": torch.nn.ReLU,
+    "elu": torch.nn.ELU,
+    "leaky_relu": torch.nn.LeakyReLU,
+    "gelu": torch.nn.GELU,
+    "silu": torch.nn.SiLU,
+}
+
+
+@dataclass(frozen=True)
+class ObservationScaling:
+    """The frozen statistics of VecNormalize: (obs − mean) / √(var + ε), clipped. Shapes as obs."""
+
+    mean: npt.NDArray[np.float64]
+    var: npt.NDArray[np.float64]
+    epsilon: float
+    clip: float
+
+    @classmethod
+    def of(cls, envs: VecEnv) -> ObservationScaling | None:
+        """The statistics as they stand now; None where observations are not normalised."""
+        if not isinstance(envs, VecNormalize) or not envs.norm_obs:
+            return None
+        rms: Any = envs.obs_rms
+        return cls(rms.mean.copy(), rms.var.copy(), envs.epsilon, envs.clip_obs)
+
+    def __call__(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Scale observations as the learner saw them."""
+        scaled = (obs - self.mean) / np.sqrt(self.var + self.epsilon)
+        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+
+    def save(self, folder: RunFolder) -> None:
+        """Write the statistics as JSON, which holds every bit of a float and no code."""
+        document = {"mean": self.mean.tolist(), "var": self.var.tolist()}
+        write_json(folder.normalization, {**document, "epsilon": self.epsilon, "clip": self.clip})
+
+    @classmethod
+    def load(cls, folder: RunFolder) -> ObservationScaling | None:
+        """Read the statistics; None if the run has none."""
+        found = read_json(folder.normalization)
+        if found is None:
+            return None
+        mean, var = np.array(found["mean"], dtype=float), np.array(found["var"], dtype=float)
+        return cls(mean, var, float(found["epsilon"]), float(found["clip"]))
+
+
+def build(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
+    """The algorithm of a study with its hyperparameters, on these environments, saying nothing."""
+    hyperparameters: dict[str, Any] = {
+        name: _schedule(value) if isinstance(value, str) else value
+        for name, value in training.hyperparameters.items()
+    }
+    if isinstance(hyperparameters.get("train_freq"), list):
+        hyperparameters["train_freq"] = tuple(hyperparameters["train_freq"])
+    hyperparameters["policy_kwargs"] = _policy_kwargs(training.hyperparameters["policy_kwargs"])
+    package, _ = LOCATIONS[training.algorithm]
+    algorithm = getattr(importlib.import_module(package), training.algorithm)
+    model: BaseAlgorithm = algorithm("MlpPolicy", envs, device="cpu", **hyperparameters)
+    # Without a logger of its own, stable-baselines3 makes one that writes temporary folders.
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    return model
+
+
+def actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
+    """The deterministic policy of a model."""
+
+    def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return model.predict(scaling(obs) if scaling else obs, deterministic=True)[0]
+
+    return act
+
+
+def load_actor(config: RunConfig, folder: RunFolder) -> Act:
+    """The policy of a finished run.
+
+    The algorithm is built from the validated configuration and only tensors are loaded into it,
+    so nothing that a results folder contains can run.
+
+    Raises:
+        ValueError, RuntimeError: the file does not hold the parameters of such a policy.
+    """
+    envs = DummyVecEnv([partial(make_environment, config.environment)])
+    try:
+        model = build(config.training, envs)
+    finally:
+        envs.close()
+    model.set_parameters(str(folder.policy), exact_match=True, device="cpu")
+    return actor(model, ObservationScaling.load(folder))
+
+
+def _schedule(text: str) -> LinearSchedule:
+    return LinearSchedule(start=linear_schedule_start(text), end=0.0, end_fraction=1.0)
+
+
+def _policy_kwargs(names: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in names.items() if value is not None}
+    if "activation_fn" in given:
+        given["activation_fn"] = ACTIVATIONS[given["activation_fn"]]
+    return given

@@ -1,0 +1,167 @@
+"""The environments of one run as stable-baselines3 sees them; every episode in them is recorded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+
+from shaperun.envs import environments
+from shaperun.reward import RewardKernel, Rewards, check_identity
+from shaperun.study import RunConfig
+from shaperun.terms import Environment, Transition
+from shaperun.wrapper import VectorRewardShapingWrapper, make_environment
+
+Row = dict[str, object]
+
+
+def episode_columns(environment: Environment) -> list[str]:
+    """The columns of a recorded training episode: undiscounted sums, terms by their raw values.
+
+    `timesteps` counts the environment steps of the whole run up to the episode's end.
+    """
+    rewards = ["return", "shaping", "shaped_return"]
+    sums = [f"sum_{term}" for term in environment.terms]
+    return ["timesteps", "copy", "length", "outcome", *rewards, *sums]
+
+
+class EpisodeRecorder:
+    """Adds up the steps of N copies of an environment, and emits a row when an episode ends."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        kernel: RewardKernel,
+        copies: int,
+        emit: Callable[[Row], None],
+    ) -> None:
+        self.timesteps = 0
+        self.recent_returns: deque[float] = deque(maxlen=100)
+        self._environment, self._kernel, self._emit = environment, kernel, emit
+        self._lengths = np.zeros(copies, dtype=int)
+        # Per copy: the raw terms, then environment reward, shaping and shaped reward.
+        self._sums = np.zeros((copies, len(kernel.names) + 3))
+        self._all_steps, self._all_episodes = np.zeros((2, len(kernel.names) + 3))
+
+    def step(self, transition: Transition, rewards: Rewards) -> None:
+        """Take in one step of every copy."""
+        three = (rewards.env_reward, rewards.shaping, rewards.shaped)
+        step = np.column_stack((rewards.raw, *three))
+        self._sums += step
+        self._all_steps += step.sum(axis=0)
+        self._lengths += 1
+        self.timesteps += len(self._lengths)
+        done = np.flatnonzero(transition.terminated | transition.truncated)
+        if len(done):
+            self._end(done, transition.take(done))
+
+    def check(self) -> None:
+        """The recorded episodes and those under way must add up to all the steps there were.
+
+        Raises:
+            ArithmeticError: they do not.
+        """
+        check_identity("sum of all steps", self._all_steps, self._all_episodes + self._sums.sum(0))
+
+    def _end(self, copies: npt.NDArray[np.intp], ends: Transition) -> None:
+        sums = self._sums[copies]
+        raw, (env_return, shaping, shaped) = sums[:, :-3], sums[:, -3:].T
+        if self._kernel.mode != "potential":  # which does not follow from the sums alone
+            check_identity("shaping of an episode", shaping, raw @ self._kernel.weights)
+        check_identity("shaped return", shaped, self._kernel.shaped(env_return, shaping))
+        outcomes = self._environment.outcome(ends)
+        for row, copy in enumerate(copies):
+            self._emit(
+                {
+                    "timesteps": self.timesteps,
+                    "copy": int(copy),
+                    "length": int(self._lengths[copy]),
+                    "outcome": str(outcomes[row]),
+                    "return": float(env_return[row]),
+                    "shaping": float(shaping[row]),
+                    "shaped_return": float(shaped[row]),
+                    **{
+                        f"sum_{name}": float(value)
+                        for name, value in zip(self._kernel.names, raw[row], strict=True)
+                    },
+                }
+            )
+            self.recent_returns.append(float(env_return[row]))
+        self._all_episodes += sums.sum(axis=0)
+        self._sums[copies] = 0.0
+        self._lengths[copies] = 0
+
+
+class TrainingEnvs(VecEnv):
+    """N shaped copies of a run's environment behind stable-baselines3's interface.
+
+    Args:
+        config: the run.
+        seeds: what each copy is seeded with, once.
+        emit: is given a row for every episode that ends.
+    """
+
+    def __init__(self, config: RunConfig, seeds: list[int], emit: Callable[[Row], None]) -> None:
+        make = partial(make_environment, config.environment)
+        self._copies = SyncVectorEnv([make] * len(seeds), autoreset_mode=AutoresetMode.SAME_STEP)
+        self._vector = VectorRewardShapingWrapper(
+            self._copies, config.reward, gamma=config.training.gamma
+        )
+        self._reset_with: list[int | None] = list(seeds)
+        self._actions: npt.NDArray[Any]
+        environment = environments()[config.environment.id]
+        self.recorder = EpisodeRecorder(environment, self._vector.kernel, len(seeds), emit)
+        super().__init__(
+            len(seeds), self._vector.single_observation_space, self._vector.single_action_space
+        )
+
+    def reset(self) -> npt.NDArray[Any]:
+        """Start the copies from their seeds; afterwards they go on with their own generators."""
+        obs: npt.NDArray[Any] = self._vector.reset(seed=self._reset_with)[0]
+        return obs
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Remember the actions (N, …)."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
+        """Step the copies; one that is done restarts at once and hands on its last observation."""
+        obs, shaped, terminated, truncated, info = self._vector.step(self._actions)
+        self.recorder.step(self._vector.transition, self._vector.rewards)
+        done = terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for copy in np.flatnonzero(done):
+            infos[copy] = {
+                "terminal_observation": info["final_obs"][copy],
+                "TimeLimit.truncated": bool(truncated[copy] and not terminated[copy]),
+            }
+        return obs, shaped.astype(np.float32), done, infos
+
+    def close(self) -> None:
+        """Close the copies."""
+        self._vector.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of some copies."""
+        values = self._copies.get_attr(attr_name)
+        return [values[copy] for copy in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refused: nothing may change an environment from outside while it is recorded."""
+        raise NotImplementedError("the environments of a run cannot be changed from outside")
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Refused, for the same reason."""
+        raise NotImplementedError("the environments of a run cannot be changed from outside")
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: Any = None) -> list[bool]:
+        """No copy has a wrapper that stable-baselines3 looks for."""
+        return [False for _ in self._get_indices(indices)]

@@ -1,0 +1,216 @@
+"""The whole life of one cohort of runs: environments, learner, recording, evaluation, the end."""
+
+from __future__ import annotations
+
+import platform
+import random
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from shaperun import evaluate
+from shaperun.envs import environments
+from shaperun.files import AppendedTable, Lease
+from shaperun.learner import ObservationScaling, actor, build
+from shaperun.rollout import TrainingEnvs, episode_columns
+from shaperun.store import RunFolder
+from shaperun.study import RunConfig
+
+PACKAGES = ("shaperun", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
+PROGRESS_SECONDS = 0.5
+UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk
+
+# Column -> the names under which the learners report it; what a learner lacks stays empty.
+UPDATE_COLUMNS = {
+    "approx_kl": ("train/approx_kl", "train/kl_divergence_loss"),
+    "clip_fraction": ("train/clip_fraction",),
+    "entropy_loss": ("train/entropy_loss",),
+    "explained_variance": ("train/explained_variance",),
+    "policy_loss": ("train/policy_gradient_loss", "train/policy_loss"),
+    "value_loss": ("train/value_loss",),
+    "loss": ("train/loss",),
+    "learning_rate": ("train/learning_rate",),
+    "std": ("train/std",),
+}
+
+
+def train_cohort(members: list[tuple[str, str]]) -> None:
+    """Train runs, each given as its folder and its configuration in JSON: what a worker calls."""
+    for path, config in members:
+        train_run(RunFolder(Path(path)), RunConfig.model_validate_json(config))
+
+
+def train_run(folder: RunFolder, config: RunConfig) -> None:
+    """Train one run from nothing to its DONE.json.
+
+    Raises:
+        RuntimeError: another process is writing into the folder.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lease = Lease(folder.lease)
+    if not lease.take():
+        raise RuntimeError(f"another process is training in {folder.path}")
+    try:
+        folder.begin(_record(config))
+        _train(folder, config)
+        folder.finish()
+    finally:
+        lease.release()
+
+
+def _train(folder: RunFolder, config: RunConfig) -> None:
+    torch.set_num_threads(1)
+    envs_stream, policy_stream, batch_stream = np.random.SeedSequence(config.seed).spawn(3)
+    episodes = AppendedTable(
+        folder.episodes, episode_columns(environments()[config.environment.id])
+    )
+    training_envs = TrainingEnvs(
+        config, _env_seeds(envs_stream, config.training.n_envs), lambda row: episodes.append([row])
+    )
+    envs = _normalized(training_envs, config)
+    # stable-baselines3 draws from the global generators: actions and initial weights from torch's,
+    # minibatches from numpy's. The process is the run's own, so they are its streams.
+    torch.manual_seed(_word(policy_stream))
+    np.random.seed(_word(batch_stream) % 2**32)
+    random.seed(_word(batch_stream))
+    model = build(config.training, envs)
+    model.action_space.seed(_word(policy_stream) % 2**32)
+    recording = Recording(folder, config, training_envs)
+    try:
+        # Never dumping the log keeps its latest values in memory, where the recording reads them.
+        # Never dumping the log keeps its latest values in memory, where the recording reads them.
+        model.learn(config.training.total_timesteps, recording, log_interval=None)  # type: ignore[arg-type]
+        recording.evaluate(final=True)
+        training_envs.recorder.check()
+        model.save(folder.policy)
+        scaling = ObservationScaling.of(envs)
+        if scaling:
+            scaling.save(folder)
+    finally:
+        recording.close()
+        envs.close()
+
+
+def _normalized(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
+    normalize = config.training.normalize
+    if not (normalize.observations or normalize.rewards):
+        return envs
+    return VecNormalize(
+        envs,
+        norm_obs=normalize.observations,
+        norm_reward=normalize.rewards,
+        gamma=config.training.gamma,
+    )
+
+
+def _env_seeds(stream: np.random.SeedSequence, copies: int) -> list[int]:
+    # Above 2³², where no evaluation episode is seeded; 63 bits, so that no two runs share a copy.
+    words = stream.generate_state(copies, np.uint64)
+    return [int(word >> np.uint64(2)) + 2**62 for word in words]
+
+
+def _word(stream: np.random.SeedSequence) -> int:
+    return int(stream.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Recording(BaseCallback):
+    """What happens beside the learning: progress, update statistics, evaluations on their steps."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig, envs: TrainingEnvs) -> None:
+        super().__init__()
+        self._folder, self._config, self._envs = folder, config, envs
+        self._evaluation = evaluate.Evaluation(config)
+        columns = ["timesteps", *evaluate.columns(self._evaluation.environment)]
+        self._evaluations = AppendedTable(folder.evaluations, columns)
+        self._updates = AppendedTable(folder.updates, ["timesteps", *UPDATE_COLUMNS])
+        self._next_evaluation = 0
+        self._next_update = 0
+        self._evaluated_return: float | None = None
+        self._started = self._next_progress = time.monotonic()
+
+    def close(self) -> None:
+        """Close the evaluation environments."""
+        self._evaluation.close()
+
+    def _on_training_start(self) -> None:
+        self._on_step()  # the untrained policy is the first point of every curve
+
+    def _on_step(self) -> bool:
+        total, every = self._config.training.total_timesteps, self._config.evaluation.every or 1
+        if self._next_evaluation <= self.num_timesteps < total:
+            self._next_evaluation = (self.num_timesteps // every + 1) * every
+            self.evaluate()
+        if time.monotonic() >= self._next_progress:
+            self._next_progress = time.monotonic() + PROGRESS_SECONDS
+            self._write_progress("training")
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._log_update()
+
+    def _on_training_end(self) -> None:
+        self._next_update = 0
+        self._log_update()
+
+    def evaluate(self, *, final: bool = False) -> None:
+        """Evaluate the policy as it is now and record every episode."""
+        self._write_progress("evaluating")
+        protocol = self._config.evaluation
+        act = actor(self.model, ObservationScaling.of(self.model.get_env() or self._envs))
+        rows = self._evaluation(act, protocol.final_episodes if final else protocol.episodes)
+        self._evaluations.append([{"timesteps": self.num_timesteps, **row} for row in rows])
+        self._evaluated_return = float(np.mean([float(str(row["return"])) for row in rows]))
+        self._write_progress("training")
+
+    def _log_update(self) -> None:
+        values = self.logger.name_to_value
+        if self.num_timesteps < self._next_update or "train/n_updates" not in values:
+            return
+        gap = self._config.training.total_timesteps // UPDATE_ROWS
+        self._next_update = self.num_timesteps + gap
+        row = {
+            column: next((values[name] for name in names if name in values), "")
+            for column, names in UPDATE_COLUMNS.items()
+        }
+        self._updates.append([{"timesteps": self.num_timesteps, **row}])
+
+    def _write_progress(self, phase: str) -> None:
+        recent = self._envs.recorder.recent_returns
+        self._folder.write_progress(
+            {
+                "phase": phase,
+                "timesteps": self.num_timesteps,
+                "total_timesteps": self._config.training.total_timesteps,
+                "seconds": round(time.monotonic() - self._started, 3),
+                "training_return": sum(recent) / len(recent) if recent else None,
+                "evaluated_return": self._evaluated_return,
+            }
+        )
+
+
+def _record(config: RunConfig) -> dict[str, Any]:
+    return {
+        "identity": config.identity,
+        "config": config.model_dump(mode="json"),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "platform": platform.platform(),
+        "git_revision": _git_revision(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the folder that the command runs in, where there is one."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
