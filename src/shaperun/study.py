@@ -181,11 +181,21 @@ class Range(Model):
         return value
 
 
+def _check_arm(name: str, info: ValidationInfo) -> str:
+    arms = (info.context or {}).get("arms")
+    if arms is not None and name not in arms:
+        raise _unknown("arm", name, arms)
+    return name
+
+
+ArmName = Annotated[Name, AfterValidator(_check_arm)]
+
+
 class GridSweep(Model):
     """Every combination of the weights listed, on top of the base arm."""
 
     method: Literal["grid"]
-    base: Name
+    base: ArmName
     weights: dict[TermName, Annotated[list[FiniteFloat], Field(min_length=1)]] = Field(min_length=1)
 
 
@@ -193,7 +203,7 @@ class RandomSweep(Model):
     """A number of draws of the weights, on top of the base arm."""
 
     method: Literal["random"]
-    base: Name
+    base: ArmName
     weights: dict[TermName, Range] = Field(min_length=1)
     samples: Annotated[Whole, Field(ge=1, le=10_000)]
     seed: Seed = 0
@@ -235,13 +245,6 @@ class Study(Model):
     arms: dict[Name, RewardConfig] = Field(min_length=1)
     sweep: Sweep | None = None
 
-    @field_validator("sweep")
-    @classmethod
-    def _base_is_an_arm(cls, value: Sweep | None, info: ValidationInfo) -> Sweep | None:
-        if value and "arms" in info.data and value.base not in info.data["arms"]:
-            raise _unknown("arm", value.base, list(info.data["arms"]))
-        return value
-
     @property
     def baseline(self) -> str:
         """The arm that the others are compared with: the first that leaves the reward alone."""
@@ -282,7 +285,9 @@ def parse_study(data: object) -> Study:
     Raises:
         pydantic.ValidationError: all that is wrong with it, at once.
     """
-    environment = data.get("environment") if isinstance(data, dict) else None
-    env_id = environment.get("id") if isinstance(environment, dict) else None
-    known = envs.environments().get(env_id) if isinstance(env_id, str) else None
-    return Study.model_validate(data, context={"environment": known})
+    environment, arms = (
+        part if isinstance(data, dict) and isinstance(part := data.get(key), dict) else {}
+        for key in ("environment", "arms")
+    )
+    known = envs.environments().get(str(environment.get("id")))
+    return Study.model_validate(data, context={"environment": known, "arms": list(arms)})

@@ -1,0 +1,215 @@
+"""A study file and its overrides -> a Study, or every mistake in it with its place and a remedy."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from shaperun.algorithms import (
+    MANAGED,
+    Networks,
+    PolicyKwargs,
+    hyperparameter_model,
+)
+from shaperun.study import (
+    EnvironmentConfig,
+    EvaluationConfig,
+    GridSweep,
+    NormalizeConfig,
+    RandomSweep,
+    Range,
+    RewardConfig,
+    Study,
+    TrainingConfig,
+    parse_study,
+)
+from shaperun.yaml_source import YamlError, YamlSource, read_yaml
+
+# Which model's fields are the keys at a place, for the suggestions; `*` stands for a name.
+MODELS: dict[str, type[BaseModel]] = {
+    "": Study,
+    "environment": EnvironmentConfig,
+    "training": TrainingConfig,
+    "training.normalize": NormalizeConfig,
+    "training.hyperparameters.policy_kwargs": PolicyKwargs,
+    "training.hyperparameters.policy_kwargs.net_arch.networks": Networks,
+    "evaluation": EvaluationConfig,
+    "arms.*": RewardConfig,
+    "sweep.grid": GridSweep,
+    "sweep.random": RandomSweep,
+    "sweep.random.weights.*": Range,
+}
+
+# Errors that are about a key, and so stand where the key stands.
+KEY_ERRORS = ("unknown key", "there is no", "the name")
+
+Path_ = tuple[str | int, ...]
+
+
+class StudyError(ValueError):
+    """Everything that is wrong with a study, a line each: place: path: what, expected, remedy."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read, override and validate a study file.
+
+    Args:
+        path: the YAML file.
+        overrides: `KEY=VALUE` each, the key with dots, the value in YAML.
+
+    Raises:
+        StudyError: names everything that is wrong, at once.
+    """
+    source = _read(path)
+    data, overridden = _override(source.data, overrides)
+    if not isinstance(data, dict):
+        found = "nothing" if data is None else _show(data)
+        raise StudyError(
+            [f"{path}:1:1: found {found}, expected a study (shaperun init writes one)"]
+        )
+    try:
+        return parse_study(data)
+    except ValidationError as error:
+        places = _Places(path, source, overridden)
+        raise StudyError(_problems(error.errors(include_url=False), data, places)) from None
+
+
+def _read(path: Path) -> YamlSource:
+    try:
+        return read_yaml(path.read_bytes())
+    except YamlError as error:
+        raise StudyError(
+            [f"{path}:{mark.line}:{mark.column}: {text}" for mark, text in error.problems]
+        ) from None
+    except OSError as error:
+        raise StudyError([f"{path}: {error.strerror or error}"]) from None
+
+
+def _override(data: Any, overrides: Sequence[str]) -> tuple[Any, dict[Path_, str]]:
+    data = copy.deepcopy(data)
+    done: dict[Path_, str] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise StudyError([f"--set {text}: expected KEY=VALUE"])
+        path = tuple(key.split("."))
+        try:
+            _set(data, path, read_yaml(value).data)
+        except (YamlError, TypeError) as error:
+            raise StudyError([f"--set {text}: {error}"]) from None
+        done[path] = f"--set {text}"
+    return data, done
+
+
+def _set(data: Any, path: tuple[str, ...], value: object) -> None:
+    for depth, part in enumerate(path[:-1]):
+        data = data.setdefault(part, {}) if isinstance(data, dict) else data
+        if not isinstance(data, dict):
+            raise TypeError(f"{'.'.join(path[: depth + 1])} is not a mapping")
+    data[path[-1]] = value
+
+
+class _Places:
+    """Where a path stands: in the file, or on the command line."""
+
+    def __init__(self, file: Path, source: YamlSource, overridden: dict[Path_, str]) -> None:
+        self._file, self._source, self._overridden = file, source, overridden
+
+    def __call__(self, path: Path_, *, key: bool) -> tuple[tuple[int, int], str]:
+        """Something to sort by, and the place in words."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._overridden:
+                return (0, 0), self._overridden[path[:length]]
+        mark = self._source.mark(path, key=key)
+        return (mark.line, mark.column), f"{self._file}:{mark.line}:{mark.column}"
+
+
+def _problems(errors: list[ErrorDetails], data: Any, places: _Places) -> list[str]:
+    # The members of a union each complain about the same value: say once what all would take.
+    found: dict[tuple[Path_, str], list[str]] = {}
+    for error in errors:
+        what, expected = _explain(error, data)
+        found.setdefault((_path_in(data, error["loc"]), what), []).append(expected)
+    lines = []
+    for (path, what), remedies in found.items():
+        remedy = " or ".join(dict.fromkeys(filter(None, remedies)))
+        text = f"{what}, expected {remedy}" if remedy else what
+        name = ".".join(map(str, path)) or "study"
+        lines.append((*places(path, key=what.startswith(KEY_ERRORS)), f"{name}: {text}"))
+    return [f"{place}: {text}" for _, place, text in sorted(lines, key=lambda line: line[0])]
+
+
+def _path_in(data: Any, loc: tuple[str | int, ...]) -> Path_:
+    """The error's path without the words that only pydantic puts there (union members, [key])."""
+    path: list[str | int] = []
+    for depth, part in enumerate(loc):
+        inside = (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        )
+        if inside:
+            path.append(part)
+            data = data[part]
+        elif depth == len(loc) - 1 and isinstance(data, dict) and part != "[key]":
+            path.append(part)  # a key that is missing
+    return tuple(path)
+
+
+def _explain(error: ErrorDetails, data: Any) -> tuple[str, str]:
+    """What is wrong, and what was expected instead."""
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "extra_forbidden":
+        return _unknown_key(error["loc"], data)
+    if kind == "missing":
+        return error["msg"] if "mode" in error["msg"] else "missing", ""
+    if kind == "unknown":
+        name = str(context["name"])
+        return f"there is no {context['kind']} named {name}", _one_of(context["known"], name)
+    if kind == "literal_error":
+        names = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
+        return f"found {_show(value)}", _one_of(names, str(value))
+    if kind == "string_pattern_mismatch":
+        rule = "letters, digits, _ and -, at most 64 of them and no - in front"
+        return f"the name {_show(value)} is not allowed", rule
+    message = error["msg"].removeprefix("Value error, ")
+    if message.startswith("Input should be "):
+        return f"found {_show(value)}", message.removeprefix("Input should be ")
+    return message, ""
+
+
+def _unknown_key(loc: tuple[str | int, ...], data: Any) -> tuple[str, str]:
+    name, parent = str(loc[-1]), ".".join(map(str, loc[:-1]))
+    if parent == "training.hyperparameters":
+        algorithm = data["training"].get("algorithm", "PPO")
+        if name in MANAGED:
+            return f"{name} is set by shaperun itself, leave it out", ""
+        known = hyperparameter_model(algorithm).model_fields
+        return f"unknown key, {algorithm} takes no such hyperparameter", _one_of(known, name)
+    model = next(model for place, model in MODELS.items() if fnmatchcase(parent, place))
+    return "unknown key", _one_of(model.model_fields, name)
+
+
+def _one_of(known: Iterable[str], name: str) -> str:
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    remedy = f"; did you mean {by_lower[close[0]]}?" if close else ""
+    one_of = "one of " if len(by_lower) > 1 else ""
+    return f"{one_of}{', '.join(by_lower.values())}{remedy}"
+
+
+def _show(value: object) -> str:
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool | None) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
