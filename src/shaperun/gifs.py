@@ -130,11 +130,12 @@ def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], *, delay_ms: int)
 def _palette(frames: Sequence[NDArray[np.uint8]]) -> Image.Image:
     """An image with one palette for all frames, in which a small flag keeps its yellow.
 
-    Made from every second pixel each way of a dozen frames. One round of k-means puts the large
-    areas on their exact colour, which the method alone can miss by 20 of 255.
+    Made from every seventh pixel of a dozen frames. One round of k-means puts the large areas on
+    their exact colour, which the method alone misses by up to 16 of 255.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, 12).round().astype(int))
-    sample = Image.fromarray(np.concatenate([frames[i][::2, ::2] for i in chosen]))
+    pixels = [frames[i].reshape(-1, 3)[k % 7 :: 7] for k, i in enumerate(chosen)]
+    sample = Image.fromarray(np.concatenate(pixels)[np.newaxis])
     return sample.quantize(COLOURS - 1, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
 
 
@@ -179,12 +180,14 @@ def _caption(draw: ImageDraw.ImageDraw, clip: Clip, step: int, width: int, speed
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, or as much of its beginning as fits, with an ellipsis."""
+    """The text, or as much of both its ends as fits: the arms of a sweep differ in their ends."""
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    for kept in range(len(text) - 1, 0, -1):
+        short = text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]
+        if font.getlength(short) <= width:
+            return short
+    return "…"
 
 
 def _tile(panels: Sequence[Image.Image]) -> NDArray[np.uint8]:
@@ -204,4 +207,5 @@ def _margin(panel_width: int) -> int:
 
 @cache
 def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(FONTS / f"DejaVuSans{'-Bold' * bold}.ttf", size)
+    file = FONTS / f"DejaVuSans{'-Bold' * bold}.ttf"
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)

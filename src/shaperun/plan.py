@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from shaperun.errors import UserError
 from shaperun.study import RewardConfig, RunConfig, Study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One arm trained with one seed."""
 
@@ -36,7 +37,7 @@ def planned_runs(
         only_seeds: if given, the seeds to keep.
 
     Raises:
-        ValueError: an arm or seed to keep is not there.
+        UserError: an arm or seed to keep is not there.
     """
     _check("arm", only_arms, arms)
     _check("seed", only_seeds, study.seeds)
@@ -57,4 +58,4 @@ def _check(kind: str, wanted: Collection[object], there: Collection[object]) -> 
     for name in wanted:
         if name not in there:
             known = ", ".join(str(item) for item in there)
-            raise ValueError(f"the study has no {kind} {name}; it has {known}")
+            raise UserError(f"the study has no {kind} {name}; it has {known}")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shaperun.files import Lease, read_json, write_atomically, write_json
+from shaperun.yaml_source import dump_yaml
 
 State = Literal["waiting", "running", "interrupted", "failed", "done"]
 
@@ -75,7 +76,8 @@ class RunFolder:
         return self.path / "DONE.json"
 
     @property
-    def _error(self) -> Path:
+    def error(self) -> Path:
+        """Why the run failed."""
         return self.path / "error.txt"
 
     @property
@@ -99,11 +101,11 @@ class RunFolder:
 
     def fail(self, reason: str) -> None:
         """Keep why the run failed."""
-        write_atomically(self._error, reason.encode())
+        write_atomically(self.error, reason.encode())
 
     def failure(self) -> str | None:
         """Why the run failed, if it did."""
-        return self._error.read_text(encoding="utf-8") if self._error.exists() else None
+        return self.error.read_text(encoding="utf-8") if self.error.exists() else None
 
     def finish(self) -> None:
         """Declare the run finished: the last thing that is ever written here."""
@@ -131,15 +133,20 @@ class RunFolder:
         record = read_json(self.config)
         return record.get("identity") if isinstance(record, dict) else None
 
+    def read_config(self) -> Any:
+        """The configuration that the folder holds; None if it holds none."""
+        record = read_json(self.config)
+        return record.get("config") if isinstance(record, dict) else None
+
     def state(self) -> State:
         """What has become of the run."""
         if not self.config.exists():
-            return "failed" if self._error.exists() else "waiting"
+            return "failed" if self.error.exists() else "waiting"
         if self.is_done():
             return "done"
         if Lease.held(self.lease):
             return "running"
-        return "failed" if self._error.exists() else "interrupted"
+        return "failed" if self.error.exists() else "interrupted"
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,11 @@ class StudyFolder:
     def sweep(self) -> Path:
         """Response curves, heatmaps and the ranking of the sweep."""
         return self.path / "sweep"
+
+    def write_study(self, study: dict[str, Any]) -> None:
+        """Keep the study as resolved."""
+        comment = "# Written by shaperun: the study as it was trained, every default spelled out."
+        write_atomically(self.study, f"{comment}\n{dump_yaml(study)}".encode())
 
     def run(self, arm: str, seed: int) -> RunFolder:
         """The folder of one run."""

@@ -19,6 +19,7 @@ from shaperun.algorithms import (
     PolicyKwargs,
     hyperparameter_model,
 )
+from shaperun.errors import UserError
 from shaperun.study import (
     EnvironmentConfig,
     EvaluationConfig,
@@ -54,7 +55,7 @@ KEY_ERRORS = ("unknown key", "there is no", "the name")
 Path_ = tuple[str | int, ...]
 
 
-class StudyError(ValueError):
+class StudyError(UserError):
     """Everything that is wrong with a study, a line each: place: path: what, expected, remedy."""
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Iterator
 
+from shaperun.errors import UserError
 from shaperun.study import GridSweep, RandomSweep, Range, RewardConfig, Study
 
 
@@ -14,10 +15,10 @@ def sweep_arms(study: Study) -> dict[str, RewardConfig]:
     """The arms of the study's sweep, in order, named after their weights.
 
     Raises:
-        ValueError: the study has no sweep.
+        UserError: the study has no sweep.
     """
     if study.sweep is None:
-        raise ValueError(f"the study {study.study} has no sweep")
+        raise UserError(f"the study {study.study} has no sweep")
     base = study.arms[study.sweep.base]
     points = _grid(study.sweep) if study.sweep.method == "grid" else _draws(study.sweep)
     return {

@@ -131,7 +131,8 @@ def make_environment(
     Without a render mode by default: with one, LunarLander makes a physics body of every puff of
     smoke, which changes nothing and costs half of the simulator's speed.
     """
-    return gym.make(config.id, disable_env_checker=True, render_mode=render_mode, **config.options)
+    options: dict[str, Any] = dict(config.options)
+    return gym.make(config.id, disable_env_checker=True, render_mode=render_mode, **options)
 
 
 def columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:

@@ -34,8 +34,11 @@ class YamlError(ValueError):
     """What is wrong with a file: one or several problems, in the order of the file."""
 
     def __init__(self, problems: list[tuple[Mark, str]]) -> None:
+        super().__init__(problems)
         self.problems = problems
-        super().__init__("\n".join(f"line {mark.line}: {message}" for mark, message in problems))
+
+    def __str__(self) -> str:
+        return "\n".join(f"line {mark.line}: {message}" for mark, message in self.problems)
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,12 @@ def _decode(source: bytes | str) -> str:
 
 
 def _decode_bytes(source: bytes) -> str:
-    utf16 = source.startswith((b"\xff\xfe", b"\xfe\xff"))
-    encoding = "utf-16" if utf16 else "utf-8-sig"
+    encoding = "utf-16" if source.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         return source.decode(encoding)
     except UnicodeDecodeError as error:
         before = source[: error.start].decode(encoding, "ignore")
-        message = f"this is no text file in UTF-8 (byte 0x{source[error.start]:02X})"
+        message = f"this is no {error.encoding.upper()} text (byte 0x{source[error.start]:02X})"
         raise YamlError([(_mark_at(before, len(before)), message)]) from None
 
 
@@ -261,9 +263,10 @@ class _Builder:
             pattern, convert = _CORE[kind]
             if not pattern.fullmatch(text):
                 continue
-            if len(text) <= MAX_NUMBER_LENGTH:
-                return convert(text)
-            self._problem(event, f"a number of more than {MAX_NUMBER_LENGTH} characters")
+            if len(text) > MAX_NUMBER_LENGTH:
+                self._problem(event, f"a number of more than {MAX_NUMBER_LENGTH} characters")
+                return text
+            return convert(text)
         if tag:
             self._problem(event, f"{_show(text)} is no !!{tag}")
         return text
@@ -317,3 +320,22 @@ _CORE: dict[str, tuple[re.Pattern[str], Callable[[str], Any]]] = {
     "int": (re.compile(rf"[-+]?{_DIGITS}|{_HEX}|{_OCTAL}"), _to_int),
     "float": (re.compile(rf"{_FLOAT}|{_SPECIAL}"), _to_float),
 }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever a YAML 1.2 reader could take for something else than text."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = (
+        re.fullmatch(r"[A-Za-z][A-Za-z0-9_ -]*[A-Za-z0-9]", text) and read_yaml(text).data == text
+    )
+    return dumper.represent_scalar(_TAG_PREFIX + "str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump_yaml(data: object) -> str:
+    """Plain data as YAML that `read_yaml` reads back as it was."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

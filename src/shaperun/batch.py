@@ -1,0 +1,198 @@
+"""Brings a batch of runs to their end: what is finished is skipped, what fails does not stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from shaperun import execute
+from shaperun.envs import environments
+from shaperun.errors import UserError
+from shaperun.files import Lease
+from shaperun.plan import Run, cohorts
+from shaperun.store import RunFolder, State, StudyFolder
+from shaperun.study import Study
+
+Executor = Callable[[Iterable[execute.Job]], Iterator[execute.Finished | None]]
+
+# The only place that names the training code: it is imported by workers, never by the driver.
+TRAINING = "shaperun.train"
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far one run is. Steps are environment steps; returns are the environment's own."""
+
+    arm: str
+    seed: int
+    state: State
+    timesteps: int = 0
+    total_timesteps: int = 0
+    seconds: float = 0.0
+    phase: str = ""
+    training_return: float | None = None
+    evaluated_return: float | None = None
+    failure: str | None = None
+
+    @property
+    def steps_per_second(self) -> float:
+        """Environment steps a second since training started, evaluations included."""
+        return self.timesteps / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds to the end of training at the pace so far; None before there is one."""
+        if not self.steps_per_second:
+            return None
+        return max(0.0, (self.total_timesteps - self.timesteps) / self.steps_per_second)
+
+
+def executor(name: str, workers: int) -> Executor:
+    """An executor by its name.
+
+    Raises:
+        ValueError: there is no such executor.
+    """
+    known: dict[str, Executor] = {
+        "processes": partial(execute.processes, workers=workers, preload=TRAINING),
+        "inline": execute.inline,
+    }
+    if name not in known:
+        raise ValueError(f"there is no executor {name}; there are {', '.join(known)}")
+    return known[name]
+
+
+def status(folder: StudyFolder, run: Run, state: State | None = None) -> RunStatus:
+    """How far a run is, from its folder alone; a state that is known already may be given."""
+    run_folder = folder.run(run.arm, run.seed)
+    state = state or run_folder.state()
+    progress = run_folder.read_progress() if state != "waiting" else {}
+    total = run.config.training.total_timesteps
+    return RunStatus(
+        run.arm,
+        run.seed,
+        state,
+        timesteps=int(progress.get("timesteps", 0)),
+        total_timesteps=total,
+        seconds=float(progress.get("seconds", 0.0)),
+        phase=str(progress.get("phase", "")),
+        training_return=progress.get("training_return"),
+        evaluated_return=progress.get("evaluated_return"),
+        failure=run_folder.failure() if state == "failed" else None,
+    )
+
+
+def prepare(study: Study, folder: StudyFolder, runs: Sequence[Run], *, fresh: bool) -> None:
+    """Make sure that the runs can be trained into the folder, then say in it what is trained.
+
+    With `fresh`, what the folder holds of these runs is deleted.
+
+    Raises:
+        UserError: the environment or the folder will not do; nothing was changed.
+    """
+    _check_environment(study)
+    if folder.is_foreign():
+        raise UserError(
+            f"{folder.path} exists and is no study of shaperun; choose another --results"
+        )
+    changed = [run for run in runs if _holds_another(folder.run(run.arm, run.seed), run)]
+    if changed and not fresh:
+        raise UserError(_what_changed(folder, changed))
+    try:
+        folder.write_study(study.model_dump(mode="json"))
+        for run in runs if fresh else ():
+            folder.discard(run.arm, run.seed)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder.path}: {error.strerror}") from None
+
+
+def _check_environment(study: Study) -> None:
+    environment = environments()[study.environment.id]
+    module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
+    if find_spec(module) is None:
+        raise UserError(f"{environment.id} needs {module}, which is not installed: {remedy}")
+    from shaperun.wrapper import make_environment  # gymnasium takes a moment to import
+
+    try:
+        make_environment(study.environment).close()
+    except Exception as error:  # whatever the environment's own code raises
+        options = ", ".join(f"{k}={v!r}" for k, v in study.environment.options.items())
+        raise UserError(f"gymnasium cannot make {environment.id} with {options}: {error}") from None
+
+
+def _what_changed(folder: StudyFolder, changed: list[Run]) -> str:
+    run = changed[0]
+    run_folder = folder.run(run.arm, run.seed)
+    old, new = run_folder.read_config(), run.config.model_dump(mode="json")
+    differences = [f"  {key}: {was} there, {now} here" for key, was, now in _differences(old, new)]
+    return "\n".join(
+        [
+            f"{run_folder.path} was trained from another configuration:",
+            *differences,
+            "Give the study another name, undo the change, or train "
+            f"{'this run' if len(changed) == 1 else f'these {len(changed)} runs'} again "
+            "from the start with --fresh, which deletes the old ones.",
+        ]
+    )
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for part in {**old, **new}:
+            below = f"{key}.{part}" if key else str(part)
+            yield from _differences(old.get(part), new.get(part), below)
+    elif old != new:
+        yield key, old, new
+
+
+def drive(
+    folder: StudyFolder, runs: Sequence[Run], execute_jobs: Executor
+) -> Generator[list[RunStatus]]:
+    """Train every run that is not finished; yields how far each is, again and again.
+
+    Closing the iterator, an interrupt included, stops the workers; their runs are interrupted.
+    """
+    known = {run: status(folder, run) for run in runs}
+    # A run that is running already is another command's, and stays so.
+    pending = [run for run in runs if known[run].state not in ("done", "running")]
+    jobs = {_job(folder, cohort): cohort for cohort in cohorts(pending)}
+    for run in pending:
+        known[run] = RunStatus(
+            run.arm, run.seed, "waiting", total_timesteps=run.config.training.total_timesteps
+        )
+    yield list(known.values())
+    for finished in execute_jobs(jobs):
+        for run in jobs[finished.job] if finished else ():
+            known[run] = _ended(folder, run, finished.error if finished else None)
+        for run in pending:
+            if known[run].state in ("waiting", "running") and _started(folder, run):
+                known[run] = status(folder, run, "running")
+        yield list(known.values())
+
+
+def _job(folder: StudyFolder, cohort: list[Run]) -> execute.Job:
+    members = tuple(
+        (str(folder.run(run.arm, run.seed).path), run.config.model_dump_json()) for run in cohort
+    )
+    return execute.Job(f"{TRAINING}:train_cohort", (members,))
+
+
+def _ended(folder: StudyFolder, run: Run, error: str | None) -> RunStatus:
+    run_folder = folder.run(run.arm, run.seed)
+    if error is None:
+        return status(folder, run, "done")
+    if Lease.held(run_folder.lease):  # another command was quicker to take it
+        return status(folder, run, "running")
+    run_folder.fail(error)
+    return replace(status(folder, run, "failed"), failure=error)
+
+
+def _started(folder: StudyFolder, run: Run) -> bool:
+    return bool(folder.run(run.arm, run.seed).read_progress())
+
+
+def _holds_another(run_folder: RunFolder, run: Run) -> bool:
+    return run_folder.config.exists() and run_folder.identity() != run.config.identity

@@ -1,0 +1,159 @@
+"""The commands: one short function each. What is heavy is imported inside the function."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shaperun.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from shaperun.plan import Run
+    from shaperun.store import StudyFolder
+    from shaperun.study import RewardConfig, Study
+
+FINE, SOME_FAILED, WRONG, BUG, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Did this reward help, by how much, and what did the agent learn to exploit?\n\n"
+    "shaperun trains policies on the rewards of a study file and judges them all on the "
+    "environment's own reward. Begin with: shaperun init, shaperun train study.yaml, "
+    "shaperun compare.",
+    epilog="Every command takes --debug, which shows the traceback of an error.",
+)
+
+StudyArgument = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="A study file, or the name of a study already trained."),
+]
+Results = Annotated[Path, typer.Option(help="Folder that holds the studies' results.")]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the study, such as training.total_timesteps=50_000.",
+    ),
+]
+Arms = Annotated[str, typer.Option(metavar="A,B", help="Only these arms.")]
+SeedList = Annotated[str, typer.Option(metavar="0,1", help="Only these seeds.")]
+Workers = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")]
+Executor = Annotated[str, typer.Option(help="How runs are executed: processes or inline.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and train nothing.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete these runs and train them anew.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and results only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+RESULTS = Path("results")
+
+
+@app.command()
+def train(
+    study: StudyArgument,
+    results: Results = RESULTS,
+    overrides: Overrides = [],  # noqa: B006 (typer copies it)
+    arms: Arms = "",
+    seeds: SeedList = "",
+    workers: Workers = 0,
+    executor: Executor = "processes",
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train every arm with every seed, in parallel; go on where an earlier command stopped."""
+    from shaperun.opening import open_study
+
+    opened, folder = open_study(study, results, overrides)
+    runs = _select(opened, opened.arms, arms, seeds)
+    _train(opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet)
+
+
+def _select(study: Study, arms: dict[str, RewardConfig], only: str, seeds: str) -> list[Run]:
+    from shaperun.plan import planned_runs
+
+    try:
+        only_seeds = [int(seed) for seed in seeds.split(",") if seed]
+    except ValueError:
+        raise UserError(f"--seeds {seeds}: expected whole numbers with commas between") from None
+    return planned_runs(study, arms, [arm for arm in only.split(",") if arm], only_seeds)
+
+
+def _train(
+    study: Study,
+    folder: StudyFolder,
+    runs: list[Run],
+    workers: int,
+    executor: str,
+    *,
+    dry_run: bool,
+    fresh: bool,
+    quiet: bool,
+) -> None:
+    from shaperun import batch, execute, screen
+
+    console = _console(quiet=quiet)
+    if dry_run:
+        _console(stderr=False).print(screen.plan_table(study, folder, runs))
+        return
+    execute_jobs = batch.executor(executor, workers or execute.cores())
+    batch.prepare(study, folder, runs, fresh=fresh)
+    screen.introduce(study, runs, console)
+    # A polite kill is an interrupt: the workers are stopped, and we say how to go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with closing(batch.drive(folder, runs, execute_jobs)) as states:
+        try:
+            end = screen.follow(states, console)
+        except KeyboardInterrupt:
+            states.close()
+            screen.say_interrupted(folder, runs, _command_line())
+            raise typer.Exit(INTERRUPTED) from None
+    if screen.say_end(folder, end, console):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _console(*, stderr: bool = True, quiet: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, quiet=quiet, highlight=False)
+
+
+def _command_line() -> str:
+    return " ".join(["shaperun", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Run the command line; every error becomes one message and its exit status."""
+    debug = "--debug" in sys.argv
+    sys.argv[:] = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), WRONG, debug=debug)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED, debug=debug)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FINE)
+    except Exception as error:
+        name = type(error).__name__
+        hint = "" if debug else "; --debug shows where"
+        _fail(f"this is a bug in shaperun: {name}: {error}{hint}", BUG, debug=debug)
+
+
+def _fail(message: str, status: int, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(message, file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,340 @@
+"""Statistics: against scipy, by hand, and by what may not change."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import product
+from math import comb, isnan
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from shaperun.stats import Comparison, Interval, compare, holm, interval, iqm
+
+Sample = NDArray[np.float64]
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def compared(a: object, b: object, *, paired: bool = False, level: float = 0.95) -> Comparison:
+    result = compare(a, b, paired=paired, level=level, rng=rng())  # type: ignore[arg-type]
+    assert result is not None
+    return result
+
+
+def test_scipy_is_imported_only_when_it_is_needed() -> None:
+    code = "import sys, shaperun.stats; assert not {'scipy', 'pydantic'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# iqm
+
+
+@pytest.mark.parametrize("n", range(1, 14))
+def test_iqm_is_the_trimmed_mean(n: int) -> None:
+    x = rng().lognormal(size=n)
+    assert iqm(x) == pytest.approx(scipy.stats.trim_mean(x, 0.25))
+
+
+def test_iqm_by_hand() -> None:
+    assert iqm([0, 1, 100]) == pytest.approx(101 / 3)  # nothing goes below n = 4
+    assert iqm([-100, 1, 3, 100]) == 2
+    assert iqm([5, 1, 4, 2, 99, -99, 3, 6]) == 3.5
+    with pytest.raises(ValueError, match="empty"):
+        iqm([])
+
+
+# interval
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
+def test_interval_is_students(level: float) -> None:
+    x = rng().normal(size=7)
+    expected = scipy.stats.ttest_1samp(x, 0).confidence_interval(level)
+    found = interval(x, level=level, rng=rng())
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert (found.level, found.method) == (level, "Student's t")
+
+
+def test_interval_at_the_edges() -> None:
+    assert interval([], rng=rng()) is None
+    assert interval([1.0], rng=rng()) is None
+    assert interval([2, 2, 2], rng=rng()) == Interval(2, 2, 0.95, "Student's t")
+    with pytest.raises(ValueError, match="'median'"):
+        interval([1, 2], statistic="median", rng=rng())
+
+
+# compare: p-values
+
+
+def test_unpaired_p_by_hand() -> None:
+    assert compared([3, 4, 5], [0, 1, 2]).p_value == pytest.approx(2 / 20)
+    assert compared([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+    # Of the 6 splits of 0 1 1 2, [2, 1] comes up twice: 2 · 2/6. Ties count as extreme.
+    assert compared([2, 1], [0, 1]).p_value == pytest.approx(2 / 3)
+    assert compared([1, 1], [1, 1, 1]).p_value == 1
+    assert compared([9], [0, 1, 2]).p_value == pytest.approx(2 / 4)
+
+
+def test_paired_p_by_hand() -> None:
+    assert compared([1, 2, 3, 4, 5, 6], [0] * 6, paired=True).p_value == pytest.approx(2 / 64)
+    # Signs of 1, 2, 4: of the 8 sums only 7 and 5 reach 5.
+    assert compared([0, 2, 4], [1, 0, 0], paired=True).p_value == pytest.approx(2 * 2 / 8)
+    # The two pairs without a difference leave nothing to choose but one sign.
+    assert compared([5, 1, 1], [0, 1, 1], paired=True).p_value == 1
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 4), (3, 7), (6, 2), (7, 7)])
+def test_unpaired_p_is_scipys(n: int, m: int) -> None:
+    a, b = rng().lognormal(size=n), rng().lognormal(size=m + n)[n:]
+    p = scipy.stats.permutation_test((a, b), mean_difference, n_resamples=np.inf).pvalue
+    assert compared(a, b).p_value == pytest.approx(p)
+
+
+@pytest.mark.parametrize("n", [3, 6, 10])
+def test_paired_p_is_scipys(n: int) -> None:
+    a, b = rng().lognormal(size=(2, n))
+    p = scipy.stats.permutation_test(
+        (a, b), mean_difference, n_resamples=np.inf, permutation_type="samples"
+    ).pvalue
+    assert compared(a, b, paired=True).p_value == pytest.approx(p)
+
+
+def mean_difference(a: Sample, b: Sample, axis: int) -> Sample:
+    return np.asarray(a.mean(axis=axis) - b.mean(axis=axis))
+
+
+def test_sampled_p_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = rng().normal(size=(2, 8))
+    exact = [compared(a, b, paired=paired).p_value for paired in (False, True)]
+    monkeypatch.setattr("shaperun.stats.EXACT", 0)
+    sampled = [compared(a, b, paired=paired).p_value for paired in (False, True)]
+    assert sampled == pytest.approx(exact, abs=0.03)
+    assert sampled != exact
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_sampled_p_is_never_zero(paired: bool) -> None:
+    a = np.arange(30.0)
+    assert compared(a + 1000, a, paired=paired).p_value == pytest.approx(2 / 10_000)
+
+
+def test_rounding_does_not_break_ties() -> None:
+    a, b = [0.1 + 0.2, 0.3, 0.3], [0.3, 0.1 + 0.2, 0.3]
+    assert compared(a, b).p_value == 1
+    assert compared(a, b, paired=True).p_value == 1
+
+
+# compare: the other numbers
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 5), (3, 9)])
+def test_unpaired_interval_is_welchs(n: int, m: int) -> None:
+    a, b = rng().normal(size=n), 5 * rng().normal(size=m + n)[n:]
+    expected = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
+    found = compared(a, b, level=0.9)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.difference == pytest.approx(a.mean() - b.mean())
+
+
+def test_paired_interval_is_students() -> None:
+    a, b = rng().normal(size=(2, 6))
+    expected = scipy.stats.ttest_rel(a, b).confidence_interval(0.95)
+    found = compared(a, b, paired=True)
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+def test_improvement() -> None:
+    a, b = [1, 2, 3, 3], [0, 3, 3]
+    u = scipy.stats.mannwhitneyu(a, b).statistic
+    assert compared(a, b).improvement == pytest.approx(u / 12)
+    assert compared([1, 2, 3, 3], [0, 2, 4, 0], paired=True).improvement == pytest.approx(2.5 / 4)
+
+
+# compare: verdicts
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "paired", "level", "needed"),
+    [
+        (3, 3, False, 0.95, 4),
+        (2, 5, False, 0.95, 4),
+        (4, 4, False, 0.95, None),
+        (3, 3, False, 0.90, None),  # 2/20 reaches 0.1 exactly
+        (4, 4, False, 0.99, 5),
+        (5, 5, True, 0.95, 6),
+        (6, 6, True, 0.95, None),
+        (1, 1, False, 0.5, 2),
+        (1, 50, False, 0.95, 4),  # 2/51 would do, but one run has no spread
+        (1, 1, True, 0.95, 6),
+    ],
+)
+def test_underpowered(n: int, m: int, paired: bool, level: float, needed: int | None) -> None:
+    found = compared(np.arange(n) + 1000, np.arange(m), paired=paired, level=level)
+    assert found.seeds_needed == needed
+    if paired and needed is None:
+        assert found.p_value <= 1 - level
+    assert found.verdict == ("better" if needed is None else "underpowered")
+
+
+def test_seeds_needed_is_the_smallest() -> None:
+    for level in (0.8, 0.95, 0.99, 0.999):
+        needed = compared([1], [0], level=level).seeds_needed
+        assert needed is not None
+        assert 2 / comb(2 * needed, needed) <= 1 - level < 2 / comb(2 * needed - 2, needed - 1)
+
+
+def test_verdicts() -> None:
+    low, high = [0.0, 1, 2, 3], [10.0, 11, 12, 13]
+    assert compared(high, low).verdict == "better"
+    assert compared(low, high).verdict == "worse"
+    assert compared(low, low[::-1]).verdict == "no difference shown"
+    assert compared([1, 1, 1, 1], [0, 0, 0, 0]).verdict == "better"
+
+
+def test_a_small_p_alone_shows_nothing() -> None:
+    found = compared([3, 4, 5, 1000], [0, 1, 2, 2.5])  # completely apart; one run carries the mean
+    assert found.p_value == pytest.approx(2 / 70)
+    assert found.low < 0
+    assert found.verdict == "no difference shown"
+
+
+def test_one_run_has_no_interval() -> None:
+    for paired in (False, True):
+        found = compared([3], [1], paired=paired)
+        assert isnan(found.low)
+        assert isnan(found.high)
+        assert (found.difference, found.p_value, found.improvement) == (2, 1, 1)
+
+
+def test_empty_samples_are_not_compared() -> None:
+    assert compare([], [1.0], paired=False, rng=rng()) is None
+    assert compare([1.0], [], paired=False, rng=rng()) is None
+    assert compare([], [], paired=True, rng=rng()) is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: compared([1, float("nan")], [1, 2]),
+        lambda: compared([1, 2], [1, float("inf")]),
+        lambda: compared([[1, 2]], [1, 2]),
+        lambda: compared([1, 2], [1], paired=True),
+        lambda: compared([1, 2], [1, 2], level=1.0),
+        lambda: interval([1, float("nan")], rng=rng()),
+        lambda: interval([1, 2], level=0.0, rng=rng()),
+        lambda: iqm([float("-inf")]),
+        lambda: holm([0.5, float("nan")]),
+        lambda: holm([0.5, 1.5]),
+    ],
+)
+def test_bad_input(call: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"finite|dimension|length|level|between"):
+        call()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_false_positives_are_as_rare_as_the_level_says(paired: bool) -> None:
+    """Skewed, with outliers, and with ties: the p-value's promise holds for all of them."""
+    generator, repeats = np.random.default_rng(1), 600
+    draws: list[Callable[[], Sample]] = [
+        lambda: generator.lognormal(sigma=2, size=6),
+        lambda: np.where(generator.random(6) < 0.8, 240, 100) + generator.normal(0, 30, 6),
+        lambda: generator.integers(0, 3, size=6).astype(float),
+    ]
+    for draw in draws:
+        found = [compared(draw(), draw(), paired=paired) for _ in range(repeats)]
+        rejected = np.mean([c.p_value <= 0.05 for c in found])
+        assert rejected <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
+        assert np.mean([c.verdict != "no difference shown" for c in found]) <= rejected
+
+
+# compare: invariances
+
+SIZES = st.sampled_from([(1, 1), (2, 5), (4, 4), (3, 6), (5, 5)])
+# Quarters are exact in binary, so that only the arithmetic in between is rounded.
+VALUES = st.integers(-400, 400).map(lambda k: k / 4)
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> tuple[list[float], list[float], bool]:
+    n, m = draw(SIZES)
+    a, b = (draw(st.lists(VALUES, min_size=k, max_size=k)) for k in (n, m))
+    return a, b, n == m and draw(st.booleans())
+
+
+def assert_same(found: Comparison, expected: Comparison) -> None:
+    """All fields equal; numbers up to rounding."""
+    for (name, one), other in zip(asdict(found).items(), asdict(expected).values(), strict=True):
+        if isinstance(one, float):
+            other = pytest.approx(other, abs=1e-9, nan_ok=True)
+        assert one == other, name
+
+
+@settings(deadline=None)
+@given(samples())
+def test_swapping_changes_the_sign_and_keeps_p(case: tuple[list[float], list[float], bool]) -> None:
+    a, b, paired = case
+    one, other = compared(a, b, paired=paired), compared(b, a, paired=paired)
+    mirror = {"better": "worse", "worse": "better"}
+    expected = replace(
+        one,
+        difference=-one.difference,
+        low=-one.high,
+        high=-one.low,
+        improvement=1 - one.improvement,
+        verdict=mirror.get(one.verdict, one.verdict),
+    )
+    assert_same(other, expected)
+    assert other.p_value == one.p_value
+
+
+@pytest.mark.parametrize(("n", "m", "paired"), [(20, 20, False), (15, 25, False), (20, 20, True)])
+def test_swapping_keeps_a_sampled_p(n: int, m: int, paired: bool) -> None:
+    a, b = rng().normal(size=n) + 0.3, rng().normal(size=m + n)[n:]
+    assert compared(a, b, paired=paired).p_value == compared(b, a, paired=paired).p_value
+
+
+@settings(deadline=None)
+@given(samples(), st.integers(-1000, 1000))
+def test_shifting_both_changes_nothing(
+    case: tuple[list[float], list[float], bool], shift: int
+) -> None:
+    a, b, paired = case
+    moved = compared(np.add(a, shift), np.add(b, shift), paired=paired)
+    assert_same(moved, compared(a, b, paired=paired))
+
+
+@settings(deadline=None)
+@given(samples())
+def test_order_does_not_matter(case: tuple[list[float], list[float], bool]) -> None:
+    a, b, _ = case
+    assert_same(compared(sorted(a), sorted(b)), compared(a, b))
+
+
+# holm
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.6]) == pytest.approx([1, 1])
+    assert holm([0.2]) == pytest.approx([0.2])
+    assert len(holm([])) == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_no_correction_and_bonferroni(p: list[float]) -> None:
+    adjusted = holm(p)
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(1, np.multiply(p, len(p))) + 1e-12).all()
+    for i, j in product(range(len(p)), repeat=2):
+        assert p[i] > p[j] or adjusted[i] <= adjusted[j]
