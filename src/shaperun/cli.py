@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -37,6 +38,9 @@ app = typer.Typer(
 StudyArgument = Annotated[
     str,
     typer.Argument(metavar="STUDY", help="A study file, or the name of a study already trained."),
+]
+OptionalStudy = Annotated[
+    str, typer.Argument(metavar="[STUDY]", help="As for train; absent: the study trained last.")
 ]
 Results = Annotated[Path, typer.Option(help="Folder that holds the studies' results.")]
 Overrides = Annotated[
@@ -121,6 +125,77 @@ def _train(
             raise typer.Exit(INTERRUPTED) from None
     if screen.say_end(folder, end, console):
         raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def status(
+    study: OptionalStudy = "",
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Show which runs are done, running, interrupted, failed and waiting."""
+    from shaperun import batch, screen
+    from shaperun.opening import last_trained, open_study
+    from shaperun.plan import planned_runs
+    from shaperun.sweep import sweep_arms
+
+    opened, folder = open_study(study or last_trained(results), results)
+    arms = opened.arms | (sweep_arms(opened) if opened.sweep else {})
+    runs = [batch.status(folder, run) for run in planned_runs(opened, arms)]
+    if as_json:
+        _print_json(screen.status_document(opened, runs))
+    else:
+        _console(stderr=False).print(screen.run_table(runs))
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the study file.")] = Path(
+        "study.yaml"
+    ),
+) -> None:
+    """Write a commented starter study that runs as it is."""
+    from importlib.resources import files
+
+    from shaperun.files import write_atomically
+
+    if path.exists():
+        raise UserError(f"{path} exists already; name another file")
+    try:
+        write_atomically(path, files("shaperun").joinpath("data/starter.yaml").read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    typer.echo(f"Wrote {path}. Train it: shaperun train {path}")
+
+
+@app.command()
+def terms(
+    environment: Annotated[
+        str, typer.Argument(metavar="[ENV]", help="Such as LunarLander-v3; all if absent.")
+    ] = "",
+) -> None:
+    """List the terms of the environments with their formulas."""
+    from shaperun import screen
+    from shaperun.envs import environments
+
+    known = environments()
+    if environment and environment not in known:
+        raise UserError(f"no terms are known for {environment}, only for {', '.join(known)}")
+    console = _console(stderr=False)
+    for name in [environment] if environment else known:
+        console.print(screen.term_table(known[name]))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    from shaperun.schema import json_schema
+
+    _print_json(json_schema())
+
+
+def _print_json(document: object) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def _console(*, stderr: bool = True, quiet: bool = False) -> Console:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -17,6 +18,7 @@ from shaperun.envs import environments
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
 from shaperun.study import Study
+from shaperun.terms import Environment
 
 STYLES = {
     "waiting": "dim",
@@ -81,6 +83,31 @@ def plan_table(study: Study, folder: StudyFolder, runs: Sequence[Run]) -> Table:
         state = run_folder.state()
         seen = (Text(state, style=STYLES[state]), str(run_folder.path))
         table.add_row(run.arm, str(run.seed), run.config.reward.mode, *seen)
+    return table
+
+
+def status_document(study: Study, runs: Sequence[RunStatus]) -> dict[str, Any]:
+    """The states of a study's runs, as `status --json` prints them."""
+    keys = ("arm", "seed", "state", "timesteps", "total_timesteps")
+    return {"study": study.study, "runs": [{key: getattr(r, key) for key in keys} for r in runs]}
+
+
+def term_table(environment: Environment) -> Table:
+    """An environment's terms with their formulas, and its outcomes."""
+    outcomes = ", ".join(environment.outcomes)
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=f"[bold]{environment.id}[/bold]  observations: {', '.join(environment.observations)}",
+        caption=f"outcomes: {outcomes}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for column in ("term", "of", "formula"):
+        table.add_column(column)
+    for term in environment.terms.values():
+        table.add_row(term.name, "state" if term.state_only else "action", Text(term.formula))
     return table
 
 

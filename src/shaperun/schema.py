@@ -1,0 +1,44 @@
+"""The JSON Schema of a study file, for editors: with every term and every hyperparameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shaperun.algorithms import LOCATIONS, hyperparameter_model
+from shaperun.envs import environments
+from shaperun.study import Study
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema as a plain document (JSON Schema 2020-12)."""
+    schema = Study.model_json_schema(mode="validation")
+    definitions = schema["$defs"]
+    definitions["TrainingConfig"]["allOf"] = [
+        _hyperparameters(name, definitions) for name in LOCATIONS
+    ]
+    definitions["EnvironmentConfig"]["properties"]["id"]["enum"] = list(environments())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A shaperun study",
+        **{key: value for key, value in schema.items() if key not in ("title", "description")},
+        "allOf": [_terms(name) for name in environments()],
+    }
+
+
+def _hyperparameters(algorithm: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """What holds where the algorithm is this one; the first is the default."""
+    schema = hyperparameter_model(algorithm).model_json_schema()
+    definitions.update(schema.pop("$defs", {}))
+    chosen = {"properties": {"algorithm": {"const": algorithm}}}
+    if algorithm != next(iter(LOCATIONS)):
+        chosen["required"] = ["algorithm"]  # type: ignore[assignment]
+    return {"if": chosen, "then": {"properties": {"hyperparameters": schema}}}
+
+
+def _terms(env_id: str) -> dict[str, Any]:
+    """What holds where the environment is this one: its terms, with their formulas."""
+    terms = environments()[env_id].terms.values()
+    weights = {term.name: {"type": "number", "description": term.formula} for term in terms}
+    arm = {"properties": {"weights": {"properties": weights, "additionalProperties": False}}}
+    chosen = {"properties": {"environment": {"properties": {"id": {"const": env_id}}}}}
+    return {"if": chosen, "then": {"properties": {"arms": {"additionalProperties": arm}}}}
