@@ -98,15 +98,25 @@ def prepare(study: Study, folder: StudyFolder, runs: Sequence[Run], *, fresh: bo
         raise UserError(
             f"{folder.path} exists and is no study of shaperun; choose another --results"
         )
-    changed = [run for run in runs if _holds_another(folder.run(run.arm, run.seed), run)]
-    if changed and not fresh:
-        raise UserError(_what_changed(folder, changed))
+    if not fresh:
+        refuse_changed(folder, runs)
     try:
         folder.write_study(study.model_dump(mode="json"))
         for run in runs if fresh else ():
             folder.discard(run.arm, run.seed)
     except OSError as error:
         raise UserError(f"cannot write to {folder.path}: {error.strerror}") from None
+
+
+def refuse_changed(folder: StudyFolder, runs: Iterable[Run]) -> None:
+    """Make sure that the folder holds these runs, and none of another configuration.
+
+    Raises:
+        UserError: says what differs.
+    """
+    changed = [run for run in runs if _holds_another(folder.run(run.arm, run.seed), run)]
+    if changed:
+        raise UserError(_what_changed(folder, changed))
 
 
 def _check_environment(study: Study) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -146,6 +147,38 @@ def status(
         _print_json(screen.status_document(opened, runs))
     else:
         _console(stderr=False).print(screen.run_table(runs))
+
+
+@app.command()
+def compare(
+    study: OptionalStudy = "",
+    results: Results = RESULTS,
+    overrides: Overrides = [],  # noqa: B006
+    by: Annotated[str, typer.Option(help="The metric to rank arms by.")] = "return",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare the arms on the environment's own reward: table, verdicts, curves."""
+    from shaperun import comparison, tables
+    from shaperun.opening import last_trained, open_study
+
+    opened, folder = open_study(study or last_trained(results), results, overrides)
+    found = comparison.compare_arms(opened, folder, by)
+    paths = _written(lambda: comparison.write(found, folder), folder)
+    if as_json:
+        _print_json(found.summary.document())
+        return
+    console = _console(stderr=False)
+    tables.show(found, console)
+    if not quiet:
+        console.print(f"\nFigures and tables: {folder.compare} ({len(paths)} files)", style="dim")
+
+
+def _written(write: Callable[[], list[Path]], folder: StudyFolder) -> list[Path]:
+    try:
+        return write()
+    except OSError as error:
+        raise UserError(f"cannot write into {folder.path}: {error.strerror}") from None
 
 
 @app.command()

@@ -118,11 +118,19 @@ class RewardKernel:
             last: the same at the last state s_T.
             terminated: whether each episode terminated (1) or was truncated (0), (N,).
         """
-        total = sums @ self.weights
+        parts = self.episode_contributions(sums, first, last, terminated)
+        return np.asarray(parts.sum(axis=1))
+
+    def episode_contributions(
+        self, sums: Array, first: Array, last: Array, terminated: Array
+    ) -> Array:
+        """The same, term by term: (N, K)."""
         if self.mode != "potential":
-            return total
-        at_end, at_start = last @ self.weights, first @ self.weights
-        return self.gamma * (total - terminated * at_end) - (total - at_end + at_start)
+            return sums * self.weights
+        # Σ γ Φ(s′) leaves out Φ(s_T) where the episode terminated; Σ Φ(s) starts at s₀ instead.
+        after = sums - terminated[:, None] * last
+        before = sums - last + first
+        return (self.gamma * after - before) * self.weights
 
     def _what_is_not_finite(self, raw: Array, transition: Transition) -> str:
         bad: npt.NDArray[np.bool_] = ~np.isfinite(raw)

@@ -1,0 +1,144 @@
+"""Run folders -> tidy tables of what the policies did on the held-out episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+
+from shaperun.batch import RunStatus, status
+from shaperun.files import read_table
+from shaperun.plan import Run
+from shaperun.reward import RewardKernel
+from shaperun.store import RunFolder, StudyFolder
+from shaperun.study import RewardConfig, Study
+from shaperun.terms import Environment
+
+
+def evaluation_episodes(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
+    """Every evaluation episode of these runs, unfinished runs included.
+
+    The columns are those of a run's evaluations, and arm, seed (of the run; the episode's own is
+    `episode_seed`) and done (whether the run is finished).
+    """
+    tables = [
+        _read(run_folder).with_columns(
+            pl.lit(run.arm).alias("arm"),
+            pl.lit(run.seed, pl.Int64).alias("seed"),
+            pl.lit(run_folder.is_done()).alias("done"),
+        )
+        for run in runs
+        if (run_folder := folder.run(run.arm, run.seed)).evaluations.exists()
+    ]
+    tables = [table for table in tables if len(table)]
+    return pl.concat(tables) if tables else pl.DataFrame()
+
+
+def unfinished(folder: StudyFolder, runs: Iterable[Run]) -> list[RunStatus]:
+    """The runs that a comparison of final policies has to do without."""
+    return [state for run in runs if (state := status(folder, run)).state != "done"]
+
+
+def curves(episodes: pl.DataFrame) -> pl.DataFrame:
+    """One row an evaluation of a run: the means of return and shaped_return over its episodes."""
+    return (
+        episodes.group_by("arm", "seed", "timesteps", maintain_order=True)
+        .agg(pl.col("return", "shaped_return").mean())
+        .sort("arm", "seed", "timesteps")
+    )
+
+
+def final_episodes(episodes: pl.DataFrame) -> pl.DataFrame:
+    """The episodes of the last evaluation of every finished run."""
+    last = pl.col("timesteps").max().over("arm", "seed")
+    return episodes.filter("done").filter(pl.col("timesteps") == last)
+
+
+def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
+    """One row a finished run: its means over the episodes, in the columns that `metrics` lists."""
+    successes = [name for name, good in environment.outcomes.items() if good]
+    return final.group_by("arm", "seed", maintain_order=True).agg(
+        pl.col("return").mean(),
+        pl.col("outcome").is_in(successes).mean().alias("success_rate"),
+        *(
+            (pl.col("outcome") == name).mean().alias(f"{name}_rate")
+            for name in _failures(environment)
+        ),
+        pl.col("length").mean(),
+        *(
+            pl.sum_horizontal(pl.col(f"sum_{term}") * weight for term, weight in parts.items())
+            .mean()
+            .alias(metric)
+            for metric, parts in environment.metrics.items()
+        ),
+    )
+
+
+def metrics(environment: Environment) -> list[str]:
+    """The figures that arms are compared by, all on the environment's own terms."""
+    failures = [f"{name}_rate" for name in _failures(environment)]
+    return ["return", "success_rate", *failures, "length", *environment.metrics]
+
+
+def outcome_shares(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
+    """One row an arm and outcome: its share of the arm's final episodes."""
+    rows = [
+        {
+            "arm": arm,
+            "outcome": outcome,
+            "share": (final.filter(arm=arm)["outcome"] == outcome).sum()
+            / len(final.filter(arm=arm)),
+            "good": good,
+        }
+        for arm in study.arms
+        if arm in final["arm"]
+        for outcome, good in environment.outcomes.items()
+    ]
+    schema = {"arm": pl.String, "outcome": pl.String, "share": pl.Float64, "good": pl.Boolean}
+    return pl.DataFrame(rows, schema)
+
+
+def contributions(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
+    """One row an arm and term: what the term paid, per episode, to the learner of that arm.
+
+    The environment's own reward counts as the term `environment` where the learner sees it.
+    """
+    rows = []
+    for arm, reward in study.arms.items():
+        episodes = final.filter(arm=arm)
+        if len(episodes):
+            paid = _paid(episodes, reward, environment, study.training.gamma)
+            rows += [{"arm": arm, "term": term, "contribution": v} for term, v in paid.items()]
+    return pl.DataFrame(rows, {"arm": pl.String, "term": pl.String, "contribution": pl.Float64})
+
+
+def _paid(
+    episodes: pl.DataFrame, reward: RewardConfig, environment: Environment, gamma: float
+) -> dict[str, float]:
+    kernel = RewardKernel(environment, reward, gamma)
+    sums, first, last = (
+        _columns(episodes, kind, kernel.names) for kind in ("sum", "first", "last")
+    )
+    terminated = episodes["terminated"].to_numpy().astype(float)
+    parts = kernel.episode_contributions(sums, first, last, terminated).mean(axis=0)
+    weighted = {
+        n: float(v) for n, v, w in zip(kernel.names, parts, kernel.weights, strict=True) if w
+    }
+    own = {"environment": float(episodes["return"].to_numpy().mean())}
+    if reward.mode == "log":
+        return own
+    return weighted if reward.mode == "replace" else own | weighted
+
+
+def _columns(episodes: pl.DataFrame, kind: str, names: Sequence[str]) -> np.ndarray:
+    return episodes.select(f"{kind}_{name}" for name in names).to_numpy().astype(float)
+
+
+def _failures(environment: Environment) -> list[str]:
+    return [name for name, good in environment.outcomes.items() if good is False]
+
+
+def _read(folder: RunFolder) -> pl.DataFrame:
+    table = pl.read_csv(read_table(folder.evaluations), infer_schema_length=None)
+    return table.rename({"seed": "episode_seed"})

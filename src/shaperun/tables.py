@@ -1,0 +1,100 @@
+"""The comparison of a study as the terminal shows it: a table and a sentence a verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shaperun.comparison import StudyResults
+from shaperun.summary import ArmComparison, Estimate, Summary
+
+VERDICT_STYLES = {"better": "green", "worse": "red"}
+
+
+def show(found: StudyResults, console: Console) -> None:
+    """Print the table, the verdicts, and what is missing."""
+    if found.summary.arms:
+        console.print(arm_table(found.summary))
+        episodes = found.study.evaluation.final_episodes
+        console.print(
+            f"\nMeans over runs, and 95% t-intervals. Every run is judged by the environment's own "
+            f"reward\non the same {episodes} held-out episodes.\n",
+            style="dim",
+        )
+    for comparison in found.summary.comparisons:
+        if comparison.metric == "return":
+            console.print(verdict(comparison, found.summary))
+    if found.missing:
+        console.print(missing(found))
+
+
+def arm_table(summary: Summary) -> Table:
+    """Arms × metrics, with the number of runs and an interval for each."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("arm", no_wrap=True)
+    table.add_column("runs", justify="right")
+    names = list(summary.arms[0].metrics)
+    for name in names:
+        table.add_column(name.removesuffix("_rate").replace("_", " "), justify="right")
+    for arm in summary.arms:
+        label = Text(arm.arm, style="bold" if arm.arm == summary.baseline else "")
+        cells = [_cell(name, arm.metrics[name]) for name in names]
+        table.add_row(label, str(arm.runs), *cells)
+    return table
+
+
+def verdict(comparison: ArmComparison, summary: Summary) -> Text:
+    """One sentence on the environment return of an arm against the baseline."""
+    result = comparison.result
+    runs = {arm.arm: arm.runs for arm in summary.arms}
+    count = f"{runs[comparison.arm]} against {runs[summary.baseline]} runs"
+    text = Text.assemble(
+        (comparison.arm, "bold"),
+        " against ",
+        (summary.baseline, "bold"),
+        ": ",
+        (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
+        f". Environment return {result.difference:+,.0f}",
+    )
+    if result.low == result.low:  # not NaN: there is an interval
+        text.append(f" [{result.low:+,.0f}, {result.high:+,.0f}]")
+    text.append(f", p = {result.p_value:.2g} (exact permutation test), {count}.")
+    if result.seeds_needed:
+        text.append(f" No outcome of so few could show more: take {result.seeds_needed} seeds.")
+    return text
+
+
+def missing(found: StudyResults) -> Text:
+    """What a comparison of the final policies had to do without."""
+    states = Counter(run.state for run in found.missing)
+    what = ", ".join(f"{count} {state}" for state, count in states.items())
+    runs = ", ".join(f"{run.arm}/{run.seed}" for run in found.missing[:8])
+    more = " …" if len(found.missing) > 8 else ""
+    total = len(found.study.arms) * len(found.study.seeds)
+    return Text(
+        f"Missing: {len(found.missing)} of {total} runs are not finished ({what}): {runs}{more}. "
+        "They are in the curves as far as they got, and in no figure of the table.",
+        style="yellow",
+    )
+
+
+def _cell(name: str, estimate: Estimate) -> Text:
+    percent = name.endswith("_rate")
+    whole = percent or abs(estimate.mean) >= 100
+    text = Text(_format(estimate.mean, percent=percent, whole=whole))
+    if estimate.low is None or estimate.high is None:
+        return text.append("\none run", style="dim")
+    low, high = estimate.low, estimate.high
+    if percent:  # an interval for a share cannot leave 0 to 1
+        low, high = max(0.0, low), min(1.0, high)
+    ends = (_format(end, percent=percent, whole=whole) for end in (low, high))
+    return text.append(f"\n{'…'.join(ends)}", style="dim")
+
+
+def _format(value: float, *, percent: bool, whole: bool) -> str:
+    if percent:
+        return f"{value:.0%}"
+    return f"{value:,.0f}" if whole else f"{value:,.1f}"
