@@ -92,7 +92,11 @@ def _select(study: Study, arms: dict[str, RewardConfig], only: str, seeds: str) 
         only_seeds = [int(seed) for seed in seeds.split(",") if seed]
     except ValueError:
         raise UserError(f"--seeds {seeds}: expected whole numbers with commas between") from None
-    return planned_runs(study, arms, [arm for arm in only.split(",") if arm], only_seeds)
+    return planned_runs(study, arms, _names(only), only_seeds)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _train(
@@ -172,6 +176,39 @@ def compare(
     tables.show(found, console)
     if not quiet:
         console.print(f"\nFigures and tables: {folder.compare} ({len(paths)} files)", style="dim")
+
+
+@app.command()
+def record_gif(
+    study: OptionalStudy = "",
+    results: Results = RESULTS,
+    overrides: Overrides = [],  # noqa: B006
+    arms: Arms = "",
+    seed: Annotated[
+        int | None, typer.Option(help="The run to show; absent: each arm's median run.")
+    ] = None,
+    episode: Annotated[int, typer.Option(help="Which held-out episode, from 0.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Record what the policies do: one GIF an arm, and all arms side by side."""
+    from shaperun.opening import last_trained, open_study
+    from shaperun.record_gif import record_gifs
+
+    opened, folder = open_study(study or last_trained(results), results, overrides)
+    console = _console(quiet=quiet)
+    paths = _written(
+        lambda: record_gifs(
+            opened,
+            folder,
+            arms=_names(arms),
+            seed=seed,
+            episode=episode,
+            tell=console.print,
+        ),
+        folder,
+    )
+    for path in paths:
+        typer.echo(path)
 
 
 def _written(write: Callable[[], list[Path]], folder: StudyFolder) -> list[Path]:

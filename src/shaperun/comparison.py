@@ -56,7 +56,7 @@ def write(found: StudyResults, folder: StudyFolder) -> list[Path]:
     """Write the figures (PNG and SVG), `summary.csv` and `summary.json`; returns their paths."""
     study, target = found.study, folder.compare
     environment = environments()[study.environment.id]
-    curves = results.curves(found.episodes)
+    curves = results.curves(found.episodes, study.evaluation.episodes)
     title = f"{study.study}: {study.training.algorithm} on {study.environment.id}"
     shares = results.outcome_shares(found.final, study, environment)
     paid = results.contributions(found.final, study, environment)

@@ -104,7 +104,7 @@ def load_actor(config: RunConfig, folder: RunFolder) -> Act:
     Raises:
         ValueError, RuntimeError: the file does not hold the parameters of such a policy.
     """
-    envs = DummyVecEnv([partial(make_environment, config.environment)])
+    envs = DummyVecEnv([partial(make_environment, config.environment)] * config.training.n_envs)
     try:
         model = build(config.training, envs)
     finally:

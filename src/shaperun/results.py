@@ -40,10 +40,15 @@ def unfinished(folder: StudyFolder, runs: Iterable[Run]) -> list[RunStatus]:
     return [state for run in runs if (state := status(folder, run)).state != "done"]
 
 
-def curves(episodes: pl.DataFrame) -> pl.DataFrame:
-    """One row an evaluation of a run: the means of return and shaped_return over its episodes."""
+def curves(episodes: pl.DataFrame, first: int) -> pl.DataFrame:
+    """One row an evaluation of a run: the means of return and shaped_return over its episodes.
+
+    Only the `first` episodes count, which every evaluation has, the longer last one included:
+    the points of a curve are then means over the same starts.
+    """
     return (
-        episodes.group_by("arm", "seed", "timesteps", maintain_order=True)
+        episodes.filter(pl.col("episode") < first)
+        .group_by("arm", "seed", "timesteps", maintain_order=True)
         .agg(pl.col("return", "shaped_return").mean())
         .sort("arm", "seed", "timesteps")
     )

@@ -67,6 +67,11 @@ class RunFolder:
         return self.path / "normalization.json"
 
     @property
+    def log(self) -> Path:
+        """What was printed while the run was trained, warnings of the libraries included."""
+        return self.path / "log.txt"
+
+    @property
     def lease(self) -> Path:
         """Held by the one process that writes here."""
         return self.path / ".lease"

@@ -6,6 +6,7 @@ import platform
 import random
 import subprocess
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def train_run(folder: RunFolder, config: RunConfig) -> None:
         raise RuntimeError(f"another process is training in {folder.path}")
     try:
         folder.begin(_record(config))
-        _train(folder, config)
+        with folder.log.open("w") as log, redirect_stdout(log), redirect_stderr(log):
+            _train(folder, config)
         folder.finish()
     finally:
         lease.release()
