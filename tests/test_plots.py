@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from shaperun import plots
+from shaperun import canvas, plots, sweep_plots
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -162,12 +162,12 @@ def figures() -> Iterator[tuple[str, Figure]]:
     yield "outcomes", plots.outcomes(outcome_table(HOSTILE), title="t")
     yield "no outcomes", plots.outcomes(outcome_table([""]).clear(), title="t")
     yield "contributions", plots.contributions(contribution_table(HOSTILE), title="t")
-    yield "response", plots.response_curve(RESPONSE, weight=LONG, title="t")
-    yield "one response", plots.response_curve(RESPONSE[:1], weight="distance", title="t")
-    yield "no response", plots.response_curve(RESPONSE.clear(), weight="distance", title="t")
-    yield "heatmap", plots.heatmap(GRID, x="distance", y="legs", title="t")
-    yield "one cell", plots.heatmap(GRID[:1], x="distance", y="legs", title="t")
-    yield "no cell", plots.heatmap(GRID.clear(), x="distance", y="legs", title="t")
+    yield "response", sweep_plots.response_curve(RESPONSE, weight=LONG, title="t")
+    yield "one response", sweep_plots.response_curve(RESPONSE[:1], weight="distance", title="t")
+    yield "no response", sweep_plots.response_curve(RESPONSE.clear(), weight="distance", title="t")
+    yield "heatmap", sweep_plots.heatmap(GRID, x="distance", y="legs", title="t")
+    yield "one cell", sweep_plots.heatmap(GRID[:1], x="distance", y="legs", title="t")
+    yield "no cell", sweep_plots.heatmap(GRID.clear(), x="distance", y="legs", title="t")
 
 
 def test_every_text_has_its_place() -> None:
@@ -231,7 +231,7 @@ def test_a_centre_of_fewer_runs_is_dotted() -> None:
 
 def test_an_arm_keeps_its_colour() -> None:
     arms = ["default", "article"]
-    palette = plots.colours(arms)
+    palette = canvas.colours(arms)
     assert [line.get_color() for line in lines(curves(TWO), 0, 2)] == list(palette.values())
     alone = curves(TWO.filter(arm="article"), arms=arms)
     assert lines(alone, 0, 2)[-1].get_color() == palette["article"]
@@ -241,9 +241,9 @@ def test_an_arm_keeps_its_colour() -> None:
 
 def test_colours_differ_also_when_there_are_many() -> None:
     arms = [str(number) for number in range(40)]
-    assert len(set(plots.colours(arms).values())) == 40
-    assert plots.colours(arms[:3]) == {arm: plots.colours(arms)[arm] for arm in arms[:3]}
-    assert plots.colours(["a", "b", "a"]) == plots.colours(["a", "b"])
+    assert len(set(canvas.colours(arms).values())) == 40
+    assert canvas.colours(arms[:3]) == {arm: canvas.colours(arms)[arm] for arm in arms[:3]}
+    assert canvas.colours(["a", "b", "a"]) == canvas.colours(["a", "b"])
 
 
 def test_names_are_shown_literally() -> None:
@@ -272,7 +272,7 @@ def test_outcomes_are_stacked_from_success_to_failure() -> None:
     [(0, "0%"), (0.004, "<1%"), (0.01, "1%"), (0.994, "99%"), (0.999, ">99%"), (1, "100%")],
 )
 def test_a_percentage_never_claims_none_or_all(share: float, text: str) -> None:
-    assert plots._percent(share) == text
+    assert canvas.percent(share) == text
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_percentage_never_claims_none_or_all(share: float, text: str) -> None:
     [(0, "0"), (200, "200"), (1_500, "1.5k"), (50_000, "50k"), (1e6, "1M"), (-28_050, "−28.05k")],
 )
 def test_ticks_are_short(value: float, text: str) -> None:
-    assert plots._short(value) == text
+    assert canvas.short(value) == text
 
 
 def test_contributions_are_written_at_their_bars() -> None:
@@ -296,18 +296,18 @@ def test_contributions_are_written_at_their_bars() -> None:
         assert text in written
     assert written.count("no terms weighted") == 1
     grey = figure.get_axes()[0].patches[0].get_facecolor()
-    assert to_hex(grey).upper() == plots.GREY
+    assert to_hex(grey).upper() == canvas.GREY
 
 
 def test_a_response_is_drawn_in_order_of_the_weight() -> None:
-    upper, lower = plots.response_curve(RESPONSE, weight="distance", title="t").get_axes()
+    upper, lower = sweep_plots.response_curve(RESPONSE, weight="distance", title="t").get_axes()
     assert points(upper.get_lines()[0]) == ([0, 50, 100], [120, 230, -160])
     assert points(lower.get_lines()[0]) == ([0, 50, 100], [0.7, 0.995, 0])
     assert lower.get_xlabel() == "weight of distance"
 
 
 def test_a_heatmap_leaves_missing_pairs_empty() -> None:
-    figure = plots.heatmap(GRID, x="distance", y="legs", title="t")
+    figure = sweep_plots.heatmap(GRID, x="distance", y="legs", title="t")
     for axes, cells in zip(figure.get_axes(), ([-140, 240, 60], [0, 1, 0.5]), strict=True):
         [mesh] = axes.findobj(QuadMesh)
         values = mesh.get_array()
@@ -324,16 +324,16 @@ def test_a_large_heatmap_has_a_scale_instead_of_numbers() -> None:
     table = pl.DataFrame(
         pairs, schema=["distance", "legs", "return", "success_rate"], orient="row"
     ).with_columns(pl.lit(None, pl.Float64).alias("success_rate"))
-    figure = plots.heatmap(table, x="distance", y="legs", title="t")
+    figure = sweep_plots.heatmap(table, x="distance", y="legs", title="t")
     assert len(figure.get_axes()) == 4
     check_layout(figure)
 
 
 def test_a_figure_is_saved_the_same_again(tmp_path: Path) -> None:
     figure = curves(TWO)
-    first = plots.save(figure, tmp_path / "curves-v1.5")
-    again = plots.save(figure, tmp_path / "again")
-    anew = plots.save(curves(TWO), tmp_path / "anew")
+    first = canvas.save(figure, tmp_path / "curves-v1.5")
+    again = canvas.save(figure, tmp_path / "again")
+    anew = canvas.save(curves(TWO), tmp_path / "anew")
     assert [path.name for path in first] == ["curves-v1.5.png", "curves-v1.5.svg"]
     for one, two, three in zip(first, again, anew, strict=True):
         assert one.read_bytes() == two.read_bytes() == three.read_bytes()
@@ -343,7 +343,7 @@ def test_a_figure_is_saved_the_same_again(tmp_path: Path) -> None:
 def test_an_svg_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
     arms = ["a--b", "</g><script>alert(1)</script>", "-->&amp;\"'"]
     figure = plots.outcomes(outcome_table(arms), title="-- <b>")
-    tree = ElementTree.fromstring(plots.save(figure, tmp_path / "outcomes")[1].read_bytes())  # noqa: S314
+    tree = ElementTree.fromstring(canvas.save(figure, tmp_path / "outcomes")[1].read_bytes())  # noqa: S314
     assert not [element for element in tree.iter() if element.tag.endswith("script")]
 
 

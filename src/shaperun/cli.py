@@ -82,7 +82,12 @@ def train(
 
     opened, folder = open_study(study, results, overrides)
     runs = _select(opened, opened.arms, arms, seeds)
-    _train(opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet)
+    failed = _train(
+        opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet
+    )
+    if not (dry_run or quiet):
+        typer.echo(f"See what they learned: shaperun compare {study}", err=True)
+    raise typer.Exit(SOME_FAILED if failed else FINE)
 
 
 def _select(study: Study, arms: dict[str, RewardConfig], only: str, seeds: str) -> list[Run]:
@@ -109,13 +114,14 @@ def _train(
     dry_run: bool,
     fresh: bool,
     quiet: bool,
-) -> None:
+) -> int:
+    """Train the runs, or list them; returns how many failed."""
     from shaperun import batch, execute, screen
 
-    console = _console(quiet=quiet)
     if dry_run:
         _console(stderr=False).print(screen.plan_table(study, folder, runs))
-        return
+        return 0
+    console = _console(quiet=quiet)
     execute_jobs = batch.executor(executor, workers or execute.cores())
     batch.prepare(study, folder, runs, fresh=fresh)
     screen.introduce(study, runs, console)
@@ -128,8 +134,45 @@ def _train(
             states.close()
             screen.say_interrupted(folder, runs, _command_line())
             raise typer.Exit(INTERRUPTED) from None
-    if screen.say_end(folder, end, console):
-        raise typer.Exit(SOME_FAILED)
+    return screen.say_end(folder, end, console)
+
+
+@app.command()
+def sweep(
+    study: StudyArgument,
+    results: Results = RESULTS,
+    overrides: Overrides = [],  # noqa: B006
+    arms: Arms = "",
+    seeds: SeedList = "",
+    workers: Workers = 0,
+    executor: Executor = "processes",
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the arms of the study's sweep and rank them by the environment's own reward."""
+    from shaperun.opening import open_study
+    from shaperun.sweep import sweep_arms
+
+    opened, folder = open_study(study, results, overrides)
+    runs = _select(opened, sweep_arms(opened), arms, seeds)
+    failed = _train(
+        opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet
+    )
+    if not dry_run:
+        _rank(opened, folder, quiet=quiet)
+    raise typer.Exit(SOME_FAILED if failed else FINE)
+
+
+def _rank(study: Study, folder: StudyFolder, *, quiet: bool) -> None:
+    from shaperun import sweep_results, tables
+
+    found = sweep_results.rank(study, folder)
+    _written(lambda: sweep_results.write(found, folder), folder)
+    console = _console(stderr=False)
+    tables.show_ranking(found, console)
+    if not quiet:
+        console.print(f"\nFigures and ranking: {folder.sweep}", style="dim")
 
 
 @app.command()

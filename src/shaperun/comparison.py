@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from shaperun import plots, results, summary
+from shaperun import canvas, plots, results, summary
 from shaperun.batch import RunStatus, refuse_changed
 from shaperun.envs import environments
 from shaperun.errors import UserError
@@ -73,7 +73,7 @@ def write(found: StudyResults, folder: StudyFolder) -> list[Path]:
         "outcomes": plots.outcomes(shares, title=f"{title}: how the final episodes ended"),
         "terms": plots.contributions(paid, title=f"{title}: what each term paid", arms=arms),
     }
-    paths = [p for name, figure in figures.items() for p in plots.save(figure, target / name)]
+    paths = [p for name, figure in figures.items() for p in canvas.save(figure, target / name)]
     table, document = target / "summary.csv", target / "summary.json"
     write_atomically(table, found.summary.table().write_csv().encode())
     write_json(document, found.summary.document())

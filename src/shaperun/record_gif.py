@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from shaperun import gifs, plots, results
+from shaperun import canvas, gifs, results
 from shaperun.batch import refuse_changed
 from shaperun.envs import environments
 from shaperun.errors import UserError
@@ -92,7 +92,7 @@ def _clip(study: Study, folder: StudyFolder, run: Run, episode: int) -> gifs.Cli
     played = replay(study.environment, act, episode, gifs.shrink)
     return gifs.Clip(
         arm=run.arm,
-        colour=plots.colours(list(study.arms))[run.arm],
+        colour=canvas.colours(list(study.arms))[run.arm],
         frames=played.frames,
         returns=played.returns,
         outcome=played.outcome.replace("_", " "),

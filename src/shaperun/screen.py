@@ -144,7 +144,6 @@ def say_end(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) ->
     done = sum(run.state == "done" for run in runs)
     if done:
         console.print(f"{done} of {len(runs)} runs finished, in {folder.path}")
-        console.print(f"See what they learned: shaperun compare {folder.path.name}")
     return len(failed)
 
 

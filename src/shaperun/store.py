@@ -1,19 +1,19 @@
-"""The results folder: the only module that knows the names of files.
+"""The results folder: the only module that knows the names of files."""
 
-results/<study>/
-study.yaml                as resolved
-runs/<arm>/<seed>/        one folder, one writer
-run.json                configuration, its hash, versions, platform, git revision
-episodes.csv            every training episode
-evaluations.csv         every evaluation episode, on the environment's own reward
-updates.csv             what the learner reported of its updates
-policy.zip              loads with stable_baselines3
-normalization.json      statistics of the observations, where they were normalised
-progress.json           how far it is
-error.txt               why it failed
-DONE.json               written last: hashes of what a finished run consists of
-compare/  gifs/  sweep/   made from the runs, can be deleted and made again
-"""
+# results/<study>/
+#   study.yaml                as resolved
+#   runs/<arm>/<seed>/        one folder, one writer
+#     run.json                configuration, its hash, versions, platform, git revision
+#     episodes.csv            every training episode
+#     evaluations.csv         every evaluation episode, on the environment's own reward
+#     updates.csv             what the learner reported of its updates
+#     policy.zip              loads with stable_baselines3
+#     normalization.json      statistics of the observations, where they were normalised
+#     progress.json           how far it is
+#     log.txt                 what the libraries had to say while it trained
+#     error.txt               why it failed
+#     DONE.json               written last: hashes of what a finished run consists of
+#   compare/  gifs/  sweep/   made from the runs, can be deleted and made again
 
 from __future__ import annotations
 

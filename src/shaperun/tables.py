@@ -10,6 +10,7 @@ from rich.text import Text
 
 from shaperun.comparison import StudyResults
 from shaperun.summary import ArmComparison, Estimate, Summary
+from shaperun.sweep_results import SweepResults
 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
 
@@ -65,6 +66,37 @@ def verdict(comparison: ArmComparison, summary: Summary) -> Text:
     if result.seeds_needed:
         text.append(f" No outcome of so few could show more: take {result.seeds_needed} seeds.")
     return text
+
+
+def show_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
+    """Print the best arms of a sweep, and what is missing."""
+    weights = list(found.study.sweep.weights) if found.study.sweep else []
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("", *weights, "runs", "return", "95% interval", "success"):
+        table.add_column(name, justify="right")
+    for place, row in enumerate(found.ranking.head(most).iter_rows(named=True), start=1):
+        low, high = row["return_low"], row["return_high"]
+        table.add_row(
+            str(place),
+            *(f"{row[name]:g}" for name in weights),
+            str(row["runs"]),
+            f"{row['return']:,.1f}",
+            Text("one run" if low is None else f"{low:,.0f}…{high:,.0f}", style="dim"),
+            f"{row['success_rate']:.0%}",
+        )
+    console.print(table)
+    hidden = len(found.ranking) - most
+    more = f"{hidden} more arms are in ranking.csv. " if hidden > 0 else ""
+    console.print(
+        f"\n{more}Ranked by mean environment return; the best of many is partly luck: confirm it "
+        "on fresh seeds.",
+        style="dim",
+    )
+    if found.finished < found.planned:
+        lacking = found.planned - found.finished
+        console.print(
+            f"Missing: {lacking} of {found.planned} runs are not finished.", style="yellow"
+        )
 
 
 def missing(found: StudyResults) -> Text:
