@@ -54,14 +54,14 @@ def executor(name: str, workers: int) -> Executor:
     """An executor by its name.
 
     Raises:
-        ValueError: there is no such executor.
+        UserError: there is no such executor.
     """
     known: dict[str, Executor] = {
         "processes": partial(execute.processes, workers=workers, preload=TRAINING),
         "inline": execute.inline,
     }
     if name not in known:
-        raise ValueError(f"there is no executor {name}; there are {', '.join(known)}")
+        raise UserError(f"there is no executor {name}; there are {', '.join(known)}")
     return known[name]
 
 

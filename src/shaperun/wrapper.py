@@ -132,7 +132,9 @@ def make_environment(
     smoke, which changes nothing and costs half of the simulator's speed.
     """
     options: dict[str, Any] = dict(config.options)
-    return gym.make(config.id, disable_env_checker=True, render_mode=render_mode, **options)
+    if render_mode:  # not every environment takes the argument
+        options["render_mode"] = render_mode
+    return gym.make(config.id, disable_env_checker=True, **options)
 
 
 def columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:

@@ -1,0 +1,67 @@
+"""A small real study, trained once through the command line, and the command line itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+Shaperun = Callable[..., subprocess.CompletedProcess[str]]
+
+TINY = {
+    "study": "tiny",
+    "environment": {"id": "CartPole-v1"},
+    "training": {
+        "total_timesteps": 2_000,
+        "n_envs": 4,
+        "normalize": {"observations": True},
+        "hyperparameters": {"n_steps": 50, "batch_size": 50, "n_epochs": 4, "gamma": 0.98},
+    },
+    "seeds": 2,
+    "evaluation": {"every": 500, "episodes": 5, "final_episodes": 8},
+    "arms": {
+        "default": {},
+        "guided": {"mode": "potential", "weights": {"upright": 1, "centred": 1}},
+    },
+}
+
+
+def run_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "shaperun", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+    )
+
+
+@pytest.fixture
+def shaperun(tmp_path: Path) -> Shaperun:
+    """The command line in an empty folder of its own."""
+    return lambda *arguments: run_shaperun(*arguments, cwd=tmp_path)
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Path:
+    """A study that trains in seconds."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny study trained in it; nobody may change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    done = run_shaperun("train", "tiny.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder

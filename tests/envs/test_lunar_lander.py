@@ -1,0 +1,141 @@
+"""LunarLander: its terms by hand and against its own reward, its outcomes on real episodes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.box2d.lunar_lander import heuristic
+
+from shaperun.envs.lunar_lander import (
+    LEFT_ENGINE,
+    MAIN_ENGINE,
+    RIGHT_ENGINE,
+    lunar_lander,
+)
+from shaperun.terms import Transition
+
+Policy = Callable[[gym.Env[Any, Any], Any], int]
+NOTHING = 0
+
+
+@pytest.mark.parametrize(
+    ("term", "obs", "value"),
+    [
+        ("distance", [3, -4, 9, 9, 9, 9, 1, 1], -5.0),
+        ("velocity", [9, 9, -5, 12, 9, 9, 1, 1], -13.0),
+        ("angle", [9, 9, 9, 9, -0.5, 9, 1, 1], -0.5),
+        ("angle", [9, 9, 9, 9, 0.5, 9, 1, 1], -0.5),
+        ("legs", [9, 9, 9, 9, 9, 9, 0, 0], 0.0),
+        ("legs", [9, 9, 9, 9, 9, 9, 1, 0], 1.0),
+        ("legs", [9, 9, 9, 9, 9, 9, 0, 1], 1.0),
+        ("legs", [9, 9, 9, 9, 9, 9, 1, 1], 2.0),
+    ],
+)
+def test_state_terms_by_hand(term: str, obs: list[float], value: float) -> None:
+    assert lunar_lander.terms[term](transitions([(obs, obs, 0, 0.0, False, False)])) == value
+
+
+def test_action_terms_by_hand() -> None:
+    actions = [NOTHING, LEFT_ENGINE, MAIN_ENGINE, RIGHT_ENGINE]
+    steps = transitions([([0.0] * 8, [0.0] * 8, a, 0.0, False, False) for a in actions])
+    assert lunar_lander.terms["main_engine"](steps).tolist() == [0, 0, -1, 0]
+    assert lunar_lander.terms["side_engine"](steps).tolist() == [0, -1, 0, -1]
+
+
+def transitions(steps: list[tuple[Any, Any, int, float, bool, bool]]) -> Transition:
+    """Of (s, s′, action, reward, terminated, truncated) a step."""
+    obs, next_obs, action, reward, terminated, truncated = zip(*steps, strict=True)
+    return Transition(
+        np.array(obs, dtype=np.float64),
+        np.array(action),
+        np.array(next_obs, dtype=np.float64),
+        np.array(reward, dtype=np.float64),
+        np.array(terminated),
+        np.array(truncated),
+    )
+
+
+def episode(policy: Policy, seed: int, *, limit: int = 1000) -> Transition:
+    with gym.make("LunarLander-v3", max_episode_steps=limit) as env:
+        obs, _ = env.reset(seed=seed)
+        steps: list[tuple[Any, Any, int, float, bool, bool]] = []
+        while not (steps and (steps[-1][-1] or steps[-1][-2])):
+            action = policy(env, obs)
+            next_obs, reward, terminated, truncated, _ = env.step(action)
+            steps.append((obs, next_obs, action, float(reward), terminated, truncated))
+            obs = next_obs
+        return transitions(steps)
+
+
+def land(env: gym.Env[Any, Any], obs: Any) -> int:
+    return int(heuristic(env.unwrapped, obs))
+
+
+def outcomes(policy: Policy, *, limit: int = 1000) -> set[str]:
+    found = set()
+    for seed in range(3):
+        steps = episode(policy, seed, limit=limit)
+        found |= set(lunar_lander.outcome(steps.take(np.array([-1]))).tolist())
+    return found
+
+
+def test_landed() -> None:
+    assert outcomes(land) == {"landed"}
+
+
+def test_crashed() -> None:
+    assert outcomes(lambda env, obs: NOTHING) == {"crashed"}
+
+
+def test_out_of_bounds() -> None:
+    # Tilt to the right, then climb away to the right.
+    def leave(env: gym.Env[Any, Any], obs: Any) -> int:
+        return RIGHT_ENGINE if obs[4] > -0.5 else MAIN_ENGINE
+
+    assert outcomes(leave) == {"out_of_bounds"}
+
+
+def test_timeout() -> None:
+    assert outcomes(land, limit=20) == {"timeout"}
+
+
+def test_a_landing_on_the_last_step_counts() -> None:
+    length = len(episode(land, 0))
+    assert outcomes_of(episode(land, 0, limit=length)) == ["landed"]
+    assert outcomes_of(episode(land, 0, limit=length - 1)) == ["timeout"]
+
+
+def outcomes_of(steps: Transition) -> list[str]:
+    found: list[str] = lunar_lander.outcome(steps.take(np.array([-1]))).tolist()
+    return found
+
+
+def mixed(env: gym.Env[Any, Any], obs: Any) -> int:
+    """A landing with some random firing, so that every engine and both legs come up."""
+    random = env.unwrapped.np_random.random()
+    return int(env.unwrapped.np_random.integers(4)) if random < 0.3 else land(env, obs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_terms_make_up_the_environments_own_reward(seed: int) -> None:
+    """Its reward is the progress in the state terms, less fuel; the last one is overwritten."""
+    steps = episode(mixed, seed)
+    terms = {name: term(steps) for name, term in lunar_lander.terms.items()}
+    before = {n: t.function(steps.obs) for n, t in lunar_lander.terms.items() if t.state_only}
+    weights = {"distance": 100, "velocity": 100, "angle": 100, "legs": 10}
+    progress = sum(w * (terms[name] - before[name]) for name, w in weights.items())
+    fuel = 0.30 * terms["main_engine"] + 0.03 * terms["side_engine"]
+    # Observations are rounded to 32 bits, which the weights of 100 bring to light.
+    assert (progress + fuel)[:-1] == pytest.approx(steps.env_reward[:-1], abs=1e-4)
+    assert abs(steps.env_reward[-1]) == 100.0
+    assert all(len(np.unique(terms[name])) > 1 for name in ("legs", "main_engine", "side_engine"))
+
+
+def test_fuel_is_what_the_environment_charges() -> None:
+    fuel = lunar_lander.metrics["fuel"]
+    assert fuel == {"main_engine": -0.30, "side_engine": -0.03}
+    steps = transitions([([0.0] * 8, [0.0] * 8, a, 0.0, False, False) for a in (0, 1, 2, 2, 3)])
+    used = sum(weight * lunar_lander.terms[name](steps).sum() for name, weight in fuel.items())
+    assert used == pytest.approx(2 * 0.30 + 2 * 0.03)

@@ -1,0 +1,26 @@
+"""Jobs for the executor's tests: what a worker imports and calls."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def write(path: str, text: str) -> None:
+    Path(path).write_text(f"{text} {os.getpid()} {os.environ['OMP_NUM_THREADS']}")
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_for_ever(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.05)
