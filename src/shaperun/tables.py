@@ -21,8 +21,8 @@ def show(found: StudyResults, console: Console) -> None:
         console.print(arm_table(found.summary))
         episodes = found.study.evaluation.final_episodes
         console.print(
-            f"\nMeans over runs, and 95% t-intervals. Every run is judged by the environment's own "
-            f"reward\non the same {episodes} held-out episodes.\n",
+            "\nMeans over runs, and 95% t-intervals. Every run is judged by the environment's own "
+            f"reward on the same {episodes} held-out episodes.\n",
             style="dim",
         )
     for comparison in found.summary.comparisons:
