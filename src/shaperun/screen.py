@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -46,7 +46,7 @@ def follow(states: Iterable[list[RunStatus]], console: Console) -> list[RunStatu
     return last
 
 
-def run_table(runs: Sequence[RunStatus]) -> Table:
+def run_table(runs: Sequence[RunStatus]) -> Group:
     """A row a run: state, progress, pace, time left, latest environment return."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm", overflow="ellipsis", no_wrap=True, max_width=32)
@@ -67,9 +67,7 @@ def run_table(runs: Sequence[RunStatus]) -> Table:
             duration(run.seconds_left) if run.state == "running" else "",
             _return(run),
         )
-    table.caption = _summary(runs, hidden=len(runs) - len(shown))
-    table.caption_justify = "left"
-    return table
+    return Group(table, _summary(runs, hidden=len(runs) - len(shown)))
 
 
 def plan_table(study: Study, folder: StudyFolder, runs: Sequence[Run]) -> Table:

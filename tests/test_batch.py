@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shaperun import batch
+from shaperun.errors import UserError
+from shaperun.execute import Finished, Job
+from shaperun.files import Lease
+from shaperun.plan import Run, planned_runs
+from shaperun.store import StudyFolder
+from shaperun.study import Study
+from shaperun.study_file import load_study
+
+
+@pytest.fixture
+def study(tiny_file: Path) -> Study:
+    return load_study(tiny_file)
+
+
+@pytest.fixture
+def runs(study: Study) -> list[Run]:
+    return planned_runs(study, study.arms)
+
+
+def failing(jobs: Iterable[Job]) -> Iterator[Finished | None]:
+    """An executor whose workers all die: nothing of the training is needed to drive it."""
+    for job in list(jobs):
+        yield None
+        yield Finished(job, "the process was killed by SIGKILL")
+
+
+def test_failures_are_kept_and_tried_again(study: Study, runs: list[Run], tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "tiny")
+    for _ in range(2):
+        first, *_, last = list(batch.drive(folder, runs, failing))
+        assert {run.state for run in first} == {"waiting"}
+        assert {run.state for run in last} == {"failed"}
+        assert last[0].failure == "the process was killed by SIGKILL"
+    assert folder.run("guided", 1).failure() == "the process was killed by SIGKILL"
+    assert batch.status(folder, runs[0]).state == "failed"
+    assert study.study == "tiny"
+
+
+def test_a_run_of_another_command_is_left_alone(runs: list[Run], tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "tiny")
+    theirs = folder.run(runs[0].arm, runs[0].seed)
+    theirs.path.mkdir(parents=True)
+    theirs.begin({"identity": runs[0].config.identity})
+    lease = Lease(theirs.lease)
+    assert lease.take()
+    *_, last = list(batch.drive(folder, runs, failing))
+    assert [run.state for run in last] == ["running", "failed", "failed", "failed"]
+    assert theirs.failure() is None
+    lease.release()
+
+
+def test_preparing_writes_the_study_and_refuses_a_changed_one(
+    study: Study, runs: list[Run], tmp_path: Path
+) -> None:
+    folder = StudyFolder(tmp_path / "tiny")
+    batch.prepare(study, folder, runs, fresh=False)
+    assert load_study(folder.study) == study
+    theirs = folder.run(runs[0].arm, runs[0].seed)
+    theirs.path.mkdir(parents=True)
+    theirs.begin({"identity": "other", "config": {"seed": 7}})
+    with pytest.raises(UserError, match="seed: 7 there, 0 here"):
+        batch.prepare(study, folder, runs, fresh=False)
+    batch.prepare(study, folder, runs, fresh=True)
+    assert not theirs.path.exists()
+
+
+def test_an_environment_that_is_not_installed_is_named(
+    study: Study, runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "find_spec", lambda module: None)
+    with pytest.raises(UserError, match=r'needs pygame, .*pip install "gymnasium\[classic'):
+        batch.prepare(study, StudyFolder(tmp_path / "tiny"), runs, fresh=False)
+    assert not (tmp_path / "tiny").exists()
