@@ -93,3 +93,17 @@ def test_every_algorithm_learns_with_its_own_hyperparameters(
     if algorithm == "A2C":
         layers = [type(layer).__name__ for layer in model.policy.mlp_extractor.policy_net]  # type: ignore[union-attr]
         assert layers == ["Linear", "ReLU"]
+
+
+def test_the_fused_optimizer_is_the_same_adam() -> None:
+    """The options that the policies set by themselves must survive our asking for the kernel."""
+    for algorithm in ("PPO", "DQN", "TRPO"):
+        training = TrainingConfig.model_validate({"algorithm": algorithm, "total_timesteps": 64})
+        model = build(training, DummyVecEnv([make_cartpole]))
+        create: Any = type(model)
+        theirs = create("MlpPolicy", DummyVecEnv([make_cartpole]), device="cpu")
+        ours, plain = (m.policy.optimizer.param_groups[0] for m in (model, theirs))
+        assert ours["fused"]
+        assert {k: v for k, v in ours.items() if k not in ("params", "fused")} == {
+            k: v for k, v in plain.items() if k not in ("params", "fused")
+        }

@@ -77,7 +77,8 @@ def build(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
     }
     if isinstance(hyperparameters.get("train_freq"), list):
         hyperparameters["train_freq"] = tuple(hyperparameters["train_freq"])
-    hyperparameters["policy_kwargs"] = _policy_kwargs(training.hyperparameters["policy_kwargs"])
+    names = training.hyperparameters["policy_kwargs"]
+    hyperparameters["policy_kwargs"] = _policy_kwargs(training.algorithm, names)
     package, _ = LOCATIONS[training.algorithm]
     algorithm = getattr(importlib.import_module(package), training.algorithm)
     model: BaseAlgorithm = algorithm("MlpPolicy", envs, device="cpu", **hyperparameters)
@@ -117,8 +118,12 @@ def _schedule(text: str) -> LinearSchedule:
     return LinearSchedule(start=linear_schedule_start(text), end=0.0, end_fraction=1.0)
 
 
-def _policy_kwargs(names: dict[str, Any]) -> dict[str, Any]:
+def _policy_kwargs(algorithm: str, names: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in names.items() if value is not None}
+    # The same Adam in one kernel a step instead of many: at these sizes a tenth of training.
+    # The actor-critic policies set this eps themselves, but only where they are given no options.
+    eps = {} if algorithm == "DQN" else {"eps": 1e-5}
+    given["optimizer_kwargs"] = {"fused": True, **eps}
     if "activation_fn" in given:
         given["activation_fn"] = ACTIVATIONS[given["activation_fn"]]
     return given

@@ -42,16 +42,17 @@ def test_terms_by_hand(term: str, action: int, next_obs: list[float], value: flo
     assert cartpole.terms[term](one_step(action, next_obs)) == pytest.approx(value)
 
 
-def last_step(policy: Policy, *, limit: int = 500, start: list[float] | None = None) -> Transition:
-    with gym.make("CartPole-v1", max_episode_steps=limit) as env:
-        obs, _ = env.reset(seed=0)
-        if start:
-            env.unwrapped.state = np.array(start)  # type: ignore[attr-defined]
-        terminated = truncated = False
-        while not (terminated or truncated):
-            action = policy(obs)
-            obs, _, terminated, truncated, _ = env.step(action)
-        return one_step(action, obs.tolist(), terminated=terminated)
+def last_step(policy: Policy, *, start: list[float] | None = None) -> Transition:
+    env = gym.make("CartPole-v1")
+    obs, _ = env.reset(seed=0)
+    if start:
+        env.unwrapped.state = np.array(start)  # type: ignore[attr-defined]
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = policy(obs)
+        obs, _, terminated, truncated, _ = env.step(action)
+    env.close()
+    return one_step(action, obs.tolist(), terminated=terminated)
 
 
 def test_the_pole_falls() -> None:
