@@ -1,42 +1,37 @@
 """What writing a GIF costs, beside imageio's default writer on the same frames."""
 
+from __future__ import annotations
+
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import heuristic
 
+from benchmarks.measure import Row, alternate, on_cores, ratios, seconds
 from shaperun import gifs
 
-ROUNDS = 7
 
-
-def rows() -> list[tuple[str, str, str]]:
-    """Figure, measured, target: two LunarLander episodes side by side."""
+def rows(*, quick: bool) -> list[Row]:
+    """Time and size, for two LunarLander episodes side by side."""
     clips = [episode("lands", "#0072b2", lands=True), episode("falls", "#d55e00", lands=False)]
     frames, delay_ms = gifs.compose(clips)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, on_cores(1):
         ours, theirs = Path(folder, "ours.gif"), Path(folder, "imageio.gif")
-        pairs = [
-            (
-                seconds(lambda: gifs.write_gif(ours, frames, delay_ms=delay_ms)),
-                seconds(lambda: iio.imwrite(theirs, frames, duration=delay_ms, loop=0)),
-            )
-            for _ in range(ROUNDS)
-        ]
-        size, size_theirs = ours.stat().st_size, theirs.stat().st_size
-    ratio = median(a / b for a, b in pairs)
-    per_frame = 1000 * median(a for a, _ in pairs) / len(frames)
+        pairs = alternate(
+            lambda: seconds(lambda: gifs.write_gif(ours, frames, delay_ms=delay_ms)),
+            lambda: seconds(lambda: iio.imwrite(theirs, frames, duration=delay_ms, loop=0)),
+            1 if quick else 7,
+        )
+        size = ours.stat().st_size / theirs.stat().st_size
+    per_frame = [1000 * a / len(frames) for a, _ in pairs]
     return [
-        ("GIF writing time / imageio default", f"{ratio:.2f} ×", "≤ 0.25 ×"),
-        ("GIF file size / imageio default", f"{size / size_theirs:.2f} ×", "≤ 1.00 ×"),
-        (f"GIF writing, {len(frames)} frames of two clips", f"{per_frame:.1f} ms a frame", ""),
+        Row("GIF, writing time / imageio's default", ratios(pairs), at_most=0.25),
+        Row("GIF, file size / imageio's default", [size], at_most=1.0),
+        Row(f"GIF, writing {len(frames)} frames of two clips", per_frame, "{:.1f} ms a frame"),
     ]
 
 
@@ -54,10 +49,3 @@ def episode(arm: str, colour: str, *, lands: bool) -> gifs.Clip:
         over = terminated or truncated
     env.close()
     return gifs.Clip(arm, colour, frames, returns, "landed" if lands else "crashed", lands, 50)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = perf_counter()
-    work()
-    return perf_counter() - start

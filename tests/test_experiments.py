@@ -8,6 +8,7 @@ import shlex
 import shutil
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,12 @@ def test_the_readmes_commands_run(tmp_path: Path) -> None:
         trains = words[1] in ("train", "sweep")
         done = run_shaperun(*words[1:], *(changes if trains else []), cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_the_readmes_script_runs() -> None:
+    [script] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(script, names)  # noqa: S102 (it is our own README)
+    names["env"].reset(seed=0)
+    *_, info = names["env"].step(0)
+    assert {"distance", "env_reward", "shaping", "shaped"} <= info["reward_components"].keys()

@@ -63,7 +63,7 @@ def near(expected: Any) -> Any:
 def phi(config: RewardConfig, obs: Array) -> Array:
     """The potential, written out a second time."""
     values = [w * ENVIRONMENT.terms[name].function(obs) for name, w in config.weights.items()]
-    return config.scale * np.sum([np.zeros(len(obs)), *values], axis=0)
+    return np.asarray(config.scale * np.sum([np.zeros(len(obs)), *values], axis=0))
 
 
 def one_step(**changes: Any) -> Transition:
@@ -239,6 +239,7 @@ def test_a_potential_needs_gamma() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.filterwarnings("error")
 def test_a_term_that_is_not_finite_is_named(mode: Mode, weight: float, value: float) -> None:
     kernel = RewardKernel(ENVIRONMENT, RewardConfig(mode=mode, weights={"angle": weight}), 0.99)
     obs = np.full((1, 8), 0.5)

@@ -18,7 +18,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from shaperun.study import RewardConfig, check_potential
 from shaperun.terms import Array, Environment, Transition
@@ -76,16 +75,16 @@ class RewardKernel:
         Raises:
             FloatingPointError: a term or the reward is not finite; the message names it.
         """
-        raw = np.empty((len(transition), len(self.terms)))
-        for column, term in enumerate(self.terms):
-            raw[:, column] = term(transition)
-        raw += 0.0  # turns −0.0 into 0.0, which reads better wherever it is written
-        if self.mode == "potential":
-            after = np.where(transition.terminated, 0.0, raw @ self.weights)
-            shaping = self.gamma * after - self.potential(transition.obs)
-        else:
+        with np.errstate(all="ignore"):  # what comes of it is checked, and said in better words
+            raw = np.empty((len(transition), len(self.terms)))
+            for column, term in enumerate(self.terms):
+                raw[:, column] = term(transition)
+            raw += 0.0  # turns −0.0 into 0.0, which reads better wherever it is written
             shaping = raw @ self.weights
-        shaped = self.shaped(transition.env_reward, shaping)
+            if self.mode == "potential":
+                after = np.where(transition.terminated, 0.0, shaping)
+                shaping = self.gamma * after - self.potential(transition.obs)
+            shaped = self.shaped(transition.env_reward, shaping)
         if not (np.isfinite(shaped).all() and np.isfinite(raw).all()):
             raise FloatingPointError(self._what_is_not_finite(raw, transition))
         return Rewards(raw, transition.env_reward, shaping, shaped)
@@ -133,14 +132,15 @@ class RewardKernel:
         return (self.gamma * after - before) * self.weights
 
     def _what_is_not_finite(self, raw: Array, transition: Transition) -> str:
-        bad: npt.NDArray[np.bool_] = ~np.isfinite(raw)
-        if not bad.any():
-            return "the shaped reward is not finite"
-        row, column = np.argwhere(bad)[0]
-        return (
-            f"the term {self.names[column]} is {raw[row, column]} "
-            f"at the observation {transition.next_obs[row].tolist()}"
-        )
+        # In the mode potential the state before the step counts as well.
+        before = self.state_values(transition.obs)
+        for values, obs in ((raw, transition.next_obs), (before, transition.obs)):
+            for row, column in np.argwhere(~np.isfinite(values)):
+                return (
+                    f"the term {self.names[column]} is {values[row, column]} "
+                    f"at the observation {obs[row].tolist()}"
+                )
+        return "the shaped reward is not finite"
 
 
 def check_identity(what: str, recorded: Array, derived: Array) -> None:

@@ -1,7 +1,5 @@
 """The kernel as gymnasium wrappers: one environment, or a vector of them.
 
-    env = RewardShapingWrapper(gym.make("LunarLander-v3"), RewardConfig(mode="add", weights={...}))
-
 Each step's ``info["reward_components"]`` holds every raw term by its name, the environment's own
 reward as ``env_reward``, ``shaping``, and ``shaped``, the reward that was returned.
 """

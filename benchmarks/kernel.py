@@ -1,0 +1,49 @@
+"""How many transitions the kernel shapes in a second."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import numpy as np
+
+from benchmarks.measure import Row, on_cores, seconds
+from benchmarks.study import WEIGHTS
+from shaperun.envs import environments
+from shaperun.reward import RewardKernel
+from shaperun.study import RewardConfig
+from shaperun.terms import Transition
+
+BATCH = 4096
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Transitions a second, all six terms of LunarLander, in batches."""
+    rounds, calls = (3, 30) if quick else (15, 200)
+    kernel = RewardKernel(
+        environments()["LunarLander-v3"], RewardConfig(mode="add", weights=WEIGHTS)
+    )
+    batch = transitions(np.random.default_rng(0))
+    with on_cores(1):
+        figures = [
+            BATCH / median(seconds(lambda: kernel(batch)) for _ in range(calls))
+            for _ in range(rounds)
+        ]
+    form = "{:.1f} million/s"
+    what = f"kernel, transitions of {len(kernel.names)} terms in batches of {BATCH:,}"
+    return [Row(what, [figure / 1e6 for figure in figures], form, at_least=2.0)]
+
+
+def transitions(rng: np.random.Generator) -> Transition:
+    """Transitions that look like LunarLander's to the kernel."""
+    before, after = rng.normal(size=(2, BATCH, 8))
+    for obs in (before, after):
+        obs[:, 6:] = obs[:, 6:] > 0
+    ends = rng.random(BATCH) < 0.01
+    return Transition(
+        obs=before,
+        action=rng.integers(4, size=BATCH),
+        next_obs=after,
+        env_reward=rng.normal(size=BATCH),
+        terminated=ends,
+        truncated=np.zeros(BATCH, dtype=bool),
+    )

@@ -1,0 +1,60 @@
+"""What shaping and recording cost: training with both beside the same training without either."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from itertools import count
+from pathlib import Path
+
+from benchmarks.measure import Command, Row, alternate, on_cores, run
+from benchmarks.study import N_ENVS, write_study
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """The share of a training step: as a difference of two trainings, and by a stopwatch."""
+    rounds, rollouts = (1, 2) if quick else (7, 8)
+    spent: list[float] = []
+    steps: list[float] = []
+    with tempfile.TemporaryDirectory() as name, on_cores(1):
+        folder, shaped, bare = Path(name), count(), count()
+
+        def with_shaping() -> float:
+            whole, inside, total = train(folder, "timed", rollouts, next(shaped))
+            spent.append(inside / whole)
+            steps.append(1e6 * inside / (total / N_ENVS))
+            return whole
+
+        def without() -> float:
+            return train(folder, "bare", rollouts, next(bare))[0]
+
+        pairs = alternate(with_shaping, without, rounds, "s")
+    form = "{:.1%}"
+    return [
+        Row(
+            "shaping and recording, share of a training step by stopwatch",
+            spent,
+            form,
+            at_most=0.05,
+        ),
+        Row(
+            "the same as a difference of two trainings",
+            [1 - b / a for a, b in pairs],
+            form,
+            at_most=0.05,
+        ),
+        Row(f"shaping and recording, step of {N_ENVS} copies", steps, "{:.0f} µs"),
+    ]
+
+
+def train(folder: Path, kind: str, rollouts: int, seed: int) -> tuple[float, float, int]:
+    """Seconds of learning, seconds of shaping and recording in it, environment steps."""
+    study = write_study(folder, rollouts=rollouts, seeds=[seed])
+    clock, stopwatch = folder / "clock.json", folder / "stopwatch.json"
+    options: Command = ["--results", folder / kind, "--executor", "inline", "--quiet"]
+    variant: Command = ["benchmarks.variants", kind, stopwatch, "train", study, *options]
+    run([sys.executable, "-m", "benchmarks.clock", clock, *variant])
+    noted = json.loads(clock.read_text(encoding="utf-8"))
+    clock.unlink()
+    return noted["seconds"], json.loads(stopwatch.read_text(encoding="utf-8")), noted["steps"]
