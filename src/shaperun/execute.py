@@ -130,9 +130,10 @@ def _error(process: BaseProcess, errors: Connection) -> str | None:
     try:
         return str(errors.recv())
     except EOFError:  # it sent nothing
-        pass
-    if process.exitcode == 0:
-        return None
-    if process.exitcode is not None and process.exitcode < 0:
-        return f"the process was killed by {signal.Signals(-process.exitcode).name}"
-    return f"the process ended with exit status {process.exitcode}"
+        return _abnormal_end(process.exitcode or 0)
+
+
+def _abnormal_end(status: int) -> str | None:
+    if status < 0:
+        return f"the process was killed by {signal.Signals(-status).name}"
+    return f"the process ended with exit status {status}" if status else None
