@@ -28,9 +28,9 @@ def rows(*, quick: bool) -> list[Row]:
             BATCH / median(seconds(lambda: kernel(batch)) for _ in range(calls))
             for _ in range(rounds)
         ]
-    form = "{:.1f} million/s"
-    what = f"kernel, transitions of {len(kernel.names)} terms in batches of {BATCH:,}"
-    return [Row(what, [figure / 1e6 for figure in figures], form, at_least=2.0)]
+    what = f"kernel, {len(kernel.names)} terms × {BATCH:,}"
+    millions = [figure / 1e6 for figure in figures]
+    return [Row(what, millions, "{:.1f}", "M/s", at_least=2.0)]
 
 
 def transitions(rng: np.random.Generator) -> Transition:

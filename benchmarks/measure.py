@@ -25,28 +25,29 @@ class Row:
 
     what: str
     figures: Sequence[float]
-    form: str = "{:.2f} ×"
+    form: str = "{:.2f}"
+    unit: str = "×"
     at_least: float | None = None
     at_most: float | None = None
 
     @property
     def measured(self) -> str:
         """The median."""
-        return self.form.format(median(self.figures))
+        return self._with_unit(median(self.figures))
 
     @property
     def spread(self) -> str:
         """The lowest and the highest figure."""
         if len(self.figures) < 2:
             return ""
-        return f"{self.form.format(min(self.figures))} to {self.form.format(max(self.figures))}"
+        return f"{self.form.format(min(self.figures))} – {self.form.format(max(self.figures))}"
 
     @property
     def target(self) -> str:
         """What the median should be; empty for a figure that is only told."""
         if self.at_least is not None:
-            return f"≥ {self.form.format(self.at_least)}"
-        return f"≤ {self.form.format(self.at_most)}" if self.at_most is not None else ""
+            return f"≥ {self._with_unit(self.at_least)}"
+        return f"≤ {self._with_unit(self.at_most)}" if self.at_most is not None else ""
 
     @property
     def reached(self) -> bool | None:
@@ -54,6 +55,9 @@ class Row:
         if self.at_least is not None:
             return median(self.figures) >= self.at_least
         return median(self.figures) <= self.at_most if self.at_most is not None else None
+
+    def _with_unit(self, figure: float) -> str:
+        return f"{self.form.format(figure)} {self.unit}"
 
 
 Pair = tuple[float, float]

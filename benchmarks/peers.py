@@ -32,9 +32,9 @@ def rows(*, quick: bool) -> list[Row]:
             "steps/s",
         )
     return [
-        Row("training, steps a second / rl_zoo3's", ratios(pairs), at_least=1.0),
-        Row("training, shaperun", [a for a, _ in pairs], "{:,.0f} steps/s"),
-        Row("training, rl_zoo3", [b for _, b in pairs], "{:,.0f} steps/s"),
+        Row("training, shaperun / rl_zoo3", ratios(pairs), at_least=1.0),
+        Row("training, shaperun", [a for a, _ in pairs], "{:,.0f}", "steps/s"),
+        Row("training, rl_zoo3", [b for _, b in pairs], "{:,.0f}", "steps/s"),
     ]
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +17,7 @@ from benchmarks.measure import ROOT, Row, cores
 
 README = ROOT / "benchmarks" / "README.md"
 BEGIN, END = "<!-- the last table: begin -->", "<!-- the last table: end -->"
-HEAD = ("row", "median", "lowest to highest", "rounds", "target", "reached")
+HEAD = ("row", "median", "range", "target", "reached", "rounds")
 PACKAGES = ("gymnasium", "stable-baselines3", "torch", "numpy", "pillow", "imageio", "typer")
 VERDICTS = {True: "yes", False: "no", None: ""}
 STYLES = {True: "green", False: "bold red", None: ""}
@@ -25,17 +26,18 @@ STYLES = {True: "green", False: "bold red", None: ""}
 def terminal(rows: Sequence[Row]) -> Table:
     """The table for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in HEAD:
-        table.add_column(column, justify="left" if column in ("row", "reached") else "right")
+    for column in HEAD[:-1]:  # all that fits into 80 columns
+        justify: JustifyMethod = "left" if column in ("row", "reached") else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
     for row in rows:
-        *cells, reached = _cells(row)
+        *cells, reached, _ = _cells(row)
         table.add_row(*cells, Text(reached, style=STYLES[row.reached]))
     return table
 
 
 def write(rows: Sequence[Row], peers: Sequence[str], load: float) -> None:
     """Put the table, and where it comes from, between the marks of README.md."""
-    lines = [HEAD, ("---", "---:", "---:", "---:", "---:", "---"), *(_cells(row) for row in rows)]
+    lines = [HEAD, ("---", "---:", "---:", "---:", "---", "---:"), *(_cells(row) for row in rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -44,8 +46,8 @@ def write(rows: Sequence[Row], peers: Sequence[str], load: float) -> None:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    rounds = str(len(row.figures))
-    return (row.what, row.measured, row.spread, rounds, row.target, VERDICTS[row.reached])
+    verdict, rounds = VERDICTS[row.reached], str(len(row.figures))
+    return (row.what, row.measured, row.spread, row.target, verdict, rounds)
 
 
 def _origin(peers: Sequence[str], load: float) -> str:

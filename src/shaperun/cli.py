@@ -65,6 +65,26 @@ RESULTS = Path("results")
 
 
 @app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the study file.")] = Path(
+        "study.yaml"
+    ),
+) -> None:
+    """Write a commented starter study that runs as it is."""
+    from importlib.resources import files
+
+    from shaperun.files import write_atomically
+
+    if path.exists():
+        raise UserError(f"{path} exists already; name another file")
+    try:
+        write_atomically(path, files("shaperun").joinpath("data/starter.yaml").read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    typer.echo(f"Wrote {path}. Train it: shaperun train {path}")
+
+
+@app.command()
 def train(
     study: StudyArgument,
     results: Results = RESULTS,
@@ -85,8 +105,9 @@ def train(
     failed = _train(
         opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet
     )
-    if not (dry_run or quiet):
-        typer.echo(f"See what they learned: shaperun compare {study}", err=True)
+    if failed < len(runs) and not (dry_run or quiet):
+        where = "" if results == RESULTS else f" --results {results}"
+        typer.echo(f"See what they learned: shaperun compare {opened.study}{where}", err=True)
     raise typer.Exit(SOME_FAILED if failed else FINE)
 
 
@@ -259,26 +280,6 @@ def _written(write: Callable[[], list[Path]], folder: StudyFolder) -> list[Path]
         return write()
     except OSError as error:
         raise UserError(f"cannot write into {folder.path}: {error.strerror}") from None
-
-
-@app.command()
-def init(
-    path: Annotated[Path, typer.Argument(help="Where to write the study file.")] = Path(
-        "study.yaml"
-    ),
-) -> None:
-    """Write a commented starter study that runs as it is."""
-    from importlib.resources import files
-
-    from shaperun.files import write_atomically
-
-    if path.exists():
-        raise UserError(f"{path} exists already; name another file")
-    try:
-        write_atomically(path, files("shaperun").joinpath("data/starter.yaml").read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"Wrote {path}. Train it: shaperun train {path}")
 
 
 @app.command()

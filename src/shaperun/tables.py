@@ -118,7 +118,7 @@ def _cell(name: str, estimate: Estimate) -> Text:
     whole = percent or abs(estimate.mean) >= 100
     text = Text(_format(estimate.mean, percent=percent, whole=whole))
     if estimate.low is None or estimate.high is None:
-        return text.append("\none run", style="dim")
+        return text  # a single run has no interval
     low, high = estimate.low, estimate.high
     if percent:  # an interval for a share cannot leave 0 to 1
         low, high = max(0.0, low), min(1.0, high)

@@ -1,0 +1,80 @@
+"""Planning: which runs there are, in which order, and which are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+
+from shaperun.errors import UserError
+from shaperun.plan import Run, cohorts, planned_runs
+from shaperun.study import parse_study
+
+STUDY = parse_study(
+    {
+        "study": "planned",
+        "environment": {"id": "CartPole-v1"},
+        "training": {"total_timesteps": 1000},
+        "seeds": [7, 3],
+        "arms": {
+            "zero": {},
+            "b": {"mode": "add", "weights": {"still": 1}},
+            "a": {"mode": "replace", "weights": {"upright": 1}},
+        },
+    }
+)
+
+
+def plan(arms: Collection[str] = (), seeds: Collection[int] = ()) -> list[tuple[str, int]]:
+    return [(run.arm, run.seed) for run in planned_runs(STUDY, STUDY.arms, arms, seeds)]
+
+
+def test_every_arm_of_a_seed_comes_before_the_next_seed() -> None:
+    assert plan() == [("zero", 7), ("b", 7), ("a", 7), ("zero", 3), ("b", 3), ("a", 3)]
+
+
+@pytest.mark.parametrize(
+    ("arms", "seeds", "expected"),
+    [
+        (["a"], [], [("a", 7), ("a", 3)]),
+        (["a", "zero"], [3], [("zero", 3), ("a", 3)]),
+        ([], [3, 7], [("zero", 7), ("b", 7), ("a", 7), ("zero", 3), ("b", 3), ("a", 3)]),
+        (["b", "b"], [7, 7], [("b", 7)]),
+    ],
+)
+def test_filters_keep_the_order(
+    arms: list[str], seeds: list[int], expected: list[tuple[str, int]]
+) -> None:
+    assert plan(arms, seeds) == expected
+
+
+@pytest.mark.parametrize(
+    ("arms", "seeds", "message"),
+    [
+        (["c"], [], "the study has no arm c; it has zero, b, a"),
+        (["a", "c"], [7], "the study has no arm c; it has zero, b, a"),
+        ([], [0], "the study has no seed 0; it has 7, 3"),
+        (["a"], [7, 8], "the study has no seed 8; it has 7, 3"),
+    ],
+)
+def test_what_is_not_there_is_refused(arms: list[str], seeds: list[int], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}$"):
+        plan(arms, seeds)
+
+
+def test_a_run_is_configured_by_its_arm_and_seed() -> None:
+    runs = planned_runs(STUDY, STUDY.arms)
+    for run in runs:
+        assert run.config == STUDY.run_config(STUDY.arms[run.arm], run.seed)
+    assert len({run.config.identity for run in runs}) == 6
+
+
+def test_other_arms_than_the_studys_own_can_be_planned() -> None:
+    runs = planned_runs(STUDY, {"other": STUDY.arms["a"]}, ["other"])
+    assert [(run.arm, run.seed) for run in runs] == [("other", 7), ("other", 3)]
+
+
+def test_every_run_is_handed_out_once() -> None:
+    runs = planned_runs(STUDY, STUDY.arms)
+    handed: list[Run] = [run for cohort in cohorts(runs) for run in cohort]
+    assert handed == runs
