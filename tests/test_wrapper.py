@@ -11,6 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import shaperun
 from shaperun.envs import environments
 from shaperun.study import EnvironmentConfig, RewardConfig
 from shaperun.wrapper import (
@@ -278,3 +279,11 @@ def test_the_environment_of_a_study_takes_its_options() -> None:
     env.reset(seed=0)
     assert [env.step(0)[3] for _ in range(7)] == [False] * 6 + [True]
     assert make_environment(config, render_mode="rgb_array").render_mode == "rgb_array"
+
+
+def test_the_wrappers_can_be_had_from_the_package() -> None:
+    assert shaperun.RewardShapingWrapper is RewardShapingWrapper
+    assert shaperun.VectorRewardShapingWrapper is VectorRewardShapingWrapper
+    assert shaperun.RewardConfig is RewardConfig
+    with pytest.raises(AttributeError, match="RewardShaper"):
+        shaperun.RewardShaper  # noqa: B018
