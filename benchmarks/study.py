@@ -29,10 +29,10 @@ WEIGHTS = {
 def write_study(folder: Path, *, rollouts: int, seeds: list[int]) -> Path:
     """A study of one shaped arm at the tuned hyperparameters of LunarLander.
 
-    The shaping is computed, added and recorded like any other, and is scaled until it is lost
-    when the learner rounds its rewards to 32 bits. So the policy becomes what it becomes without
-    shaping, and both sides of a comparison fly, crash and restart alike: a policy that falls
-    restarts five times as often as one that lands, and would be timed with a different simulation.
+    The shaping is computed, added and recorded like any other, and is scaled until it is lost in
+    the rounding of the sum. So the policy becomes, to the byte, what it becomes without shaping,
+    and both sides of a comparison fly, crash and restart alike: a policy that falls restarts far
+    more often than one that lands, and would be timed with a different simulation.
     """
     document = {
         "study": "benchmark",
@@ -46,7 +46,7 @@ def write_study(folder: Path, *, rollouts: int, seeds: list[int]) -> Path:
         "seeds": seeds,
         # The least there can be: one episode before training and one after it.
         "evaluation": {"every": 1_000_000_000, "episodes": 1, "final_episodes": 1},
-        "arms": {"shaped": {"mode": "add", "weights": WEIGHTS, "scale": 1e-12}},
+        "arms": {"shaped": {"mode": "add", "weights": WEIGHTS, "scale": 1e-30}},
     }
     path = folder / "study.yaml"
     path.write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML

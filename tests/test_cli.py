@@ -13,11 +13,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from PIL import Image
 from stable_baselines3 import PPO
 
 from shaperun.store import StudyFolder
-from tests.conftest import Shaperun, run_shaperun
+from tests.conftest import TINY, Shaperun, run_shaperun
 
 
 @pytest.fixture
@@ -209,7 +210,11 @@ BAD = {
     "option": (["train", "tiny.yaml", "--worker", "2"], "No such option"),
     "option of the environment": (
         ["train", "tiny.yaml", "--set", "environment.options={gravity: 3}"],
-        "gymnasium cannot make CartPole-v1 with gravity=3",
+        "CartPole-v1 with gravity=3 cannot be used",
+    ),
+    "actions that the terms cannot read": (
+        ["train", "lander.yaml"],
+        "LunarLander-v3 with continuous=True cannot be used",
     ),
     "untrained": (["compare", "tiny.yaml"], "nothing of tiny has been trained"),
     "untrained gif": (["record-gif", "tiny.yaml"], "nothing has been trained"),
@@ -225,6 +230,9 @@ BAD = {
 def bad_folder(tiny_file: Path) -> Path:
     folder = tiny_file.parent
     (folder / "empty.yaml").write_text("")
+    lander = TINY | {"environment": {"id": "LunarLander-v3", "options": {"continuous": True}}}
+    lander["arms"] = {"default": {}}
+    (folder / "lander.yaml").write_text(yaml.safe_dump(lander))
     (folder / "binary.yaml").write_bytes(bytes(range(256)))
     (folder / "deep.yaml").write_text("[" * 30_000)
     (folder / "cyclic.yaml").write_text("&a [*a]")

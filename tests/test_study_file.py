@@ -199,7 +199,7 @@ def places(model_place: str) -> tuple[dict[str, Any], tuple[str, ...]]:
             "hyperparameters": {"policy_kwargs": {"net_arch": {"pi": [64]}}},
         },
         "evaluation": {},
-        "arms": {"default": {}},
+        "arms": {"default": {"mode": "add", "weights": {"legs": 1}}},
         "sweep": {
             "method": method,
             "base": "default",

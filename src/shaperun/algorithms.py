@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,11 +46,12 @@ MANAGED = {
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
+    """1e6 and 1.0 as the integers that they are; anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+Whole = Annotated[int, BeforeValidator(whole)]
 """An integer; 1e6 is one too."""
 
 Layers = list[Annotated[Whole, Field(ge=1, le=65_536)]]
@@ -88,9 +90,10 @@ class PolicyKwargs(BaseModel):
 
 def linear_schedule_start(text: str) -> float:
     """The value that a schedule like `lin_2.5e-4` falls from, to 0 at the end of training."""
-    if not text.startswith("lin_"):
-        raise ValueError("a number, or a linear schedule written like lin_2.5e-4, is expected")
-    return float(text.removeprefix("lin_"))
+    with suppress(ValueError):
+        if text.startswith("lin_"):
+            return float(text.removeprefix("lin_"))
+    raise ValueError("a number, or a linear schedule written like lin_2.5e-4, is expected")
 
 
 def _check_schedule(value: float | str) -> float | str:
@@ -102,6 +105,16 @@ def _check_schedule(value: float | str) -> float | str:
 
 Schedule = Annotated[FiniteFloat | str, AfterValidator(_check_schedule)]
 
+
+def _check_frequency(value: list[int | str]) -> list[int | str]:
+    match value:
+        case [int(), "step" | "episode"]:
+            return value
+    raise ValueError("a number of steps, or a list like [4, step] or [1, episode], is expected")
+
+
+Frequency = Annotated[list[Whole | str], AfterValidator(_check_frequency)]
+
 # How the names in the classes' annotations are checked in a study file.
 TYPES: dict[str, Any] = {
     "float": FiniteFloat,
@@ -109,7 +122,7 @@ TYPES: dict[str, Any] = {
     "bool": bool,
     "None": None,
     "Schedule": Schedule,
-    "tuple[int, str]": list[Whole | str],
+    "tuple[int, str]": Frequency,
 }
 
 # Values that the classes would accept and then fail or do nothing with.
@@ -160,7 +173,8 @@ def _constructor(module: ast.Module, class_name: str) -> ast.FunctionDef:
 def hyperparameter_model(algorithm: str) -> type[BaseModel]:
     """A strict model of the keyword arguments that the class takes from a study."""
     fields: dict[str, Any] = {
-        name: (_type(name, annotation), default)
+        # Validated too: DQN's `max_grad_norm: float = 10` is the 10.0 of a study that says so.
+        name: (_type(name, annotation), Field(default, validate_default=True))
         for name, (annotation, default) in signature(algorithm).items()
     }
     fields["policy_kwargs"] = (PolicyKwargs, PolicyKwargs())
@@ -177,9 +191,3 @@ def _type(name: str, annotation: str) -> Any:
         kind = TYPES[part] if kind is None else kind | TYPES[part]
     kind = Annotated[kind, BOUNDS[name]] if name in BOUNDS else kind
     return kind | None if "None" in parts else kind
-
-
-def learner_gamma(algorithm: str, hyperparameters: dict[str, Any]) -> float:
-    """The discount factor that the learner uses: the study's, or else the class's default."""
-    gamma = hyperparameters.get("gamma", signature(algorithm)["gamma"][1])
-    return float(gamma)

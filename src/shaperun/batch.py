@@ -14,7 +14,7 @@ from shaperun.errors import UserError
 from shaperun.files import Lease
 from shaperun.plan import Run, cohorts
 from shaperun.store import RunFolder, State, StudyFolder
-from shaperun.study import Study
+from shaperun.study import RewardConfig, Study
 
 Executor = Callable[[Iterable[execute.Job]], Iterator[execute.Finished | None]]
 
@@ -124,13 +124,18 @@ def _check_environment(study: Study) -> None:
     module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
     if find_spec(module) is None:
         raise UserError(f"{environment.id} needs {module}, which is not installed: {remedy}")
-    from shaperun.wrapper import make_environment  # gymnasium takes a moment to import
+    # gymnasium takes a moment to import
+    from shaperun.wrapper import RewardShapingWrapper, make_environment
 
     try:
-        make_environment(study.environment).close()
+        env = RewardShapingWrapper(make_environment(study.environment), RewardConfig())
+        env.reset(seed=0)
+        env.step(env.action_space.sample())
+        env.close()
     except Exception as error:  # whatever the environment's own code raises
         options = ", ".join(f"{k}={v!r}" for k, v in study.environment.options.items())
-        raise UserError(f"gymnasium cannot make {environment.id} with {options}: {error}") from None
+        with_options = f" with {options}" if options else ""
+        raise UserError(f"{environment.id}{with_options} cannot be used: {error}") from None
 
 
 def _what_changed(folder: StudyFolder, changed: list[Run]) -> str:

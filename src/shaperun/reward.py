@@ -85,7 +85,8 @@ class RewardKernel:
                 after = np.where(transition.terminated, 0.0, shaping)
                 shaping = self.gamma * after - self.potential(transition.obs)
             shaped = self.shaped(transition.env_reward, shaping)
-        if not (np.isfinite(shaped).all() and np.isfinite(raw).all()):
+        finite = (np.isfinite(values).all() for values in (raw, transition.env_reward, shaped))
+        if not all(finite):
             raise FloatingPointError(self._what_is_not_finite(raw, transition))
         return Rewards(raw, transition.env_reward, shaping, shaped)
 
@@ -140,6 +141,8 @@ class RewardKernel:
                     f"the term {self.names[column]} is {values[row, column]} "
                     f"at the observation {obs[row].tolist()}"
                 )
+        if not np.isfinite(transition.env_reward).all():
+            return "the environment's reward is not finite"
         return "the shaped reward is not finite"
 
 

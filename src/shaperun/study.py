@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from shaperun import envs
-from shaperun.algorithms import STRICT, Algorithm, Whole, hyperparameter_model
+from shaperun.algorithms import STRICT, Algorithm, Whole, hyperparameter_model, whole
 from shaperun.terms import Environment
 
 # A leading hyphen would read as an option on a command line and as a formula in a spreadsheet.
@@ -170,12 +170,18 @@ class Range(Model):
 
     low: FiniteFloat
     high: FiniteFloat
-    log: bool = Field(False, description="Draw uniformly in the logarithm; both ends positive.")
+    log: bool = Field(
+        False,
+        validate_default=True,
+        description="Draw uniformly in the logarithm; both ends positive.",
+    )
 
     @field_validator("log")
     @classmethod
     def _ordered(cls, value: bool, info: ValidationInfo) -> bool:
-        low, high = info.data.get("low", 1.0), info.data.get("high", 1.0)
+        if not {"low", "high"} <= info.data.keys():  # their own errors are reported already
+            return value
+        low, high = info.data["low"], info.data["high"]
         if low > high or (value and low <= 0):
             raise ValueError("low must not exceed high, and must be positive where log is true")
         return value
@@ -213,6 +219,7 @@ Sweep = Annotated[GridSweep | RandomSweep, Field(discriminator="method")]
 
 
 def _seed_list(value: object) -> object:
+    value = whole(value)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000:
         return list(range(value))
     return value
@@ -244,6 +251,14 @@ class Study(Model):
     evaluation: EvaluationConfig = EvaluationConfig()
     arms: dict[Name, RewardConfig] = Field(min_length=1)
     sweep: Sweep | None = None
+
+    @field_validator("sweep")
+    @classmethod
+    def _base_can_be_swept(cls, value: Sweep | None, info: ValidationInfo) -> Sweep | None:
+        environment, base = _environment(info), value and info.data.get("arms", {}).get(value.base)
+        if value and environment and base and base.mode == "potential":
+            check_potential(environment, dict.fromkeys(value.weights, 1.0))
+        return value
 
     @property
     def baseline(self) -> str:

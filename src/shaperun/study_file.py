@@ -49,9 +49,6 @@ MODELS: dict[str, type[BaseModel]] = {
     "sweep.random.weights.*": Range,
 }
 
-# Errors that are about a key, and so stand where the key stands.
-KEY_ERRORS = ("unknown key", "there is no", "the name")
-
 Path_ = tuple[str | int, ...]
 
 
@@ -74,12 +71,12 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         StudyError: names everything that is wrong, at once.
     """
     source = _read(path)
-    data, overridden = _override(source.data, overrides)
-    if not isinstance(data, dict):
-        found = "nothing" if data is None else _show(data)
+    if not isinstance(source.data, dict):
+        found = "nothing" if source.data is None else _show(source.data)
         raise StudyError(
             [f"{path}:1:1: found {found}, expected a study (shaperun init writes one)"]
         )
+    data, overridden = _override(source.data, overrides)
     try:
         return parse_study(data)
     except ValidationError as error:
@@ -107,19 +104,24 @@ def _override(data: Any, overrides: Sequence[str]) -> tuple[Any, dict[Path_, str
             raise StudyError([f"--set {text}: expected KEY=VALUE"])
         path = tuple(key.split("."))
         try:
-            _set(data, path, read_yaml(value).data)
+            made = _set(data, path, read_yaml(value).data)
         except (YamlError, TypeError) as error:
             raise StudyError([f"--set {text}: {error}"]) from None
-        done[path] = f"--set {text}"
+        done[made] = f"--set {text}"
     return data, done
 
 
-def _set(data: Any, path: tuple[str, ...], value: object) -> None:
+def _set(data: Any, path: tuple[str, ...], value: object) -> tuple[str, ...]:
+    """Set the value; returns the path of the outermost part that is new or another now."""
+    made = path
     for depth, part in enumerate(path[:-1]):
-        data = data.setdefault(part, {}) if isinstance(data, dict) else data
+        if part not in data:
+            made = min(made, path[: depth + 1], key=len)
+        data = data.setdefault(part, {})
         if not isinstance(data, dict):
             raise TypeError(f"{'.'.join(path[: depth + 1])} is not a mapping")
     data[path[-1]] = value
+    return made
 
 
 class _Places:
@@ -139,16 +141,20 @@ class _Places:
 
 def _problems(errors: list[ErrorDetails], data: Any, places: _Places) -> list[str]:
     # The members of a union each complain about the same value: say once what all would take.
-    found: dict[tuple[Path_, str], list[str]] = {}
+    found: dict[tuple[Path_, str, bool], list[str]] = {}
     for error in errors:
         what, expected = _explain(error, data)
-        found.setdefault((_path_in(data, error["loc"]), what), []).append(expected)
+        loc, kind = error["loc"], error["type"]
+        if kind.startswith("union_tag"):
+            loc = (*loc, "method")
+        about_key = kind == "extra_forbidden" or loc[-1:] == ("[key]",)
+        found.setdefault((_path_in(data, loc), what, about_key), []).append(expected)
     lines = []
-    for (path, what), remedies in found.items():
+    for (path, what, about_key), remedies in found.items():
         remedy = " or ".join(dict.fromkeys(filter(None, remedies)))
         text = f"{what}, expected {remedy}" if remedy else what
-        name = ".".join(map(str, path)) or "study"
-        lines.append((*places(path, key=what.startswith(KEY_ERRORS)), f"{name}: {text}"))
+        name = ".".join(_short(str(part)) for part in path) or "study"
+        lines.append((*places(path, key=about_key), f"{name}: {text}"))
     return [f"{place}: {text}" for _, place, text in sorted(lines, key=lambda line: line[0])]
 
 
@@ -172,11 +178,20 @@ def _explain(error: ErrorDetails, data: Any) -> tuple[str, str]:
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     if kind == "extra_forbidden":
         return _unknown_key(error["loc"], data)
+    if kind == "union_tag_invalid":
+        names = [name.strip("'") for name in context["expected_tags"].split(", ")]
+        return f"found {_show(context['tag'])}", _one_of(names, str(context["tag"]))
+    if kind == "union_tag_not_found":
+        return "missing", ""
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return f"found {_show(value)}", "a mapping"
     if kind == "missing":
         return error["msg"] if "mode" in error["msg"] else "missing", ""
     if kind == "unknown":
         name = str(context["name"])
-        return f"there is no {context['kind']} named {name}", _one_of(context["known"], name)
+        return f"there is no {context['kind']} named {_short(name)}", _one_of(
+            context["known"], name
+        )
     if kind == "literal_error":
         names = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
         return f"found {_show(value)}", _one_of(names, str(value))
@@ -213,4 +228,8 @@ def _show(value: object) -> str:
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool | None) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return _short(text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 70 else f"{text[:67]}…"

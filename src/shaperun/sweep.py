@@ -29,7 +29,13 @@ def sweep_arms(study: Study) -> dict[str, RewardConfig]:
 
 def arm_name(weights: dict[str, float]) -> str:
     """A name that says what was varied: `distance=50_legs=10`."""
-    return "_".join(f"{term}={weight:.6g}" for term, weight in weights.items())
+    return "_".join(f"{term}={_short(weight)}" for term, weight in weights.items())
+
+
+def _short(weight: float) -> str:
+    """As few digits as say exactly this number."""
+    text = f"{weight + 0.0:.6g}"
+    return text if float(text) == weight else repr(weight)
 
 
 def _grid(sweep: GridSweep) -> Iterator[dict[str, float]]:
@@ -48,4 +54,5 @@ def _draw(range_: Range, generator: random.Random) -> float:
         value = math.exp(generator.uniform(math.log(range_.low), math.log(range_.high)))
     else:
         value = generator.uniform(range_.low, range_.high)
-    return float(f"{value:.6g}")  # as its name says it
+    # Six digits are enough, and make a short name; they may round out of the range.
+    return min(max(float(f"{value:.6g}"), range_.low), range_.high)
