@@ -21,7 +21,7 @@ SHARED = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib", "Bo
 
 def rows(*, quick: bool) -> list[Row]:
     """Steps a second while learning, as a ratio to rl_zoo3's."""
-    rounds, rollouts = (1, 2) if quick else (5, 8)
+    rounds, rollouts = (1, 2) if quick else (5, 4)
     python = rl_zoo3()
     with tempfile.TemporaryDirectory() as name, on_cores(1):
         folder, ours, theirs = Path(name), count(), count()

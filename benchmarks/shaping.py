@@ -14,7 +14,7 @@ from benchmarks.study import N_ENVS, write_study
 
 def rows(*, quick: bool) -> list[Row]:
     """The share of a training step: as a difference of two trainings, and by a stopwatch."""
-    rounds, rollouts = (1, 2) if quick else (5, 8)
+    rounds, rollouts = (1, 2) if quick else (5, 4)
     share: list[float] = []
     micros: list[float] = []
     with tempfile.TemporaryDirectory() as name, on_cores(1):

@@ -28,7 +28,7 @@ def rows(*, quick: bool) -> list[Row]:
     if cores() < 2:
         tell("  skipped: there is only one core here")
         return []
-    rounds, rollouts = (1, 1) if quick else (3, 10)
+    rounds, rollouts = (1, 1) if quick else (2, 6)
     with tempfile.TemporaryDirectory() as name, on_cores(2):
         folder, number = Path(name), count()
         study = write_study(folder, rollouts=rollouts, seeds=list(range(RUNS)))
