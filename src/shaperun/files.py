@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import tempfile
@@ -57,6 +56,9 @@ class AppendedTable:
     def __init__(self, path: Path, columns: Iterable[str]) -> None:
         self.path = path
         self.columns = list(columns)
+        # Kept open: opening it for every row would cost more than writing the row.
+        self._file = path.open("a", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
         self._append([self.columns])
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
@@ -64,10 +66,12 @@ class AppendedTable:
         self._append([[row[column] for column in self.columns] for row in rows])
 
     def _append(self, rows: list[list[Any]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        with self.path.open("ab") as file:
-            file.write(text.getvalue().encode())
+        self._writer.writerows(rows)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; every row is in it already."""
+        self._file.close()
 
 
 def read_table(path: Path) -> bytes:

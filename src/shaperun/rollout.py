@@ -47,18 +47,21 @@ class EpisodeRecorder:
         self._lengths = np.zeros(copies, dtype=int)
         # Per copy: the raw terms, then environment reward, shaping and shaped reward.
         self._sums = np.zeros((copies, len(kernel.names) + 3))
+        self._step = np.zeros_like(self._sums)
         self._all_steps, self._all_episodes = np.zeros((2, len(kernel.names) + 3))
 
     def step(self, transition: Transition, rewards: Rewards) -> None:
         """Take in one step of every copy."""
-        three = (rewards.env_reward, rewards.shaping, rewards.shaped)
-        step = np.column_stack((rewards.raw, *three))
+        step = self._step
+        step[:, :-3] = rewards.raw
+        step[:, -3], step[:, -2], step[:, -1] = rewards.env_reward, rewards.shaping, rewards.shaped
         self._sums += step
         self._all_steps += step.sum(axis=0)
         self._lengths += 1
         self.timesteps += len(self._lengths)
-        done = np.flatnonzero(transition.terminated | transition.truncated)
-        if len(done):
+        ended = transition.terminated | transition.truncated
+        if ended.any():
+            done = np.flatnonzero(ended)
             self._end(done, transition.take(done))
 
     def check(self) -> None:
