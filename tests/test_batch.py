@@ -79,3 +79,21 @@ def test_an_environment_that_is_not_installed_is_named(
     with pytest.raises(UserError, match=r'needs pygame, .*pip install "gymnasium\[classic'):
         batch.prepare(study, StudyFolder(tmp_path / "tiny"), runs, fresh=False)
     assert not (tmp_path / "tiny").exists()
+
+
+def test_a_run_that_is_being_trained_is_not_deleted(
+    study: Study, runs: list[Run], tmp_path: Path
+) -> None:
+    folder = StudyFolder(tmp_path / "tiny")
+    theirs = folder.run(runs[0].arm, runs[0].seed)
+    theirs.path.mkdir(parents=True)
+    folder.write_study({"study": "tiny"})
+    theirs.begin({"identity": runs[0].config.identity})
+    lease = Lease(theirs.lease)
+    assert lease.take()
+    with pytest.raises(UserError, match="being trained by another command"):
+        batch.prepare(study, folder, runs, fresh=True)
+    assert theirs.config.exists()
+    lease.release()
+    batch.prepare(study, folder, runs, fresh=True)
+    assert not theirs.path.exists()

@@ -98,7 +98,9 @@ def prepare(study: Study, folder: StudyFolder, runs: Sequence[Run], *, fresh: bo
         raise UserError(
             f"{folder.path} exists and is no study of shaperun; choose another --results"
         )
-    if not fresh:
+    if fresh:
+        _refuse_running(folder, runs)
+    else:
         refuse_changed(folder, runs)
     try:
         folder.write_study(study.model_dump(mode="json"))
@@ -106,6 +108,15 @@ def prepare(study: Study, folder: StudyFolder, runs: Sequence[Run], *, fresh: bo
             folder.discard(run.arm, run.seed)
     except OSError as error:
         raise UserError(f"cannot write to {folder.path}: {error.strerror}") from None
+
+
+def _refuse_running(folder: StudyFolder, runs: Iterable[Run]) -> None:
+    for run in runs:
+        run_folder = folder.run(run.arm, run.seed)
+        if Lease.held(run_folder.lease):
+            raise UserError(
+                f"{run_folder.path} is being trained by another command, stop it"
+            )
 
 
 def refuse_changed(folder: StudyFolder, runs: Iterable[Run]) -> None:

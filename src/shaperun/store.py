@@ -197,7 +197,8 @@ class StudyFolder:
 
     def discard(self, arm: str, seed: int) -> None:
         """Delete a run for good."""
-        shutil.rmtree(self.run(arm, seed).path, ignore_errors=True)
+        if self.run(arm, seed).path.exists():
+            shutil.rmtree(self.run(arm, seed).path)
 
 
 def study_folders(results: Path) -> Iterator[StudyFolder]:
