@@ -114,9 +114,7 @@ def _refuse_running(folder: StudyFolder, runs: Iterable[Run]) -> None:
     for run in runs:
         run_folder = folder.run(run.arm, run.seed)
         if Lease.held(run_folder.lease):
-            raise UserError(
-                f"{run_folder.path} is being trained by another command, stop it"
-            )
+            raise UserError(f"{run_folder.path} is being trained by another command, stop it")
 
 
 def refuse_changed(folder: StudyFolder, runs: Iterable[Run]) -> None:
