@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks.measure import Row, on_cores, seconds
 from benchmarks.study import WEIGHTS
+from shaperun.arm import RewardConfig
 from shaperun.envs import environments
 from shaperun.reward import RewardKernel
-from shaperun.study import RewardConfig
 from shaperun.terms import Transition
 
 BATCH = 4096
@@ -46,4 +46,5 @@ def transitions(rng: np.random.Generator) -> Transition:
         env_reward=rng.normal(size=BATCH),
         terminated=ends,
         truncated=np.zeros(BATCH, dtype=bool),
+        last_action=rng.integers(4, size=BATCH),
     )

@@ -159,7 +159,7 @@ def test_one_failing_run_does_not_stop_the_others(tiny_file: Path, shaperun: Sha
     arms = "arms={default: {}, wild: {mode: add, weights: {upright: 1e308, centred: 1e308}}}"
     done = shaperun("train", "tiny.yaml", "--set", arms, "--set", "training.total_timesteps=400")
     assert done.returncode == 1
-    assert "wild/0 failed: FloatingPointError: the shaped reward is not finite" in done.stderr
+    assert "wild/0 failed: the shaped reward is not finite (episode 0, step 0)" in done.stderr
     assert "2 of 4 runs finished" in done.stderr
     folder = StudyFolder(tiny_file.parent / "results" / "tiny")
     assert "Traceback" in (folder.run("wild", 1).failure() or "")

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pytest
 from gymnasium.envs.box2d.lunar_lander import heuristic
 
-from shaperun.evaluate import WIDTH, Evaluation, columns, episode_seeds
+from shaperun.episodes import episode_seeds
+from shaperun.evaluate import WIDTH, Evaluation, columns
 from shaperun.study import RunConfig, parse_study
 from shaperun.train import _env_seeds
 
@@ -47,9 +48,9 @@ def test_the_episodes_are_fixed_and_apart_from_training() -> None:
 @pytest.mark.parametrize("mode", ["log", "add", "replace", "potential"])
 def test_rows_are_what_a_plain_loop_over_the_environment_gives(mode: str) -> None:
     evaluation = Evaluation(config(mode))
-    rows = evaluation(land, 20)  # more than run at a time
+    rows = evaluation(land, 20, 1.0)  # more than run at a time
     assert [row["episode"] for row in rows] == list(range(20))
-    assert [list(row) for row in rows] == [columns(evaluation.environment)] * 20
+    assert [list(row) for row in rows] == [columns(evaluation.kernel)] * 20
     for row, seed in list(zip(rows, episode_seeds(20), strict=True))[::6]:
         obs, _ = LANDER.reset(seed=seed)
         total, length, distance, done = 0.0, 0, 0.0, False
@@ -74,13 +75,13 @@ def test_a_policy_always_sees_a_batch_of_one_size() -> None:
         return land(obs)
 
     evaluation = Evaluation(config())
-    few = evaluation(act, 3)
-    assert few == evaluation(act, 18)[:3]
+    few = evaluation(act, 3, 1.0)
+    assert few == evaluation(act, 18, 1.0)[:3]
     assert sizes == {WIDTH}
 
 
 def test_a_truncated_episode_is_recorded_as_such() -> None:
-    rows = Evaluation(config("potential", max_episode_steps=30))(land, 4)
+    rows = Evaluation(config("potential", max_episode_steps=30))(land, 4, 1.0)
     assert {(row["length"], row["terminated"], row["outcome"]) for row in rows} == {
         (30, 0, "timeout")
     }
@@ -94,4 +95,4 @@ def test_columns_that_do_not_add_up_stop_the_run(monkeypatch: pytest.MonkeyPatch
         evaluation.kernel, "episode_contributions", lambda *columns: honest(*columns) * 1.001
     )
     with pytest.raises(ArithmeticError, match="shaping was recorded"):
-        evaluation(land, 1)
+        evaluation(land, 1, 1.0)

@@ -41,7 +41,7 @@ def test_rows_are_the_sums_of_the_steps(mode: str) -> None:
             learner[copy], lengths[copy] = 0, 0
     assert len(rows) == len(expected) > 5
     for row, (copy, length, total) in zip(rows, expected, strict=True):
-        assert list(row) == episode_columns(envs.recorder._environment)
+        assert list(row) == episode_columns(envs.kernel)
         assert (row["copy"], row["length"]) == (copy, length)
         assert row["shaped_return"] == pytest.approx(total, rel=1e-4)
     assert envs.recorder.timesteps == 1200
@@ -64,7 +64,7 @@ def test_sums_that_do_not_add_up_stop_the_run() -> None:
     envs = envs_of("add", {"distance": 10}, [], max_episode_steps=5)
     envs.reset()
     envs.step(np.zeros(3, int))
-    envs.recorder._sums[0, -1] += 0.01
+    envs.recorder._sums[0, -2] += 0.01
     for _ in range(3):
         envs.step(np.zeros(3, int))
     with pytest.raises(ArithmeticError, match="shaped return"):

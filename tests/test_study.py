@@ -202,12 +202,12 @@ def test_an_arm_with_weights_names_its_mode() -> None:
 
 def test_a_potential_is_of_states() -> None:
     arm = {"mode": "potential", "weights": {"legs": 1, "side_engine": 0.1}}
-    assert "side_engine depends on the action" in refuse("arms.other", arm)
+    assert "side_engine depends on more than that" in refuse("arms.other", arm)
 
 
 def test_a_sweep_of_a_potential_is_of_states() -> None:
     data = changed(FULL, "arms.custom", {"mode": "potential", "weights": {"legs": 1}})
-    with pytest.raises(ValidationError, match="main_engine depends on the action"):
+    with pytest.raises(ValidationError, match="main_engine depends on more than that"):
         parse_study(changed(data, "sweep", GRID | {"weights": {"main_engine": [0, 1]}}))
 
 

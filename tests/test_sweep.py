@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
-from shaperun.study import RewardConfig, Study, parse_study
+from shaperun.study import Study, parse_study
 from shaperun.sweep import arm_name, sweep_arms
 
 Ranges = Mapping[str, Mapping[str, object]]

@@ -15,6 +15,7 @@ def transition(n: int = 3) -> Transition:
         env_reward=ramp / 2,
         terminated=ramp == 1,
         truncated=ramp == 2,
+        last_action=np.arange(n) - 1,
     )
 
 

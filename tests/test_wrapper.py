@@ -12,8 +12,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import shaperun
+from shaperun.arm import RewardConfig
 from shaperun.envs import environments
-from shaperun.study import EnvironmentConfig, RewardConfig
+from shaperun.study import EnvironmentConfig
 from shaperun.wrapper import (
     RewardShapingWrapper,
     VectorRewardShapingWrapper,
@@ -253,20 +254,21 @@ class Unregistered(gym.Env[Any, Any]):
     observation_space = gym.spaces.Box(-1, 1, (4,))
     action_space = gym.spaces.Discrete(2)
 
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return np.zeros(4), {}
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [
-        (partial(gym.make, "Acrobot-v1"), "Acrobot-v1"),
-        (Unregistered, "an unregistered environment"),
-    ],
-)
-def test_an_unknown_environment_is_refused(make: Callable[[], Any], name: str) -> None:
-    message = f"no terms are known for {name}, only for CartPole-v1, LunarLander-v3"
-    with pytest.raises(ValueError, match=message):
-        RewardShapingWrapper(make(), RewardConfig())
-    with pytest.raises(ValueError, match=message):
-        VectorRewardShapingWrapper(SyncVectorEnv([make]), RewardConfig())
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.full(4, 0.5), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("make", [partial(gym.make, "FrozenLake-v1"), Unregistered])
+def test_any_environment_can_be_shaped(make: Callable[[], Any]) -> None:
+    config = RewardConfig(mode="replace", weights={"far": 2.0}, terms={"far": "obs[0] + 1"})
+    env = RewardShapingWrapper(make(), config)
+    obs, _ = env.reset(seed=0)
+    obs, reward, *_, info = env.step(env.action_space.sample())
+    assert reward == pytest.approx(2 * (np.ravel(obs)[0] + 1))
+    assert info["reward_components"]["far"] == pytest.approx(np.ravel(obs)[0] + 1)
 
 
 def test_the_environment_of_a_study_takes_its_options() -> None:

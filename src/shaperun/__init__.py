@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shaperun.study import RewardConfig
+    from shaperun.arm import RewardConfig
     from shaperun.wrapper import RewardShapingWrapper, VectorRewardShapingWrapper
 
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __all__ = ["RewardConfig", "RewardShapingWrapper", "VectorRewardShapingWrapper",
 
 # What scripts import from here, found when asked for: the commands must not wait for gymnasium.
 _WHERE = {
-    "RewardConfig": "shaperun.study",
+    "RewardConfig": "shaperun.arm",
     "RewardShapingWrapper": "shaperun.wrapper",
     "VectorRewardShapingWrapper": "shaperun.wrapper",
 }

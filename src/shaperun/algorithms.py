@@ -43,7 +43,7 @@ MANAGED = {
 }  # fmt: skip
 
 
-STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
 
 
 def whole(value: object) -> object:

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from shaperun import execute
-from shaperun.envs import environments
+from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
 from shaperun.files import Lease
 from shaperun.plan import Run, cohorts
 from shaperun.store import RunFolder, State, StudyFolder
-from shaperun.study import RewardConfig, Study
+from shaperun.study import Study
 
 Executor = Callable[[Iterable[execute.Job]], Iterator[execute.Finished | None]]
 
@@ -93,7 +93,7 @@ def prepare(study: Study, folder: StudyFolder, runs: Sequence[Run], *, fresh: bo
     Raises:
         UserError: the environment or the folder will not do; nothing was changed.
     """
-    _check_environment(study)
+    _check_environment(study, {run.arm: run.config.reward for run in runs})
     if folder.is_foreign():
         raise UserError(
             f"{folder.path} exists and is no study of shaperun; choose another --results"
@@ -128,23 +128,39 @@ def refuse_changed(folder: StudyFolder, runs: Iterable[Run]) -> None:
         raise UserError(_what_changed(folder, changed))
 
 
-def _check_environment(study: Study) -> None:
-    environment = environments()[study.environment.id]
+def _check_environment(study: Study, arms: dict[str, RewardConfig]) -> None:
+    """Take a step with every reward: what is wrong at once is said before anything is written."""
+    environment = study.environment.describe()
     module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
     if find_spec(module) is None:
         raise UserError(f"{environment.id} needs {module}, which is not installed: {remedy}")
     # gymnasium takes a moment to import
-    from shaperun.wrapper import RewardShapingWrapper, make_environment
+    from shaperun.wrapper import make_environment
 
     try:
-        env = RewardShapingWrapper(make_environment(study.environment), RewardConfig())
-        env.reset(seed=0)
-        env.step(env.action_space.sample())
+        env = make_environment(study.environment)
+        env.action_space.seed(0)
+        for arm, reward in arms.items():
+            _take_a_step(env, study, arm, reward)
         env.close()
+    except UserError:
+        raise
     except Exception as error:  # whatever the environment's own code raises
         options = ", ".join(f"{k}={v!r}" for k, v in study.environment.options.items())
         with_options = f" with {options}" if options else ""
         raise UserError(f"{environment.id}{with_options} cannot be used: {error}") from None
+
+
+def _take_a_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None:
+    from shaperun.reward import RewardError
+    from shaperun.wrapper import RewardShapingWrapper
+
+    shaped = RewardShapingWrapper(env, reward, gamma=study.training.gamma, total_timesteps=1)
+    shaped.reset(seed=0)
+    try:
+        shaped.step(env.action_space.sample())
+    except RewardError as error:
+        raise UserError(f"the reward of the arm {arm} will not do: {error}") from None
 
 
 def _what_changed(folder: StudyFolder, changed: list[Run]) -> str:

@@ -19,9 +19,10 @@ from shaperun.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from shaperun.arm import RewardConfig
     from shaperun.plan import Run
     from shaperun.store import StudyFolder
-    from shaperun.study import RewardConfig, Study
+    from shaperun.study import Study
 
 FINE, SOME_FAILED, WRONG, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -58,6 +59,13 @@ Workers = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core
 Executor = Annotated[str, typer.Option(help="How runs are executed: processes or inline.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and train nothing.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete these runs and train them anew.")]
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        help="Run Python code that the study names (module:function, module:Environment-v0).",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and results only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -89,6 +97,7 @@ def train(
     study: StudyArgument,
     results: Results = RESULTS,
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
+    allow_code: AllowCode = False,
     arms: Arms = "",
     seeds: SeedList = "",
     workers: Workers = 0,
@@ -100,7 +109,7 @@ def train(
     """Train every arm with every seed, in parallel; go on where an earlier command stopped."""
     from shaperun.opening import open_study
 
-    opened, folder = open_study(study, results, overrides)
+    opened, folder = open_study(study, results, overrides, allow_code=allow_code)
     runs = _select(opened, opened.arms, arms, seeds)
     failed = _train(
         opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet
@@ -163,6 +172,7 @@ def sweep(
     study: StudyArgument,
     results: Results = RESULTS,
     overrides: Overrides = [],  # noqa: B006
+    allow_code: AllowCode = False,
     arms: Arms = "",
     seeds: SeedList = "",
     workers: Workers = 0,
@@ -175,7 +185,7 @@ def sweep(
     from shaperun.opening import open_study
     from shaperun.sweep import sweep_arms
 
-    opened, folder = open_study(study, results, overrides)
+    opened, folder = open_study(study, results, overrides, allow_code=allow_code)
     runs = _select(opened, sweep_arms(opened), arms, seeds)
     failed = _train(
         opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet
@@ -200,6 +210,7 @@ def _rank(study: Study, folder: StudyFolder, *, quiet: bool) -> None:
 def status(
     study: OptionalStudy = "",
     results: Results = RESULTS,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which runs are done, running, interrupted, failed and waiting."""
@@ -208,7 +219,7 @@ def status(
     from shaperun.plan import planned_runs
     from shaperun.sweep import sweep_arms
 
-    opened, folder = open_study(study or last_trained(results), results)
+    opened, folder = open_study(study or last_trained(results), results, allow_code=allow_code)
     arms = opened.arms | (sweep_arms(opened) if opened.sweep else {})
     runs = [batch.status(folder, run) for run in planned_runs(opened, arms)]
     if as_json:
@@ -222,6 +233,7 @@ def compare(
     study: OptionalStudy = "",
     results: Results = RESULTS,
     overrides: Overrides = [],  # noqa: B006
+    allow_code: AllowCode = False,
     by: Annotated[str, typer.Option(help="The metric to rank arms by.")] = "return",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -230,7 +242,9 @@ def compare(
     from shaperun import comparison, tables
     from shaperun.opening import last_trained, open_study
 
-    opened, folder = open_study(study or last_trained(results), results, overrides)
+    opened, folder = open_study(
+        study or last_trained(results), results, overrides, allow_code=allow_code
+    )
     found = comparison.compare_arms(opened, folder, by)
     paths = _written(lambda: comparison.write(found, folder), folder)
     if as_json:
@@ -247,6 +261,7 @@ def record_gif(
     study: OptionalStudy = "",
     results: Results = RESULTS,
     overrides: Overrides = [],  # noqa: B006
+    allow_code: AllowCode = False,
     arms: Arms = "",
     seed: Annotated[
         int | None, typer.Option(help="The run to show; absent: each arm's median run.")
@@ -258,7 +273,9 @@ def record_gif(
     from shaperun.opening import last_trained, open_study
     from shaperun.record_gif import record_gifs
 
-    opened, folder = open_study(study or last_trained(results), results, overrides)
+    opened, folder = open_study(
+        study or last_trained(results), results, overrides, allow_code=allow_code
+    )
     console = _console(quiet=quiet)
     paths = _written(
         lambda: record_gifs(

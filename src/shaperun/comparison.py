@@ -9,7 +9,6 @@ import polars as pl
 
 from shaperun import canvas, plots, results, summary
 from shaperun.batch import RunStatus, refuse_changed
-from shaperun.envs import environments
 from shaperun.errors import UserError
 from shaperun.files import write_atomically, write_json
 from shaperun.plan import planned_runs
@@ -34,7 +33,7 @@ def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> Study
     Raises:
         UserError: nothing was trained, it was trained differently, or arms cannot be ranked so.
     """
-    environment = environments()[study.environment.id]
+    environment = study.environment.describe()
     summary.check_ranking(by, results.metrics(environment))
     runs = planned_runs(study, study.arms)
     refuse_changed(folder, runs)
@@ -55,7 +54,7 @@ def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> Study
 def write(found: StudyResults, folder: StudyFolder) -> list[Path]:
     """Write the figures (PNG and SVG), `summary.csv` and `summary.json`; returns their paths."""
     study, target = found.study, folder.compare
-    environment = environments()[study.environment.id]
+    environment = study.environment.describe()
     curves = results.curves(found.episodes, study.evaluation.episodes)
     title = f"{study.study}: {study.training.algorithm} on {study.environment.id}"
     shares = results.outcome_shares(found.final, study, environment)

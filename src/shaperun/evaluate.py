@@ -11,11 +11,11 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs import environments
-from shaperun.reward import RewardKernel, check_identity
+from shaperun.episodes import episode_seeds
+from shaperun.reward import RewardError, RewardKernel, check_identity
 from shaperun.study import RunConfig
-from shaperun.terms import Array, Environment, Transition
-from shaperun.wrapper import make_environment
+from shaperun.terms import Array, Transition
+from shaperun.wrapper import make_environment, rows
 
 Act = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Observations (N, …) as the environments return them -> actions (N, …)."""
@@ -24,32 +24,26 @@ Act = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 # observation then gives the same bits whether it is evaluated in a crowd or replayed for a GIF.
 WIDTH = 16
 
-# Any constant will do, as long as it stays: the held-out episodes of all studies come from it.
-_ENTROPY = 0x5EED_0F_E7A1
-
 Row = dict[str, object]
 REWARDS = ("return", "shaping", "shaped_return")
 
 
-def episode_seeds(count: int) -> list[int]:
-    """Reset seeds of the held-out episodes; fewer episodes are the first of more.
-
-    They are below 2³²; the environments that a policy is trained on are seeded above that.
-    """
-    words = np.random.SeedSequence(_ENTROPY).generate_state(count, np.uint32)
-    return [int(word) for word in words]
-
-
-def columns(environment: Environment) -> list[str]:
+def columns(kernel: RewardKernel) -> list[str]:
     """The columns of a recorded evaluation episode.
 
     `return`, `shaping` and `shaped_return` are undiscounted sums over the episode. A term has its
     `sum_` over the states after each step, and its values at the `first_` and the `last_` state,
-    from which any arm's shaped return can be had without another rollout.
+    from which any arm's shaped return can be had without another rollout. Where the reward has a
+    schedule, `schedule` is its factor, that of the moment of training throughout the episode.
     """
     kinds = ("sum", "first", "last")
-    per_term = [f"{kind}_{term}" for kind in kinds for term in environment.terms]
-    return ["episode", "seed", "length", "outcome", "terminated", *REWARDS, *per_term]
+    per_term = [f"{kind}_{term}" for kind in kinds for term in kernel.names]
+    return [*_columns(kernel), *per_term]
+
+
+def _columns(kernel: RewardKernel) -> list[str]:
+    schedule = ["schedule"] if kernel.scheduled else []
+    return ["episode", "seed", "length", "outcome", "terminated", *REWARDS, *schedule]
 
 
 @dataclass
@@ -60,6 +54,7 @@ class _Slot:
     episode: int
     seed: int
     obs: npt.NDArray[Any]
+    last_action: npt.NDArray[Any] | None  # None before the first step
     first: Array  # raw state-term values at the first state (K,)
     raw: Array  # sums of the raw term values (K,)
     rewards: Array  # sums of environment reward, shaping and shaped reward (3,)
@@ -74,8 +69,9 @@ class Evaluation:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self.environment = environments()[config.environment.id]
+        self.environment = config.environment.describe()
         self.kernel = RewardKernel(self.environment, config.reward, config.training.gamma)
+        self._progress = 1.0
         self._envs = [make_environment(config.environment) for _ in range(WIDTH)]
 
     def close(self) -> None:
@@ -83,12 +79,19 @@ class Evaluation:
         for env in self._envs:
             env.close()
 
-    def __call__(self, act: Act, episodes: int) -> list[Row]:
+    def __call__(self, act: Act, episodes: int, progress: float) -> list[Row]:
         """One row an episode, in the order of the episodes; columns as `columns` says.
 
+        Args:
+            act: the policy.
+            episodes: how many of the held-out episodes to play.
+            progress: the share of training that is done, for rewards with a schedule.
+
         Raises:
+            RewardError: the reward is not finite; the message says where.
             ArithmeticError: the recorded columns do not add up.
         """
+        self._progress = progress
         waiting = deque(enumerate(episode_seeds(episodes)))
         slots = [self._start(env, *waiting.popleft()) for env in self._envs[:episodes]]
         obs = np.zeros((WIDTH, *slots[0].obs.shape), slots[0].obs.dtype)
@@ -111,25 +114,35 @@ class Evaluation:
 
     def _start(self, env: gym.Env[Any, Any], episode: int, seed: int) -> _Slot:
         obs, _ = env.reset(seed=seed)
-        first = self.kernel.state_values(np.array([obs], dtype=np.float64))[0]
-        return _Slot(env, episode, seed, obs, first, np.zeros_like(first), np.zeros(3))
+        first = self.kernel.state_values(rows([obs]))[0]
+        zeros = np.zeros_like(first)
+        return _Slot(env, episode, seed, np.asarray(obs), None, first, zeros, np.zeros(3))
 
     def _step(self, slots: list[_Slot], actions: npt.NDArray[Any]) -> Transition:
-        before = np.array([slot.obs for slot in slots], dtype=np.float64)
+        before = rows([slot.obs for slot in slots])
+        last_actions = [
+            action if slot.last_action is None else slot.last_action
+            for slot, action in zip(slots, actions, strict=True)
+        ]
         steps = [slot.env.step(action) for slot, action in zip(slots, actions, strict=True)]
         obs, env_reward, terminated, truncated, _ = zip(*steps, strict=True)
         transition = Transition(
             obs=before,
             action=actions,
-            next_obs=np.array(obs, dtype=np.float64),
+            next_obs=rows(obs),
             env_reward=np.array(env_reward, dtype=np.float64),
             terminated=np.array(terminated),
             truncated=np.array(truncated),
+            last_action=np.array(last_actions),
         )
-        rewards = self.kernel(transition)
+        try:
+            rewards = self.kernel(transition, (self._progress, self._progress))
+        except RewardError as error:
+            slot = slots[error.row or 0]
+            raise error.at(slot.episode, slot.length) from None
         three = np.stack([rewards.env_reward, rewards.shaping, rewards.shaped], axis=1)
         for row, slot in enumerate(slots):
-            slot.obs = obs[row]
+            slot.obs, slot.last_action = np.asarray(obs[row]), actions[row]
             slot.raw += rewards.raw[row]
             slot.rewards += three[row]
             slot.length += 1
@@ -137,7 +150,8 @@ class Evaluation:
 
     def _row(self, slot: _Slot, end: Transition) -> Row:
         last = self.kernel.state_values(end.next_obs)[0]
-        self._check(slot, last, end)
+        factor = self.kernel.factor(self._progress)
+        self._check(slot, last, end, factor)
         values = {"sum": slot.raw, "first": slot.first, "last": last}
         rewards = zip(REWARDS, slot.rewards.tolist(), strict=True)
         return {
@@ -147,6 +161,7 @@ class Evaluation:
             "outcome": str(self.environment.outcome(end)[0]),
             "terminated": int(end.terminated[0]),
             **dict(rewards),
+            **({"schedule": factor} if self.kernel.scheduled else {}),
             **{
                 f"{kind}_{name}": float(value)
                 for kind, numbers in values.items()
@@ -154,11 +169,11 @@ class Evaluation:
             },
         }
 
-    def _check(self, slot: _Slot, last: Array, end: Transition) -> None:
+    def _check(self, slot: _Slot, last: Array, end: Transition, factor: float) -> None:
         """The totals of an episode must follow from its recorded columns."""
         shaping = self.kernel.episode_shaping(
-            slot.raw[None], slot.first[None], last[None], end.terminated.astype(float)
+            slot.raw[None], slot.first[None], last[None], end.terminated.astype(float), factor
         )
-        shaped = self.kernel.shaped(slot.rewards[:1], shaping)
+        shaped = self.kernel.shaped(slot.rewards[:1], shaping, factor)
         check_identity("shaping", slot.rewards[1:2], shaping)
         check_identity("shaped return", slot.rewards[2:], shaped)

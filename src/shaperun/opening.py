@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,20 +13,22 @@ from shaperun.study_file import load_study
 
 
 def open_study(
-    name: str, results: Path, overrides: Sequence[str] = ()
+    name: str, results: Path, overrides: Sequence[str] = (), *, allow_code: bool = False
 ) -> tuple[Study, StudyFolder]:
     """A study by its file, or by its name under the results folder.
 
     Raises:
         UserError: there is no such study, or its file is wrong.
     """
+    if allow_code and "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # where people keep the code of a study
     path = Path(name)
     trained = StudyFolder(results / name).study
     if not path.is_file() and len(path.parts) == 1 and trained.is_file():
         path = trained
     if not path.is_file():
         raise UserError(f"{name}: there is no such file{_known(results)}")
-    study = load_study(path, overrides)
+    study = load_study(path, overrides, allow_code=allow_code)
     return study, StudyFolder(results / study.study)
 
 

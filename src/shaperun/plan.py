@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
-from shaperun.study import RewardConfig, RunConfig, Study
+from shaperun.study import RunConfig, Study
 
 
 @dataclass(frozen=True, eq=False)

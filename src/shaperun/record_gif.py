@@ -9,7 +9,6 @@ import polars as pl
 
 from shaperun import canvas, gifs, results
 from shaperun.batch import refuse_changed
-from shaperun.envs import environments
 from shaperun.errors import UserError
 from shaperun.learner import load_actor
 from shaperun.plan import Run, planned_runs
@@ -96,7 +95,7 @@ def _clip(study: Study, folder: StudyFolder, run: Run, episode: int) -> gifs.Cli
         frames=played.frames,
         returns=played.returns,
         outcome=played.outcome.replace("_", " "),
-        success=environments()[study.environment.id].outcomes[played.outcome],
+        success=study.environment.describe().outcomes[played.outcome],
         fps=played.fps,
     )
 

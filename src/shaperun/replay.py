@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs import environments
-from shaperun.evaluate import WIDTH, Act, episode_seeds
+from shaperun.episodes import episode_seeds, play
+from shaperun.evaluate import WIDTH, Act
 from shaperun.study import EnvironmentConfig
-from shaperun.terms import Transition
 from shaperun.wrapper import make_environment
 
 Frame = npt.NDArray[np.uint8]
@@ -42,38 +41,33 @@ def replay(
     """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
     env = make_environment(config, render_mode="rgb_array")
+    frames: list[Frame] = []
+    returns: list[float] = []
+
+    def watch(reward: float) -> None:
+        frames.append(keep(_render(env)))
+        returns.append((returns[-1] if returns else 0.0) + reward)
+
     try:
-        obs, _ = env.reset(seed=episode_seeds(episode + 1)[episode])
-        batch = np.zeros((WIDTH, *obs.shape), obs.dtype)
-        frames, returns = [keep(_render(env))], [0.0]
-        done = False
-        while not done:
-            batch[0] = obs
-            action = act(batch)[:1]
-            next_obs, reward, terminated, truncated, _ = env.step(action[0])
-            end = _transition(obs, action, next_obs, float(reward), terminated, truncated)
-            frames.append(keep(_render(env)))
-            returns.append(returns[-1] + float(reward))
-            obs, done = next_obs, terminated or truncated
-        outcome = str(environments()[config.id].outcome(end)[0])
-        return Replay(frames, returns, outcome, int(env.metadata.get("render_fps", 30)))
+        seed = episode_seeds(episode + 1)[episode]
+        played = play(env, config.describe(), _alone(act), seed, watch)
+        return Replay(frames, returns, played.outcome, int(env.metadata.get("render_fps", 30)))
     finally:
         env.close()
+
+
+def _alone(act: Act) -> Callable[[Any], Any]:
+    """The policy for one observation, which it sees in a batch as wide as in an evaluation."""
+
+    def act_alone(obs: Any) -> Any:
+        obs = np.asarray(obs)
+        batch = np.zeros((WIDTH, *obs.shape), obs.dtype)
+        batch[0] = obs
+        return act(batch)[0]
+
+    return act_alone
 
 
 def _render(env: Any) -> Frame:
     frame: Frame = env.render()
     return frame
-
-
-def _transition(
-    obs: Any, action: Any, next_obs: Any, reward: float, terminated: bool, truncated: bool
-) -> Transition:
-    return Transition(
-        np.array([obs], dtype=np.float64),
-        action,
-        np.array([next_obs], dtype=np.float64),
-        np.array([reward]),
-        np.array([terminated]),
-        np.array([truncated]),
-    )

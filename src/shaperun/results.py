@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import polars as pl
 
+from shaperun.arm import RewardConfig
 from shaperun.batch import RunStatus, status
 from shaperun.files import read_table
 from shaperun.plan import Run
 from shaperun.reward import RewardKernel
 from shaperun.store import RunFolder, StudyFolder
-from shaperun.study import RewardConfig, Study
-from shaperun.terms import Environment
+from shaperun.study import Study
+from shaperun.terms import OWN_REWARD, Environment
 
 
 def evaluation_episodes(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
@@ -32,7 +33,8 @@ def evaluation_episodes(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFram
         if (run_folder := folder.run(run.arm, run.seed)).evaluations.exists()
     ]
     tables = [table for table in tables if len(table)]
-    return pl.concat(tables) if tables else pl.DataFrame()
+    # Arms may have terms of their own: what an arm does not record is null in its rows.
+    return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
 def unfinished(folder: StudyFolder, runs: Iterable[Run]) -> list[RunStatus]:
@@ -65,7 +67,7 @@ def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
     successes = [name for name, good in environment.outcomes.items() if good]
     return final.group_by("arm", "seed", maintain_order=True).agg(
         pl.col("return").mean(),
-        pl.col("outcome").is_in(successes).mean().alias("success_rate"),
+        *([pl.col("outcome").is_in(successes).mean().alias("success_rate")] if successes else []),
         *(
             (pl.col("outcome") == name).mean().alias(f"{name}_rate")
             for name in _failures(environment)
@@ -82,8 +84,10 @@ def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
 
 def metrics(environment: Environment) -> list[str]:
     """The figures that arms are compared by, all on the environment's own terms."""
-    failures = [f"{name}_rate" for name in _failures(environment)]
-    return ["return", "success_rate", *failures, "length", *environment.metrics]
+    rates = [f"{name}_rate" for name in _failures(environment)]
+    if any(environment.outcomes.values()):
+        rates = ["success_rate", *rates]
+    return ["return", *rates, "length", *environment.metrics]
 
 
 def outcome_shares(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
@@ -113,7 +117,7 @@ def contributions(final: pl.DataFrame, study: Study, environment: Environment) -
     for arm, reward in study.arms.items():
         episodes = final.filter(arm=arm)
         if len(episodes):
-            paid = _paid(episodes, reward, environment, study.training.gamma)
+            paid = _paid(episodes, study.resolved(reward), environment, study.training.gamma)
             rows += [{"arm": arm, "term": term, "contribution": v} for term, v in paid.items()]
     return pl.DataFrame(rows, {"arm": pl.String, "term": pl.String, "contribution": pl.Float64})
 
@@ -126,14 +130,18 @@ def _paid(
         _columns(episodes, kind, kernel.names) for kind in ("sum", "first", "last")
     )
     terminated = episodes["terminated"].to_numpy().astype(float)
-    parts = kernel.episode_contributions(sums, first, last, terminated).mean(axis=0)
+    factor = kernel.factor(1.0)  # training has come to its end
+    parts = kernel.episode_contributions(sums, first, last, terminated, factor).mean(axis=0)
     weighted = {
         n: float(v) for n, v, w in zip(kernel.names, parts, kernel.weights, strict=True) if w
     }
-    own = {"environment": float(episodes["return"].to_numpy().mean())}
+    own = float(episodes["return"].to_numpy().mean())
     if reward.mode == "log":
-        return own
-    return weighted if reward.mode == "replace" else own | weighted
+        return {OWN_REWARD: own}
+    kept = float(kernel.shaped(np.array([own]), np.zeros(1), factor)[0])
+    if not kept and reward.mode == "replace":
+        return weighted
+    return {OWN_REWARD: kept + weighted.pop(OWN_REWARD, 0.0), **weighted}
 
 
 def _columns(episodes: pl.DataFrame, kind: str, names: Sequence[str]) -> np.ndarray:
@@ -141,7 +149,9 @@ def _columns(episodes: pl.DataFrame, kind: str, names: Sequence[str]) -> np.ndar
 
 
 def _failures(environment: Environment) -> list[str]:
-    return [name for name, good in environment.outcomes.items() if good is False]
+    """The outcomes to count: the failures, or all where nothing is said about good and bad."""
+    known = any(good is not None for good in environment.outcomes.values())
+    return [name for name, good in environment.outcomes.items() if good is False or not known]
 
 
 def _read(folder: RunFolder) -> pl.DataFrame:

@@ -11,6 +11,15 @@ values c, weights w and S = scale · Σ w c, the learner sees
 Potential-based shaping leaves the optimal policy as it is (Ng, Harada & Russell 1999), provided
 that Φ is 0 where an episode terminates (Grześ 2017). Where an episode was only truncated the
 learner bootstraps from the last observation, so for it the episode goes on and Φ(s′) stays.
+
+A schedule has a factor f for every moment t of training. Then the learner sees
+
+    add        r + f(t) S
+    replace    (1 − f(t)) r + f(t) S
+    potential  r + γ f(t′) Φ(s′) − f(t) Φ(s)
+
+with t′ the moment of the next step: a potential that changes over time is as safe as one that
+does not (Devlin & Kudenko 2012).
 """
 
 from __future__ import annotations
@@ -19,22 +28,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shaperun.study import RewardConfig, check_potential
-from shaperun.terms import Array, Environment, Transition
+from shaperun.arm import RewardConfig, check_potential, define, factor
+from shaperun.terms import Array, Environment, Term, Transition
+
+START = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
     """What the kernel makes of N transitions: raw term values (N, K) and three rewards (N,).
 
-    `shaping` is what the terms come to. In the mode `log` it is only recorded, and `shaped`,
-    the reward that the learner sees, equals `env_reward`.
+    `shaping` is what the terms come to, times `schedule`, the factor of the moment. In the mode
+    `log` it is only recorded, and `shaped`, the reward that the learner sees, equals `env_reward`.
     """
 
     raw: Array
     env_reward: Array
     shaping: Array
     shaped: Array
+    schedule: float
+
+
+class RewardError(FloatingPointError):
+    """A term raised, or a value is not finite; `row` says at which transition, if one is known."""
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+
+    def at(self, episode: int, step: int) -> RewardError:
+        """The same, with the place where it happened; both count from 0."""
+        return RewardError(f"{self} (episode {episode}, step {step})", self.row)
 
 
 class RewardKernel:
@@ -42,74 +66,86 @@ class RewardKernel:
 
     Args:
         environment: declares the terms.
-        config: weighs them.
+        config: defines further ones and weighs them.
         gamma: the learner's own discount factor; needed in the mode `potential`.
 
     Raises:
         ValueError: a weighted term does not exist, depends on the action in the mode
-            `potential`, or γ is missing there.
+            `potential`, a formula will not do, or γ is missing.
     """
 
     def __init__(
         self, environment: Environment, config: RewardConfig, gamma: float | None = None
     ) -> None:
-        unknown = config.weights.keys() - environment.terms.keys()
-        if unknown:
-            raise ValueError(
-                f"{environment.id} has no term named {', '.join(sorted(unknown))}; "
-                f"it has {', '.join(environment.terms)}"
-            )
+        terms = _terms(environment, config)
         if config.mode == "potential":
-            check_potential(environment, config.weights)
+            check_potential(environment, config.terms, config.weights)
             if gamma is None:
                 raise ValueError("the mode potential needs the learner's gamma")
         self.mode = config.mode
         self.gamma = gamma or 0.0
-        self.terms = tuple(environment.terms.values())
-        self.names = tuple(environment.terms)
+        self.terms = tuple(terms.values())
+        self.names = tuple(terms)
         self.weights = config.scale * np.array([config.weights.get(n, 0.0) for n in self.names])
+        self.scheduled = config.schedule is not None
+        self.factor = factor(config)
 
-    def __call__(self, transition: Transition) -> Rewards:
+    def __call__(self, transition: Transition, progress: tuple[float, float] = START) -> Rewards:
         """Evaluate every term, weighted or not, and the arm's reward.
 
+        Args:
+            transition: N of them.
+            progress: which share of training was done at s and is done at s′.
+
         Raises:
-            FloatingPointError: a term or the reward is not finite; the message names it.
+            RewardError: a term raised, or it or the reward is not finite; the message names it.
         """
+        now = self.factor(progress[0])
         with np.errstate(all="ignore"):  # what comes of it is checked, and said in better words
             raw = np.empty((len(transition), len(self.terms)))
             for column, term in enumerate(self.terms):
-                raw[:, column] = term(transition)
+                raw[:, column] = _values(term, transition, len(transition))
             raw += 0.0  # turns −0.0 into 0.0, which reads better wherever it is written
             shaping = raw @ self.weights
             if self.mode == "potential":
-                after = np.where(transition.terminated, 0.0, shaping)
-                shaping = self.gamma * after - self.potential(transition.obs)
-            shaped = self.shaped(transition.env_reward, shaping)
+                after = np.where(transition.terminated, 0.0, shaping) * self.factor(progress[1])
+                shaping = self.gamma * after - now * self.potential(transition.obs)
+            elif self.scheduled:
+                shaping *= now
+            shaped = self.shaped(transition.env_reward, shaping, now)
         finite = (np.isfinite(values).all() for values in (raw, transition.env_reward, shaped))
         if not all(finite):
-            raise FloatingPointError(self._what_is_not_finite(raw, transition))
-        return Rewards(raw, transition.env_reward, shaping, shaped)
+            raise self._what_is_not_finite(raw, transition, shaped)
+        return Rewards(raw, transition.env_reward, shaping, shaped, now)
 
     def state_values(self, obs: Array) -> Array:
         """Raw values (N, K) of the terms at observations (N, …); 0 for terms of the action."""
-        values = [t.function(obs) if t.state_only else np.zeros(len(obs)) for t in self.terms]
-        return np.stack(values, axis=1) + 0.0 if values else np.zeros((len(obs), 0))
+        values = np.zeros((len(obs), len(self.terms)))
+        with np.errstate(all="ignore"):
+            for column, term in enumerate(self.terms):
+                if term.state_only:
+                    values[:, column] = _values(term, obs, len(obs))
+        return values + 0.0
 
     def potential(self, obs: Array) -> Array:
         """Φ (N,) of observations (N, observation size)."""
         total = np.zeros(len(obs))
         for term, weight in zip(self.terms, self.weights, strict=True):
             if weight:
-                total += weight * term.function(obs)
+                total += weight * _values(term, obs, len(obs))
         return total
 
-    def shaped(self, env_reward: Array, shaping: Array) -> Array:
+    def shaped(self, env_reward: Array, shaping: Array, schedule: float = 1.0) -> Array:
         """What the learner sees; sums over an episode may stand in for single steps."""
         if self.mode == "log":
             return env_reward
-        return shaping if self.mode == "replace" else env_reward + shaping
+        if self.mode == "replace":
+            return shaping + (1.0 - schedule) * env_reward if self.scheduled else shaping
+        return env_reward + shaping
 
-    def episode_shaping(self, sums: Array, first: Array, last: Array, terminated: Array) -> Array:
+    def episode_shaping(
+        self, sums: Array, first: Array, last: Array, terminated: Array, schedule: float = 1.0
+    ) -> Array:
         """The undiscounted shaping (N,) of whole episodes from their recorded term values.
 
         Args:
@@ -117,33 +153,75 @@ class RewardKernel:
             first: state-term values at s₀, (N, K); zero for terms of the action.
             last: the same at the last state s_T.
             terminated: whether each episode terminated (1) or was truncated (0), (N,).
+            schedule: the factor, the same throughout the episodes.
         """
-        parts = self.episode_contributions(sums, first, last, terminated)
+        parts = self.episode_contributions(sums, first, last, terminated, schedule)
         return np.asarray(parts.sum(axis=1))
 
     def episode_contributions(
-        self, sums: Array, first: Array, last: Array, terminated: Array
+        self, sums: Array, first: Array, last: Array, terminated: Array, schedule: float = 1.0
     ) -> Array:
         """The same, term by term: (N, K)."""
+        weights = schedule * self.weights
         if self.mode != "potential":
-            return sums * self.weights
+            return sums * weights
         # Σ γ Φ(s′) leaves out Φ(s_T) where the episode terminated; Σ Φ(s) starts at s₀ instead.
         after = sums - terminated[:, None] * last
         before = sums - last + first
-        return (self.gamma * after - before) * self.weights
+        return (self.gamma * after - before) * weights
 
-    def _what_is_not_finite(self, raw: Array, transition: Transition) -> str:
+    def _what_is_not_finite(self, raw: Array, transition: Transition, shaped: Array) -> RewardError:
         # In the mode potential the state before the step counts as well.
         before = self.state_values(transition.obs)
         for values, obs in ((raw, transition.next_obs), (before, transition.obs)):
             for row, column in np.argwhere(~np.isfinite(values)):
-                return (
+                return RewardError(
                     f"the term {self.names[column]} is {values[row, column]} "
-                    f"at the observation {obs[row].tolist()}"
+                    f"at the observation {obs[row].tolist()}",
+                    int(row),
                 )
         if not np.isfinite(transition.env_reward).all():
-            return "the environment's reward is not finite"
-        return "the shaped reward is not finite"
+            row = int(np.argmin(np.isfinite(transition.env_reward)))
+            return RewardError("the environment's reward is not finite", row)
+        return RewardError("the shaped reward is not finite", int(np.argmin(np.isfinite(shaped))))
+
+
+def _terms(environment: Environment, config: RewardConfig) -> dict[str, Term]:
+    """The terms of an arm: all of the environment's and its own, and what else it weighs."""
+    own = {name: define(environment, name, given) for name, given in config.terms.items()}
+    terms = environment.terms | own
+    there = environment.built_in | own
+    unknown = config.weights.keys() - there.keys()
+    if unknown:
+        raise ValueError(
+            f"{environment.id} has no term named {', '.join(sorted(unknown))}; "
+            f"it has {', '.join(there)}"
+        )
+    # How an episode ended and what the environment paid are recorded anyway.
+    return terms | {name: there[name] for name in config.weights}
+
+
+def _values(term: Term, argument: Transition | Array, count: int) -> Array:
+    """A term's values at N transitions, or a state term's at N observations.
+
+    Raises:
+        RewardError: it raised, or it is not one number each.
+    """
+    try:
+        values = np.asarray(
+            term(argument) if isinstance(argument, Transition) else term.function(argument),
+            dtype=np.float64,
+        )
+    except Exception as error:  # whatever somebody's function raises
+        raise RewardError(
+            f"the term {term.name} failed: {type(error).__name__}: {error}"
+        ) from error
+    if values.shape != (count,):
+        raise RewardError(
+            f"the term {term.name} gave an array of shape {values.shape} for {count} transitions, "
+            f"where ({count},) was expected"
+        )
+    return values
 
 
 def check_identity(what: str, recorded: Array, derived: Array) -> None:

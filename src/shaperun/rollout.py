@@ -12,7 +12,6 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from shaperun.envs import environments
 from shaperun.reward import RewardKernel, Rewards, check_identity
 from shaperun.study import RunConfig
 from shaperun.terms import Environment, Transition
@@ -21,14 +20,16 @@ from shaperun.wrapper import VectorRewardShapingWrapper, make_environment
 Row = dict[str, object]
 
 
-def episode_columns(environment: Environment) -> list[str]:
+def episode_columns(kernel: RewardKernel) -> list[str]:
     """The columns of a recorded training episode: undiscounted sums, terms by their raw values.
 
-    `timesteps` counts the environment steps of the whole run up to the episode's end.
+    `timesteps` counts the environment steps of the whole run up to the episode's end. Where the
+    reward has a schedule, `schedule` is its mean factor over the episode.
     """
     rewards = ["return", "shaping", "shaped_return"]
-    sums = [f"sum_{term}" for term in environment.terms]
-    return ["timesteps", "copy", "length", "outcome", *rewards, *sums]
+    sums = [f"sum_{term}" for term in kernel.names]
+    schedule = ["schedule"] if kernel.scheduled else []
+    return ["timesteps", "copy", "length", "outcome", *rewards, *schedule, *sums]
 
 
 class EpisodeRecorder:
@@ -45,16 +46,17 @@ class EpisodeRecorder:
         self.recent_returns: deque[float] = deque(maxlen=100)
         self._environment, self._kernel, self._emit = environment, kernel, emit
         self._lengths = np.zeros(copies, dtype=int)
-        # Per copy: the raw terms, then environment reward, shaping and shaped reward.
-        self._sums = np.zeros((copies, len(kernel.names) + 3))
+        # Per copy: the raw terms, then environment reward, shaping, shaped reward and schedule.
+        self._sums = np.zeros((copies, len(kernel.names) + 4))
         self._step = np.zeros_like(self._sums)
-        self._all_steps, self._all_episodes = np.zeros((2, len(kernel.names) + 3))
+        self._all_steps, self._all_episodes = np.zeros((2, len(kernel.names) + 4))
 
     def step(self, transition: Transition, rewards: Rewards) -> None:
         """Take in one step of every copy."""
         step = self._step
-        step[:, :-3] = rewards.raw
-        step[:, -3], step[:, -2], step[:, -1] = rewards.env_reward, rewards.shaping, rewards.shaped
+        step[:, :-4] = rewards.raw
+        step[:, -4], step[:, -3], step[:, -2] = rewards.env_reward, rewards.shaping, rewards.shaped
+        step[:, -1] = rewards.schedule
         self._sums += step
         self._all_steps += step.sum(axis=0)
         self._lengths += 1
@@ -74,10 +76,12 @@ class EpisodeRecorder:
 
     def _end(self, copies: npt.NDArray[np.intp], ends: Transition) -> None:
         sums = self._sums[copies]
-        raw, (env_return, shaping, shaped) = sums[:, :-3], sums[:, -3:].T
-        if self._kernel.mode != "potential":  # which does not follow from the sums alone
+        raw, (env_return, shaping, shaped, schedule) = sums[:, :-4], sums[:, -4:].T
+        # What changes within an episode does not follow from the sums alone.
+        if not (self._kernel.mode == "potential" or self._kernel.scheduled):
             check_identity("shaping of an episode", shaping, raw @ self._kernel.weights)
-        check_identity("shaped return", shaped, self._kernel.shaped(env_return, shaping))
+        if not (self._kernel.mode == "replace" and self._kernel.scheduled):
+            check_identity("shaped return", shaped, self._kernel.shaped(env_return, shaping))
         outcomes = self._environment.outcome(ends)
         for row, copy in enumerate(copies):
             self._emit(
@@ -89,6 +93,11 @@ class EpisodeRecorder:
                     "return": float(env_return[row]),
                     "shaping": float(shaping[row]),
                     "shaped_return": float(shaped[row]),
+                    **(
+                        {"schedule": float(schedule[row] / self._lengths[copy])}
+                        if self._kernel.scheduled
+                        else {}
+                    ),
                     **{
                         f"sum_{name}": float(value)
                         for name, value in zip(self._kernel.names, raw[row], strict=True)
@@ -114,12 +123,16 @@ class TrainingEnvs(VecEnv):
         make = partial(make_environment, config.environment)
         self._copies = SyncVectorEnv([make] * len(seeds), autoreset_mode=AutoresetMode.SAME_STEP)
         self._vector = VectorRewardShapingWrapper(
-            self._copies, config.reward, gamma=config.training.gamma
+            self._copies,
+            config.reward,
+            gamma=config.training.gamma,
+            total_timesteps=config.training.total_timesteps,
         )
         self._reset_with: list[int | None] = list(seeds)
         self._actions: npt.NDArray[Any]
-        environment = environments()[config.environment.id]
-        self.recorder = EpisodeRecorder(environment, self._vector.kernel, len(seeds), emit)
+        environment = config.environment.describe()
+        self.kernel = self._vector.kernel
+        self.recorder = EpisodeRecorder(environment, self.kernel, len(seeds), emit)
         super().__init__(
             len(seeds), self._vector.single_observation_space, self._vector.single_action_space
         )

@@ -16,7 +16,11 @@ def json_schema() -> dict[str, Any]:
     definitions["TrainingConfig"]["allOf"] = [
         _hyperparameters(name, definitions) for name in LOCATIONS
     ]
-    definitions["EnvironmentConfig"]["properties"]["id"]["enum"] = list(environments())
+    # Any other that gymnasium has will do; these are worth suggesting.
+    definitions["EnvironmentConfig"]["properties"]["id"]["anyOf"] = [
+        {"enum": list(environments())},
+        {"type": "string"},
+    ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A shaperun study",
@@ -37,8 +41,16 @@ def _hyperparameters(algorithm: str, definitions: dict[str, Any]) -> dict[str, A
 
 def _terms(env_id: str) -> dict[str, Any]:
     """What holds where the environment is this one: its terms, with their formulas."""
-    terms = environments()[env_id].terms.values()
-    weights = {term.name: {"type": "number", "description": term.formula} for term in terms}
-    arm = {"properties": {"weights": {"properties": weights, "additionalProperties": False}}}
+    terms = environments()[env_id].built_in.values()
+    known = {term.name: {"type": "number", "description": term.formula} for term in terms}
+    arm = {"properties": {"weights": {"properties": known}}}
+    # Names that are not known are mistakes, unless terms of the study's own are defined.
+    closed = {"properties": {"weights": {"propertyNames": {"enum": list(known)}}}}
+    defines = {"required": ["terms"]}
     chosen = {"properties": {"environment": {"properties": {"id": {"const": env_id}}}}}
-    return {"if": chosen, "then": {"properties": {"arms": {"additionalProperties": arm}}}}
+    then = {
+        "properties": {"arms": {"additionalProperties": arm}},
+        "if": defines,
+        "else": {"properties": {"arms": {"additionalProperties": {"if": defines, "else": closed}}}},
+    }
+    return {"if": chosen, "then": then}

@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from shaperun.batch import RunStatus
-from shaperun.envs import environments
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
 from shaperun.study import Study
@@ -117,7 +116,9 @@ def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:
         f"{study.study}: {training.algorithm} on {study.environment.id}, {len(arms)} arms × "
         f"{len({run.seed for run in runs})} seeds × {training.total_timesteps:,} steps"
     )
-    notes = environments()[study.environment.id].notes
+    for reference in study.code:
+        console.print(Text(f"runs code that is not installed: {reference}", style="yellow"))
+    notes = study.environment.describe().notes
     for mode in dict.fromkeys(reward.mode for reward in arms.values()):
         if mode in notes:
             names = ", ".join(name for name, reward in arms.items() if reward.mode == mode)
@@ -135,14 +136,19 @@ def say_end(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) ->
     """Say how a batch ended, failures with their reasons; returns how many runs failed."""
     failed = [run for run in runs if run.state == "failed"]
     for run in failed:
-        reason = (run.failure or "").strip().splitlines()
         where = folder.run(run.arm, run.seed).error
-        last = reason[-1] if reason else "unknown"
-        print(f"{run.arm}/{run.seed} failed: {last} (whole story: {where})", file=sys.stderr)
+        reason = _reason(run.failure)
+        print(f"{run.arm}/{run.seed} failed: {reason} (whole story: {where})", file=sys.stderr)
     done = sum(run.state == "done" for run in runs)
     if done:
         console.print(f"{done} of {len(runs)} runs finished, in {folder.path}")
     return len(failed)
+
+
+def _reason(failure: str | None) -> str:
+    """The last line of a traceback; an error of our own speaks for itself, without its class."""
+    last = (failure or "unknown").strip().splitlines()[-1]
+    return last.split(": ", 1)[-1] if last.startswith("shaperun.") else last
 
 
 def duration(seconds: float | None) -> str:
@@ -223,7 +229,7 @@ class _Lines:
         if run.state == "done":
             text += f" after {duration(run.seconds)}, environment return {latest}"
         if run.state == "failed" and run.failure:
-            text += f": {run.failure.strip().splitlines()[-1]}"
+            text += f": {_reason(run.failure)}"
         return text
 
     def _progress(self, runs: Sequence[RunStatus]) -> Iterator[str]:

@@ -8,51 +8,32 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Field,
     FiniteFloat,
-    StringConstraints,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from shaperun import envs
-from shaperun.algorithms import STRICT, Algorithm, Whole, hyperparameter_model, whole
+from shaperun.algorithms import Algorithm, Whole, hyperparameter_model, whole
+from shaperun.arm import (
+    Model,
+    Name,
+    PythonTerm,
+    RewardConfig,
+    Terms,
+    check_potential,
+    check_weighable,
+    context,
+    unknown,
+)
+from shaperun.describe import UnfitEnvironmentError, UnknownEnvironmentError, describe
+from shaperun.envs import environments
 from shaperun.terms import Environment
 
-# A leading hyphen would read as an option on a command line and as a formula in a spreadsheet.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
-Mode = Literal["log", "add", "replace", "potential"]
 Positive = Annotated[Whole, Field(ge=1)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Scalar = bool | int | FiniteFloat | str | None
-
-
-def _unknown(kind: str, name: str, known: list[str]) -> PydanticCustomError:
-    message = "there is no {kind} named {name}"
-    return PydanticCustomError("unknown", message, {"kind": kind, "name": name, "known": known})
-
-
-def _environment(info: ValidationInfo) -> Environment | None:
-    return (info.context or {}).get("environment")
-
-
-def _check_term(name: str, info: ValidationInfo) -> str:
-    environment = _environment(info)
-    if environment and name not in environment.terms:
-        raise _unknown(f"{environment.id} term", name, list(environment.terms))
-    return name
-
-
-TermName = Annotated[str, AfterValidator(_check_term)]
-
-
-class Model(BaseModel):
-    """Strict and frozen: no unknown keys, no silent conversions, no changes after validation."""
-
-    model_config = STRICT
 
 
 class EnvironmentConfig(Model):
@@ -63,10 +44,24 @@ class EnvironmentConfig(Model):
 
     @field_validator("id")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in envs.environments():
-            raise _unknown("environment", value, list(envs.environments()))
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        problem = context(info, "problem")
+        try:
+            if problem:
+                raise problem
+            if info.context is None:
+                describe(value)
+        except UnknownEnvironmentError as error:
+            ours = ", ".join(environments())
+            shown = f"{ours}, or any other that gymnasium has registered"
+            raise unknown("environment", value, error.known, shown) from None
+        except UnfitEnvironmentError as error:
+            raise ValueError(f"{value} cannot be used: {error}") from None
         return value
+
+    def describe(self) -> Environment:
+        """What is known about it."""
+        return describe(self.id, self.options)
 
     @field_validator("options")
     @classmethod
@@ -123,48 +118,6 @@ class EvaluationConfig(Model):
     final_episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 100
 
 
-class RewardConfig(Model):
-    """One reward: weighted terms and what they do to the environment's own reward."""
-
-    weights: dict[TermName, FiniteFloat] = Field({}, description="Term -> weight.")
-    mode: Mode = Field(
-        None,
-        validate_default=True,
-        description="log: only record; add: r + S; replace: S; potential: r + γΦ(s′) − Φ(s). "
-        "An arm without weights needs none: it logs.",
-    )
-    scale: FiniteFloat = Field(1.0, description="A factor on all weights.")
-
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _log_without_weights(cls, value: object, info: ValidationInfo) -> object:
-        if value is None and info.data.get("weights"):
-            raise PydanticCustomError("missing", "an arm with weights must name its mode")
-        return "log" if value is None else value
-
-    @field_validator("mode")
-    @classmethod
-    def _potential_of_states(cls, value: Mode, info: ValidationInfo) -> Mode:
-        environment = _environment(info)
-        if value == "potential" and environment:
-            check_potential(environment, info.data.get("weights", {}))
-        return value
-
-
-def check_potential(environment: Environment, weights: dict[str, float]) -> None:
-    """Refuse weighted terms that depend on the action: a potential is a function of the state.
-
-    Raises:
-        ValueError: names those terms.
-    """
-    terms = (environment.terms[name] for name, weight in weights.items() if weight)
-    wrong = [term.name for term in terms if not term.state_only]
-    if wrong:
-        raise ValueError(
-            f"a potential is a function of the state, and {', '.join(wrong)} depends on the action"
-        )
-
-
 class Range(Model):
     """Where a random search draws a weight from."""
 
@@ -188,13 +141,24 @@ class Range(Model):
 
 
 def _check_arm(name: str, info: ValidationInfo) -> str:
-    arms = (info.context or {}).get("arms")
+    arms = context(info, "arms")
     if arms is not None and name not in arms:
-        raise _unknown("arm", name, arms)
+        raise unknown("arm", name, arms)
     return name
 
 
 ArmName = Annotated[Name, AfterValidator(_check_arm)]
+
+
+def _check_swept(name: str, info: ValidationInfo) -> str:
+    base = (context(info, "arms") or {}).get(info.data.get("base"))
+    own = base.get("terms") if isinstance(base, dict) else None
+    terms = {**(context(info, "terms") or {}), **(own if isinstance(own, dict) else {})}
+    check_weighable(name, context(info, "environment"), terms)
+    return name
+
+
+SweptTerm = Annotated[str, AfterValidator(_check_swept)]
 
 
 class GridSweep(Model):
@@ -202,7 +166,9 @@ class GridSweep(Model):
 
     method: Literal["grid"]
     base: ArmName
-    weights: dict[TermName, Annotated[list[FiniteFloat], Field(min_length=1)]] = Field(min_length=1)
+    weights: dict[SweptTerm, Annotated[list[FiniteFloat], Field(min_length=1)]] = Field(
+        min_length=1
+    )
 
 
 class RandomSweep(Model):
@@ -210,7 +176,7 @@ class RandomSweep(Model):
 
     method: Literal["random"]
     base: ArmName
-    weights: dict[TermName, Range] = Field(min_length=1)
+    weights: dict[SweptTerm, Range] = Field(min_length=1)
     samples: Annotated[Whole, Field(ge=1, le=10_000)]
     seed: Seed = 0
 
@@ -249,22 +215,41 @@ class Study(Model):
         [0, 1, 2, 3, 4], description="How many runs an arm (0 to n − 1), or which."
     )
     evaluation: EvaluationConfig = EvaluationConfig()
+    terms: Terms = Field(
+        {}, description="Terms for all arms, recorded in every run: name -> formula or function."
+    )
     arms: dict[Name, RewardConfig] = Field(min_length=1)
     sweep: Sweep | None = None
 
     @field_validator("sweep")
     @classmethod
     def _base_can_be_swept(cls, value: Sweep | None, info: ValidationInfo) -> Sweep | None:
-        environment, base = _environment(info), value and info.data.get("arms", {}).get(value.base)
+        environment: Environment | None = context(info, "environment")
+        base = value and info.data.get("arms", {}).get(value.base)
         if value and environment and base and base.mode == "potential":
-            check_potential(environment, dict.fromkeys(value.weights, 1.0))
+            terms = {**info.data.get("terms", {}), **base.terms}
+            check_potential(environment, terms, dict.fromkeys(value.weights, 1.0))
         return value
+
+    @property
+    def code(self) -> list[str]:
+        """What the study names of Python code that no package declares as such."""
+        definitions = [
+            *self.terms.values(),
+            *(d for a in self.arms.values() for d in a.terms.values()),
+        ]
+        named = [d.python for d in definitions if isinstance(d, PythonTerm)]
+        return list(dict.fromkeys(name for name in [self.environment.id, *named] if ":" in name))
 
     @property
     def baseline(self) -> str:
         """The arm that the others are compared with: the first that leaves the reward alone."""
         plain = (name for name, reward in self.arms.items() if reward.mode == "log")
         return next(plain, next(iter(self.arms)))
+
+    def resolved(self, reward: RewardConfig) -> RewardConfig:
+        """A reward with the terms that the study defines for all arms."""
+        return reward.model_copy(update={"terms": {**self.terms, **reward.terms}})
 
     def run_config(self, reward: RewardConfig, seed: int) -> RunConfig:
         """Everything that decides the numbers of one run."""
@@ -273,7 +258,7 @@ class Study(Model):
             environment=self.environment,
             training=self.training,
             evaluation=self.evaluation.model_copy(update={"every": every}),
-            reward=reward,
+            reward=self.resolved(reward),
             seed=seed,
         )
 
@@ -294,15 +279,45 @@ class RunConfig(Model):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def parse_study(data: object) -> Study:
+def parse_study(data: object, *, allow_code: bool = False) -> Study:
     """Validate plain data as a study, its terms against its environment.
+
+    Args:
+        data: what a study file holds.
+        allow_code: whether it may name Python code that no package declares.
 
     Raises:
         pydantic.ValidationError: all that is wrong with it, at once.
     """
-    environment, arms = (
+    environment, arms, terms = (
         part if isinstance(data, dict) and isinstance(part := data.get(key), dict) else {}
-        for key in ("environment", "arms")
+        for key in ("environment", "arms", "terms")
     )
-    known = envs.environments().get(str(environment.get("id")))
-    return Study.model_validate(data, context={"environment": known, "arms": list(arms)})
+    known, problem = _described(environment, allow_code=allow_code)
+    return Study.model_validate(
+        data,
+        context={
+            "environment": known,
+            "problem": problem,
+            "arms": arms,
+            "terms": terms,
+            "allow_code": allow_code,
+        },
+    )
+
+
+def _described(
+    data: dict[str, Any], *, allow_code: bool
+) -> tuple[Environment | None, Exception | None]:
+    env_id, options = data.get("id"), data.get("options")
+    if not isinstance(env_id, str):
+        return None, None
+    if ":" in env_id and not allow_code:
+        # gymnasium imports the module in front of the colon.
+        return None, UnfitEnvironmentError("it names code; give --allow-code if you trust it")
+    try:
+        return describe(env_id, options if isinstance(options, dict) else {}), None
+    except (UnknownEnvironmentError, UnfitEnvironmentError) as problem:
+        return None, problem
+    except TypeError:  # options that are no plain values; their own error says so
+        return None, None

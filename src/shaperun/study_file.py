@@ -19,6 +19,14 @@ from shaperun.algorithms import (
     PolicyKwargs,
     hyperparameter_model,
 )
+from shaperun.arm import (
+    NAME,
+    TERM_NAME,
+    LinearSchedule,
+    PiecewiseSchedule,
+    PythonTerm,
+    RewardConfig,
+)
 from shaperun.errors import UserError
 from shaperun.study import (
     EnvironmentConfig,
@@ -27,7 +35,6 @@ from shaperun.study import (
     NormalizeConfig,
     RandomSweep,
     Range,
-    RewardConfig,
     Study,
     TrainingConfig,
     parse_study,
@@ -43,10 +50,26 @@ MODELS: dict[str, type[BaseModel]] = {
     "training.hyperparameters.policy_kwargs": PolicyKwargs,
     "training.hyperparameters.policy_kwargs.net_arch.networks": Networks,
     "evaluation": EvaluationConfig,
+    "terms.*": PythonTerm,
+    "arms.*.terms.*": PythonTerm,
+    "arms.*.schedule.linear": LinearSchedule,
+    "arms.*.schedule.piecewise": PiecewiseSchedule,
     "arms.*": RewardConfig,
     "sweep.grid": GridSweep,
     "sweep.random": RandomSweep,
     "sweep.random.weights.*": Range,
+}
+
+# Error -> what was expected instead.
+EXPECTED = {
+    **dict.fromkeys(["model_type", "dict_type", "model_attributes_type"], "a mapping"),
+    "string_type": "text",
+}
+
+# Pattern -> what it takes, in words.
+NAMES = {
+    NAME: "letters, digits, _ and -, at most 64 of them and no - in front",
+    TERM_NAME: "small letters, digits and _, at most 40 of them and a letter in front",
 }
 
 Path_ = tuple[str | int, ...]
@@ -60,12 +83,13 @@ class StudyError(UserError):
         self.problems = list(problems)
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+def load_study(path: Path, overrides: Sequence[str] = (), *, allow_code: bool = False) -> Study:
     """Read, override and validate a study file.
 
     Args:
         path: the YAML file.
         overrides: `KEY=VALUE` each, the key with dots, the value in YAML.
+        allow_code: whether it may name Python code that no package declares.
 
     Raises:
         StudyError: names everything that is wrong, at once.
@@ -78,7 +102,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         )
     data, overridden = _override(source.data, overrides)
     try:
-        return parse_study(data)
+        return parse_study(data, allow_code=allow_code)
     except ValidationError as error:
         places = _Places(path, source, overridden)
         raise StudyError(_problems(error.errors(include_url=False), data, places)) from None
@@ -130,31 +154,40 @@ class _Places:
     def __init__(self, file: Path, source: YamlSource, overridden: dict[Path_, str]) -> None:
         self._file, self._source, self._overridden = file, source, overridden
 
-    def __call__(self, path: Path_, *, key: bool) -> tuple[tuple[int, int], str]:
-        """Something to sort by, and the place in words."""
+    def __call__(
+        self, path: Path_, *, key: bool, offset: int | None = None
+    ) -> tuple[tuple[int, int], str]:
+        """Something to sort by, and the place in words; an offset counts within a string."""
         for length in range(len(path), 0, -1):
             if path[:length] in self._overridden:
                 return (0, 0), self._overridden[path[:length]]
         mark = self._source.mark(path, key=key)
+        if offset is not None:
+            mark = self._source.within(path, offset)
         return (mark.line, mark.column), f"{self._file}:{mark.line}:{mark.column}"
 
 
 def _problems(errors: list[ErrorDetails], data: Any, places: _Places) -> list[str]:
     # The members of a union each complain about the same value: say once what all would take.
     found: dict[tuple[Path_, str, bool], list[str]] = {}
+    offsets: dict[Path_, int] = {}
     for error in errors:
         what, expected = _explain(error, data)
         loc, kind = error["loc"], error["type"]
         if kind.startswith("union_tag"):
-            loc = (*loc, "method")
+            loc = (*loc, error["ctx"]["discriminator"].strip("'"))
         about_key = kind == "extra_forbidden" or loc[-1:] == ("[key]",)
-        found.setdefault((_path_in(data, loc), what, about_key), []).append(expected)
-    lines = []
+        path = _path_in(data, loc)
+        found.setdefault((path, what, about_key), []).append(expected)
+        if kind == "formula":
+            offsets[path] = error["ctx"]["offset"]
+    lines: list[tuple[tuple[int, int], str, str]] = []
     for (path, what, about_key), remedies in found.items():
         remedy = " or ".join(dict.fromkeys(filter(None, remedies)))
         text = f"{what}, expected {remedy}" if remedy else what
         name = ".".join(_short(str(part)) for part in path) or "study"
-        lines.append((*places(path, key=about_key), f"{name}: {text}"))
+        place = places(path, key=about_key, offset=offsets.get(path))
+        lines.append((*place, f"{name}: {text}"))
     return [f"{place}: {text}" for _, place, text in sorted(lines, key=lambda line: line[0])]
 
 
@@ -176,6 +209,7 @@ def _path_in(data: Any, loc: tuple[str | int, ...]) -> Path_:
 def _explain(error: ErrorDetails, data: Any) -> tuple[str, str]:
     """What is wrong, and what was expected instead."""
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    message = error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         return _unknown_key(error["loc"], data)
     if kind == "union_tag_invalid":
@@ -183,25 +217,27 @@ def _explain(error: ErrorDetails, data: Any) -> tuple[str, str]:
         return f"found {_show(context['tag'])}", _one_of(names, str(context["tag"]))
     if kind == "union_tag_not_found":
         return "missing", ""
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"found {_show(value)}", "a mapping"
+    if kind in EXPECTED:
+        return f"found {_show(value)}", EXPECTED[kind]
     if kind == "missing":
         return error["msg"] if "mode" in error["msg"] else "missing", ""
-    if kind == "unknown":
-        name = str(context["name"])
-        return f"there is no {context['kind']} named {_short(name)}", _one_of(
-            context["known"], name
-        )
+    if kind in ("formula", "unknown"):
+        return _short(message, 200), _what_there_is(context)
     if kind == "literal_error":
         names = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
         return f"found {_show(value)}", _one_of(names, str(value))
     if kind == "string_pattern_mismatch":
-        rule = "letters, digits, _ and -, at most 64 of them and no - in front"
+        rule = NAMES[context["pattern"]]
         return f"the name {_show(value)} is not allowed", rule
-    message = error["msg"].removeprefix("Value error, ")
     if message.startswith("Input should be "):
         return f"found {_show(value)}", message.removeprefix("Input should be ")
     return message, ""
+
+
+def _what_there_is(context: dict[str, Any]) -> str:
+    if not context["known"]:
+        return ""
+    return _one_of(context["known"], str(context["name"]), context.get("shown"))
 
 
 def _unknown_key(loc: tuple[str | int, ...], data: Any) -> tuple[str, str]:
@@ -210,18 +246,20 @@ def _unknown_key(loc: tuple[str | int, ...], data: Any) -> tuple[str, str]:
         algorithm = data["training"].get("algorithm", "PPO")
         if name in MANAGED:
             return f"{name} is set by shaperun itself, leave it out", ""
-        known = hyperparameter_model(algorithm).model_fields
-        return f"unknown key, {algorithm} takes no such hyperparameter", _one_of(known, name)
+        fields = hyperparameter_model(algorithm).model_fields
+        return f"unknown key, {algorithm} takes no such hyperparameter", _one_of(fields, name)
     model = next(model for place, model in MODELS.items() if fnmatchcase(parent, place))
-    return "unknown key", _one_of(model.model_fields, name)
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    return "unknown key", _one_of(known, name)
 
 
-def _one_of(known: Iterable[str], name: str) -> str:
+def _one_of(known: Iterable[str], name: str, shown: str | None = None) -> str:
+    """What there is, or its description where that is too much, and the nearest to the name."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     remedy = f"; did you mean {by_lower[close[0]]}?" if close else ""
     one_of = "one of " if len(by_lower) > 1 else ""
-    return f"{one_of}{', '.join(by_lower.values())}{remedy}"
+    return f"{one_of}{shown or ', '.join(by_lower.values())}{remedy}"
 
 
 def _show(value: object) -> str:
@@ -231,5 +269,5 @@ def _show(value: object) -> str:
     return _short(text)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 70 else f"{text[:67]}…"
+def _short(text: str, most: int = 70) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}…"

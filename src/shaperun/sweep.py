@@ -7,8 +7,9 @@ import math
 import random
 from collections.abc import Iterator
 
+from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
-from shaperun.study import GridSweep, RandomSweep, Range, RewardConfig, Study
+from shaperun.study import GridSweep, RandomSweep, Range, Study
 
 
 def sweep_arms(study: Study) -> dict[str, RewardConfig]:

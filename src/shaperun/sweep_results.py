@@ -9,13 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from shaperun import canvas, results, summary, sweep_plots
+from shaperun.arm import RewardConfig
 from shaperun.batch import refuse_changed
-from shaperun.envs import environments
 from shaperun.errors import UserError
 from shaperun.files import write_atomically, write_json
 from shaperun.plan import planned_runs
 from shaperun.store import StudyFolder
-from shaperun.study import RewardConfig, Study
+from shaperun.study import Study
 from shaperun.sweep import sweep_arms
 
 
@@ -38,7 +38,7 @@ def rank(study: Study, folder: StudyFolder) -> SweepResults:
     Raises:
         UserError: there is no sweep, or none of it has been trained so.
     """
-    environment = environments()[study.environment.id]
+    environment = study.environment.describe()
     arms = sweep_arms(study)
     runs = planned_runs(study, arms)
     refuse_changed(folder, runs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import platform
 import random
 import subprocess
@@ -17,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from shaperun import evaluate
-from shaperun.envs import environments
+from shaperun.arm import PythonTerm
 from shaperun.files import AppendedTable, Lease
 from shaperun.learner import ObservationScaling, actor, build
 from shaperun.rollout import TrainingEnvs, episode_columns
@@ -73,12 +75,10 @@ def _train(folder: RunFolder, config: RunConfig) -> None:
     # that is not a distribution fails by itself.
     torch.distributions.Distribution.set_default_validate_args(False)
     envs_stream, policy_stream, batch_stream = np.random.SeedSequence(config.seed).spawn(3)
-    episodes = AppendedTable(
-        folder.episodes, episode_columns(environments()[config.environment.id])
-    )
     training_envs = TrainingEnvs(
         config, _env_seeds(envs_stream, config.training.n_envs), lambda row: episodes.append([row])
     )
+    episodes = AppendedTable(folder.episodes, episode_columns(training_envs.kernel))
     envs = _normalized(training_envs, config)
     # stable-baselines3 draws from the global generators: actions and initial weights from torch's,
     # minibatches from numpy's. The process is the run's own, so they are its streams.
@@ -89,7 +89,6 @@ def _train(folder: RunFolder, config: RunConfig) -> None:
     model.action_space.seed(_word(policy_stream) % 2**32)
     recording = Recording(folder, config, training_envs)
     try:
-        # Never dumping the log keeps its latest values in memory, where the recording reads them.
         # Never dumping the log keeps its latest values in memory, where the recording reads them.
         model.learn(config.training.total_timesteps, recording, log_interval=None)  # type: ignore[arg-type]
         recording.evaluate(final=True)
@@ -133,7 +132,7 @@ class Recording(BaseCallback):
         super().__init__()
         self._folder, self._config, self._envs = folder, config, envs
         self._evaluation = evaluate.Evaluation(config)
-        columns = ["timesteps", *evaluate.columns(self._evaluation.environment)]
+        columns = ["timesteps", *evaluate.columns(self._evaluation.kernel)]
         self._evaluations = AppendedTable(folder.evaluations, columns)
         self._updates = AppendedTable(folder.updates, ["timesteps", *UPDATE_COLUMNS])
         self._next_evaluation = 0
@@ -172,7 +171,9 @@ class Recording(BaseCallback):
         self._write_progress("evaluating")
         protocol = self._config.evaluation
         act = actor(self.model, ObservationScaling.of(self.model.get_env() or self._envs))
-        rows = self._evaluation(act, protocol.final_episodes if final else protocol.episodes)
+        episodes = protocol.final_episodes if final else protocol.episodes
+        progress = min(1.0, self.num_timesteps / self._config.training.total_timesteps)
+        rows = self._evaluation(act, episodes, progress)
         self._evaluations.append([{"timesteps": self.num_timesteps, **row} for row in rows])
         self._evaluated_return = float(np.mean([float(str(row["return"])) for row in rows]))
         self._write_progress("training")
@@ -210,7 +211,21 @@ def _record(config: RunConfig) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "platform": platform.platform(),
         "git_revision": _git_revision(),
+        "code": _code(config),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _code(config: RunConfig) -> dict[str, str]:
+    """The code from outside that the run names: module -> SHA-256 of its file."""
+    terms = config.reward.terms.values()
+    named = [config.environment.id, *(t.python for t in terms if isinstance(t, PythonTerm))]
+    modules = {name.rpartition(":")[0] for name in named if ":" in name}
+    files = {module: importlib.import_module(module).__file__ for module in sorted(modules)}
+    return {
+        module: hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        for module, file in files.items()
+        if file
     }
 
 

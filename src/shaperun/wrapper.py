@@ -1,11 +1,13 @@
 """The kernel as gymnasium wrappers: one environment, or a vector of them.
 
 Each step's ``info["reward_components"]`` holds every raw term by its name, the environment's own
-reward as ``env_reward``, ``shaping``, and ``shaped``, the reward that was returned.
+reward as ``env_reward``, ``shaping``, and ``shaped``, the reward that was returned; where the
+reward has a schedule, its factor of the moment is there as ``schedule``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -13,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from shaperun import envs
-from shaperun.reward import RewardKernel, Rewards
-from shaperun.study import EnvironmentConfig, RewardConfig
+from shaperun.arm import RewardConfig
+from shaperun.describe import generic
+from shaperun.envs import environments
+from shaperun.reward import RewardError, RewardKernel, Rewards
+from shaperun.study import EnvironmentConfig
 from shaperun.terms import Array, Environment, Transition
 
 
@@ -23,45 +27,64 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
     """Returns an arm's reward in place of the environment's: the N = 1 case of the kernel.
 
     Args:
-        env: an environment that shaperun knows the terms of (`shaperun terms` lists them).
+        env: any environment; `shaperun terms` lists those that have terms of their own.
         config: the reward.
         gamma: the learner's own discount factor; needed in the mode `potential`.
+        total_timesteps: how many steps training will take; needed by a schedule.
 
     Raises:
-        ValueError: the environment is unknown, or the reward does not fit it.
+        ValueError: the reward does not fit the environment, or something it needs is missing.
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], config: RewardConfig, *, gamma: float | None = None
+        self,
+        env: gym.Env[Any, Any],
+        config: RewardConfig,
+        *,
+        gamma: float | None = None,
+        total_timesteps: int | None = None,
     ) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, config=config, gamma=gamma)
+        gym.utils.RecordConstructorArgs.__init__(
+            self, config=config, gamma=gamma, total_timesteps=total_timesteps
+        )
         super().__init__(env)
-        self.kernel = RewardKernel(_environment(env.spec), config, gamma)
+        environment = _environment(env.spec, env.observation_space, env.action_space)
+        self.kernel = RewardKernel(environment, config, gamma)
+        self._clock = _Clock(self.kernel, total_timesteps)
+        self._episode = -1
+        self._length = 0
         self._obs: Array
+        self._last_action: npt.NDArray[Any]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and remember the first observation."""
         obs, info = self.env.reset(seed=seed, options=options)
-        self._obs = _batch([obs])
+        self._obs = rows([obs])
+        self._episode += 1
+        self._length = 0
         return obs, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment; the reward is the arm's, its parts are in the info."""
         obs, env_reward, terminated, truncated, info = self.env.step(action)
-        next_obs = _batch([obs])
-        rewards = self.kernel(
-            Transition(
-                obs=self._obs,
-                action=np.asarray([action]),
-                next_obs=next_obs,
-                env_reward=np.array([env_reward], dtype=np.float64),
-                terminated=np.array([terminated]),
-                truncated=np.array([truncated]),
-            )
+        next_obs, actions = rows([obs]), np.array([action])
+        transition = Transition(
+            obs=self._obs,
+            action=actions,
+            next_obs=next_obs,
+            env_reward=np.array([env_reward], dtype=np.float64),
+            terminated=np.array([terminated]),
+            truncated=np.array([truncated]),
+            last_action=self._last_action if self._length else actions,
         )
-        self._obs = next_obs
+        try:
+            rewards = self.kernel(transition, self._clock.tick(1))
+        except RewardError as error:
+            raise error.at(self._episode, self._length) from None
+        self._obs, self._last_action = next_obs, actions
+        self._length += 1
         parts = {name: float(column[0]) for name, column in columns(self.kernel, rewards).items()}
         info = {**info, "reward_components": parts}
         return obs, parts["shaped"], terminated, truncated, info
@@ -75,16 +98,25 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
     """
 
     def __init__(
-        self, env: VectorEnv[Any, Any, Any], config: RewardConfig, *, gamma: float | None = None
+        self,
+        env: VectorEnv[Any, Any, Any],
+        config: RewardConfig,
+        *,
+        gamma: float | None = None,
+        total_timesteps: int | None = None,
     ) -> None:
         super().__init__(env)
         spec = env.spec or env.get_attr("spec")[0]  # type: ignore[attr-defined]
-        self.kernel = RewardKernel(_environment(spec), config, gamma)
+        environment = _environment(spec, env.single_observation_space, env.single_action_space)
+        self.kernel = RewardKernel(environment, config, gamma)
+        self._clock = _Clock(self.kernel, total_timesteps)
         self._autoreset = env.metadata["autoreset_mode"]
         self.transition: Transition  # the last step of every copy
         self.rewards: Rewards  # and what the kernel made of it
         self._obs: Array
+        self._last_action: npt.NDArray[Any]
         self._resets = np.zeros(env.num_envs, dtype=bool)
+        self._lengths, self._episodes = np.zeros((2, env.num_envs), dtype=int)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -92,8 +124,9 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         """Reset the environments and remember their first observations."""
         # The base class names an int only; every vector environment takes a list as well.
         obs, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
-        self._obs = _batch(obs)
+        self._obs = rows(obs)
         self._resets[:] = False
+        self._lengths[:] = 0
         return obs, info
 
     def step(
@@ -101,24 +134,47 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
     ) -> tuple[Any, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
         """Step the environments; the rewards are the arm's, their parts are in the info."""
         obs, env_reward, terminated, truncated, info = self.env.step(actions)
-        next_obs = _batch(obs)
+        next_obs = rows(obs)
         done = terminated | truncated
         reached = next_obs
         if self._autoreset == AutoresetMode.SAME_STEP and done.any():
             # `obs` already starts the next episode; the one that ended has its last one here.
             reached = next_obs.copy()
-            reached[done] = _batch(list(info["final_obs"][done]))
+            reached[done] = rows(list(info["final_obs"][done]))
         self.transition = Transition(
-            self._obs, np.asarray(actions), reached, env_reward, terminated, truncated
+            self._obs,
+            np.asarray(actions),
+            reached,
+            env_reward,
+            terminated,
+            truncated,
+            self._actions_before(np.array(actions)),
         )
-        rewards = self.kernel(self.transition)
+        try:
+            rewards = self.kernel(self.transition, self._clock.tick(self.num_envs))
+        except RewardError as error:
+            row = error.row or 0
+            raise error.at(int(self._episodes[row]), int(self._lengths[row])) from None
+        self._lengths += 1
         if self._autoreset == AutoresetMode.NEXT_STEP:
             for column in (rewards.raw, rewards.shaping, rewards.shaped):
                 column[self._resets] = 0.0
+            self._lengths[self._resets] = 0
             self._resets = done
+        else:
+            self._lengths[done] = 0
+        self._episodes += done
         self._obs, self.rewards = next_obs, rewards
         info["reward_components"] = columns(self.kernel, rewards)
         return obs, rewards.shaped, terminated, truncated, info
+
+    def _actions_before(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Each copy's action of the step before; its own on the first step of an episode."""
+        before, self._last_action = getattr(self, "_last_action", actions), actions
+        first = self._lengths == 0
+        if not first.any():
+            return before
+        return np.where(first.reshape(-1, *[1] * (actions.ndim - 1)), actions, before)
 
 
 def make_environment(
@@ -132,27 +188,62 @@ def make_environment(
     options: dict[str, Any] = dict(config.options)
     if render_mode:  # not every environment takes the argument
         options["render_mode"] = render_mode
-    return gym.make(config.id, disable_env_checker=True, **options)
+    env = gym.make(config.id, disable_env_checker=True, **options)
+    hook = config.describe().before_reset
+    return BeforeReset(env, hook) if hook else env
+
+
+class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):
+    """Calls a function with the bare environment before each reset."""
+
+    def __init__(self, env: gym.Env[Any, Any], hook: Callable[[Any], None]) -> None:
+        super().__init__(env)
+        self._hook = hook
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Call the function, then reset."""
+        self._hook(self.unwrapped)
+        return super().reset(seed=seed, options=options)
 
 
 def columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:
-    """Every part of the rewards by its name: the raw terms, and the three sums."""
-    return {
+    """Every part of the rewards by its name: the raw terms, the three sums, and the schedule."""
+    parts = {
         **dict(zip(kernel.names, rewards.raw.T, strict=True)),
         "env_reward": rewards.env_reward,
         "shaping": rewards.shaping,
         "shaped": rewards.shaped,
     }
+    if kernel.scheduled:
+        parts["schedule"] = np.full(len(rewards.shaped), rewards.schedule)
+    return parts
 
 
-def _batch(obs: Any) -> Array:
+def rows(obs: Any) -> Array:
+    """Observations as the kernel takes them: a copy in float64, one flat row each."""
     # Always a copy: a vector environment may hand out the same buffer at every step.
-    return np.array(obs, dtype=np.float64)
+    return np.array(obs, dtype=np.float64).reshape(len(obs), -1)
 
 
-def _environment(spec: gym.envs.registration.EnvSpec | None) -> Environment:
-    known = envs.environments()
-    if spec is None or spec.id not in known:
-        name = spec.id if spec else "an unregistered environment"
-        raise ValueError(f"no terms are known for {name}, only for {', '.join(known)}")
-    return known[spec.id]
+class _Clock:
+    """Which share of training is done, by the steps that were taken."""
+
+    def __init__(self, kernel: RewardKernel, total_timesteps: int | None) -> None:
+        if kernel.scheduled and not total_timesteps:
+            raise ValueError("a schedule needs total_timesteps, the length of the training")
+        self._total = total_timesteps or 1
+        self._steps = 0
+
+    def tick(self, steps: int) -> tuple[float, float]:
+        """Take some steps; the shares before and after them."""
+        before, self._steps = self._steps, self._steps + steps
+        return min(1.0, before / self._total), min(1.0, self._steps / self._total)
+
+
+def _environment(
+    spec: gym.envs.registration.EnvSpec | None, observation_space: Any, action_space: Any
+) -> Environment:
+    name = spec.id if spec else "an unregistered environment"
+    return environments().get(name) or generic(name, observation_space, action_space)

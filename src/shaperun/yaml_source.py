@@ -56,6 +56,7 @@ class YamlSource:
 
     data: Any
     _root: _Place = field(repr=False)
+    _lines: Sequence[str] = field(default=(), repr=False)
 
     def mark(self, path: Sequence[str | int], *, key: bool = False) -> Mark:
         """Where the value at `path` stands (or its key).
@@ -69,6 +70,22 @@ class YamlSource:
             place = place.children[part]
         return place.key if key else place.value
 
+    def within(self, path: Sequence[str | int], offset: int) -> Mark:
+        """Where a character of the string at `path` stands, counted from 0.
+
+        A string that is not written out as it is (escapes, folded lines) gives its beginning.
+        """
+        mark = self.mark(path)
+        value = self.data
+        for part in path:
+            value = value[part]
+        line = self._lines[mark.line - 1] if mark.line <= len(self._lines) else ""
+        for quote in (0, 1):
+            start = mark.column - 1 + quote
+            if line[start : start + offset] == str(value)[:offset]:
+                return Mark(mark.line, start + offset + 1)
+        return mark
+
 
 def read_yaml(text: bytes | str) -> YamlSource:
     """Read one YAML document; an empty file gives None.
@@ -77,8 +94,8 @@ def read_yaml(text: bytes | str) -> YamlSource:
         YamlError: the text is not YAML, is over a limit, or uses what is not allowed here
             (duplicate keys, merge keys, tags outside the core schema, a second document).
     """
-    tape = _Tape()
-    for event in _parse(_decode(text)):
+    tape, decoded = _Tape(), _decode(text)
+    for event in _parse(decoded):
         tape.take(event)
     if not tape.events:
         return YamlSource(None, _Place(Mark(1, 1), Mark(1, 1)))
@@ -87,7 +104,7 @@ def read_yaml(text: bytes | str) -> YamlSource:
     if builder.problems:
         # An alias repeats the problems of what it stands for.
         raise YamlError(sorted(set(builder.problems)))
-    return YamlSource(data, root)
+    return YamlSource(data, root, decoded.splitlines())
 
 
 def _decode(source: bytes | str) -> str:

@@ -1,0 +1,101 @@
+"""Whole episodes, one at a time: which ones are held out, and how one is played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from shaperun.terms import Environment, Transition
+from shaperun.wrapper import rows
+
+# Any constant will do, as long as it stays: the held-out episodes of all studies come from it.
+_ENTROPY = 0x5EED_0F_E7A1
+
+
+def episode_seeds(count: int) -> list[int]:
+    """Reset seeds of the held-out episodes; fewer episodes are the first of more.
+
+    They are below 2³²; the environments that a policy is trained on are seeded above that.
+    """
+    words = np.random.SeedSequence(_ENTROPY).generate_state(count, np.uint32)
+    return [int(word) for word in words]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T steps: its transitions (T,) in order, and how it ended."""
+
+    transition: Transition
+    outcome: str
+
+    def __len__(self) -> int:
+        return len(self.transition)
+
+
+def play(
+    env: gym.Env[Any, Any],
+    environment: Environment,
+    act: Callable[[Any], Any],
+    seed: int,
+    watch: Callable[[float], None] | None = None,
+) -> Episode:
+    """Play one episode to its end.
+
+    Args:
+        env: the environment, unshaped.
+        environment: what is known about it.
+        act: the policy, from an observation as the environment returns it to an action.
+        seed: what the environment is reset with.
+        watch: is called after the reset and after every step with the step's reward.
+    """
+    obs, _ = env.reset(seed=seed)
+    if watch:
+        watch(0.0)
+    states, actions, env_rewards, over = [obs], [], [], False
+    terminated = truncated = False
+    while not over:
+        action = act(obs)
+        obs, reward, terminated, truncated, _ = env.step(action)
+        states.append(obs)
+        actions.append(action)
+        env_rewards.append(float(reward))
+        over = terminated or truncated
+        if watch:
+            watch(float(reward))
+    transition = _transition(states, actions, env_rewards, terminated, truncated)
+    end = transition.take(np.array([-1]))
+    return Episode(transition, str(environment.outcome(end)[0]))
+
+
+def _transition(
+    states: list[Any],
+    actions: list[Any],
+    env_rewards: list[float],
+    terminated: bool,
+    truncated: bool,
+) -> Transition:
+    all_states, all_actions = rows(states), np.array(actions)
+    last = np.arange(len(actions)) == len(actions) - 1
+    return Transition(
+        obs=all_states[:-1],
+        action=all_actions,
+        next_obs=all_states[1:],
+        env_reward=np.array(env_rewards),
+        terminated=last & terminated,
+        truncated=last & truncated,
+        last_action=np.concatenate([all_actions[:1], all_actions[:-1]]),
+    )
+
+
+def joined(episodes: list[Episode]) -> tuple[Transition, npt.NDArray[np.intp]]:
+    """The transitions of several episodes one after the other, and where each episode begins."""
+    fields = Transition.__dataclass_fields__
+    parts = [episode.transition for episode in episodes]
+    together = {name: np.concatenate([getattr(p, name) for p in parts]) for name in fields}
+    lengths = np.array([len(episode) for episode in episodes])
+    return Transition(**together), np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp)
