@@ -14,13 +14,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "shaperun"
 
 # From the ground up. A file imports only from lower floors, or from files before it in its row.
 FLOORS = {
-    "ground": "errors files yaml_source stats execute",
+    "ground": "errors wording files yaml_source stats execute",
     "domain": "terms expression plugins envs describe",
     "study": "algorithms arm study study_file sweep schema reward wrapper episodes",
+    "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
     "learning": "evaluate learner rollout train replay",
     "output": "results summary canvas plots sweep_plots comparison sweep_results "
-    "gifs record_gif screen tables",
+    "gifs record_gif screen tables check_screen check_plots film preview",
     "roof": "cli __main__ __init__",
 }
 ORDER = [file for row in FLOORS.values() for file in row.split()]

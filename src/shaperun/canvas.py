@@ -159,12 +159,6 @@ def short(value: float, _: object = None) -> str:
     return f"{round(value / size, 9) + 0.0:g}{unit}".replace("-", "−")
 
 
-def number(value: float) -> str:
-    """A value with three digits that count, or all that are before the point."""
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value + 0.0:.3g}"
-    return text.replace("-", "−")
-
-
 def percent(share: float) -> str:
     """A share, never rounded to none or all."""
     if 0.995 <= share < 1:

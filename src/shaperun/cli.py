@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from shaperun.arm import RewardConfig
+    from shaperun.check import Check
     from shaperun.plan import Run
     from shaperun.store import StudyFolder
     from shaperun.study import Study
@@ -93,6 +94,85 @@ def init(
 
 
 @app.command()
+def check(
+    study: StudyArgument,
+    results: Results = RESULTS,
+    overrides: Overrides = [],  # noqa: B006 (typer copies it)
+    allow_code: AllowCode = False,
+    arms: Arms = "",
+    difference: Annotated[
+        float | None,
+        typer.Option(min=0, help="The smallest difference in environment return that matters."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with status 1 if anything was found.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what each arm's reward pays for, before anything is trained.
+
+    Hand-written controllers, doing nothing and acting at random are played once; every reward is
+    applied to what they did. Takes seconds.
+    """
+    from shaperun import check_plots, check_screen
+    from shaperun.opening import open_study
+    from shaperun.study_file import StudyError
+
+    try:
+        opened, folder = open_study(study, results, overrides, allow_code=allow_code)
+    except StudyError as error:
+        if as_json:
+            _print_json({"study": study, "errors": error.problems, "warnings": [], "rankings": {}})
+        raise
+    found = _checked(opened, folder, _names(arms), difference)
+    _written(lambda: check_plots.write(found, folder.check), folder)
+    if as_json:
+        _print_json(found.document())
+    else:
+        console = _console(stderr=False)
+        check_screen.show(found, console)
+        if not quiet:
+            console.print(f"\nFigures: {folder.check}", style="dim")
+    raise typer.Exit(SOME_FAILED if strict and found.findings else FINE)
+
+
+def _checked(study: Study, folder: StudyFolder, only: list[str], difference: float | None) -> Check:
+    from shaperun import results
+    from shaperun.check import check_study
+    from shaperun.plan import planned_runs
+    from shaperun.sweep import sweep_arms
+
+    arms = study.arms | (sweep_arms(study) if study.sweep else {})
+    runs = planned_runs(study, arms, only)
+    arms = {name: arm for name, arm in arms.items() if not only or name in only}
+    spread = results.spread_between_runs(folder, runs, study.environment.describe())
+    return check_study(study, arms, difference=difference, spread=spread)
+
+
+@app.command()
+def preview(
+    study: StudyArgument,
+    results: Results = RESULTS,
+    overrides: Overrides = [],  # noqa: B006
+    allow_code: AllowCode = False,
+) -> None:
+    """Write a page in which every weight can be moved and the ranking seen. Needs no network."""
+    from shaperun.files import write_atomically
+    from shaperun.opening import open_study
+    from shaperun.preview import page
+
+    opened, folder = open_study(study, results, overrides, allow_code=allow_code)
+    text = page(opened)
+
+    def write() -> list[Path]:
+        write_atomically(folder.preview, text.encode())
+        return [folder.preview]
+
+    typer.echo(_written(write, folder)[0])
+
+
+@app.command()
 def train(
     study: StudyArgument,
     results: Results = RESULTS,
@@ -155,6 +235,8 @@ def _train(
     execute_jobs = batch.executor(executor, workers or execute.cores())
     batch.prepare(study, folder, runs, fresh=fresh)
     screen.introduce(study, runs, console)
+    if not quiet and any(not folder.run(run.arm, run.seed).is_done() for run in runs):
+        _warn(study, runs, console)
     # A polite kill is an interrupt: the workers are stopped, and we say how to go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with closing(batch.drive(folder, runs, execute_jobs)) as states:
@@ -165,6 +247,20 @@ def _train(
             screen.say_interrupted(folder, runs, _command_line())
             raise typer.Exit(INTERRUPTED) from None
     return screen.say_end(folder, end, console)
+
+
+def _warn(study: Study, runs: list[Run], console: Console) -> None:
+    """Say what `check` has to say of these rewards; training goes on whatever that is."""
+    from shaperun import check_screen
+    from shaperun.check import check_study
+
+    arms = {run.arm: run.config.reward for run in runs}
+    try:
+        found = check_study(study, arms)
+    except UserError as error:
+        console.print(f"these rewards could not be checked: {error}", style="yellow")
+        return
+    check_screen.show_headlines(found.findings, study.study, console)
 
 
 @app.command()

@@ -42,7 +42,9 @@ def play(
     environment: Environment,
     act: Callable[[Any], Any],
     seed: int,
+    *,
     watch: Callable[[float], None] | None = None,
+    most: float = float("inf"),
 ) -> Episode:
     """Play one episode to its end.
 
@@ -52,6 +54,7 @@ def play(
         act: the policy, from an observation as the environment returns it to an action.
         seed: what the environment is reset with.
         watch: is called after the reset and after every step with the step's reward.
+        most: the episode is cut off after so many steps; not every environment ends by itself.
     """
     obs, _ = env.reset(seed=seed)
     if watch:
@@ -64,6 +67,7 @@ def play(
         states.append(obs)
         actions.append(action)
         env_rewards.append(float(reward))
+        truncated = truncated or len(actions) >= most
         over = terminated or truncated
         if watch:
             watch(float(reward))

@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import CodeType
 from typing import Any
 
@@ -120,19 +121,29 @@ def difference_factor(text: str) -> float | None:
     """The factor a of a formula of the form `a * f(now) - f(before)`; None for any other form.
 
     People write potential-based shaping by hand this way; a should be the learner's γ then.
+
+    Raises:
+        ExpressionError: the text is no formula.
     """
-    tree = _parse(text)
+    try:
+        return _difference_factor(_parse(text), _Earlier().visit(_parse(text)))
+    except (OverflowError, RecursionError):  # too large or too deep for any formula
+        return None
+
+
+def _difference_factor(tree: ast.expr, earlier: Any) -> float | None:
     if not (isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Sub)):
         return None
-    factor, now = 1.0, tree.left
-    if isinstance(now, ast.BinOp) and isinstance(now.op, ast.Mult):
-        for number, other in ((now.left, now.right), (now.right, now.left)):
-            if isinstance(number, ast.Constant) and isinstance(number.value, int | float):
-                factor, now = float(number.value), other
-                break
+    forms = [(1.0, tree.left, earlier.left)]
+    if isinstance(tree.left, ast.BinOp) and isinstance(tree.left.op, ast.Mult):
+        for number, other in (("left", "right"), ("right", "left")):
+            factor = getattr(tree.left, number)
+            if isinstance(factor, ast.Constant) and isinstance(factor.value, int | float):
+                now = getattr(tree.left, other)
+                forms.append((float(factor.value), now, getattr(earlier.left, other)))
     before = ast.dump(tree.right)
-    earlier = ast.dump(_Earlier().visit(now))
-    return factor if before == earlier and before != ast.dump(_parse(text).left) else None  # type: ignore[attr-defined]
+    fitting = (a for a, now, then in forms if ast.dump(then) == before != ast.dump(now))
+    return next(fitting, None)
 
 
 class _Earlier(ast.NodeTransformer):
@@ -167,10 +178,17 @@ def _code(node: ast.expr, names: Sequence[str]) -> Callable[..., Any]:
     return made
 
 
+def _line(text: str) -> str:
+    """The text in one line: a formula may be folded in the file."""
+    return text.replace("\n", " ").replace("\r", " ")
+
+
 def _parse(text: str) -> ast.expr:
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"the formula is longer than {MAX_LENGTH} characters", MAX_LENGTH)
-    line = text.replace("\n", " ")  # a formula may be folded in the file
+    if "#" in text:  # in one line it would hide all that comes after it
+        raise ExpressionError("a comment (#) cannot stand in a formula", text.index("#"))
+    line = _line(text)
     stripped = line.lstrip()
     indent = len(line) - len(stripped)
     try:
@@ -178,7 +196,9 @@ def _parse(text: str) -> ast.expr:
             warnings.simplefilter("ignore")
             return ast.parse(stripped, mode="eval").body
     except SyntaxError as error:
-        offset = indent + max(0, (error.offset or 1) - 1)
+        offset = indent + (error.offset or 1) - 1
+        if error.offset == 0:  # the text ends too early
+            offset = max(indent, len(line.rstrip()))
         raise ExpressionError(f"this is no formula: {error.msg}", min(offset, len(text))) from None
     except (ValueError, MemoryError, RecursionError):
         raise ExpressionError("this is no formula", 0) from None
@@ -329,13 +349,13 @@ class _Compiler:
         return self._call(node, OPERATORS[type(node.op)], [left, right])
 
     def _compare(self, node: ast.Compare, depth: int) -> _Part:
-        values = [self._number(self._visit(n, depth)) for n in (node.left, *node.comparators)]
         results = []
-        for operator, left, right in zip(node.ops, values, values[1:], strict=False):
+        for operator, pair in zip(node.ops, pairwise([node.left, *node.comparators]), strict=True):
             if type(operator) not in OPERATORS:
                 raise self._error(node, f"{_kind(operator)} cannot stand in a formula")
-            name = OPERATORS[type(operator)]
-            results.append(self._call(node, name, [left, right], truth=True))
+            # What stands in the middle is computed twice, so it counts twice.
+            values = [self._number(self._visit(n, depth)) for n in pair]
+            results.append(self._call(node, OPERATORS[type(operator)], values, truth=True))
         return self._chain(node, "logical_and", results)
 
     def _chain(self, node: ast.expr, function: str, parts: Sequence[_Part]) -> _Part:
@@ -421,7 +441,7 @@ class _Compiler:
         self, node: ast.AST, message: str, known: Sequence[str] = (), name: str = ""
     ) -> ExpressionError:
         """The error at a node: Python counts bytes of the line, people count characters."""
-        line = self._text.replace("\n", " ")
+        line = _line(self._text)
         indent = len(line) - len(line.lstrip())
         column = getattr(node, "col_offset", 0)
         before = line.lstrip().encode()[:column].decode(errors="ignore")

@@ -30,7 +30,6 @@ from shaperun.canvas import (
     legend_columns,
     most_lines,
     new_figure,
-    number,
     panels,
     parts,
     percent,
@@ -38,6 +37,7 @@ from shaperun.canvas import (
     styled,
     wrapped,
 )
+from shaperun.wording import number
 
 _OUTCOMES = {
     True: ("#009E73", "#0072B2", "#56B4E9"),

@@ -50,7 +50,7 @@ def replay(
 
     try:
         seed = episode_seeds(episode + 1)[episode]
-        played = play(env, config.describe(), _alone(act), seed, watch)
+        played = play(env, config.describe(), _alone(act), seed, watch=watch)
         return Replay(frames, returns, played.outcome, int(env.metadata.get("render_fps", 30)))
     finally:
         env.close()

@@ -90,6 +90,23 @@ def metrics(environment: Environment) -> list[str]:
     return ["return", *rates, "length", *environment.metrics]
 
 
+def spread_between_runs(
+    folder: StudyFolder, runs: Iterable[Run], environment: Environment
+) -> float | None:
+    """The standard deviation of the environment return between finished runs of an arm.
+
+    It is the mean over the arms with two runs or more; None where there is no such arm. Runs of
+    another configuration do not count.
+    """
+    same = [r for r in runs if folder.run(r.arm, r.seed).identity() == r.config.identity]
+    episodes = evaluation_episodes(folder, same)
+    if episodes.is_empty():
+        return None
+    per_run = run_metrics(final_episodes(episodes), environment)
+    spread = per_run.group_by("arm").agg(pl.col("return").std()).get_column("return").mean()
+    return spread if isinstance(spread, float) and spread > 0 else None
+
+
 def outcome_shares(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
     """One row an arm and outcome: its share of the arm's final episodes."""
     rows = [

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shaperun.arm import RewardConfig, check_potential, define, factor
-from shaperun.terms import Array, Environment, Term, Transition
+from shaperun.terms import OWN_REWARD, Array, Environment, Term, Transition
 
 START = (0.0, 0.0)
 
@@ -117,6 +117,14 @@ class RewardKernel:
         if not all(finite):
             raise self._what_is_not_finite(raw, transition, shaped)
         return Rewards(raw, transition.env_reward, shaping, shaped, now)
+
+    @property
+    def pays_own_reward(self) -> bool:
+        """Whether the environment's own reward is a part of what the learner sees, at the start."""
+        if self.mode != "replace" or self.factor(0.0) != 1.0:
+            return True
+        weighted = [t for t, w in zip(self.terms, self.weights, strict=True) if w]
+        return any(t.name == OWN_REWARD or "env_reward" in t.formula for t in weighted)
 
     def state_values(self, obs: Array) -> Array:
         """Raw values (N, K) of the terms at observations (N, …); 0 for terms of the action."""

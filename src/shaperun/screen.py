@@ -97,7 +97,7 @@ def term_table(environment: Environment) -> Table:
         pad_edge=False,
         header_style="bold",
         title=f"[bold]{environment.id}[/bold]  observations: {', '.join(environment.observations)}",
-        caption=f"outcomes: {outcomes}",
+        caption="\n".join([f"outcomes: {outcomes}", *_notes(environment)]),
         title_justify="left",
         caption_justify="left",
     )
@@ -106,6 +106,11 @@ def term_table(environment: Environment) -> Table:
     for term in environment.terms.values():
         table.add_row(term.name, "state" if term.state_only else "action", Text(term.formula))
     return table
+
+
+def _notes(environment: Environment) -> Iterator[str]:
+    """What one should know about the environment's own reward."""
+    yield from (f"{mode}: {note}" for mode, note in environment.notes.items())
 
 
 def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:
@@ -118,11 +123,6 @@ def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:
     )
     for reference in study.code:
         console.print(Text(f"runs code that is not installed: {reference}", style="yellow"))
-    notes = study.environment.describe().notes
-    for mode in dict.fromkeys(reward.mode for reward in arms.values()):
-        if mode in notes:
-            names = ", ".join(name for name, reward in arms.items() if reward.mode == mode)
-            console.print(Text(f"note on {mode} ({names}): {notes[mode]}", style="yellow"))
 
 
 def say_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) -> None:

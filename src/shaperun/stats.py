@@ -150,7 +150,7 @@ def compare(
         p_value=p,
         improvement=float(0.5 + 0.5 * signs.mean()),
         verdict="underpowered" if weak else _verdict(p <= alpha, low, high),
-        seeds_needed=_seeds_needed(alpha, paired) if weak else None,
+        seeds_needed=fewest_runs(alpha, paired) if weak else None,
     )
 
 
@@ -273,7 +273,8 @@ def _smallest_p(n: int, m: int, paired: bool) -> float:
     return min(1.0, 2 / (2**n if paired else comb(n + m, n)))
 
 
-def _seeds_needed(alpha: float, paired: bool) -> int:
+def fewest_runs(alpha: float, paired: bool) -> int:
+    """How many runs a side the permutation test needs before any outcome can reach alpha."""
     n = 2
     while _smallest_p(n, n, paired) > alpha:
         n += 1

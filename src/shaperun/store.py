@@ -14,6 +14,7 @@
 #     error.txt               why it failed
 #     DONE.json               written last: hashes of what a finished run consists of
 #   compare/  gifs/  sweep/   made from the runs, can be deleted and made again
+#   check/  preview.html      made before any run
 
 from __future__ import annotations
 
@@ -180,6 +181,16 @@ class StudyFolder:
         """Response curves, heatmaps and the ranking of the sweep."""
         return self.path / "sweep"
 
+    @property
+    def check(self) -> Path:
+        """What the rewards pay for, in pictures."""
+        return self.path / "check"
+
+    @property
+    def preview(self) -> Path:
+        """The page in which the weights can be moved."""
+        return self.path / "preview.html"
+
     def write_study(self, study: dict[str, Any]) -> None:
         """Keep the study as resolved."""
         comment = "# Written by shaperun: the study as it was trained, every default spelled out."
@@ -193,7 +204,10 @@ class StudyFolder:
         """Whether something stands here that shaperun did not make."""
         if not self.path.exists():
             return False
-        return not self.path.is_dir() or (not self.study.exists() and any(self.path.iterdir()))
+        if not self.path.is_dir():
+            return True
+        ours = {self.check.name, self.preview.name}  # which are made before anything is trained
+        return not self.study.exists() and any(p.name not in ours for p in self.path.iterdir())
 
     def discard(self, arm: str, seed: int) -> None:
         """Delete a run for good."""

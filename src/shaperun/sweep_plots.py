@@ -16,11 +16,11 @@ from shaperun.canvas import (
     ink,
     label,
     new_figure,
-    number,
     percent,
     styled,
     wrapped,
 )
+from shaperun.wording import number
 
 
 @styled
