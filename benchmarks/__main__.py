@@ -14,6 +14,7 @@ TOPICS = {
     "shaping": "benchmarks.shaping",
     "workers": "benchmarks.workers",
     "start-up": "benchmarks.startup",
+    "check": "benchmarks.check",
     "gif": "benchmarks.gif",
     "kernel": "benchmarks.kernel",
 }

@@ -115,7 +115,6 @@ def check(
     Hand-written controllers, doing nothing and acting at random are played once; every reward is
     applied to what they did. Takes seconds.
     """
-    from shaperun import check_plots, check_screen
     from shaperun.opening import open_study
     from shaperun.study_file import StudyError
 
@@ -126,15 +125,21 @@ def check(
             _print_json({"study": study, "errors": error.problems, "warnings": [], "rankings": {}})
         raise
     found = _checked(opened, folder, _names(arms), difference)
-    _written(lambda: check_plots.write(found, folder.check), folder)
     if as_json:
         _print_json(found.document())
     else:
-        console = _console(stderr=False)
-        check_screen.show(found, console)
-        if not quiet:
-            console.print(f"\nFigures: {folder.check}", style="dim")
+        _show_check(found, folder, quiet=quiet)
     raise typer.Exit(SOME_FAILED if strict and found.findings else FINE)
+
+
+def _show_check(found: Check, folder: StudyFolder, *, quiet: bool) -> None:
+    from shaperun import check_plots, check_screen
+
+    console = _console(stderr=False)
+    check_screen.show(found, console)
+    _written(lambda: check_plots.write(found, folder.check), folder)
+    if not quiet:
+        console.print(f"\nFigures: {folder.check}", style="dim")
 
 
 def _checked(study: Study, folder: StudyFolder, only: list[str], difference: float | None) -> Check:

@@ -87,4 +87,4 @@ def _by_spaces(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment
     except (UnknownEnvironmentError, UnfitEnvironmentError):
         raise
     except Exception as error:  # whatever its own code raises
-        raise UnfitEnvironmentError(f"it cannot be made: {error}") from None
+        raise UnfitEnvironmentError(f"it cannot be made: {type(error).__name__}: {error}") from None

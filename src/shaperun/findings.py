@@ -334,6 +334,18 @@ def clipped_potential(case: Case) -> Iterator[str]:
 
 
 @about_study
+def nothing_told_apart(plan: Plan) -> Iterator[str]:
+    """The environment pays every behaviour the same, so that no ranking means anything."""
+    means = [float(b.returns.mean()) for b in plan.behaviours]
+    if max(means) - min(means) <= 1e-9 * max(1.0, max(map(abs, means))):
+        names = ", ".join(words(b.name) for b in plan.behaviours)
+        yield (
+            f"{plan.study.environment.id} pays {number(means[0])} to {names} alike: none of them "
+            "reaches what it pays for, so their ranking cannot tell a good reward from a bad one"
+        )
+
+
+@about_study
 def too_few_seeds(plan: Plan) -> Iterator[str]:
     """So few runs cannot show a difference."""
     seeds, fewest = len(plan.study.seeds), stats.fewest_runs(0.05, paired=False)

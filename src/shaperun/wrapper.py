@@ -189,8 +189,29 @@ def make_environment(
     if render_mode:  # not every environment takes the argument
         options["render_mode"] = render_mode
     env = gym.make(config.id, disable_env_checker=True, **options)
-    hook = config.describe().before_reset
+    environment = config.describe()
+    _check_spaces(env, environment)
+    hook = environment.before_reset
     return BeforeReset(env, hook) if hook else env
+
+
+def _check_spaces(env: gym.Env[Any, Any], environment: Environment) -> None:
+    """An option of the environment may make it another one, which its terms cannot read.
+
+    Raises:
+        ValueError: says what differs.
+    """
+    real = generic(environment.id, env.observation_space, env.action_space)
+    for what, here, there in (
+        ("observation", real.observation_size, environment.observation_size),
+        ("action", real.action_size, environment.action_size),
+    ):
+        if here != there:
+            sizes = ["one of a few choices" if n is None else f"{n} numbers" for n in (here, there)]
+            raise ValueError(
+                f"with these options an {what} is {sizes[0]}, and the terms of {environment.id} "
+                f"take {sizes[1]}; perhaps another environment fits"
+            )
 
 
 class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):
