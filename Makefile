@@ -13,6 +13,7 @@ venv: .venv/installed
 	touch $@
 
 demo: venv
+	$(BIN)/shaperun check experiments/article.yaml
 	$(BIN)/shaperun train experiments/article.yaml
 	$(BIN)/shaperun compare experiments/article.yaml
 	$(BIN)/shaperun record-gif experiments/article.yaml

@@ -46,7 +46,7 @@ class Endless(gym.Env[Any, Any]):
 @pytest.fixture(scope="module", autouse=True)
 def endless() -> None:
     if "Endless-v0" not in gym.registry:
-        gym.register("Endless-v0", lambda **_: Endless())
+        gym.register("Endless-v0", lambda **_: Endless(), max_episode_steps=10**6)
 
 
 def test_controllers_come_first_then_those_of_every_environment() -> None:

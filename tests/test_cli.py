@@ -221,7 +221,7 @@ BAD = {
     "nothing trained": (["compare"], "nothing has been trained into results yet"),
     "foreign folder": (["train", "tiny.yaml", "--results", "foreign"], "is no study of shaperun"),
     "a file for a folder": (["train", "tiny.yaml", "--results", "empty.yaml"], "empty.yaml"),
-    "unknown environment": (["terms", "Lunar-v1"], "no terms are known for Lunar-v1"),
+    "unknown environment": (["terms", "Lunar-v1"], "there is no environment named Lunar-v1"),
     "existing file": (["init", "tiny.yaml"], "exists already"),
 }
 

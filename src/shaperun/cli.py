@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from shaperun.plan import Run
     from shaperun.store import StudyFolder
     from shaperun.study import Study
+    from shaperun.terms import Environment
 
 FINE, SOME_FAILED, WRONG, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -403,19 +405,41 @@ def _written(write: Callable[[], list[Path]], folder: StudyFolder) -> list[Path]
 @app.command()
 def terms(
     environment: Annotated[
-        str, typer.Argument(metavar="[ENV]", help="Such as LunarLander-v3; all if absent.")
+        str,
+        typer.Argument(
+            metavar="[ENV]",
+            help="Any environment of gymnasium, such as LunarLander-v3; those with terms of "
+            "their own if absent.",
+        ),
     ] = "",
 ) -> None:
-    """List the terms of the environments with their formulas."""
+    """List what can be weighed on an environment, and the names that formulas may use."""
     from shaperun import screen
     from shaperun.envs import environments
+    from shaperun.expression import FUNCTIONS
 
-    known = environments()
-    if environment and environment not in known:
-        raise UserError(f"no terms are known for {environment}, only for {', '.join(known)}")
     console = _console(stderr=False)
-    for name in [environment] if environment else known:
-        console.print(screen.term_table(known[name]))
+    for known in [_described(environment)] if environment else environments().values():
+        console.print(screen.term_table(known), "")
+    functions = ", ".join(sorted(FUNCTIONS))
+    console.print(f"functions in formulas: {functions}", style="dim")
+
+
+def _described(env_id: str) -> Environment:
+    from shaperun.describe import UnfitEnvironmentError, UnknownEnvironmentError, describe
+    from shaperun.envs import environments
+
+    try:
+        if ":" in env_id:
+            raise UserError(f"{env_id} names code; name an environment that is installed")
+        return describe(env_id)
+    except UnknownEnvironmentError as error:
+        close = difflib.get_close_matches(env_id, error.known, n=1)
+        ours = ", ".join(environments())
+        hint = f"; did you mean {close[0]}?" if close else f"; there are {ours}, and gymnasium's"
+        raise UserError(f"there is no environment named {env_id}{hint}") from None
+    except UnfitEnvironmentError as error:
+        raise UserError(f"{env_id} cannot be used: {error}") from None
 
 
 @app.command()

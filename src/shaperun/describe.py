@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -81,7 +82,9 @@ def _by_spaces(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment
             raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
         env = gym.make(name, disable_env_checker=True, **dict(options))
         try:
-            return generic(env_id, env.observation_space, env.action_space)
+            endless = env.spec is None or env.spec.max_episode_steps is None
+            known = generic(env_id, env.observation_space, env.action_space)
+            return replace(known, endless=endless)
         finally:
             env.close()
     except (UnknownEnvironmentError, UnfitEnvironmentError):

@@ -17,7 +17,7 @@ from shaperun.batch import RunStatus
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
 from shaperun.study import Study
-from shaperun.terms import Environment
+from shaperun.terms import OWN_REWARD, Controller, Environment
 
 STYLES = {
     "waiting": "dim",
@@ -89,28 +89,41 @@ def status_document(study: Study, runs: Sequence[RunStatus]) -> dict[str, Any]:
     return {"study": study.study, "runs": [{key: getattr(r, key) for key in keys} for r in runs]}
 
 
-def term_table(environment: Environment) -> Table:
-    """An environment's terms with their formulas, and its outcomes."""
-    outcomes = ", ".join(environment.outcomes)
-    table = Table(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-        title=f"[bold]{environment.id}[/bold]  observations: {', '.join(environment.observations)}",
-        caption="\n".join([f"outcomes: {outcomes}", *_notes(environment)]),
-        title_justify="left",
-        caption_justify="left",
-    )
+def term_table(environment: Environment) -> Group:
+    """All that a study can weigh on an environment, and the names that formulas may use."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("term", "of", "formula"):
         table.add_column(column)
-    for term in environment.terms.values():
-        table.add_row(term.name, "state" if term.state_only else "action", Text(term.formula))
-    return table
+    for term in environment.built_in.values():
+        ending = term.name in environment.outcomes
+        of = "state" if term.state_only else "ending" if ending else "action"
+        table.add_row(term.name, "reward" if term.name == OWN_REWARD else of, Text(term.formula))
+    lines = [
+        f"in formulas: {', '.join(_names(environment))}",
+        *(
+            f"{controller.name}: {controller.description}"
+            for controller in _controllers(environment)
+        ),
+        *(f"note on {mode}: {note}" for mode, note in environment.notes.items()),
+    ]
+    return Group(Text(environment.id, style="bold"), table, Text("\n".join(lines), style="dim"))
 
 
-def _notes(environment: Environment) -> Iterator[str]:
-    """What one should know about the environment's own reward."""
-    yield from (f"{mode}: {note}" for mode, note in environment.notes.items())
+def _names(environment: Environment) -> Iterator[str]:
+    """The names of observations, whole observations and actions, with their sizes."""
+    yield from environment.observations
+    yield _of("obs", environment.observation_size)
+    size = environment.action_size
+    yield "action (a whole number)" if size is None else _of("action", size)
+    yield "each with last_ in front as it was a step earlier, env_reward, terminated, truncated"
+
+
+def _of(name: str, size: int) -> str:
+    return f"{name}[0]" if size == 1 else f"{name}[0] … {name}[{size - 1}]"
+
+
+def _controllers(environment: Environment) -> Iterator[Controller]:
+    yield from environment.controllers.values()
 
 
 def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:

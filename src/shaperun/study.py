@@ -40,7 +40,9 @@ class EnvironmentConfig(Model):
     """Which gymnasium environment, and how `gymnasium.make` is to make it."""
 
     id: str = Field(description="The id that gymnasium registers the environment under.")
-    options: dict[str, Scalar] = Field({}, description="Keyword arguments of gymnasium.make.")
+    options: dict[str, Scalar] = Field(
+        {}, validate_default=True, description="Keyword arguments of gymnasium.make."
+    )
 
     @field_validator("id")
     @classmethod
@@ -65,9 +67,15 @@ class EnvironmentConfig(Model):
 
     @field_validator("options")
     @classmethod
-    def _not_ours(cls, value: dict[str, Scalar]) -> dict[str, Scalar]:
+    def _fit(cls, value: dict[str, Scalar], info: ValidationInfo) -> dict[str, Scalar]:
         for name in {"id", "render_mode", "disable_env_checker"} & value.keys():
             raise ValueError(f"{name} is set by shaperun itself")
+        environment: Environment | None = context(info, "environment")
+        if environment and environment.endless:
+            raise ValueError(
+                f"nothing limits the length of {environment.id}'s episodes, and a policy that gets "
+                "nowhere would never end; say so here, as in {max_episode_steps: 500}"
+            )
         return value
 
 

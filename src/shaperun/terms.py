@@ -97,8 +97,8 @@ class Controller:
 class Environment:
     """What shaperun knows about one gymnasium environment beyond gymnasium itself.
 
-    An environment is one module in `shaperun.envs` that makes one of these and hangs its terms
-    on it; schema, columns, plots and tests find both by themselves.
+    A module in `shaperun.envs` makes one of these, or several that share their maths, and hangs
+    terms and controllers on it; schema, columns, plots and tests find them by themselves.
     """
 
     id: str
@@ -112,6 +112,8 @@ class Environment:
     """How many numbers an action is; None where it is one of a few choices."""
     unnamed: int = 0
     """How many numbers an observation is, where they have no names."""
+    endless: bool = False
+    """Whether nothing limits the length of an episode."""
     solved: float | None = None
     """The environment return at which the environment counts as solved."""
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

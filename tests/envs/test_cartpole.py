@@ -10,6 +10,7 @@ import pytest
 
 from shaperun.envs.cartpole import cartpole
 from shaperun.terms import Transition
+from tests.envs.episodes import controlled
 
 Policy = Callable[[npt.NDArray[np.float32]], int]
 
@@ -22,6 +23,7 @@ def one_step(action: int, next_obs: list[float], *, terminated: bool = False) ->
         env_reward=np.ones(1),
         terminated=np.array([terminated]),
         truncated=np.array([not terminated]),
+        last_action=np.array([action]),
     )
 
 
@@ -83,3 +85,13 @@ def test_falling_on_the_last_step_is_no_balance() -> None:
     end = one_step(0, [0, 0, 0.3, 0], terminated=True)
     end.truncated[:] = True
     assert outcome(end) == "fell"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_controllers(seed: int) -> None:
+    balance, fall, drift = (controlled(cartpole, n, seed) for n in ("balance", "fall", "drift"))
+    assert outcome(balance.take(np.array([-1]))) == "balanced"
+    assert outcome(fall.take(np.array([-1]))) == "fell"
+    assert len(fall) <= 10
+    assert outcome(drift.take(np.array([-1]))) == "off_track"
+    assert cartpole.terms["upright"](drift).min() > 0

@@ -11,13 +11,18 @@ from gymnasium.envs.box2d.lunar_lander import heuristic
 from shaperun.envs.lunar_lander import (
     LEFT_ENGINE,
     MAIN_ENGINE,
+    NOTHING,
     RIGHT_ENGINE,
     lunar_lander,
+    lunar_lander_continuous,
 )
-from shaperun.terms import Transition
+from shaperun.terms import Environment, Transition
+from tests.envs.episodes import controlled, one_step
+from tests.envs.episodes import outcome as outcome_of
 
 Policy = Callable[[gym.Env[Any, Any], Any], int]
-NOTHING = 0
+BOTH = [lunar_lander, lunar_lander_continuous]
+both = pytest.mark.parametrize("lander", BOTH, ids=lambda lander: lander.id)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +49,33 @@ def test_action_terms_by_hand() -> None:
     assert lunar_lander.terms["side_engine"](steps).tolist() == [0, -1, 0, -1]
 
 
+@pytest.mark.parametrize(
+    ("throttles", "main", "side"),
+    [
+        ([-1.0, 0.0], 0.0, 0.0),
+        ([0.0, 0.5], 0.0, 0.0),  # both are exactly at their thresholds
+        ([0.5, -0.5], -0.75, 0.0),
+        ([1.0, -0.75], -1.0, -0.75),
+        ([-0.5, 1.0], 0.0, -1.0),
+        ([3.0, -3.0], -1.0, -1.0),  # the environment clips them, too
+    ],
+)
+def test_action_terms_of_the_continuous_lander_by_hand(
+    throttles: list[float], main: float, side: float
+) -> None:
+    step = one_step(lunar_lander_continuous, np.array(throttles, dtype=np.float32))
+    assert lunar_lander_continuous.terms["main_engine"](step) == main
+    assert lunar_lander_continuous.terms["side_engine"](step) == side
+
+
+def test_the_landers_differ_in_their_actions_only() -> None:
+    discrete, continuous = BOTH
+    assert discrete.terms.keys() == continuous.terms.keys()
+    assert discrete.terms is not continuous.terms
+    assert discrete.controllers.keys() == continuous.controllers.keys()
+    assert all(discrete.terms[n].function is t.function for n, t in continuous.terms.items())
+
+
 def transitions(steps: list[tuple[Any, Any, int, float, bool, bool]]) -> Transition:
     """Of (s, s′, action, reward, terminated, truncated) a step."""
     obs, next_obs, action, reward, terminated, truncated = zip(*steps, strict=True)
@@ -54,6 +86,7 @@ def transitions(steps: list[tuple[Any, Any, int, float, bool, bool]]) -> Transit
         np.array(reward, dtype=np.float64),
         np.array(terminated),
         np.array(truncated),
+        np.array(action),
     )
 
 
@@ -135,3 +168,45 @@ def test_fuel_is_what_the_environment_charges() -> None:
     steps = transitions([([0.0] * 8, [0.0] * 8, a, 0.0, False, False) for a in (0, 1, 2, 2, 3)])
     used = sum(weight * lunar_lander.terms[name](steps).sum() for name, weight in fuel.items())
     assert used == pytest.approx(2 * 0.30 + 2 * 0.03)
+
+
+@both
+def test_landing(lander: Environment) -> None:
+    played = [controlled(lander, "land", seed) for seed in range(5)]
+    assert {outcome_of(lander, steps) for steps in played} == {"landed"}
+    assert np.mean([steps.env_reward.sum() for steps in played]) > 230
+
+
+@both
+def test_crashing_takes_no_fuel_but_the_side_engines(lander: Environment) -> None:
+    for seed in range(3):
+        steps = controlled(lander, "crash", seed)
+        assert outcome_of(lander, steps) == "crashed"
+        assert len(steps) < 120
+        assert not lander.terms["main_engine"](steps).any()
+        assert abs(steps.next_obs[-1, 4]) < 0.3
+
+
+@both
+def test_hovering_stays_in_the_air(lander: Environment) -> None:
+    steps = controlled(lander, "hover")
+    assert outcome_of(lander, steps) == "timeout"
+    assert not lander.terms["legs"](steps).any()
+    assert abs(steps.next_obs[-100:, :2] - [0.0, 0.8]).max() < 0.3
+
+
+@both
+def test_burning(lander: Environment) -> None:
+    steps = controlled(lander, "burn")
+    assert outcome_of(lander, steps) == "out_of_bounds"
+    assert (lander.terms["main_engine"](steps) == -1).all()
+
+
+@both
+def test_lingering_stands_on_the_pad_and_is_never_done(lander: Environment) -> None:
+    # It stands where a leg's contact goes unseen (112, 117), and stuck against a slope (29).
+    for seed in (0, 29, 112, 117):
+        steps = controlled(lander, "linger", seed)
+        assert outcome_of(lander, steps) == "timeout"
+        assert abs(steps.next_obs[-500:, :2]).max() < 0.25  # about the pad
+        assert lander.terms["side_engine"](steps.take(np.arange(900, 1000))).all()

@@ -1,4 +1,4 @@
-"""One module an environment. They are discovered: adding a file is all it takes."""
+"""One module an environment, or a few that share their maths. They are discovered by being here."""
 
 from __future__ import annotations
 

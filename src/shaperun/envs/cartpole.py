@@ -19,6 +19,11 @@ def outcome(end: Transition) -> npt.NDArray[np.str_]:
     return np.select([~end.terminated, off_track], ["balanced", "off_track"], "fell")
 
 
+def own_reward(transition: Transition) -> Array:
+    """1 for every step, the one that ends the episode included."""
+    return np.ones(len(transition))
+
+
 cartpole = Environment(
     id="CartPole-v1",
     observations=("x", "vx", "angle", "spin"),
@@ -30,6 +35,7 @@ cartpole = Environment(
         "only cost, falling at once is the best that an agent can do",
     },
     requires=("pygame", 'pip install "gymnasium[classic-control]"'),
+    own_reward=own_reward,
 )
 
 
@@ -55,3 +61,23 @@ def still(obs: Array) -> Array:
 def push_right(transition: Transition) -> Array:
     """1 when the cart is pushed to the right, −1 when to the left."""
     return np.where(transition.action == 1, 1.0, -1.0)
+
+
+@cartpole.controller
+def balance(obs: npt.NDArray[np.float32]) -> int:
+    """Pushes the cart to where the pole is falling, and back to the middle of the track."""
+    x, vx, angle, spin = map(float, obs)
+    return int(0.1 * x + 0.3 * vx + angle + 0.5 * spin > 0.0)
+
+
+@cartpole.controller
+def fall(obs: npt.NDArray[np.float32]) -> int:
+    """Pushes the cart away from under the pole."""
+    return int(obs[2] < 0.0)
+
+
+@cartpole.controller
+def drift(obs: npt.NDArray[np.float32]) -> int:
+    """Balances the pole at a slant, so that the cart gathers speed and leaves the track."""
+    _, _, angle, spin = map(float, obs)
+    return int(angle - 0.1 + 0.3 * spin > 0.0)
