@@ -18,21 +18,25 @@ from shaperun.study import EnvironmentConfig
 GAMMA = 0.99
 
 
+def environment(env_id: str) -> EnvironmentConfig:
+    return EnvironmentConfig(id=env_id, options={"max_episode_steps": 200})
+
+
 @cache
 def behaviours(env_id: str) -> tuple[Behaviour, ...]:
-    return tuple(record_behaviours(EnvironmentConfig(id=env_id), 3))
+    return tuple(record_behaviours(environment(env_id), 3))
 
 
 def measured(env_id: str, **arms: RewardConfig) -> Distances:
-    environment = EnvironmentConfig(id=env_id).describe()
-    kernels = {name: RewardKernel(environment, config, GAMMA) for name, config in arms.items()}
+    known = environment(env_id).describe()
+    kernels = {name: RewardKernel(known, config, GAMMA) for name, config in arms.items()}
     shaped = {
         name: np.concatenate(
             [p.rewards.shaped for p in payments(kernel, behaviours(env_id), GAMMA)]
         )
         for name, kernel in kernels.items()
     }
-    return distances(environment, kernels, behaviours(env_id), shaped, GAMMA)
+    return distances(known, kernels, behaviours(env_id), shaped, GAMMA)
 
 
 def arm(mode: Any, scale: float = 1.0, **weights: float) -> RewardConfig:

@@ -36,8 +36,12 @@ def describe(env_id: str, options: Mapping[str, Any] | None = None) -> Environme
         UnknownEnvironmentError: gymnasium has none of that name.
         UnfitEnvironmentError: it cannot be made, or its spaces are of several kinds.
     """
+    options = options or {}
     known = environments().get(env_id)
-    return known or _by_spaces(env_id, tuple(sorted((options or {}).items())))
+    if known is None:
+        return _by_spaces(env_id, tuple(sorted(options.items())))
+    # gymnasium takes −1 for no limit.
+    return replace(known, endless=True) if options.get("max_episode_steps") == -1 else known
 
 
 def generic(env_id: str, observation_space: Any, action_space: Any) -> Environment:

@@ -59,13 +59,14 @@ def play(
     obs, _ = env.reset(seed=seed)
     if watch:
         watch(0.0)
-    states, actions, env_rewards, over = [obs], [], [], False
+    # Copies: an environment or a policy may hand out the same array again and again.
+    states, actions, env_rewards, over = [np.array(obs)], [], [], False
     terminated = truncated = False
     while not over:
         action = act(obs)
         obs, reward, terminated, truncated, _ = env.step(action)
-        states.append(obs)
-        actions.append(action)
+        states.append(np.array(obs))
+        actions.append(np.array(action))
         env_rewards.append(float(reward))
         truncated = truncated or len(actions) >= most
         over = terminated or truncated

@@ -113,7 +113,11 @@ def expression_term(environment: Environment, name: str, text: str) -> Term:
     part = _Compiler(environment, text).compile()
     code = _code(part.node, sorted(part.names))
     state_only = part.names <= {STATE}
-    function = _of_states(code, part) if state_only else _of_transitions(code, part)
+    function = (
+        _of_states(code, part)
+        if state_only
+        else _of_transitions(code, part, environment.action_size)
+    )
     return Term(name, text, function, state_only)
 
 
@@ -160,11 +164,19 @@ def _of_states(code: Callable[..., Any], part: _Part) -> Callable[[Array], Array
     return lambda obs: np.full(len(obs), code(), dtype=np.float64)
 
 
-def _of_transitions(code: Callable[..., Any], part: _Part) -> Callable[[Transition], Array]:
+def _of_transitions(
+    code: Callable[..., Any], part: _Part, width: int | None
+) -> Callable[[Transition], Array]:
     fields = [COLUMNS[name] for name in sorted(part.names)]
 
+    def column(transition: Transition, field: str) -> Array:
+        values = np.asarray(getattr(transition, field), dtype=np.float64)
+        if width is None or not field.endswith("action"):
+            return values
+        return values.reshape(len(transition), width)
+
     def function(transition: Transition) -> Array:
-        columns = [np.asarray(getattr(transition, field), dtype=np.float64) for field in fields]
+        columns = [column(transition, field) for field in fields]
         return np.asarray(code(*columns), dtype=np.float64)
 
     return function

@@ -18,7 +18,7 @@ from shaperun.study import EnvironmentConfig
 from shaperun.wrapper import make_environment
 
 FRAMES = 60  # of an episode, however long it is
-WIDTH = 150  # pixels of a frame
+WIDTH = 200  # pixels of a frame
 COLUMNS = 10  # frames in a row of the strip
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from shaperun import ranking
 from shaperun.arm import PythonTerm, RewardConfig
-from shaperun.behaviours import record_behaviours
+from shaperun.behaviours import EPISODES, record_behaviours
 from shaperun.episodes import Episode
 from shaperun.film import Strip, film
 from shaperun.reward import RewardKernel
 from shaperun.study import Study
 from shaperun.terms import Term
 
-EPISODES = 5
+FILMED = 3  # episodes of each behaviour; the others are only counted
 TEMPLATE = "data/preview.html"
 PLACE = "/*DATA*/null"
 """What the page's data stands in place of."""
@@ -36,14 +39,16 @@ def page(study: Study, episodes: int = EPISODES) -> str:
 def data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
     """All that the page shows, as it stands in it.
 
-    Term values are little-endian float64 in base64: `terms` (T, K) at the state after each step
-    (0 for terms of the action at `first`, the K values at the first state), `env_reward` (T,).
+    An episode's `terms` are the values (K, T) of all terms at the state after each step, and
+    `env_reward` (T,) what the environment paid: little-endian float64, deflated, in base64. `first`
+    are the K values at the first state, 0 for terms of the action.
     """
     environment = study.environment.describe()
     behaviours = record_behaviours(study.environment, episodes)
     arms = {name: study.resolved(reward) for name, reward in study.arms.items()}
     terms, columns = _terms(study, arms)
-    strips = film(study.environment, behaviours)
+    filmed = [replace(b, episodes=b.episodes[:FILMED]) for b in behaviours]
+    strips = film(study.environment, filmed)
     return {
         "study": study.study,
         "environment": environment.id,
@@ -53,14 +58,14 @@ def data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
         "terms": [
             {"name": t.name, "formula": t.formula, "state_only": t.state_only} for t, _ in terms
         ],
-        "arms": {name: _arm(reward, columns[name]) for name, reward in arms.items()},
+        "arms": {name: _arm(reward, columns[name]) for name, reward in study.arms.items()},
         "behaviours": [
             {
                 "name": behaviour.name,
                 "description": behaviour.description,
                 "episodes": [
                     _episode(episode, terms, environment.outcomes[episode.outcome], strip)
-                    for episode, strip in zip(behaviour.episodes, of_behaviour, strict=True)
+                    for episode, strip in zip_longest(behaviour.episodes, of_behaviour)
                 ],
             }
             for behaviour, of_behaviour in zip(behaviours, strips, strict=True)
@@ -124,11 +129,12 @@ def _episode(
         "terminated": bool(transition.terminated[-1]),
         "length": len(episode),
         "env_reward": _packed(transition.env_reward),
-        "terms": _packed(np.stack([raw[key][:, place] for key, place in places], axis=1)),
+        "terms": _packed(np.stack([raw[key][:, place] for key, place in places])),
         "first": [float(start[key][place]) for key, place in places],
         "strip": None if strip is None else vars(strip),
     }
 
 
 def _packed(values: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, dtype="<f8").tobytes()).decode()
+    plain = np.ascontiguousarray(values, dtype="<f8").tobytes()
+    return base64.b64encode(zlib.compress(plain, 9)).decode()

@@ -162,7 +162,8 @@ def _paid(
 
 
 def _columns(episodes: pl.DataFrame, kind: str, names: Sequence[str]) -> np.ndarray:
-    return episodes.select(f"{kind}_{name}" for name in names).to_numpy().astype(float)
+    columns = [episodes[f"{kind}_{name}"].to_numpy().astype(float) for name in names]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(episodes), 0))
 
 
 def _failures(environment: Environment) -> list[str]:

@@ -51,8 +51,6 @@ class EnvironmentConfig(Model):
         try:
             if problem:
                 raise problem
-            if info.context is None:
-                describe(value)
         except UnknownEnvironmentError as error:
             ours = ", ".join(environments())
             shown = f"{ours}, or any other that gymnasium has registered"
@@ -71,6 +69,12 @@ class EnvironmentConfig(Model):
         for name in {"id", "render_mode", "disable_env_checker"} & value.keys():
             raise ValueError(f"{name} is set by shaperun itself")
         environment: Environment | None = context(info, "environment")
+        if info.context is None and "id" in info.data:
+            environment, problem = _described(
+                {"id": info.data["id"], "options": value}, allow_code=True
+            )
+            if problem:
+                raise ValueError(str(problem))
         if environment and environment.endless:
             raise ValueError(
                 f"nothing limits the length of {environment.id}'s episodes, and a policy that gets "

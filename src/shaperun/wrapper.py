@@ -126,7 +126,8 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         obs, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
         self._obs = rows(obs)
         self._resets[:] = False
-        self._lengths[:] = 0
+        # Where environments do not reset themselves, only some of them may be told to.
+        self._lengths[(options or {}).get("reset_mask", slice(None))] = 0
         return obs, info
 
     def step(
@@ -137,6 +138,8 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         next_obs = rows(obs)
         done = terminated | truncated
         reached = next_obs
+        if self._resets.any():  # no transition: stay where the new episode begins
+            self._obs[self._resets] = next_obs[self._resets]
         if self._autoreset == AutoresetMode.SAME_STEP and done.any():
             # `obs` already starts the next episode; the one that ended has its last one here.
             reached = next_obs.copy()
