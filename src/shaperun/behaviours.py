@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from shaperun.episodes import Episode, episode_seeds, joined, play
+from shaperun.errors import UserError
 from shaperun.study import EnvironmentConfig
 from shaperun.terms import Array, Controller, Environment, Transition
 from shaperun.wrapper import make_environment
@@ -82,7 +83,17 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
     """Play an environment's controllers, doing nothing, and acting at random, on held-out starts.
 
     A behaviour whose episodes are long plays fewer of them, the same first ones.
+
+    Raises:
+        UserError: the environment cannot be played.
     """
+    try:
+        return _record(config, episodes)
+    except Exception as error:  # whatever the environment's own code raises
+        raise UserError(f"{config.id} cannot be played: {error}") from None
+
+
+def _record(config: EnvironmentConfig, episodes: int) -> list[Behaviour]:
     env = make_environment(config)
     environment = config.describe()
     controllers = environment.controllers | everywhere(env)

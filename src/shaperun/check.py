@@ -88,7 +88,7 @@ def check_study(
     Raises:
         UserError: the environment cannot be played, or a reward is not finite.
     """
-    behaviours = _recorded(study)
+    behaviours = record_behaviours(study.environment)
     environment, gamma = study.environment.describe(), study.training.gamma
     difference = difference or caring_about(behaviours)
     kernels, paid, findings = {}, {}, []
@@ -111,13 +111,6 @@ def check_study(
         {a: _invariance(k, paid[a]) for a, k in kernels.items() if k.mode == "potential"},
         difference,
     )
-
-
-def _recorded(study: Study) -> list[Behaviour]:
-    try:
-        return record_behaviours(study.environment)
-    except Exception as error:  # whatever the environment's own code raises
-        raise UserError(f"{study.environment.id} cannot be played: {error}") from None
 
 
 def _invariance(kernel: RewardKernel, paid: Sequence[Payment]) -> Invariance:

@@ -64,6 +64,7 @@ def generic(env_id: str, observation_space: Any, action_space: Any) -> Environme
         id=env_id,
         observations=(),
         unnamed=int(np.prod(observation_space.shape)),
+        countable=not isinstance(observation_space, spaces.Box),
         action_size=None if discrete else int(np.prod(action_space.shape)),
         outcome=_outcome,
         outcomes={"terminated": None, "truncated": None},

@@ -73,15 +73,18 @@ def distances(
 
 
 def _note(environment: Environment) -> str:
-    pearson = "Pearson compares what was paid on the recorded steps, the ends included"
+    pearson = (
+        "Pearson compares what was paid on the recorded steps, the ends included; – stands where a "
+        "reward is the same on every step."
+    )
     if environment.own_reward is None:
         return (
-            f"{pearson}. EPIC is missing where the environment's own reward is part of a reward: "
+            f"{pearson} EPIC is missing where the environment's own reward is part of a reward: "
             f"what {environment.id} pays is known only where it was seen."
         )
     return (
-        f"{pearson}. EPIC ignores potential-based shaping and asks about any state and action; "
-        f"for {environment.id} that leaves out what its reward pays beyond the transition."
+        f"{pearson} EPIC ignores potential-based shaping and asks about any state and action; for "
+        f"{environment.id} that leaves out what its reward pays beyond the transition."
     )
 
 

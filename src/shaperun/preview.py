@@ -17,8 +17,9 @@ from shaperun import ranking
 from shaperun.arm import PythonTerm, RewardConfig
 from shaperun.behaviours import EPISODES, record_behaviours
 from shaperun.episodes import Episode
+from shaperun.errors import UserError
 from shaperun.film import Strip, film
-from shaperun.reward import RewardKernel
+from shaperun.reward import RewardError, RewardKernel
 from shaperun.study import Study
 from shaperun.terms import Term
 
@@ -29,10 +30,17 @@ PLACE = "/*DATA*/null"
 
 
 def page(study: Study, episodes: int = EPISODES) -> str:
-    """The page of a study as HTML: it needs no network and no server."""
+    """The page of a study as HTML: it needs no network and no server.
+
+    Raises:
+        UserError: the environment cannot be played, or a term is not finite.
+    """
     template = files("shaperun").joinpath(TEMPLATE).read_text(encoding="utf-8")
     # Inside a script element only `<` could end it early.
-    text = json.dumps(data(study, episodes), ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(data(study, episodes), ensure_ascii=False, allow_nan=False)
+    except RewardError as error:
+        raise UserError(f"these rewards will not do: {error}") from None
     return template.replace(PLACE, text.replace("<", "\\u003c"))
 
 

@@ -105,6 +105,28 @@ class TrainingConfig(Model):
         description="Keyword arguments of the stable-baselines3 class, under their own names.",
     )
 
+    @field_validator("algorithm")
+    @classmethod
+    def _takes_the_actions(cls, value: str, info: ValidationInfo) -> str:
+        environment: Environment | None = context(info, "environment")
+        if environment and value == "DQN" and environment.action_size is not None:
+            raise ValueError(
+                f"DQN chooses one of a few actions, and an action of {environment.id} is "
+                f"{environment.action_size} numbers; take PPO, A2C or TRPO"
+            )
+        return value
+
+    @field_validator("normalize")
+    @classmethod
+    def _can_be_normalized(cls, value: NormalizeConfig, info: ValidationInfo) -> NormalizeConfig:
+        environment: Environment | None = context(info, "environment")
+        if environment and environment.countable and value.observations:
+            raise ValueError(
+                f"an observation of {environment.id} is the number of a state, which has no mean; "
+                "leave observations out"
+            )
+        return value
+
     @field_validator("hyperparameters")
     @classmethod
     def _taken_by_the_algorithm(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:

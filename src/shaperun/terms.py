@@ -112,6 +112,8 @@ class Environment:
     """How many numbers an action is; None where it is one of a few choices."""
     unnamed: int = 0
     """How many numbers an observation is, where they have no names."""
+    countable: bool = False
+    """Whether an observation is one of a number of states, or several such, and no measurement."""
     endless: bool = False
     """Whether nothing limits the length of an episode."""
     solved: float | None = None
