@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console, Group
+from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -145,8 +146,8 @@ def show_findings(findings: Sequence[Finding], console: Console) -> None:
     for (rule, message), arms in together.items():
         who = ", ".join(arms[:4]) + (f" and {len(arms) - 4} more" if len(arms) > 4 else "")
         style = "bold red" if rule == "inverted-ranking" else "bold yellow"
-        text = Text.assemble((rule, style), (f"  {who}\n", "bold"), f"  {message}.")
-        console.print(text)
+        console.print(Text.assemble((rule, style), (f"  {who}", "bold")))
+        console.print(Padding(Text(f"{message}."), (0, 0, 0, 2)))
 
 
 def show_headlines(findings: Sequence[Finding], study: str, console: Console) -> None:
