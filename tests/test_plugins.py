@@ -253,7 +253,7 @@ def test_a_function_in_a_reward(folder: Path) -> None:
         ("nowhere_terms:missing_key", "the term own failed: KeyError: 'gone'"),
         ("nowhere_terms:nothing", "the term own failed: ImportError: nowhere_terms:nothing cannot"),
         ("nowhere_terms:zeroed", "the term own failed: ValueError: .*read-only"),
-        ("nowhere_terms:wide", r"the term own gave an array of shape \(2, 8\) for 2 transitions"),
+        ("nowhere_terms:wide", r"an array of shape \(2,\) was expected, and it is \(2, 8\)"),
     ],
 )
 @pytest.mark.usefixtures("folder")

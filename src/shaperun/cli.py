@@ -154,7 +154,8 @@ def _checked(study: Study, folder: StudyFolder, only: list[str], difference: flo
     runs = planned_runs(study, arms, only)
     arms = {name: arm for name, arm in arms.items() if not only or name in only}
     spread = results.spread_between_runs(folder, runs, study.environment.describe())
-    return check_study(study, arms, difference=difference, spread=spread)
+    with _console().status("Playing controllers…"):
+        return check_study(study, arms, difference=difference, spread=spread)
 
 
 @app.command()
@@ -170,7 +171,8 @@ def preview(
     from shaperun.preview import page
 
     opened, folder = open_study(study, results, overrides, allow_code=allow_code)
-    text = page(opened)
+    with _console().status("Playing and filming controllers…"):
+        text = page(opened)
 
     def write() -> list[Path]:
         write_atomically(folder.preview, text.encode())
@@ -263,7 +265,8 @@ def _warn(study: Study, runs: list[Run], console: Console) -> None:
 
     arms = {run.arm: run.config.reward for run in runs}
     try:
-        found = check_study(study, arms)
+        with console.status("Checking what these rewards pay…"):
+            found = check_study(study, arms)
     except UserError as error:
         console.print(f"these rewards could not be checked: {error}", style="yellow")
         return

@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import numpy as np
+
 from shaperun.terms import Array, Term, Transition
 
 GROUP = "shaperun.terms"
@@ -26,7 +28,12 @@ def term(name: str, reference: str, *, state_only: bool) -> Term:
     """
 
     def function(argument: Any) -> Array:
-        return _load(reference)(_sealed(argument))
+        values = np.asarray(_load(reference)(_sealed(argument)), dtype=np.float64)
+        if values.shape != (len(argument),):
+            raise ValueError(
+                f"an array of shape ({len(argument)},) was expected, and it is {values.shape}"
+            )
+        return values
 
     return Term(name, f"Python function {reference}.", function, state_only)
 

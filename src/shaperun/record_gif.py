@@ -88,7 +88,10 @@ def _clip(study: Study, folder: StudyFolder, run: Run, episode: int) -> gifs.Cli
         act = load_actor(run.config, run_folder)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{run_folder.policy} is not a policy of this run: {error}") from None
-    played = replay(study.environment, act, episode, gifs.shrink)
+    try:
+        played = replay(study.environment, act, episode, gifs.shrink)
+    except Exception as error:  # whatever the environment's own code raises where it cannot draw
+        raise UserError(f"{study.environment.id} cannot be drawn: {error}") from None
     return gifs.Clip(
         arm=run.arm,
         colour=canvas.colours(list(study.arms))[run.arm],

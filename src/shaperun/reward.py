@@ -102,9 +102,7 @@ class RewardKernel:
         """
         now = self.factor(progress[0])
         with np.errstate(all="ignore"):  # what comes of it is checked, and said in better words
-            raw = np.empty((len(transition), len(self.terms)))
-            for column, term in enumerate(self.terms):
-                raw[:, column] = _values(term, transition, len(transition))
+            raw = self._raw(transition)
             raw += 0.0  # turns −0.0 into 0.0, which reads better wherever it is written
             shaping = raw @ self.weights
             if self.mode == "potential":
@@ -117,6 +115,16 @@ class RewardKernel:
         if not all(finite):
             raise self._what_is_not_finite(raw, transition, shaped)
         return Rewards(raw, transition.env_reward, shaping, shaped, now)
+
+    def _raw(self, transition: Transition) -> Array:
+        raw, column = np.empty((len(transition), len(self.terms))), 0
+        try:
+            for column, term in enumerate(self.terms):
+                raw[:, column] = term(transition)
+        except Exception as error:  # whatever somebody's function raises
+            what = f"{type(error).__name__}: {error}"
+            raise RewardError(f"the term {self.names[column]} failed: {what}") from error
+        return raw
 
     @property
     def pays_own_reward(self) -> bool:
@@ -132,7 +140,7 @@ class RewardKernel:
         with np.errstate(all="ignore"):
             for column, term in enumerate(self.terms):
                 if term.state_only:
-                    values[:, column] = _values(term, obs, len(obs))
+                    values[:, column] = term.function(obs)
         return values + 0.0
 
     def potential(self, obs: Array) -> Array:
@@ -140,7 +148,7 @@ class RewardKernel:
         total = np.zeros(len(obs))
         for term, weight in zip(self.terms, self.weights, strict=True):
             if weight:
-                total += weight * _values(term, obs, len(obs))
+                total += weight * term.function(obs)
         return total
 
     def shaped(self, env_reward: Array, shaping: Array, schedule: float = 1.0) -> Array:
@@ -207,29 +215,6 @@ def _terms(environment: Environment, config: RewardConfig) -> dict[str, Term]:
         )
     # How an episode ended and what the environment paid are recorded anyway.
     return terms | {name: there[name] for name in config.weights}
-
-
-def _values(term: Term, argument: Transition | Array, count: int) -> Array:
-    """A term's values at N transitions, or a state term's at N observations.
-
-    Raises:
-        RewardError: it raised, or it is not one number each.
-    """
-    try:
-        values = np.asarray(
-            term(argument) if isinstance(argument, Transition) else term.function(argument),
-            dtype=np.float64,
-        )
-    except Exception as error:  # whatever somebody's function raises
-        raise RewardError(
-            f"the term {term.name} failed: {type(error).__name__}: {error}"
-        ) from error
-    if values.shape != (count,):
-        raise RewardError(
-            f"the term {term.name} gave an array of shape {values.shape} for {count} transitions, "
-            f"where ({count},) was expected"
-        )
-    return values
 
 
 def check_identity(what: str, recorded: Array, derived: Array) -> None:

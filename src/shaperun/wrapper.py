@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from shaperun.arm import RewardConfig
 from shaperun.describe import generic
 from shaperun.envs import environments
-from shaperun.reward import RewardError, RewardKernel, Rewards
+from shaperun.reward import START, RewardError, RewardKernel, Rewards
 from shaperun.study import EnvironmentConfig
 from shaperun.terms import Array, Environment, Transition
 
@@ -117,6 +117,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self._last_action: npt.NDArray[Any]
         self._resets = np.zeros(env.num_envs, dtype=bool)
         self._lengths, self._episodes = np.zeros((2, env.num_envs), dtype=int)
+        self._some_begin = True
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -128,6 +129,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self._resets[:] = False
         # Where environments do not reset themselves, only some of them may be told to.
         self._lengths[(options or {}).get("reset_mask", slice(None))] = 0
+        self._some_begin = True
         return obs, info
 
     def step(
@@ -140,7 +142,8 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         reached = next_obs
         if self._resets.any():  # no transition: stay where the new episode begins
             self._obs[self._resets] = next_obs[self._resets]
-        if self._autoreset == AutoresetMode.SAME_STEP and done.any():
+        any_done = bool(done.any())
+        if self._autoreset == AutoresetMode.SAME_STEP and any_done:
             # `obs` already starts the next episode; the one that ended has its last one here.
             reached = next_obs.copy()
             reached[done] = rows(list(info["final_obs"][done]))
@@ -158,25 +161,33 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         except RewardError as error:
             row = error.row or 0
             raise error.at(int(self._episodes[row]), int(self._lengths[row])) from None
-        self._lengths += 1
         if self._autoreset == AutoresetMode.NEXT_STEP:
             for column in (rewards.raw, rewards.shaping, rewards.shaped):
                 column[self._resets] = 0.0
-            self._lengths[self._resets] = 0
-            self._resets = done
-        else:
-            self._lengths[done] = 0
-        self._episodes += done
+        self._count(done, any_done=any_done)
         self._obs, self.rewards = next_obs, rewards
         info["reward_components"] = columns(self.kernel, rewards)
         return obs, rewards.shaped, terminated, truncated, info
 
+    def _count(self, done: npt.NDArray[np.bool_], *, any_done: bool) -> None:
+        """Take note of how far each copy is in which episode."""
+        self._lengths += 1
+        self._some_begin = any_done
+        if self._autoreset == AutoresetMode.NEXT_STEP:
+            self._lengths[self._resets] = 0
+            self._some_begin = bool(self._resets.any())
+            self._resets = done
+        elif any_done:
+            self._lengths[done] = 0
+        if any_done:
+            self._episodes += done
+
     def _actions_before(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Each copy's action of the step before; its own on the first step of an episode."""
         before, self._last_action = getattr(self, "_last_action", actions), actions
-        first = self._lengths == 0
-        if not first.any():
+        if not self._some_begin:  # as on most steps
             return before
+        first = self._lengths == 0
         return np.where(first.reshape(-1, *[1] * (actions.ndim - 1)), actions, before)
 
 
@@ -257,11 +268,13 @@ class _Clock:
     def __init__(self, kernel: RewardKernel, total_timesteps: int | None) -> None:
         if kernel.scheduled and not total_timesteps:
             raise ValueError("a schedule needs total_timesteps, the length of the training")
-        self._total = total_timesteps or 1
+        self._total = total_timesteps if kernel.scheduled else None
         self._steps = 0
 
     def tick(self, steps: int) -> tuple[float, float]:
         """Take some steps; the shares before and after them."""
+        if not self._total:
+            return START
         before, self._steps = self._steps, self._steps + steps
         return min(1.0, before / self._total), min(1.0, self._steps / self._total)
 

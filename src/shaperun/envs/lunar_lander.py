@@ -34,17 +34,23 @@ def outcome(end: Transition) -> npt.NDArray[np.str_]:
     )
 
 
-def power(action: npt.NDArray[Any]) -> tuple[Array, Array]:
-    """The power (N,) of the main engine and of the side engines, from 0 to 1."""
+def main_power(action: npt.NDArray[Any]) -> Array:
+    """The power (N,) of the main engine, from 0 to 1."""
     if action.ndim == 1:
-        side_fires = (action == LEFT_ENGINE) | (action == RIGHT_ENGINE)
-        return (action == MAIN_ENGINE).astype(np.float64), side_fires.astype(np.float64)
-    main, side = np.clip(action.astype(np.float64), -1.0, 1.0).T
+        fires: Array = (action == MAIN_ENGINE).astype(np.float64)
+        return fires
+    throttle = np.clip(action[:, 0].astype(np.float64), -1.0, 1.0)
     # Where the main engine runs at all, it runs at half of its power or more.
-    return (
-        np.where(main > 0.0, 0.5 + main / 2.0, 0.0),
-        np.where(np.abs(side) > SIDE_ENGINE_FROM, np.abs(side), 0.0),
-    )
+    return np.where(throttle > 0.0, 0.5 + throttle / 2.0, 0.0)
+
+
+def side_power(action: npt.NDArray[Any]) -> Array:
+    """The power (N,) of the side engines, from 0 to 1."""
+    if action.ndim == 1:
+        fires: Array = ((action == LEFT_ENGINE) | (action == RIGHT_ENGINE)).astype(np.float64)
+        return fires
+    throttle = np.abs(np.clip(action[:, 1].astype(np.float64), -1.0, 1.0))
+    return np.where(throttle > SIDE_ENGINE_FROM, throttle, 0.0)
 
 
 def own_reward(transition: Transition) -> Array:
@@ -52,7 +58,7 @@ def own_reward(transition: Transition) -> Array:
 
     Left out: with the last step of an episode the environment gives +100 or −100 in place of this.
     """
-    main, side = power(transition.action)
+    main, side = main_power(transition.action), side_power(transition.action)
     progress = standing(transition.next_obs) - standing(transition.obs)
     return progress - MAIN_ENGINE_COST * main - SIDE_ENGINE_COST * side
 
@@ -117,14 +123,14 @@ def legs(obs: Array) -> Array:
 @lunar_lander.action_term
 def main_engine(transition: Transition) -> Array:
     """−power of the main engine: 0 when it is off, −1 when it fires with all its power."""
-    return -power(transition.action)[0]
+    return -main_power(transition.action)
 
 
 @lunar_lander_continuous.action_term
 @lunar_lander.action_term
 def side_engine(transition: Transition) -> Array:
     """−power of the side engines: 0 when they are off, −1 when one fires with all its power."""
-    return -power(transition.action)[1]
+    return -side_power(transition.action)
 
 
 Obs = npt.NDArray[np.float32]
