@@ -14,8 +14,10 @@ import pytest
 
 from shaperun.plan import planned_runs
 from shaperun.schema import json_schema
+from shaperun.study import parse_study
 from shaperun.study_file import load_study
 from shaperun.sweep import sweep_arms
+from shaperun.yaml_source import read_yaml
 from tests.conftest import run_shaperun
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +69,13 @@ def test_the_readmes_commands_run(tmp_path: Path) -> None:
         trains = words[1] in ("train", "sweep")
         done = run_shaperun(*words[1:], *(changes if trains else []), cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_the_readmes_studies_load() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) > 1
+    for block in blocks:
+        parse_study(read_yaml(block).data)
 
 
 def test_the_readmes_script_runs() -> None:
