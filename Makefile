@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test check bench clean
+.PHONY: venv demo test check bench calibrate clean
 
 venv: .venv/installed
 
@@ -28,6 +28,9 @@ check: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks
+
+calibrate: venv
+	$(BIN)/python -m calibration
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -68,8 +68,53 @@ def test_interval_at_the_edges() -> None:
     assert interval([], rng=rng()) is None
     assert interval([1.0], rng=rng()) is None
     assert interval([2, 2, 2], rng=rng()) == Interval(2, 2, 0.95, "Student's t")
-    with pytest.raises(ValueError, match="'median'"):
-        interval([1, 2], statistic="median", rng=rng())
+    with pytest.raises(ValueError, match="'mode'"):
+        interval([1, 2], statistic="mode", rng=rng())
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high", "level"),
+    [
+        (2, 0, 1, 0.5),
+        (3, 0, 2, 0.75),
+        (5, 0, 4, 0.9375),
+        (6, 0, 5, 0.96875),
+        (10, 1, 8, 0.978515625),
+    ],
+)
+def test_the_median_lies_between_order_statistics(
+    n: int, low: float, high: float, level: float
+) -> None:
+    found = interval(range(n), statistic="median", rng=rng())
+    assert found == Interval(low, high, level, "order statistics")
+
+
+def test_the_medians_level_is_that_of_the_sign_test() -> None:
+    for n in range(6, 40):
+        found = interval(range(n), statistic="median", rng=rng())
+        assert found
+        outside = 2 * scipy.stats.binom.cdf(found.low, n, 0.5)
+        assert found.level == pytest.approx(1 - outside)
+        wider = 2 * scipy.stats.binom.cdf(found.low + 1, n, 0.5)
+        assert outside <= 0.05 < wider
+
+
+def test_the_interval_of_the_iqm_holds_both_of_its_parts() -> None:
+    x = np.array([3.0, -1, 4, 1, 5, 9, 2, 6, 5, 30])
+    found = interval(x, statistic="iqm", rng=rng())
+    assert found
+    resamples = np.random.default_rng(1).choice(x, size=(4_000, 10))
+    bootstrap = np.quantile(scipy.stats.trim_mean(resamples, 0.25, axis=1), [0.025, 0.975])
+    winsorized = scipy.stats.mstats.winsorize(x, (0.2, 0.2)).std(ddof=1)
+    error = winsorized * np.sqrt(9 / (5 * 6))
+    t = scipy.stats.t.ppf(0.975, 5) * error
+    assert found.low == pytest.approx(min(bootstrap[0], iqm(x) - t), abs=0.2)
+    assert found.high == pytest.approx(max(bootstrap[1], iqm(x) + t), abs=0.4)
+    assert interval(x[::-1], statistic="iqm", rng=rng()) == found
+    assert interval([1, 2, 3], statistic="iqm", rng=rng()) is None
+    same = interval([7] * 6, statistic="iqm", rng=rng())
+    assert same
+    assert (same.low, same.high) == (7, 7)
 
 
 # compare: p-values
