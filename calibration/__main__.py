@@ -43,7 +43,7 @@ def bootstrap_of_the_iqm(x: np.ndarray, rng: np.random.Generator) -> stats.Inter
 
 COLUMNS: list[tuple[str, str, Find]] = [
     ("median, order statistics", "median", claimed("median")),
-    ("IQM, trimmed t and bootstrap", "iqm", claimed("iqm")),
+    ("IQM, widened t and bootstrap", "iqm", claimed("iqm")),
     ("IQM, bootstrap alone", "iqm", bootstrap_of_the_iqm),
     ("mean, Student's t", "mean", claimed("mean")),
     ("mean, bootstrap", "mean", bootstrap_of_the_mean),

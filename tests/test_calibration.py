@@ -1,9 +1,8 @@
-"""The shorter version of `make calibrate`: what is claimed holds, and what is not is not claimed."""
+"""The shorter version of `make calibrate`: what is claimed holds; what does not, is not claimed."""
 
 from __future__ import annotations
 
 import pytest
-
 from calibration.__main__ import bootstrap_of_the_mean, claimed, coverage, false_positives
 from calibration.populations import POPULATIONS, Population
 
@@ -20,7 +19,7 @@ def test_the_median_is_covered_at_its_level(population: Population, n: int) -> N
 
 
 @each
-@pytest.mark.parametrize("n", [5, 10, 20])
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
 def test_the_iqm_is_covered(population: Population, n: int) -> None:
     found = coverage(population, n, "iqm", claimed("iqm"), 500)
     assert found

@@ -344,7 +344,11 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the arms on the environment's own reward: table, verdicts, curves."""
+    """Compare the arms on the environment's own reward: table, verdicts, curves.
+
+    Figures are interquartile means over runs with 95% intervals; with two runs these reach from
+    the lower to the higher, where the median lies in half of all cases.
+    """
     from shaperun import comparison, tables
     from shaperun.opening import last_trained, open_study
 

@@ -67,7 +67,7 @@ def write(found: StudyResults, folder: StudyFolder) -> list[Path]:
             title=title,
             threshold=environment.solved,
             arms=arms,
-            note="thin: single runs; thick: their mean; band: 95% t-interval over runs",
+            note=_note(found.summary),
         ),
         "outcomes": plots.outcomes(shares, title=f"{title}: how the final episodes ended"),
         "terms": plots.contributions(paid, title=f"{title}: what each term paid", arms=arms),
@@ -77,3 +77,11 @@ def write(found: StudyResults, folder: StudyFolder) -> list[Path]:
     write_atomically(table, found.summary.table().write_csv().encode())
     write_json(document, found.summary.document())
     return [*paths, table, document]
+
+
+def _note(found: summary.Summary) -> str:
+    """What the lines and bands of the curves are."""
+    several = [arm.runs for arm in found.arms if arm.runs > 1]
+    few = several and min(several) < 3
+    band = "from the lower to the higher of two runs" if few else "its 95% interval"
+    return f"thin: single runs; thick: their interquartile mean; band: {band}"

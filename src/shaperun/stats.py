@@ -36,7 +36,8 @@ class Comparison:
         difference: mean(a) − mean(b).
         low: lower end of the interval for the difference; NaN, like `high`, for a single run.
         high: upper end.
-        level: confidence of the interval; the test is at 1 − level.
+        level: confidence of the interval: the one asked for, or the highest there is with so few
+            runs.
         p_value: two-sided p of the permutation test.
         improvement: P(A > B) + ½ P(A = B), over all pairs (paired: over the given ones).
         verdict: "better", "worse", "no difference shown" or "underpowered".
@@ -83,15 +84,15 @@ def interval(
     - `median`: order statistics, from the k-th smallest value to the k-th largest. They cover with
       1 − 2 P(B < k), B binomial(n, ½), whatever the population; `level` of the result is that true
       level, which for n < 6 is all there is and may be less than was asked for.
-    - `iqm`: the union of Tukey and McLaughlin's t-interval of a trimmed mean (1963) and the
-      percentile bootstrap (Efron 1979; 999 resamples drawn from `rng`). Each alone covers too
-      little with few runs, in different populations; docs/calibration.md has both and the union.
+    - `iqm`: the union of IQM ± (1 + 1/n) · t(n − 1) · s / √n and the percentile bootstrap (Efron
+      1979; 999 resamples drawn from `rng`). Each alone covers too little with few runs, in
+      different populations; the factor is what docs/calibration.md shows to be enough.
     - `mean`: Student's t (1908), x̄ ± t(n − 1) · s / √n. Exact for normal populations only. Where
       a few runs fail outright it is too narrow (77-90% for a nominal 95% with 5 to 20 runs), and
       where all runs agree it has no width at all.
 
     Returns:
-        None where there is no interval worth its level: n < 2, and n < 4 for `iqm`.
+        None where there is no interval worth its level: n < 2, and n < 3 for `iqm`.
 
     Raises:
         ValueError: another statistic.
@@ -124,17 +125,15 @@ def _median_interval(values: Sample, level: float, _rng: np.random.Generator) ->
 
 def _iqm_interval(values: Sample, level: float, rng: np.random.Generator) -> Interval | None:
     n = len(values)
-    if n < 4:
+    if n < 3:
         return None
+    error = (1 + 1 / n) * float(values.std(ddof=1)) / sqrt(n)
+    low, high = _t_interval(iqm(values), error, n - 1, level)
     cut = n // 4
-    kept = n - 2 * cut
-    winsorized = np.clip(values, values[cut], values[n - 1 - cut])
-    deviation = float(winsorized.std(ddof=1)) * sqrt((n - 1) / (kept - 1))
-    low, high = _t_interval(iqm(values), deviation / sqrt(kept), kept - 1, level)
     drawn = np.sort(rng.choice(values, size=(BOOTSTRAPS, n)), axis=1)
     tails = [(1 - level) / 2, (1 + level) / 2]
     least, most = np.quantile(drawn[:, cut : n - cut].mean(axis=1), tails)
-    method = "trimmed t and bootstrap"
+    method = "widened t and bootstrap"
     return Interval(min(low, float(least)), max(high, float(most)), level, method)
 
 
@@ -155,9 +154,11 @@ def compare(
     than 20,000 arrangements are sampled with `rng`; p is then at least 2/10,000 and still valid
     (Phipson & Smyth 2010, "Permutation p-values should never be zero").
 
-    The interval is Welch's t (1947), or Student's t of the differences, with the weakness told in
-    `interval`. So a difference counts as shown only when test and interval agree. "underpowered"
-    says that no data from so many runs could have reached 1 − level, or that there is one run only.
+    The interval holds every shift δ for which the same test does not reject "a − δ and b come from
+    one population" (Hodges & Lehmann 1963; Hartigan 1969 for the paired case). So test and interval
+    agree, and it covers exactly at any n where the arms differ by a shift; docs/calibration.md.
+    "underpowered" says that no data from so many runs could have reached 1 − level, or that there
+    is one run only.
 
     Returns:
         None when `a` or `b` is empty.
@@ -173,15 +174,16 @@ def compare(
         return None
     difference = float(a.mean() - b.mean())
     p = _sign_flip_p(a, b, rng) if paired else _permutation_p(a, b, rng)
-    error, df = _paired_error(a - b) if paired else _welch_error(a, b)
-    low, high = _t_interval(difference, error, df, level)
+    low, high, held = _shift_interval(_shifts(a, b, paired, rng), alpha)
+    if min(len(a), len(b)) < 2:
+        low = high = nan
     signs = np.sign(a - b) if paired else np.sign(a[:, None] - b[None, :])
     weak = min(len(a), len(b)) < 2 or _smallest_p(len(a), len(b), paired) > alpha
     return Comparison(
         difference=difference,
         low=low,
         high=high,
-        level=level,
+        level=held,
         p_value=p,
         improvement=float(0.5 + 0.5 * signs.mean()),
         verdict="underpowered" if weak else _verdict(p <= alpha, low, high),
@@ -237,22 +239,52 @@ def _t_interval(center: float, error: float, df: float, level: float) -> tuple[f
     return center - width, center + width
 
 
-def _paired_error(differences: Sample) -> tuple[float, float]:
-    n = len(differences)
-    if n < 2:
-        return nan, nan
-    return float(differences.std(ddof=1)) / sqrt(n), n - 1
+def _shifts(a: Sample, b: Sample, paired: bool, rng: np.random.Generator) -> Sample:
+    """For every rearrangement but the one at hand: the shift of `a` from which on it is as extreme.
 
-
-def _welch_error(a: Sample, b: Sample) -> tuple[float, float]:
-    """Standard error of the difference of means, and its degrees of freedom."""
+    Around a shift δ the observed difference is D − δ, and a rearrangement's is D′ − c δ with c < 1,
+    so it reaches the observed one from δ = (D − D′) / (1 − c) on.
+    """
+    if paired:
+        flipped = _subsets(len(a), rng)
+        return np.asarray(flipped @ (a - b) / flipped.sum(axis=1))
     n, m = len(a), len(b)
-    if min(n, m) < 2:
-        return nan, nan
-    var_a, var_b = float(a.var(ddof=1)) / n, float(b.var(ddof=1)) / m
-    total = var_a + var_b
-    share = var_a / total if total else 0.5
-    return sqrt(total), 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1))
+    chosen = _splits(n, m, rng)
+    pooled = np.concatenate([a, b])
+    rearranged = chosen @ pooled / n - ~chosen @ pooled / m
+    stay = chosen[:, :n].sum(axis=1)
+    moved = 1 - (stay / n - (n - stay) / m)
+    return np.asarray((a.mean() - b.mean() - rearranged) / moved)
+
+
+def _subsets(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which differences change their sign, in every way but none (2ⁿ − 1, n), or in many."""
+    if 2**n <= EXACT:
+        return np.array(list(product((False, True), repeat=n)))[1:]
+    drawn = rng.random((RESAMPLES, n)) < 0.5
+    return drawn[drawn.any(axis=1)]
+
+
+def _splits(n: int, m: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which n of n + m values make the first side, in every way but the one at hand, or in many."""
+    at_hand = np.arange(n + m) < n
+    if comb(n + m, n) <= EXACT:
+        places = np.array(list(combinations(range(n + m), n)))
+        splits = np.zeros((len(places), n + m), dtype=bool)
+        np.put_along_axis(splits, places, values=True, axis=1)
+    else:
+        splits = rng.permuted(np.tile(at_hand, (RESAMPLES, 1)), axis=1)
+    others: NDArray[np.bool_] = splits[(splits != at_hand).any(axis=1)]
+    return others
+
+
+def _shift_interval(shifts: Sample, alpha: float) -> tuple[float, float, float]:
+    """The k-th smallest and the k-th largest shift, and the level that they hold."""
+    ordered, arrangements = np.sort(shifts), len(shifts) + 1
+    k = int(np.floor(alpha * arrangements / 2 + 1e-9))
+    held = 1 - alpha if k else max(0.0, 1 - 2 / arrangements)
+    k = min(max(k, 1), len(ordered))
+    return float(ordered[k - 1]), float(ordered[-k]), held
 
 
 def _permutation_p(a: Sample, b: Sample, rng: np.random.Generator) -> float:

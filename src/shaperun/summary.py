@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,23 @@ from shaperun.terms import Environment
 # The few resamples that large samples need are drawn from here, so that a summary repeats.
 _SEED = 0
 
+ALPHA = 0.05
+FEWEST_PAIRS = stats.fewest_runs(ALPHA, paired=True)
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """One metric of one arm over its runs; low and high are None where there is one run only."""
+    """One metric of one arm over its runs.
+
+    The interval is of the interquartile mean, or with two runs of the median, at the level of 0.5
+    that two runs allow; low, high and level are None where there is one run only.
+    """
 
     mean: float
     iqm: float
     low: float | None
     high: float | None
+    level: float | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class ArmComparison:
     arm: str
     metric: str
     result: stats.Comparison
+    p_adjusted: float
+    """The p-value after Holm's correction for all arms that are compared in this metric."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +85,14 @@ class Summary:
                     "baseline": self.baseline,
                     "metric": comparison.metric,
                     **{key: _number(value) for key, value in vars(comparison.result).items()},
+                    "p_adjusted": comparison.p_adjusted,
                 }
                 for comparison in self.comparisons
             ],
         }
 
     def table(self) -> pl.DataFrame:
-        """One row an arm; a metric has the columns METRIC_mean, _iqm, _low and _high."""
+        """One row an arm; a metric has the columns METRIC_mean, _iqm, _low, _high, _level."""
         return pl.DataFrame(
             [
                 {"arm": arm.arm, "runs": arm.runs}
@@ -114,15 +126,11 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
         for arm in study.arms
         if len(rows := runs.filter(arm=arm))
     ]
-    arms.sort(key=lambda arm: -arm.metrics[by].mean)
-    comparisons = [
-        ArmComparison(arm.arm, name, result)
-        for arm in arms
-        if arm.arm != study.baseline
-        for name in names
-        if (result := _compare(runs, arm.arm, study.baseline, name))
-    ]
-    return Summary(study.study, study.baseline, arms, comparisons)
+    arms.sort(key=lambda arm: -arm.metrics[by].iqm)
+    others = [arm.arm for arm in arms if arm.arm != study.baseline]
+    found = {name: _comparisons(runs, others, study.baseline, name) for name in names}
+    in_order = [c for arm in others for name in names for c in found[name] if c.arm == arm]
+    return Summary(study.study, study.baseline, arms, in_order)
 
 
 def check_ranking(by: str, names: list[str]) -> None:
@@ -141,7 +149,7 @@ def check_ranking(by: str, names: list[str]) -> None:
 
 
 def centre(curves: pl.DataFrame) -> pl.DataFrame:
-    """Per arm and evaluation: the mean return over the runs that got there, and its interval."""
+    """Per arm and evaluation: the interquartile mean return over the runs that got there."""
     rows = []
     for (arm, timesteps), runs in curves.group_by("arm", "timesteps", maintain_order=True):
         estimate = _estimate(runs["return"].to_numpy())
@@ -149,7 +157,7 @@ def centre(curves: pl.DataFrame) -> pl.DataFrame:
             {
                 "arm": arm,
                 "timesteps": timesteps,
-                "return_centre": estimate.mean,
+                "return_centre": estimate.iqm,
                 "return_low": estimate.low,
                 "return_high": estimate.high,
                 "runs": len(runs),
@@ -159,14 +167,37 @@ def centre(curves: pl.DataFrame) -> pl.DataFrame:
 
 
 def _estimate(values: np.ndarray) -> Estimate:
-    interval = stats.interval(values, rng=np.random.default_rng(_SEED))
-    low, high = (interval.low, interval.high) if interval else (None, None)
-    return Estimate(float(values.mean()), stats.iqm(values), low, high)
+    rng = np.random.default_rng(_SEED)
+    found = stats.interval(values, statistic="iqm", rng=rng)
+    found = found or stats.interval(values, statistic="median", rng=rng)
+    low, high, level = (found.low, found.high, found.level) if found else (None, None, None)
+    return Estimate(float(values.mean()), stats.iqm(values), low, high, level)
+
+
+def _comparisons(
+    runs: pl.DataFrame, arms: Sequence[str], baseline: str, name: str
+) -> list[ArmComparison]:
+    """All arms against the baseline in one metric; a winner must survive Holm's correction."""
+    found = {arm: r for arm in arms if (r := _compare(runs, arm, baseline, name))}
+    adjusted = stats.holm([result.p_value for result in found.values()])
+    return [
+        ArmComparison(arm, name, _corrected(result, float(p)), float(p))
+        for (arm, result), p in zip(found.items(), adjusted, strict=True)
+    ]
+
+
+def _corrected(result: stats.Comparison, p: float) -> stats.Comparison:
+    if result.verdict in ("better", "worse") and p > ALPHA:
+        return replace(result, verdict="no difference shown")
+    return result
 
 
 def _compare(runs: pl.DataFrame, arm: str, baseline: str, name: str) -> stats.Comparison | None:
-    a, b = (runs.filter(arm=which)[name].to_numpy() for which in (arm, baseline))
-    return stats.compare(a, b, paired=False, rng=np.random.default_rng(_SEED))
+    """Paired by seed where enough seeds are shared for the paired test to speak up at all."""
+    a, b = (runs.filter(arm=which).sort("seed") for which in (arm, baseline))
+    paired = a["seed"].to_list() == b["seed"].to_list() and len(a) >= FEWEST_PAIRS
+    rng = np.random.default_rng(_SEED)
+    return stats.compare(a[name].to_numpy(), b[name].to_numpy(), paired=paired, rng=rng)
 
 
 def _number(value: object) -> object:

@@ -30,7 +30,7 @@ class SweepResults:
 
 
 def rank(study: Study, folder: StudyFolder) -> SweepResults:
-    """Rank the sweep's arms by the mean environment return of their finished runs.
+    """Rank the sweep's arms by the interquartile mean return of their finished runs.
 
     The ranking has one row an arm: arm, a column a swept weight, runs, return, return_low,
     return_high and success_rate.
@@ -59,10 +59,10 @@ def _row(arm: summary.ArmSummary, reward: RewardConfig, study: Study) -> dict[st
         "arm": arm.arm,
         **{name: reward.weights[name] for name in _swept(study)},
         "runs": arm.runs,
-        "return": own.mean,
+        "return": own.iqm,
         "return_low": own.low,
         "return_high": own.high,
-        "success_rate": arm.metrics["success_rate"].mean,
+        "success_rate": arm.metrics["success_rate"].iqm,
     }
 
 

@@ -21,8 +21,8 @@ def show(found: StudyResults, console: Console) -> None:
         console.print(arm_table(found.summary))
         episodes = found.study.evaluation.final_episodes
         console.print(
-            "\nMeans over runs, and 95% t-intervals. Every run is judged by the environment's own "
-            f"reward on the same {episodes} held-out episodes.\n",
+            f"\nInterquartile means over runs, and {_intervals(found.summary)}. Every run is "
+            f"judged by the environment's own reward on the same {episodes} held-out episodes.\n",
             style="dim",
         )
     for comparison in found.summary.comparisons:
@@ -30,6 +30,14 @@ def show(found: StudyResults, console: Console) -> None:
             console.print(verdict(comparison, found.summary))
     if found.missing:
         console.print(missing(found))
+
+
+def _intervals(summary: Summary) -> str:
+    """What the intervals of a table are."""
+    runs = min((arm.runs for arm in summary.arms if arm.runs > 1), default=0)
+    if runs > 2:
+        return "their 95% intervals"
+    return "from the lower to the higher of two runs" if runs else "no interval, which takes 2 runs"
 
 
 def arm_table(summary: Summary) -> Table:
@@ -61,18 +69,25 @@ def verdict(comparison: ArmComparison, summary: Summary) -> Text:
         f". Environment return {result.difference:+,.0f}",
     )
     if result.low == result.low:  # not NaN: there is an interval
-        text.append(f" [{result.low:+,.0f}, {result.high:+,.0f}]")
-    text.append(f", p = {result.p_value:.2g} (exact permutation test), {count}.")
+        level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%} interval)"
+        text.append(f" [{result.low:+,.0f}, {result.high:+,.0f}]{level}")
+    text.append(f", p = {result.p_value:.2g} (exact permutation test{_holm(comparison)}), {count}.")
     if result.seeds_needed:
         text.append(f" No outcome of so few could show more: take {result.seeds_needed} seeds.")
     return text
+
+
+def _holm(comparison: ArmComparison) -> str:
+    if comparison.p_adjusted == comparison.result.p_value:
+        return ""
+    return f"; {comparison.p_adjusted:.2g} after Holm's correction for several arms"
 
 
 def show_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
     """Print the best arms of a sweep, and what is missing."""
     weights = list(found.study.sweep.weights) if found.study.sweep else []
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("", *weights, "runs", "return", "95% interval", "success"):
+    for name in ("", *weights, "runs", "return", "interval", "success"):
         table.add_column(name, justify="right")
     for place, row in enumerate(found.ranking.head(most).iter_rows(named=True), start=1):
         low, high = row["return_low"], row["return_high"]
@@ -88,8 +103,8 @@ def show_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
     hidden = len(found.ranking) - most
     more = f"{hidden} more arms are in ranking.csv. " if hidden > 0 else ""
     console.print(
-        f"\n{more}Ranked by mean environment return; the best of many is partly luck: confirm it "
-        "on fresh seeds.",
+        f"\n{more}Ranked by the interquartile mean of the environment return; the best of many is "
+        "partly luck: confirm it on fresh seeds.",
         style="dim",
     )
     if found.finished < found.planned:
@@ -115,8 +130,8 @@ def missing(found: StudyResults) -> Text:
 
 def _cell(name: str, estimate: Estimate) -> Text:
     percent = name.endswith("_rate")
-    whole = percent or abs(estimate.mean) >= 100
-    text = Text(_format(estimate.mean, percent=percent, whole=whole))
+    whole = percent or abs(estimate.iqm) >= 100
+    text = Text(_format(estimate.iqm, percent=percent, whole=whole))
     if estimate.low is None or estimate.high is None:
         return text  # a single run has no interval
     low, high = estimate.low, estimate.high
