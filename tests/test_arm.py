@@ -238,7 +238,8 @@ def test_a_name_that_will_not_do(name: str) -> None:
 
 def test_names_that_will_do() -> None:
     for name in ("x", "obs", "a" * 40, "a_1", "distance2", "abs"):
-        study({"mode": "add", "weights": {name: 1}, "terms": {name: "y"}})
+        found = study({"mode": "add", "weights": {name: 1}, "terms": {name: "y"}})
+        assert found.arms["arm"].terms == {name: "y"}
 
 
 def test_a_weight_needs_a_term() -> None:
@@ -283,9 +284,16 @@ def test_the_error_of_a_formula_knows_its_place() -> None:
     assert "y" in error["ctx"]["known"]
 
 
-@pytest.mark.parametrize("value", [5, None, True, ["y"], {"python": 5}, {"python": ""}, {}])
-def test_what_is_no_definition(value: object) -> None:
-    refusal({"terms": {"high": value}})
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        *((value, "valid string") for value in (5, None, True, ["y"], {"python": 5})),
+        ({"python": ""}, "at least 1 character"),
+        ({}, "required"),
+    ],
+)
+def test_what_is_no_definition(value: object, message: str) -> None:
+    assert message in refusal({"terms": {"high": value}})
 
 
 def test_at_most_fifty_terms() -> None:

@@ -8,7 +8,7 @@ import pytest
 from shaperun import summary
 from shaperun.envs import environments
 from shaperun.errors import UserError
-from shaperun.study import parse_study
+from shaperun.study import Study, parse_study
 
 LANDER = environments()["LunarLander-v3"]
 STUDY = parse_study(
@@ -87,3 +87,32 @@ def test_the_centre_of_a_curve_counts_the_runs_that_got_there() -> None:
     assert centre["runs"].to_list() == [2, 1]
     assert centre["return_centre"].to_list() == [2.0, 5.0]
     assert centre["return_low"].to_list()[1] is None
+
+
+def of_arms(*arms: str) -> Study:
+    data = {name: {"mode": "add", "weights": {"legs": 1}} for name in arms}
+    return parse_study(STUDY.model_dump(mode="json") | {"arms": {"plain": {}, **data}})
+
+
+def test_a_winner_must_survive_holms_correction() -> None:
+    # 4 against 4 runs reach p = 2/70 each: alone enough, and with two arms not.
+    table = runs(plain=[1.0, 2, 3, 4], a=[11.0, 12, 13, 14], b=[21.0, 22, 23, 24])
+    alone = summary.summarize(of_arms("a"), LANDER, table, "return").comparisons[0]
+    assert (alone.result.verdict, alone.p_adjusted) == ("better", alone.result.p_value)
+    both = summary.summarize(of_arms("a", "b"), LANDER, table, "return").comparisons
+    own = [c for c in both if c.metric == "return"]
+    assert [c.result.verdict for c in own] == ["no difference shown"] * 2
+    assert [c.p_adjusted for c in own] == pytest.approx([4 / 70] * 2)
+
+
+def test_runs_are_paired_where_six_seeds_are_the_same() -> None:
+    base = [0.0, 100, 200, 300, 400, 500]
+    better = [value + 1 + place / 10 for place, value in enumerate(base)]
+    for count, paired, verdict in ((6, True, "better"), (5, False, "no difference shown")):
+        table = runs(plain=base[:count], a=better[:count])
+        found = summary.summarize(of_arms("a"), LANDER, table, "return").comparisons[0]
+        assert (found.paired, found.result.verdict) == (paired, verdict)
+    other = runs(plain=base, a=better).with_columns(
+        seed=pl.when(pl.col("arm") == "a").then(pl.col("seed") + 1).otherwise(pl.col("seed"))
+    )
+    assert not summary.summarize(of_arms("a"), LANDER, other, "return").comparisons[0].paired

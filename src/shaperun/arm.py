@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -32,7 +33,6 @@ TERM_NAME = r"^[a-z][a-z0-9_]{0,39}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 NewTerm = Annotated[str, StringConstraints(pattern=TERM_NAME)]
 Mode = Literal["log", "add", "replace", "potential"]
-Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 class Model(BaseModel):
@@ -204,14 +204,8 @@ class PiecewiseSchedule(Model):
 
     def __call__(self, progress: float) -> float:
         """The factor when this share of training is done."""
-        last = self.points[0]
-        for point in self.points:
-            if progress <= point[0]:
-                width = point[0] - last[0]
-                share = (progress - last[0]) / width if width and progress > last[0] else 0.0
-                return last[1] + share * (point[1] - last[1]) if width else point[1]
-            last = point
-        return last[1]
+        shares, factors = zip(*self.points, strict=True)
+        return float(np.interp(progress, shares, factors))
 
 
 Schedule = Annotated[LinearSchedule | PiecewiseSchedule, Field(discriminator="kind")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,30 @@ class Check:
 
     study: Study
     behaviours: list[Behaviour]
+    kernels: dict[str, RewardKernel]
     paid: dict[str, list[Payment]]
     findings: list[Finding]
-    distances: Distances
-    invariance: dict[str, Invariance]
-    difference: float
+
+    @cached_property
+    def distances(self) -> Distances:
+        """How far apart the rewards are; worked out when asked for, which training never does."""
+        shaped = {arm: [p.rewards.shaped for p in paid] for arm, paid in self.paid.items()}
+        return distances(
+            self.study.environment.describe(),
+            self.kernels,
+            self.behaviours,
+            {arm: np.concatenate(steps) for arm, steps in shaped.items()},
+            self.study.training.gamma,
+        )
+
+    @cached_property
+    def invariance(self) -> dict[str, Invariance]:
+        """The proof for every arm with a potential."""
+        return {
+            arm: _invariance(kernel, self.paid[arm])
+            for arm, kernel in self.kernels.items()
+            if kernel.mode == "potential"
+        }
 
     def shown(self, most: int) -> list[str]:
         """The arms to show where there is no room for all: inverted ones, then in their order."""
@@ -100,17 +120,10 @@ def check_study(
         except RewardError as error:
             raise UserError(f"the reward of the arm {arm} will not do: {error}") from None
         findings += arm_findings(Case(study, environment, arm, reward, kernels[arm], paid[arm]))
+        # The terms one by one were for the findings; those of many arms would fill the memory.
+        paid[arm] = [payment.without_terms() for payment in paid[arm]]
     findings += study_findings(Plan(study, behaviours, difference, spread))
-    shaped = {arm: np.concatenate([p.rewards.shaped for p in all_]) for arm, all_ in paid.items()}
-    return Check(
-        study,
-        behaviours,
-        paid,
-        findings,
-        distances(environment, kernels, behaviours, shaped, gamma),
-        {a: _invariance(k, paid[a]) for a, k in kernels.items() if k.mode == "potential"},
-        difference,
-    )
+    return Check(study, behaviours, kernels, paid, findings)
 
 
 def _invariance(kernel: RewardKernel, paid: Sequence[Payment]) -> Invariance:

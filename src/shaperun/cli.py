@@ -126,7 +126,8 @@ def check(
         if as_json:
             _print_json({"study": study, "errors": error.problems, "warnings": [], "rankings": {}})
         raise
-    found = _checked(opened, folder, _names(arms), difference)
+    with _console(quiet=quiet or as_json).status("Playing controllers…"):
+        found = _checked(opened, folder, _names(arms), difference)
     if as_json:
         _print_json(found.document())
     else:
@@ -154,8 +155,7 @@ def _checked(study: Study, folder: StudyFolder, only: list[str], difference: flo
     runs = planned_runs(study, arms, only)
     arms = {name: arm for name, arm in arms.items() if not only or name in only}
     spread = results.spread_between_runs(folder, runs, study.environment.describe())
-    with _console().status("Playing controllers…"):
-        return check_study(study, arms, difference=difference, spread=spread)
+    return check_study(study, arms, difference=difference, spread=spread)
 
 
 @app.command()
@@ -244,12 +244,12 @@ def _train(
     execute_jobs = batch.executor(executor, workers or execute.cores())
     batch.prepare(study, folder, runs, fresh=fresh)
     screen.introduce(study, runs, console)
-    if not quiet and any(not folder.run(run.arm, run.seed).is_done() for run in runs):
-        _warn(study, runs, console)
     # A polite kill is an interrupt: the workers are stopped, and we say how to go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with closing(batch.drive(folder, runs, execute_jobs)) as states:
         try:
+            if not quiet and any(not folder.run(run.arm, run.seed).is_done() for run in runs):
+                _warn(study, runs, console)
             end = screen.follow(states, console)
         except KeyboardInterrupt:
             states.close()

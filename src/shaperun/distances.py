@@ -114,9 +114,7 @@ class _Sample:
             inside = np.flatnonzero(~behaviour.transition.ended)
             chosen = rng.choice(inside if len(inside) else np.arange(1), each)
             parts.append(behaviour.transition.take(np.sort(chosen)))
-        fields = Transition.__dataclass_fields__
-        together = {f: np.concatenate([getattr(p, f) for p in parts]) for f in fields}
-        self.transition = Transition(**together)
+        self.transition = Transition.joined(parts)
 
     def canonical(self, reward: Reward, gamma: float) -> Array:
         """The canonical reward of the transitions (n,)."""
@@ -134,20 +132,19 @@ class _Sample:
 
 
 def _matrix(rewards: Sequence[Array | None], weights: Array) -> Matrix:
-    result = np.full((len(rewards), len(rewards)), np.nan)
-    for i, a in enumerate(rewards):
-        for j, b in enumerate(rewards):
-            if a is not None and b is not None:
-                result[i, j] = 0.0 if i == j else _distance(a, b, weights)
+    """√((1 − ρ) / 2) with the weighted correlations ρ; NaN where a reward is constant or None."""
+    share = weights / weights.sum()
+    missing = np.full(len(share), np.nan)
+    unit = np.stack([missing if r is None else _standardised(r, share) for r in rewards])
+    result: Matrix = np.sqrt((1.0 - unit @ unit.T).clip(min=0.0) / 2.0)
+    known = np.array([reward is not None for reward in rewards])
+    result[known, known] = 0.0
     return result
 
 
-def _distance(a: Array, b: Array, weights: Array) -> float:
-    """√((1 − ρ) / 2) with the weighted correlation ρ; NaN where a reward is constant."""
-    share = weights / weights.sum()
-    a, b = a - share @ a, b - share @ b
-    scale = np.sqrt((share @ (a * a)) * (share @ (b * b)))
-    if scale <= 1e-12 * max(1.0, float(np.abs(a).max()), float(np.abs(b).max())) ** 2:
-        return float("nan")
-    rho = float(share @ (a * b)) / scale
-    return float(np.sqrt(max(0.0, 1.0 - rho) / 2.0))
+def _standardised(reward: Array, share: Array) -> Array:
+    """The reward less its mean, of length 1 with the weights in it; NaN if it is constant."""
+    centred = reward - share @ reward
+    length = float(np.sqrt(share @ (centred * centred)))
+    constant = length <= 1e-12 * max(1.0, float(np.abs(reward).max()))
+    return np.sqrt(share) * centred / (np.nan if constant else length)

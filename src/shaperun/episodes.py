@@ -99,8 +99,6 @@ def _transition(
 
 def joined(episodes: list[Episode]) -> tuple[Transition, npt.NDArray[np.intp]]:
     """The transitions of several episodes one after the other, and where each episode begins."""
-    fields = Transition.__dataclass_fields__
-    parts = [episode.transition for episode in episodes]
-    together = {name: np.concatenate([getattr(p, name) for p in parts]) for name in fields}
+    together = Transition.joined([episode.transition for episode in episodes])
     lengths = np.array([len(episode) for episode in episodes])
-    return Transition(**together), np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp)
+    return together, np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp)

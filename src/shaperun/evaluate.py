@@ -38,12 +38,9 @@ def columns(kernel: RewardKernel) -> list[str]:
     """
     kinds = ("sum", "first", "last")
     per_term = [f"{kind}_{term}" for kind in kinds for term in kernel.names]
-    return [*_columns(kernel), *per_term]
-
-
-def _columns(kernel: RewardKernel) -> list[str]:
     schedule = ["schedule"] if kernel.scheduled else []
-    return ["episode", "seed", "length", "outcome", "terminated", *REWARDS, *schedule]
+    own = ["episode", "seed", "length", "outcome", "terminated"]
+    return [*own, *REWARDS, *schedule, *per_term]
 
 
 @dataclass

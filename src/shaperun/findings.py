@@ -226,9 +226,9 @@ def _parts_of(own: Array, raw: Array, before: Array, kernel: RewardKernel) -> di
         if term.name == OWN_REWARD or raw[:, place].std() == 0:
             continue
         if term.state_only:
-            names.append((term.name, "for a change of {} by 1 in {}"))
+            names.append((term.name, f"a change of {term.name}"))
             columns.append(raw[:, place] - before[:, place])
-        names.append((term.name, "times {} in {}"))
+        names.append((term.name, term.name))
         columns.append(raw[:, place])
     spread = own.std()
     if not columns or spread < 1e-9:
@@ -242,10 +242,9 @@ def _parts_of(own: Array, raw: Array, before: Array, kernel: RewardKernel) -> di
     strength = np.abs(factors) * matrix.std(axis=0)
     found: dict[str, str] = {"": f"{number(100 * explained)}%"}
     for place in np.argsort(-strength):
-        name, how = names[place]
+        name, what = names[place]
         if strength[place] >= 0.1 * spread and name not in found:
-            kind = "a change of " if how.startswith("for a change") else ""
-            found[name] = f"{number(factors[place])} × {kind}{name}"
+            found[name] = f"{number(factors[place])} × {what}"
     return found
 
 

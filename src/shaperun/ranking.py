@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +37,10 @@ class Payment:
     def discounted(self) -> Array:
         """The shaped return of each episode as the learner sees it from the start: discounted."""
         return self.behaviour.per_episode(self.rewards.shaped, self.gamma)
+
+    def without_terms(self) -> Payment:
+        """The same without the raw values of the terms, which are most of its size."""
+        return replace(self, rewards=replace(self.rewards, raw=self.rewards.raw[:0].copy()))
 
     @property
     def environment(self) -> Array:

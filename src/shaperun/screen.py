@@ -17,7 +17,7 @@ from shaperun.batch import RunStatus
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
 from shaperun.study import Study
-from shaperun.terms import OWN_REWARD, Controller, Environment
+from shaperun.terms import OWN_REWARD, Environment
 
 STYLES = {
     "waiting": "dim",
@@ -100,10 +100,7 @@ def term_table(environment: Environment) -> Group:
         table.add_row(term.name, "reward" if term.name == OWN_REWARD else of, Text(term.formula))
     lines = [
         f"in formulas: {', '.join(_names(environment))}",
-        *(
-            f"{controller.name}: {controller.description}"
-            for controller in _controllers(environment)
-        ),
+        *(f"{name}: {known.description}" for name, known in environment.controllers.items()),
         *(f"note on {mode}: {note}" for mode, note in environment.notes.items()),
     ]
     return Group(Text(environment.id, style="bold"), table, Text("\n".join(lines), style="dim"))
@@ -120,10 +117,6 @@ def _names(environment: Environment) -> Iterator[str]:
 
 def _of(name: str, size: int) -> str:
     return f"{name}[0]" if size == 1 else f"{name}[0] … {name}[{size - 1}]"
-
-
-def _controllers(environment: Environment) -> Iterator[Controller]:
-    yield from environment.controllers.values()
 
 
 def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:

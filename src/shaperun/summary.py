@@ -54,6 +54,8 @@ class ArmComparison:
     arm: str
     metric: str
     result: stats.Comparison
+    paired: bool
+    """Whether the runs were paired by seed."""
     p_adjusted: float
     """The p-value after Holm's correction for all arms that are compared in this metric."""
 
@@ -85,6 +87,7 @@ class Summary:
                     "baseline": self.baseline,
                     "metric": comparison.metric,
                     **{key: _number(value) for key, value in vars(comparison.result).items()},
+                    "paired": comparison.paired,
                     "p_adjusted": comparison.p_adjusted,
                 }
                 for comparison in self.comparisons
@@ -178,11 +181,12 @@ def _comparisons(
     runs: pl.DataFrame, arms: Sequence[str], baseline: str, name: str
 ) -> list[ArmComparison]:
     """All arms against the baseline in one metric; a winner must survive Holm's correction."""
-    found = {arm: r for arm in arms if (r := _compare(runs, arm, baseline, name))}
-    adjusted = stats.holm([result.p_value for result in found.values()])
+    found = {arm: _compare(runs, arm, baseline, name) for arm in arms}
+    compared = [(arm, paired, result) for arm, (paired, result) in found.items() if result]
+    adjusted = stats.holm([result.p_value for _, _, result in compared])
     return [
-        ArmComparison(arm, name, _corrected(result, float(p)), float(p))
-        for (arm, result), p in zip(found.items(), adjusted, strict=True)
+        ArmComparison(arm, name, _corrected(result, float(p)), paired, float(p))
+        for (arm, paired, result), p in zip(compared, adjusted, strict=True)
     ]
 
 
@@ -192,12 +196,14 @@ def _corrected(result: stats.Comparison, p: float) -> stats.Comparison:
     return result
 
 
-def _compare(runs: pl.DataFrame, arm: str, baseline: str, name: str) -> stats.Comparison | None:
-    """Paired by seed where enough seeds are shared for the paired test to speak up at all."""
+def _compare(
+    runs: pl.DataFrame, arm: str, baseline: str, name: str
+) -> tuple[bool, stats.Comparison | None]:
+    """Paired by seed where both arms have so many, and the same, that the test can speak up."""
     a, b = (runs.filter(arm=which).sort("seed") for which in (arm, baseline))
     paired = a["seed"].to_list() == b["seed"].to_list() and len(a) >= FEWEST_PAIRS
     rng = np.random.default_rng(_SEED)
-    return stats.compare(a[name].to_numpy(), b[name].to_numpy(), paired=paired, rng=rng)
+    return paired, stats.compare(a[name].to_numpy(), b[name].to_numpy(), paired=paired, rng=rng)
 
 
 def _number(value: object) -> object:

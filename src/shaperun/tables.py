@@ -66,12 +66,13 @@ def verdict(comparison: ArmComparison, summary: Summary) -> Text:
         (summary.baseline, "bold"),
         ": ",
         (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
-        f". Environment return {result.difference:+,.0f}",
+        f". Mean environment return {result.difference:+,.0f}",
     )
     if result.low == result.low:  # not NaN: there is an interval
         level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%} interval)"
         text.append(f" [{result.low:+,.0f}, {result.high:+,.0f}]{level}")
-    text.append(f", p = {result.p_value:.2g} (exact permutation test{_holm(comparison)}), {count}.")
+    test = f"permutation test{' paired by seed' if comparison.paired else ''}{_holm(comparison)}"
+    text.append(f", p = {result.p_value:.2g} ({test}), {count}.")
     if result.seeds_needed:
         text.append(f" No outcome of so few could show more: take {result.seeds_needed} seeds.")
     return text

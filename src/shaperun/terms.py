@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,12 @@ class Transition:
 
     def __len__(self) -> int:
         return len(self.env_reward)
+
+    @staticmethod
+    def joined(parts: Sequence[Transition]) -> Transition:
+        """Several batches as one, in their order."""
+        fields = Transition.__dataclass_fields__
+        return Transition(**{f: np.concatenate([getattr(p, f) for p in parts]) for f in fields})
 
     def take(self, rows: npt.NDArray[Any]) -> Transition:
         """Some of the transitions, by a mask (N,) or by their indices."""

@@ -114,7 +114,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self.transition: Transition  # the last step of every copy
         self.rewards: Rewards  # and what the kernel made of it
         self._obs: Array
-        self._last_action: npt.NDArray[Any]
+        self._last_action: npt.NDArray[Any] | None = None
         self._resets = np.zeros(env.num_envs, dtype=bool)
         self._lengths, self._episodes = np.zeros((2, env.num_envs), dtype=int)
         self._some_begin = True
@@ -184,7 +184,9 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
 
     def _actions_before(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Each copy's action of the step before; its own on the first step of an episode."""
-        before, self._last_action = getattr(self, "_last_action", actions), actions
+        if self._last_action is None:
+            self._last_action = actions
+        before, self._last_action = self._last_action, actions
         if not self._some_begin:  # as on most steps
             return before
         first = self._lengths == 0
