@@ -15,6 +15,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -98,7 +99,23 @@ def _context(preload: str) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
+    _start_server()
     return context
+
+
+def _start_server() -> None:
+    """Start the process from which the workers fork, deaf to Ctrl-C, which reaches it as well.
+
+    What is ignored stays ignored in a new program; a handler set by it would come too late, after
+    seconds of imports.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may change what a signal does; the server then starts later
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(context: Any, job: Job) -> tuple[BaseProcess, Connection]:
