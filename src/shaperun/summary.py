@@ -13,6 +13,7 @@ import polars as pl
 from shaperun import stats
 from shaperun.errors import UserError
 from shaperun.results import metrics
+from shaperun.sample_efficiency import AUC, SOLVED, STEPS_TO_SOLVED
 from shaperun.study import Study
 from shaperun.terms import Environment
 
@@ -45,6 +46,11 @@ class ArmSummary:
     arm: str
     runs: int
     metrics: dict[str, Estimate]
+    """By what its final policies do."""
+    learning: dict[str, Estimate]
+    """By how quickly they learned, where that was asked for: `auc`, `steps_to_solved`."""
+    solved: int | None = None
+    """How many runs ever reached the return that counts as solved; the others are censored."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class ArmComparison:
     arm: str
     metric: str
     result: stats.Comparison
+    """Its verdict says "higher" or "lower" where neither is better, as with an episode's length."""
     paired: bool
     """Whether the runs were paired by seed."""
     p_adjusted: float
@@ -77,7 +84,8 @@ class Summary:
             "arms": {
                 arm.arm: {
                     "runs": arm.runs,
-                    **{name: vars(estimate) for name, estimate in arm.metrics.items()},
+                    **{n: vars(e) for n, e in (arm.metrics | arm.learning).items()},
+                    **({} if arm.solved is None else {"solved_runs": arm.solved}),
                 }
                 for arm in self.arms
             },
@@ -101,7 +109,7 @@ class Summary:
                 {"arm": arm.arm, "runs": arm.runs}
                 | {
                     f"{name}_{key}": value
-                    for name, estimate in arm.metrics.items()
+                    for name, estimate in (arm.metrics | arm.learning).items()
                     for key, value in vars(estimate).items()
                 }
                 for arm in self.arms
@@ -115,7 +123,8 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
     Args:
         study: names the arms and the baseline.
         environment: names the metrics.
-        runs: one row a run, as `results.run_metrics` makes it.
+        runs: one row a run, as `results.run_metrics` makes it, with the columns of
+            `sample_efficiency` where the learning is to be compared as well.
         by: the metric to rank the arms by.
 
     Raises:
@@ -124,16 +133,45 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
     """
     names = metrics(environment)
     check_ranking(by, names)
+    learning = [name for name in (AUC, STEPS_TO_SOLVED) if name in runs.columns]
     arms = [
-        ArmSummary(arm, len(rows), {name: _estimate(rows[name].to_numpy()) for name in names})
+        _arm_summary(arm, rows, names, learning)
         for arm in study.arms
         if len(rows := runs.filter(arm=arm))
     ]
     arms.sort(key=lambda arm: -arm.metrics[by].iqm)
     others = [arm.arm for arm in arms if arm.arm != study.baseline]
+    names = [*names, *learning]
     found = {name: _comparisons(runs, others, study.baseline, name) for name in names}
+    directions = {name: _direction(name, environment) for name in names}
+    found = {name: [_worded(c, directions[name]) for c in found[name]] for name in names}
     in_order = [c for arm in others for name in names for c in found[name] if c.arm == arm]
     return Summary(study.study, study.baseline, arms, in_order)
+
+
+def _arm_summary(
+    arm: str, runs: pl.DataFrame, names: Sequence[str], learning: Sequence[str]
+) -> ArmSummary:
+    solved = int(runs[SOLVED].sum()) if SOLVED in runs.columns else None
+    final, curve = (
+        {name: _estimate(runs[name].to_numpy()) for name in some} for some in (names, learning)
+    )
+    return ArmSummary(arm, len(runs), final, curve, solved)
+
+
+def _direction(metric: str, environment: Environment) -> int:
+    """1 where more of a metric is better, −1 where less is, 0 where neither."""
+    if metric in ("return", "success_rate", AUC):
+        return 1
+    failed = any(good is False for good in environment.outcomes.values())
+    return -1 if metric == STEPS_TO_SOLVED or (metric.endswith("_rate") and failed) else 0
+
+
+def _worded(comparison: ArmComparison, direction: int) -> ArmComparison:
+    result = comparison.result
+    words = {1: ("better", "worse"), -1: ("worse", "better"), 0: ("higher", "lower")}[direction]
+    verdict = dict(zip(("better", "worse"), words, strict=True)).get(result.verdict, result.verdict)
+    return replace(comparison, result=replace(result, verdict=verdict))
 
 
 def check_ranking(by: str, names: list[str]) -> None:

@@ -1,0 +1,97 @@
+"""What recorded episodes pay under any arm's reward, from their term sums, without a rollout.
+
+A recorded episode has, for every term its run knew, the sum over the states after each step and the
+values at the first and the last state. That determines the undiscounted shaped return exactly in
+every mode; under a schedule it does so for one factor, here that of a moment of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from shaperun.arm import PythonTerm, RewardConfig
+from shaperun.reward import RewardKernel
+from shaperun.study import Study
+from shaperun.terms import OWN_REWARD, Array, Environment
+
+Definitions = Mapping[str, "str | PythonTerm"]
+
+
+def not_recorded(runs_of: RewardConfig, reward: RewardConfig, environment: Environment) -> set[str]:
+    """The weighted terms of a reward that the runs of another arm did not record.
+
+    Args:
+        runs_of: the arm that was trained, the study's terms included (`Study.resolved`).
+        reward: the arm whose reward is wanted, likewise.
+        environment: its terms, outcomes and own reward can always be had.
+    """
+    weighted = {name for name, weight in reward.weights.items() if weight * reward.scale}
+    return {
+        name
+        for name in weighted - environment.built_in.keys()
+        # The same name is the same term only where it is defined the same.
+        if runs_of.terms.get(name) != reward.terms[name]
+    }
+
+
+def contributions(
+    episodes: pl.DataFrame, study: Study, reward: RewardConfig, progress: float = 1.0
+) -> dict[str, Array]:
+    """What each weighted term paid in each episode (N,); together they are the shaped return.
+
+    The environment's own reward counts as the term `environment` where the learner sees it.
+
+    Args:
+        episodes: evaluation episodes as recorded, N of them; they must have recorded the terms.
+        study: names the environment and the learner's γ.
+        reward: the reward that is to pay.
+        progress: the share of training whose factor applies, where the reward has a schedule.
+    """
+    environment = study.environment.describe()
+    own = episodes["return"].to_numpy().astype(float)
+    if reward.mode == "log":
+        return {OWN_REWARD: own}
+    kernel = RewardKernel(environment, study.resolved(reward), study.training.gamma)
+    factor = kernel.factor(progress)
+    sums, first, last = (
+        _columns(episodes, kind, kernel, environment) for kind in ("sum", "first", "last")
+    )
+    terminated = episodes["terminated"].to_numpy().astype(float)
+    parts = kernel.episode_contributions(sums, first, last, terminated, factor)
+    paid = {n: parts[:, k] for k, n in enumerate(kernel.names) if kernel.weights[k]}
+    kept = kernel.shaped(own, np.zeros_like(own), factor)
+    if reward.mode == "replace" and not kept.any():
+        return paid
+    return {OWN_REWARD: kept + paid.pop(OWN_REWARD, 0.0), **paid}
+
+
+def shaped_returns(
+    episodes: pl.DataFrame, study: Study, reward: RewardConfig, progress: float = 1.0
+) -> Array:
+    """The undiscounted return (N,) of recorded episodes under a reward; arguments as above."""
+    return np.asarray(sum(contributions(episodes, study, reward, progress).values()))
+
+
+def _columns(
+    episodes: pl.DataFrame, kind: str, kernel: RewardKernel, environment: Environment
+) -> Array:
+    """The recorded `sum`, `first` or `last` values (N, K); 0 for terms without a weight."""
+    values = np.zeros((len(episodes), len(kernel.names)))
+    for place, (name, weight) in enumerate(zip(kernel.names, kernel.weights, strict=True)):
+        if weight and f"{kind}_{name}" in episodes.columns:
+            values[:, place] = episodes[f"{kind}_{name}"].to_numpy()
+        if weight and kind == "sum":
+            values[:, place] = _derived(episodes, name, environment, values[:, place])
+    return values
+
+
+def _derived(episodes: pl.DataFrame, name: str, environment: Environment, given: Array) -> Array:
+    """The sum of an outcome or of the environment's reward, which every episode has recorded."""
+    if name == OWN_REWARD:
+        return episodes["return"].to_numpy().astype(float)
+    if name in environment.outcomes:
+        return (episodes["outcome"] == name).to_numpy().astype(float)
+    return given

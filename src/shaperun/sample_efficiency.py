@@ -1,0 +1,50 @@
+"""How quickly runs learned, over the whole learning curve and not only at its end."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+AUC = "auc"
+STEPS_TO_SOLVED = "steps_to_solved"
+SOLVED = "solved"
+
+
+def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFrame:
+    """One row a run: arm, seed and how quickly it learned.
+
+    - `auc`: the area under its curve of environment returns over the steps that it spans
+      (trapezia), which is its mean return over training, in units of return.
+    - `steps_to_solved`: environment steps until an evaluation first reached the return that counts
+      as solved. A run that never did is censored at its last evaluation: that is its value, and
+      `solved` is false. Since the arms of a study share one budget, means of such times are
+      restricted means (Royston & Parmar 2013): they count what was needed within the budget.
+
+    Args:
+        curves: one row an evaluation of a run: arm, seed, timesteps, return.
+        solved: the return that counts as solved; without one the last two columns are absent.
+    """
+    found = curves.group_by("arm", "seed", maintain_order=True).agg(
+        pl.struct("timesteps", "return").map_batches(_area, pl.Float64, returns_scalar=True)
+    )
+    found = found.rename({"timesteps": AUC})
+    if solved is None:
+        return found
+    reached = curves.filter(pl.col("return") >= solved)
+    first = reached.group_by("arm", "seed").agg(pl.col("timesteps").min().alias(STEPS_TO_SOLVED))
+    budget = curves.group_by("arm", "seed").agg(pl.col("timesteps").max().alias("budget"))
+    return (
+        found.join(first, on=["arm", "seed"], how="left", maintain_order="left")
+        .join(budget, on=["arm", "seed"], maintain_order="left")
+        .with_columns(
+            pl.col(STEPS_TO_SOLVED).is_not_null().alias(SOLVED),
+            pl.col(STEPS_TO_SOLVED).fill_null(pl.col("budget")).cast(pl.Float64),
+        )
+        .drop("budget")
+    )
+
+
+def _area(points: pl.Series) -> float:
+    steps, returns = (points.struct.field(name).to_numpy() for name in ("timesteps", "return"))
+    span = float(steps[-1] - steps[0])
+    return float(np.trapezoid(returns, steps)) / span if span else float(returns[-1])
