@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +138,74 @@ def test_shrunk_frames_are_drawn_the_same() -> None:
     assert np.array_equal(np.stack(gifs.compose([big])[0]), np.stack(gifs.compose([small])[0]))
 
 
+def paying(steps: int, **rates: float) -> gifs.Clip:
+    """A clip of which every term pays the same at each step."""
+    paid = {term: [rate * step for step in range(steps + 1)] for term, rate in rates.items()}
+    return replace(clip(steps, colour=ORANGE), paid=paid)
+
+
+def reach(frame: NDArray[np.uint8], colour: str = ORANGE) -> tuple[int, int]:
+    """The first and last column that a bar covers, below the picture."""
+    below = (frame[330:] == ImageColor.getrgb(colour)).all(axis=2).any(axis=0)
+    columns = np.flatnonzero(below)
+    return (int(columns[0]), int(columns[-1])) if len(columns) else (0, 0)
+
+
+def test_bars_grow_from_zero_to_either_side() -> None:
+    frames, _ = gifs.compose([paying(20, up=1.0)], stride=5, hold_seconds=0)
+    left, right = zip(*(reach(frame) for frame in frames), strict=True)
+    assert (left[0], right[0]) == (0, 0)  # nothing is paid before the first step
+    assert left[1] == left[-1]
+    assert right[1] < right[2] < right[-1] < 320
+    lengths = [end - left[1] for end in right[1:]]
+    assert lengths == pytest.approx([lengths[-1] * part / 4 for part in (1, 2, 3, 4)], abs=1)
+    loss, _ = gifs.compose([paying(20, up=-1.0)], stride=5, hold_seconds=0)
+    assert reach(loss[-1])[1] <= left[-1]
+    assert reach(loss[-1])[0] > 0.3 * gifs.PANEL_WIDTH  # beside the names
+
+
+def test_bars_of_a_clip_share_a_scale_and_clips_do_not() -> None:
+    small, large = paying(10, a=1.0, b=0.5), paying(10, a=1000.0, b=500.0)
+    frames = [gifs.compose([one])[0][-1] for one in (small, large)]
+    assert reach(frames[0]) == reach(frames[1])
+    alone = gifs.compose([paying(10, b=0.5)])[0][-1]
+    assert reach(alone) == reach(frames[0])
+
+
+def test_pictures_stay_in_line_whatever_is_said_around_them() -> None:
+    frames, _ = gifs.compose([replace(paying(4, a=1, b=1, c=1), note="run 3"), clip(4)])
+    halves = frames[0][:, :400], frames[0][:, 400:]
+    rows = [np.flatnonzero((half == 0).all(axis=2)[:, 200]) for half in halves]
+    assert len(rows[0]) > 200
+    assert np.array_equal(rows[0], rows[1])
+
+
+def test_the_smallest_of_many_terms_are_one_bar() -> None:
+    rates = {f"t{i}": (-1.0) ** i * i for i in range(12)}
+    kept = gifs._largest(paying(3, **rates).paid)
+    assert list(kept) == [*(f"t{i}" for i in range(5, 12)), "5 others"]
+    assert sum(values[3] for values in kept.values()) == 3 * sum(rates.values())
+    eight = paying(3, **dict(list(rates.items())[4:]))
+    assert list(gifs._largest(eight.paid)) == list(eight.paid)
+    sizes = [gifs.compose([one])[0][0].shape for one in (eight, paying(3, **rates))]
+    assert sizes[0] == sizes[1]
+
+
+def test_nothing_paid_at_all_has_bars_of_no_length() -> None:
+    assert reach(gifs.compose([paying(3, still=0.0)])[0][-1]) == (0, 0)
+
+
+def test_a_note_is_shown() -> None:
+    first, second = (gifs.compose([replace(clip(2), note=f"run {run}")])[0][0] for run in (1, 2))
+    assert first.shape == second.shape
+    assert not np.array_equal(first, second)
+
+
 def test_clip_needs_a_return_a_frame() -> None:
     with pytest.raises(ValueError, match="clip 'default' needs one return a frame"):
         gifs.Clip("default", BLUE, clip(2).frames, [0.0], "landed", True, 50)
+    with pytest.raises(ValueError, match="one value a frame of legs"):
+        replace(clip(2), paid={"legs": [0.0]})
     with pytest.raises(ValueError, match="no clip"):
         gifs.compose([])
 

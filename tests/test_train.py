@@ -185,6 +185,14 @@ def test_a_reward_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         train(tmp_path / "run", config("CartPole-v1", reward=reward))
 
 
+def test_a_training_that_diverges_fails_and_says_so(tmp_path: Path) -> None:
+    wild = {"learning_rate": 1e30, "n_steps": 32, "batch_size": 32}
+    run = config("CartPole-v1", training={"hyperparameters": wild})
+    with pytest.raises(FloatingPointError, match=r"diverged: .* no longer finite"):
+        train(tmp_path / "run", run)
+    assert RunFolder(tmp_path / "run").state() == "interrupted"  # the driver writes why it failed
+
+
 def test_a_stale_actor_keeps_its_scaling(tmp_path: Path) -> None:
     """Evaluation sees the statistics of its moment, whatever the training does to them later."""
     run = config("CartPole-v1", training={"normalize": {"observations": True}})

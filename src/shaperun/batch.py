@@ -38,6 +38,11 @@ class RunStatus:
     failure: str | None = None
 
     @property
+    def diverged(self) -> bool:
+        """Whether the run failed because its numbers did: it ended in NaN or infinity."""
+        return self.failure is not None and "diverged:" in self.failure
+
+    @property
     def steps_per_second(self) -> float:
         """Environment steps a second since training started, evaluations included."""
         return self.timesteps / self.seconds if self.seconds else 0.0
@@ -85,14 +90,27 @@ def status(folder: StudyFolder, run: Run, state: State | None = None) -> RunStat
     )
 
 
-def prepare(study: Study, folder: StudyFolder, runs: Sequence[Run], *, fresh: bool) -> None:
+def prepare(
+    study: Study,
+    folder: StudyFolder,
+    runs: Sequence[Run],
+    *,
+    fresh: bool,
+    tensorboard: bool = False,
+) -> None:
     """Make sure that the runs can be trained into the folder, then say in it what is trained.
 
     With `fresh`, what the folder holds of these runs is deleted.
 
     Raises:
-        UserError: the environment or the folder will not do; nothing was changed.
+        UserError: the environment or the folder will not do, or event files are wanted and cannot
+            be written; nothing was changed.
     """
+    if tensorboard and find_spec("tensorboardX") is None:
+        raise UserError(
+            "--tensorboard needs tensorboardX, which is not installed: "
+            'pip install "shaperun[tensorboard]"'
+        )
     _check_environment(study, {run.arm: run.config.reward for run in runs})
     if folder.is_foreign():
         raise UserError(
@@ -189,16 +207,18 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, 
 
 
 def drive(
-    folder: StudyFolder, runs: Sequence[Run], execute_jobs: Executor
+    folder: StudyFolder, runs: Sequence[Run], execute_jobs: Executor, *, tensorboard: bool = False
 ) -> Generator[list[RunStatus]]:
     """Train every run that is not finished; yields how far each is, again and again.
+
+    With `tensorboard`, the runs that are trained write event files as well.
 
     Closing the iterator, an interrupt included, stops the workers; their runs are interrupted.
     """
     known = {run: status(folder, run) for run in runs}
     # A run that is running already is another command's, and stays so.
     pending = [run for run in runs if known[run].state not in ("done", "running")]
-    jobs = {_job(folder, cohort): cohort for cohort in cohorts(pending)}
+    jobs = {_job(folder, cohort, tensorboard): cohort for cohort in cohorts(pending)}
     for run in pending:
         known[run] = RunStatus(
             run.arm, run.seed, "waiting", total_timesteps=run.config.training.total_timesteps
@@ -213,11 +233,11 @@ def drive(
         yield list(known.values())
 
 
-def _job(folder: StudyFolder, cohort: list[Run]) -> execute.Job:
+def _job(folder: StudyFolder, cohort: list[Run], tensorboard: bool) -> execute.Job:
     members = tuple(
         (str(folder.run(run.arm, run.seed).path), run.config.model_dump_json()) for run in cohort
     )
-    return execute.Job(f"{TRAINING}:train_cohort", (members,))
+    return execute.Job(f"{TRAINING}:train_cohort", (members, tensorboard))
 
 
 def _ended(folder: StudyFolder, run: Run, error: str | None) -> RunStatus:

@@ -1,4 +1,4 @@
-"""A held-out episode played once more, in pictures."""
+"""A held-out episode played once more: in pictures, with what every term paid on the way."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from shaperun.episodes import episode_seeds, play
+from shaperun.episodes import play
 from shaperun.evaluate import WIDTH, Act
-from shaperun.study import EnvironmentConfig
+from shaperun.reward import RewardKernel
+from shaperun.study import RunConfig
+from shaperun.terms import OWN_REWARD, Array, Transition
 from shaperun.wrapper import make_environment
 
 Frame = npt.NDArray[np.uint8]
@@ -20,27 +23,29 @@ Frame = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Replay:
-    """An episode: a frame (height, width, 3) and the environment return so far for every state."""
+    """An episode of T steps; what is so far is said of all T + 1 states, the first included."""
 
-    frames: list[Frame]
-    returns: list[float]
+    frames: list[Frame]  # (height, width, 3) each
+    returns: list[float]  # environment return so far
+    paid: dict[str, list[float]]  # what each part of the reward has paid the learner so far
     outcome: str
     fps: int
 
 
-def replay(
-    config: EnvironmentConfig, act: Act, episode: int, keep: Callable[[Frame], Frame]
-) -> Replay:
+def replay(config: RunConfig, act: Act, seed: int, keep: Callable[[Frame], Frame]) -> Replay:
     """Play one of the held-out episodes, as it was evaluated.
 
     Args:
-        config: the environment.
+        config: the run: its environment, and the reward whose parts are told.
         act: the policy.
-        episode: which of the held-out episodes, from 0.
+        seed: of the episode.
         keep: is applied to every frame before it is kept, to save memory.
     """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
-    env = make_environment(config, render_mode="rgb_array")
+    torch.set_num_threads(1)  # as in training; more would wait for each other at these sizes
+    environment = config.environment.describe()
+    kernel = RewardKernel(environment, config.reward, config.training.gamma)
+    env = make_environment(config.environment, render_mode="rgb_array")
     frames: list[Frame] = []
     returns: list[float] = []
 
@@ -49,11 +54,39 @@ def replay(
         returns.append((returns[-1] if returns else 0.0) + reward)
 
     try:
-        seed = episode_seeds(episode + 1)[episode]
-        played = play(env, config.describe(), _alone(act), seed, watch=watch)
-        return Replay(frames, returns, played.outcome, int(env.metadata.get("render_fps", 30)))
+        played = play(env, environment, _alone(act), seed, watch=watch)
+        fps = int(env.metadata.get("render_fps", 30))
     finally:
         env.close()
+    paid = {
+        name: [0.0, *so_far.tolist()] for name, so_far in _paid(kernel, played.transition).items()
+    }
+    return Replay(frames, returns, paid, played.outcome, fps)
+
+
+def _paid(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
+    """What each weighted term has paid by the end of every step of an episode (T,).
+
+    The environment's own reward counts as the term `environment` where the learner sees it. After
+    the last step all of them together are the shaped return that an evaluation at the end of
+    training records.
+    """
+    factor, own = kernel.factor(1.0), np.cumsum(episode.env_reward)
+    kept = kernel.shaped(own, np.zeros_like(own), factor)
+    if kernel.mode == "log":
+        return {OWN_REWARD: kept}
+    # The episode so far is an episode, cut off there unless it is over.
+    parts = kernel.episode_contributions(
+        np.cumsum(kernel(episode, (1.0, 1.0)).raw, axis=0),
+        kernel.state_values(episode.obs[:1]),
+        kernel.state_values(episode.next_obs),
+        episode.terminated.astype(float),
+        factor,
+    )
+    paid = {n: parts[:, k] for k, n in enumerate(kernel.names) if kernel.weights[k]}
+    if kernel.mode == "replace" and not kept.any():
+        return paid
+    return {OWN_REWARD: kept + paid.pop(OWN_REWARD, 0.0), **paid}
 
 
 def _alone(act: Act) -> Callable[[Any], Any]:

@@ -11,10 +11,11 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -26,9 +27,12 @@ from shaperun.rollout import TrainingEnvs, episode_columns
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig
 
+if TYPE_CHECKING:
+    from shaperun.tensorboard import EventFile
+
 PACKAGES = ("shaperun", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 PROGRESS_SECONDS = 0.5
-UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk
+UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk; points likewise
 
 # Column -> the names under which the learners report it; what a learner lacks stays empty.
 UPDATE_COLUMNS = {
@@ -44,14 +48,15 @@ UPDATE_COLUMNS = {
 }
 
 
-def train_cohort(members: list[tuple[str, str]]) -> None:
+def train_cohort(members: list[tuple[str, str]], tensorboard: bool = False) -> None:
     """Train runs, each given as its folder and its configuration in JSON: what a worker calls."""
     for path, config in members:
-        train_run(RunFolder(Path(path)), RunConfig.model_validate_json(config))
+        run = RunConfig.model_validate_json(config)
+        train_run(RunFolder(Path(path)), run, tensorboard=tensorboard)
 
 
-def train_run(folder: RunFolder, config: RunConfig) -> None:
-    """Train one run from nothing to its DONE.json.
+def train_run(folder: RunFolder, config: RunConfig, *, tensorboard: bool = False) -> None:
+    """Train one run from nothing to its DONE.json, with event files beside it if they are wanted.
 
     Raises:
         RuntimeError: another process is writing into the folder.
@@ -63,21 +68,31 @@ def train_run(folder: RunFolder, config: RunConfig) -> None:
     try:
         folder.begin(_record(config))
         with folder.log.open("w") as log, redirect_stdout(log), redirect_stderr(log):
-            _train(folder, config)
+            _train(folder, config, _event_file(folder, config) if tensorboard else None)
         folder.finish()
     finally:
         lease.release()
 
 
-def _train(folder: RunFolder, config: RunConfig) -> None:
+def _event_file(folder: RunFolder, config: RunConfig) -> EventFile:
+    from shaperun.tensorboard import EventFile  # an extra, which need not be installed
+
+    return EventFile(folder.tensorboard, list(config.environment.describe().outcomes))
+
+
+def _train(folder: RunFolder, config: RunConfig, events: EventFile | None) -> None:
     torch.set_num_threads(1)
     # Checks every action's distribution, at a twentieth of the training time; sampling from one
     # that is not a distribution fails by itself.
     torch.distributions.Distribution.set_default_validate_args(False)
     envs_stream, policy_stream, batch_stream = np.random.SeedSequence(config.seed).spawn(3)
-    training_envs = TrainingEnvs(
-        config, _env_seeds(envs_stream, config.training.n_envs), lambda row: episodes.append([row])
-    )
+
+    def emit(row: dict[str, object]) -> None:
+        episodes.append([row])
+        if events:
+            events.episode(row)
+
+    training_envs = TrainingEnvs(config, _env_seeds(envs_stream, config.training.n_envs), emit)
     episodes = AppendedTable(folder.episodes, episode_columns(training_envs.kernel))
     envs = _normalized(training_envs, config)
     # stable-baselines3 draws from the global generators: actions and initial weights from torch's,
@@ -87,11 +102,9 @@ def _train(folder: RunFolder, config: RunConfig) -> None:
     random.seed(_word(batch_stream))
     model = build(config.training, envs)
     model.action_space.seed(_word(policy_stream) % 2**32)
-    recording = Recording(folder, config, training_envs)
+    recording = Recording(folder, config, training_envs, events)
     try:
-        # Never dumping the log keeps its latest values in memory, where the recording reads them.
-        model.learn(config.training.total_timesteps, recording, log_interval=None)  # type: ignore[arg-type]
-        recording.evaluate(final=True)
+        _learn(model, recording, config.training.total_timesteps)
         training_envs.recorder.check()
         model.save(folder.policy)
         scaling = ObservationScaling.of(envs)
@@ -100,7 +113,31 @@ def _train(folder: RunFolder, config: RunConfig) -> None:
     finally:
         recording.close()
         episodes.close()
+        if events:
+            events.close()
         envs.close()
+
+
+def _learn(model: BaseAlgorithm, recording: Recording, total_timesteps: int) -> None:
+    """Train and evaluate; what comes of parameters that are not finite is no result.
+
+    Raises:
+        FloatingPointError: the training diverged.
+    """
+    trouble = None
+    try:
+        # Never dumping the log keeps its latest values in memory, where the recording reads them.
+        model.learn(total_timesteps, recording, log_interval=None)  # type: ignore[arg-type]
+        recording.evaluate(final=True)
+    except Exception as error:  # whatever a library says of actions that are not numbers
+        trouble = error
+    if not all(bool(torch.isfinite(p).all()) for p in model.policy.parameters()):
+        raise FloatingPointError(
+            "diverged: the policy's parameters are no longer finite numbers "
+            f"(after {model.num_timesteps:,} steps); lower the learning rate or the rewards"
+        ) from trouble
+    if trouble:
+        raise trouble
 
 
 def _normalized(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
@@ -128,15 +165,17 @@ def _word(stream: np.random.SeedSequence) -> int:
 class Recording(BaseCallback):
     """What happens beside the learning: progress, update statistics, evaluations on their steps."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig, envs: TrainingEnvs) -> None:
+    def __init__(
+        self, folder: RunFolder, config: RunConfig, envs: TrainingEnvs, events: EventFile | None
+    ) -> None:
         super().__init__()
-        self._folder, self._config, self._envs = folder, config, envs
+        self._folder, self._config, self._envs, self._events = folder, config, envs, events
         self._evaluation = evaluate.Evaluation(config)
         columns = ["timesteps", *evaluate.columns(self._evaluation.kernel)]
         self._evaluations = AppendedTable(folder.evaluations, columns)
         self._updates = AppendedTable(folder.updates, ["timesteps", *UPDATE_COLUMNS])
         self._next_evaluation = 0
-        self._next_update = 0
+        self._next_update = self._next_point = 0
         self._evaluated_return: float | None = None
         self._started = self._next_progress = time.monotonic()
 
@@ -161,10 +200,12 @@ class Recording(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._log_update()
+        self._write_point()
 
     def _on_training_end(self) -> None:
-        self._next_update = 0
+        self._next_update = self._next_point = 0
         self._log_update()
+        self._write_point()
 
     def evaluate(self, *, final: bool = False) -> None:
         """Evaluate the policy as it is now and record every episode."""
@@ -175,6 +216,8 @@ class Recording(BaseCallback):
         progress = min(1.0, self.num_timesteps / self._config.training.total_timesteps)
         rows = self._evaluation(act, episodes, progress)
         self._evaluations.append([{"timesteps": self.num_timesteps, **row} for row in rows])
+        if self._events:
+            self._events.write_evaluation(self.num_timesteps, rows)
         self._evaluated_return = float(np.mean([float(str(row["return"])) for row in rows]))
         self._write_progress("training")
 
@@ -182,13 +225,23 @@ class Recording(BaseCallback):
         values = self.logger.name_to_value
         if self.num_timesteps < self._next_update or "train/n_updates" not in values:
             return
-        gap = self._config.training.total_timesteps // UPDATE_ROWS
-        self._next_update = self.num_timesteps + gap
+        self._next_update = self.num_timesteps + self._gap
         row = {
             column: next((values[name] for name in names if name in values), "")
             for column, names in UPDATE_COLUMNS.items()
         }
         self._updates.append([{"timesteps": self.num_timesteps, **row}])
+        if self._events:
+            self._events.write_update(self.num_timesteps, row)
+
+    def _write_point(self) -> None:
+        if self._events and self.num_timesteps >= self._next_point:
+            self._next_point = self.num_timesteps + self._gap
+            self._events.write_episodes(self.num_timesteps)
+
+    @property
+    def _gap(self) -> int:
+        return self._config.training.total_timesteps // UPDATE_ROWS
 
     def _write_progress(self, phase: str) -> None:
         recent = self._envs.recorder.recent_returns

@@ -1,0 +1,96 @@
+"use strict";
+// The interactive curves. The picture stands in their place where this does not run, and in print.
+(() => {
+  const data = JSON.parse(document.getElementById("curves-data").textContent);
+  const chart = document.getElementById("curves");
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const boxes = [...document.querySelectorAll("input[data-arm]")];
+  const single = document.getElementById("single-runs");
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // Plotly reads a little HTML in every text; names are to be read as they are.
+  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const faded = (colour, share) =>
+    colour + Math.round(255 * share).toString(16).padStart(2, "0");
+
+  function traces() {
+    const colours = dark.matches ? data.dark : data.light;
+    return data.arms.flatMap((arm, k) => [band(arm, colours[k]), runs(arm, colours[k]), centre(arm, colours[k])]);
+  }
+
+  function band({ centre: c }, colour) {
+    const known = c.x.map((_, i) => i).filter((i) => c.low[i] !== null);
+    const back = [...known].reverse();
+    return {
+      x: [...known.map((i) => c.x[i]), ...back.map((i) => c.x[i])],
+      y: [...known.map((i) => c.high[i]), ...back.map((i) => c.low[i])],
+      type: "scatter", mode: "lines", fill: "toself", hoverinfo: "skip",
+      fillcolor: faded(colour, 0.16), line: { width: 0 },
+    };
+  }
+
+  function runs(arm, colour) {
+    const x = [], y = [], text = [];
+    for (const run of arm.runs) {
+      x.push(...run.x, null);
+      y.push(...run.y, null);
+      text.push(...run.x.map(() => `${plain(arm.label)}, seed ${run.seed}`), "");
+    }
+    return {
+      x, y, text, type: "scatter", mode: "lines", line: { width: 1, color: faded(colour, 0.55) },
+      hovertemplate: "<b>%{text}</b><br>%{x:,} steps<br>return %{y:,.1f}<extra></extra>",
+    };
+  }
+
+  function centre(arm, colour) {
+    const c = arm.centre;
+    return {
+      x: c.x, y: c.y, text: c.runs.map((n) => `${plain(arm.label)}, centre of ${n} runs`),
+      customdata: c.x.map((_, i) => (c.low[i] === null ? "" : `<br>from ${c.low[i]} to ${c.high[i]}`)),
+      type: "scatter", mode: "lines", line: { width: 3, color: colour },
+      hovertemplate:
+        "<b>%{text}</b><br>%{x:,} steps<br>return %{y:,.1f}%{customdata}<extra></extra>",
+    };
+  }
+
+  function layout() {
+    const axis = {
+      gridcolor: css("--line"), linecolor: css("--edge"), zeroline: false, ticks: "outside",
+      tickcolor: css("--edge"), automargin: true,
+    };
+    const solved = data.solved === null ? {} : {
+      shapes: [{
+        type: "line", xref: "paper", x0: 0, x1: 1, y0: data.solved, y1: data.solved,
+        line: { dash: "dash", width: 1, color: css("--muted") },
+      }],
+      annotations: [{
+        xref: "paper", x: 1, y: data.solved, xanchor: "right", yanchor: "bottom", showarrow: false,
+        text: `solved (${data.solved})`, font: { color: css("--muted") },
+      }],
+    };
+    return {
+      ...solved, showlegend: false, hovermode: "closest", dragmode: "zoom",
+      margin: { l: 8, r: 8, t: 8, b: 8 },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: css("--ink"), family: getComputedStyle(document.body).fontFamily, size: 13 },
+      hoverlabel: { bgcolor: css("--card"), bordercolor: css("--edge"), font: { color: css("--ink") }, align: "left" },
+      xaxis: { ...axis, title: { text: "environment steps" }, rangemode: "tozero" },
+      yaxis: { ...axis, title: { text: "environment return per episode" } },
+    };
+  }
+
+  const shown = () =>
+    boxes.flatMap((box) => [box.checked, box.checked && single.checked, box.checked]);
+
+  function draw() {
+    const visible = shown();
+    const all = traces().map((trace, i) => ({ ...trace, visible: visible[i] }));
+    return Plotly.react(chart, all, layout(), { responsive: true, displayModeBar: false });
+  }
+
+  document.documentElement.classList.add("js");
+  draw();
+  for (const box of [...boxes, single]) {
+    box.addEventListener("change", () => Plotly.restyle(chart, { visible: shown() }));
+  }
+  dark.addEventListener("change", draw);
+})();

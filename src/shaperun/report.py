@@ -1,0 +1,433 @@
+"""A study on one self-contained page: verdicts first, then everything that they rest on."""
+
+from __future__ import annotations
+
+import base64
+import math
+import shlex
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import polars as pl
+
+from shaperun import (
+    cross_reward,
+    exploitation,
+    health,
+    plots,
+    report_charts,
+    results,
+    summary,
+    term_history,
+    training_plots,
+    training_record,
+)
+from shaperun.canvas import ink, percent, short
+from shaperun.report_material import MOST_ARMS, Material
+from shaperun.terms import OWN_REWARD
+from shaperun.wording import number, words
+
+Context = dict[str, Any]
+
+
+def page(material: Material, *, static: bool = False) -> str:
+    """The report as one HTML document that needs nothing else.
+
+    Args:
+        material: what there is.
+        static: whether to leave out all JavaScript; the curves are then a picture.
+    """
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    environment.filters |= {"words": words, "number": number}
+    template = environment.from_string(_data("report.html"))
+    return template.render(**_context(material), style=_data("report.css"), **_scripts(static))
+
+
+def visible(text: str) -> str:
+    """A text in which marks that would turn it around, or hide it, can be seen."""
+    hidden = ("Cc", "Cf", "Co", "Cs")
+    return "".join(
+        f"\\u{ord(c):04x}" if unicodedata.category(c) in hidden and c != "\n" else c for c in text
+    )
+
+
+def _data(name: str) -> str:
+    return files("shaperun").joinpath("data", name).read_text(encoding="utf-8")
+
+
+def _scripts(static: bool) -> Context:
+    if static:
+        return {"plotly": "", "script": ""}
+    from plotly.offline import get_plotlyjs
+
+    return {"plotly": get_plotlyjs(), "script": _data("report.js")}
+
+
+def _context(material: Material) -> Context:
+    shown = material.shown
+    arms = list(material.study.arms)
+    return {
+        "study": material.study,
+        "arms": arms,
+        "theme": report_charts.theme(arms),
+        "headline": _headline(material.summary),
+        "cards": [_card(material, arm) for arm in shown if arm != material.study.baseline],
+        "hidden": len(material.summary.arms) - len(shown),
+        "missing": _missing(material),
+        **_tables(material),
+        **_curves(material, shown),
+        "outcomes": _outcomes(material),
+        "gif": _data_url(material.gif, "image/gif"),
+        "matrix": _matrix(material),
+        **_exploitation(material, shown),
+        **_terms(material, shown),
+        **_health(material, shown),
+        **_provenance(material),
+    }
+
+
+def _data_url(data: bytes | None, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else ""
+
+
+# Verdicts
+
+
+def _headline(found: summary.Summary) -> str:
+    """The answer in a sentence: did any reward help?"""
+    verdicts = {c.arm: c.result.verdict for c in found.comparisons if c.metric == "return"}
+    if not verdicts:
+        return f"There is nothing to compare {found.baseline} with."
+    groups = {kind: [a for a, v in verdicts.items() if v == kind] for kind in verdicts.values()}
+    better, worse = groups.get("better", []), groups.get("worse", [])
+    few = groups.get("underpowered", [])
+    equal = [a for a in verdicts if a not in better + worse + few]
+    said = f"{_listed(better)} {_is(better)} better than {found.baseline}"
+    parts = [said if better else f"No reward was shown to be better than {found.baseline}"]
+    if worse:
+        parts.append(f"{_listed(worse)} {_is(worse)} worse")
+    if few:
+        parts.append(f"for {_listed(few)} there are too few runs to tell")
+    if equal and (better or worse or few):
+        parts.append(f"{_listed(equal)} {_is(equal)} about as good")
+    return "; ".join(parts) + "."
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _card(material: Material, arm: str) -> Context:
+    """What is said of one arm: the verdict, over training as well, and what it learned."""
+    found = {c.metric: c for c in material.summary.comparisons if c.arm == arm}
+    own = found.get("return")
+    verdict = own.result.verdict if own else "nothing to compare with"
+    judged = exploitation.judge(material.episodes, material.study, arm)
+    return {
+        "arm": arm,
+        "verdict": verdict,
+        "facts": [
+            _fact(text, found[name])
+            for name, text in (
+                ("return", "return at the end"),
+                ("auc", "return over training"),
+                ("steps_to_solved", "steps to solve it"),
+            )
+            if name in found
+        ],
+        "seeds_needed": own.result.seeds_needed if own else None,
+        "behaviour": exploitation.sentence(judged, verdict) if judged else "",
+    }
+
+
+def _fact(text: str, comparison: summary.ArmComparison) -> Context:
+    """A difference to the baseline with its interval, p-value and verdict."""
+    result = comparison.result
+    interval = ""
+    if math.isfinite(result.low):
+        level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%})"
+        interval = f"{_signed(result.low)}…{_signed(result.high)}{level}"
+    return {
+        "text": text,
+        "difference": _signed(result.difference),
+        "interval": interval,
+        "p": f"{comparison.p_adjusted:.2g}",
+        "verdict": result.verdict,
+    }
+
+
+def _signed(value: float) -> str:
+    size = short(float(f"{value:.3g}")) if abs(value) >= 10_000 else number(value)
+    return f"+{size}" if value > 0 else size
+
+
+def _missing(material: Material) -> str:
+    """Which runs the figures do without; those that diverged are named."""
+    states = [state for state in material.states if state.state != "done"]
+    if not states:
+        return ""
+    kinds = Counter("diverged" if s.diverged else s.state for s in states)
+    what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    names = _listed([f"{s.arm}/{s.seed}" for s in states], 12)
+    return (
+        f"{len(states)} of {len(material.states)} runs are left out of every figure of the tables "
+        f"({what}): {names}."
+    )
+
+
+# Tables
+
+
+def _tables(material: Material) -> Context:
+    found = material.summary
+    metrics = list(found.arms[0].metrics)
+    verdicts = {c.arm: c.result.verdict for c in found.comparisons if c.metric == "return"}
+    cost = training_record.cost(material.states)
+    costs = {row["arm"]: row for row in cost.to_dicts()}
+    return {
+        "metrics": [name.removesuffix("_rate") for name in metrics],
+        "rows": [
+            {
+                "arm": arm.arm,
+                "runs": arm.runs,
+                "cells": [summary.in_words(name, arm.metrics[name]) for name in metrics],
+                "verdict": verdicts.get(arm.arm, ""),
+            }
+            for arm in found.arms
+        ],
+        "learning": [_learning_row(arm, costs.get(arm.arm)) for arm in found.arms],
+        "solved": material.study.environment.describe().solved,
+        "total_cost": _total(cost),
+    }
+
+
+def _learning_row(arm: summary.ArmSummary, cost: Mapping[str, Any] | None) -> Context:
+    return {
+        "arm": arm.arm,
+        "auc": summary.in_words("auc", arm.learning["auc"]),
+        "steps": _steps(arm),
+        "timesteps": _rough(cost["timesteps"]) if cost else "",
+        "minutes": f"{cost['seconds'] / 60 / cost['runs']:.1f}" if cost else "",
+        "speed": f"{cost['steps_per_second']:,.0f}" if cost else "",
+    }
+
+
+def _steps(arm: summary.ArmSummary) -> tuple[str, str]:
+    """Steps to solve it; where censored runs are among those averaged it is a lower bound."""
+    estimate = arm.learning.get("steps_to_solved")
+    if estimate is None or arm.solved is None:
+        return "", ""
+    if not arm.solved:
+        return "never", f"0 of {arm.runs} runs"
+    bound = "≥ " if arm.runs - arm.solved > arm.runs // 4 else ""
+    return f"{bound}{_rough(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
+
+
+def _total(cost: pl.DataFrame) -> str:
+    steps, seconds, runs = (float(cost[c].sum()) for c in ("timesteps", "seconds", "runs"))
+    return f"{runs:g} runs, {_rough(steps)} steps, {seconds / 3600:.2g} core-hours"
+
+
+def _rough(steps: float) -> str:
+    return short(float(f"{steps:.3g}"))
+
+
+# Charts
+
+
+def _curves(material: Material, shown: Sequence[str]) -> Context:
+    curves = material.curves
+    centre = summary.centre(curves)
+    arms = list(material.study.arms)
+    labels = {arm: visible(arm) for arm in arms}
+    solved = material.study.environment.describe().solved
+    some = pl.col("arm").is_in(shown)
+    figure = plots.learning_curves(
+        curves.filter(some), centre.filter(some), title="", threshold=solved, arms=arms
+    )
+    colours = report_charts.theme(arms)
+    return {
+        "curves_svg": report_charts.inline_svg(figure, arms),
+        "curves": {
+            "arms": report_charts.curve_data(curves, centre, labels, shown),
+            "light": [light for light, _ in colours],
+            "dark": [dark for _, dark in colours],
+            "solved": solved,
+        },
+    }
+
+
+def _outcomes(material: Material) -> list[Context]:
+    """A row an arm: its outcomes with their shares, colours and inks."""
+    environment = material.study.environment.describe()
+    shares = results.outcome_shares(material.final, material.study, environment)
+    palette = plots.outcome_colours(shares)
+    return [
+        {
+            "arm": arm,
+            "parts": [
+                {
+                    "name": words(name),
+                    "share": row["share"],
+                    "percent": percent(row["share"]),
+                    "colour": colour,
+                    "ink": ink(colour),
+                }
+                for name, colour in palette.items()
+                for row in shares.filter(arm=arm, outcome=name).to_dicts()
+                if row["share"]
+            ],
+        }
+        for arm in dict.fromkeys(shares["arm"])
+    ]
+
+
+def _matrix(material: Material) -> Context:
+    """Policies by rewards; in each column the best-paid policies are marked."""
+    table = cross_reward.cross_rewards(material.final, material.study)
+    arms, rewards = (list(dict.fromkeys(table[name])) for name in ("arm", "reward"))
+    if len(arms) > 3 * MOST_ARMS:
+        keep = set(material.shown)
+        arms = [arm for arm in arms if arm in keep]
+        rewards = [reward for reward in rewards if reward in {OWN_REWARD, *keep}]
+    cells = {(row["arm"], row["reward"]): row for row in table.to_dicts()}
+    return {
+        "rewards": rewards,
+        "rows": [
+            {"arm": arm, "cells": [_matrix_cell(cells, arm, r, arms) for r in rewards]}
+            for arm in arms
+        ],
+    }
+
+
+def _matrix_cell(
+    cells: Mapping[tuple[str, str], Mapping[str, Any]], arm: str, reward: str, arms: Sequence[str]
+) -> Context:
+    cell = cells[arm, reward]
+    column = [cells[a, reward]["return"] for a in arms if cells[a, reward]["return"] is not None]
+    value = cell["return"]
+    if value is None:
+        return {"text": "–", "missing": cell["missing"], "place": 0.0, "best": False, "own": False}
+    low, high = min(column), max(column)
+    return {
+        "text": number(value),
+        "missing": "",
+        "place": (value - low) / (high - low) if high > low else 0.5,
+        "best": value == high,
+        "own": arm == reward,
+    }
+
+
+def _exploitation(material: Material, shown: Sequence[str]) -> Context:
+    found = exploitation.drifts(material.episodes, material.study)
+    pictured = [drift for drift in found if drift.arm in shown]
+    arms = list(material.study.arms)
+    figure = training_plots.drifts(material.curves, pictured, title="", arms=arms)
+    return {
+        "drifts": sorted(found, key=lambda drift: (not drift.parted, -drift.drop)),
+        "parted": len(exploitation.flagged(found)),
+        "drifts_svg": report_charts.inline_svg(figure, arms) if pictured else "",
+    }
+
+
+def _terms(material: Material, shown: Sequence[str]) -> Context:
+    history = term_history.term_history(
+        material.episodes.filter(pl.col("arm").is_in(shown)), material.study
+    )
+    table = term_history.over_training(history)
+    arms = [arm for arm in shown if arm in history["arm"]]
+    figure = training_plots.terms(table, title="", arms=arms)
+    notes = {arm: term_history.term_notes(history, arm) for arm in arms}
+    return {
+        "terms_svg": report_charts.inline_svg(figure, list(material.study.arms)),
+        "term_notes": {arm: found for arm, found in notes.items() if found},
+    }
+
+
+def _health(material: Material, shown: Sequence[str]) -> Context:
+    updates = material.updates
+    if updates.is_empty():
+        return {"health_svg": "", "breaches": []}
+    arms = list(material.study.arms)
+    pictured = updates.filter(pl.col("arm").is_in(shown))
+    measures = health.measures(updates, material.study)
+    figure = training_plots.health(pictured, measures, title="", arms=arms)
+    return {
+        "health_svg": report_charts.inline_svg(figure, arms),
+        "breaches": _grouped(health.breaches(updates, material.study)),
+    }
+
+
+def _grouped(found: Iterable[health.Breach]) -> list[Context]:
+    """One entry a rule and arm, with its runs and the message of the first of them."""
+    groups: dict[tuple[str, str], list[health.Breach]] = {}
+    for breach in found:
+        groups.setdefault((breach.rule, breach.arm), []).append(breach)
+    return [
+        {
+            "rule": words(rule.replace("-", "_")),
+            "arm": arm,
+            "seeds": ", ".join(str(breach.seed) for breach in group),
+            "message": group[0].message[0].upper() + group[0].message[1:],
+        }
+        for (rule, arm), group in groups.items()
+    ]
+
+
+# Where it comes from
+
+
+def _provenance(material: Material) -> Context:
+    done = [s for s in material.states if s.state == "done"]
+    records = [material.records[s.arm, s.seed] for s in done]
+    name = material.study.study
+    return {
+        "resolved": material.resolved,
+        "versions": _versions(records),
+        "hashes": [_hashes(s.arm, s.seed, material.records[s.arm, s.seed]) for s in done],
+        "commands": [
+            f"shaperun {verb} {shlex.quote(f'{name}.yaml')}"
+            for verb in ("train", *(["sweep"] if material.study.sweep else []), "report")
+        ],
+    }
+
+
+def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the runs were made with; where they differ, everything that there was."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        facts = {
+            **(record.get("versions") or {}),
+            "platform": record.get("platform"),
+            "git revision": record.get("git_revision"),
+        }
+        for key, value in facts.items():
+            if str(value) not in found.setdefault(key, []):
+                found[key].append(str(value))
+    return {key: ", ".join(values) for key, values in found.items()}
+
+
+def _hashes(arm: str, seed: int, record: Mapping[str, Any]) -> Context:
+    digests = record.get("files") or {}
+    return {
+        "arm": arm,
+        "seed": seed,
+        "identity": str(record.get("identity")),
+        "files": {name: str(digest) for name, digest in digests.items()},
+    }
