@@ -1,99 +1,108 @@
-"""python -m calibration [--draws N]: measure coverage and false positives, and keep the table."""
+"""python -m calibration [--draws N]: measure coverage and false positives, and keep the tables."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from calibration.populations import POPULATIONS, Population
+from calibration import peers
+from calibration.measure import (
+    Find,
+    FindDifference,
+    Found,
+    Pairs,
+    coverage,
+    coverage_of_difference,
+    false_positives,
+)
+from calibration.populations import HARD, PAIRS, POPULATIONS
 from shaperun import stats
 
 RUNS = (3, 5, 10, 20)
-DRAWS = 4_000
+DRAWS = 20_000
 PAGE = Path(__file__).parent.parent / "docs" / "calibration.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-
-Find = Callable[[np.ndarray, np.random.Generator], "stats.Interval | None"]
 
 
 def claimed(statistic: str) -> Find:
-    """An interval as shaperun gives it."""
-    return lambda x, rng: stats.interval(x, statistic=statistic, rng=rng)
+    """The intervals that shaperun gives."""
+    return lambda x, rng: stats.intervals(x, statistic=statistic, rng=rng)
 
 
-def bootstrap_of_the_mean(x: np.ndarray, rng: np.random.Generator) -> stats.Interval:
-    """What is usually drawn: the percentile bootstrap of the mean."""
-    means = rng.choice(x, size=(999, len(x))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return stats.Interval(float(low), float(high), 0.95, "percentile bootstrap")
-
-
-def bootstrap_of_the_iqm(x: np.ndarray, rng: np.random.Generator) -> stats.Interval:
-    """The percentile bootstrap of the interquartile mean: rliable's interval for one task."""
-    cut = len(x) // 4
-    drawn = np.sort(rng.choice(x, size=(999, len(x))), axis=1)[:, cut : len(x) - cut]
-    low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
-    return stats.Interval(float(low), float(high), 0.95, "percentile bootstrap")
+def claimed_difference(*, paired: bool) -> FindDifference:
+    """The intervals that `compare` gives."""
+    return lambda a, b, rng: stats.differences(a, b, paired=paired, rng=rng)
 
 
 COLUMNS: list[tuple[str, str, Find]] = [
     ("median, order statistics", "median", claimed("median")),
     ("IQM, widened t and bootstrap", "iqm", claimed("iqm")),
-    ("IQM, bootstrap alone", "iqm", bootstrap_of_the_iqm),
-    ("mean, Student's t", "mean", claimed("mean")),
-    ("mean, bootstrap", "mean", bootstrap_of_the_mean),
+    ("mean, t and bootstrap-t", "mean", claimed("mean")),
+    ("*IQM, bootstrap alone*", "iqm", peers.bootstrap_of_the_iqm),
+    ("*mean, Student's t*", "mean", peers.students_t),
+    ("*mean, bootstrap*", "mean", peers.bootstrap_of_the_mean),
+]
+
+DIFFERENCES: list[tuple[str, str, FindDifference, Pairs]] = [
+    ("IQM, combined intervals", "iqm", claimed_difference(paired=False), "strangers"),
+    ("the same, opposed pairs", "iqm", claimed_difference(paired=True), "opposed"),
+    ("the same, pairs together", "iqm", claimed_difference(paired=True), "together"),
+    ("*IQM, bootstrap*", "iqm", peers.bootstrap_of_the_difference, "strangers"),
+    ("*mean, Welch's t*", "mean", peers.welchs_t, "strangers"),
+    ("*mean, shifts not rejected*", "mean", peers.shifts_not_rejected, "strangers"),
 ]
 
 
-def coverage(
-    population: Population, n: int, statistic: str, find: Find, draws: int
-) -> tuple[float, float] | None:
-    """The share of samples whose interval covers the truth, and the level that was promised."""
-    rng = np.random.default_rng(n)
-    truth, hits, level = population.truth[statistic], 0, 0.0
-    for _ in range(draws):
-        found = find(population.draw(rng, n), rng)
-        if found is None:
-            return None
-        hits += found.low <= truth <= found.high
-        level = found.level
-    return hits / draws, level
-
-
-def false_positives(population: Population, n: int, *, paired: bool, draws: int) -> float:
-    """The share of comparisons of a population with itself in which the test speaks up at 5%."""
-    rng = np.random.default_rng(n)
-    found = 0
-    for _ in range(draws):
-        a, b = population.draw(rng, n), population.draw(rng, n)
-        comparison = stats.compare(a, b, paired=paired, rng=rng)
-        found += comparison is not None and comparison.p_value <= 0.05
-    return found / draws
-
-
-def rows(draws: int) -> Iterator[list[str]]:
-    """The table, a row a population and number of runs."""
+def arms(draws: int) -> Iterator[list[str]]:
+    """One population: intervals, and the tests of the population against itself."""
+    yield ["population", "runs", *(name for name, _, _ in COLUMNS), "unpaired test", "paired test"]
     for population in POPULATIONS:
         for n in RUNS:
-            print(f"{population.name}, {n} runs", file=sys.stderr, flush=True)
+            _say(f"{population.name}, {n} runs")
             cells = [
                 coverage(population, n, statistic, find, draws) for _, statistic, find in COLUMNS
             ]
             tests = [false_positives(population, n, paired=p, draws=draws) for p in (False, True)]
-            yield [
-                population.name,
-                str(n),
-                *(_cell(cell) for cell in cells),
-                *(f"{100 * share:.1f}" for share in tests),
+            shares = [f"{100 * share:.1f}" for share in tests]
+            yield [population.name, str(n), *map(_cell, cells), *shares]
+
+
+def differences(draws: int) -> Iterator[list[str]]:
+    """Two populations: intervals for their difference."""
+    yield ["population", "against", "runs", *(name for name, *_ in DIFFERENCES)]
+    for pair in PAIRS:
+        for n in RUNS:
+            _say(f"{pair.a.name} against {pair.b.name}, {n} runs")
+            cells = [
+                coverage_of_difference(pair, n, statistic, find, draws, pairs=pairs)
+                for _, statistic, find, pairs in DIFFERENCES
             ]
+            yield [pair.a.name, pair.b.name, str(n), *map(_cell, cells)]
 
 
-def _cell(found: tuple[float, float] | None) -> str:
+def hard(draws: int) -> Iterator[list[str]]:
+    """Populations that few runs cannot know."""
+    columns = [column for column in COLUMNS if column[1] == "iqm"]
+    yield ["population", "runs", *(name for name, _, _ in columns)]
+    for population in HARD:
+        for n in RUNS:
+            _say(f"{population.name}, {n} runs")
+            cells = [
+                coverage(population, n, statistic, find, draws) for _, statistic, find in columns
+            ]
+            yield [population.name, str(n), *map(_cell, cells)]
+
+
+TABLES = {"arms": arms, "differences": differences, "hard": hard}
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def _cell(found: Found) -> str:
     if found is None:
         return "–"
     share, level = found
@@ -101,23 +110,32 @@ def _cell(found: tuple[float, float] | None) -> str:
     return f"{100 * share:.1f}{promised}"
 
 
-def table(draws: int) -> str:
-    """The table in Markdown."""
-    head = ["population", "runs", *(name for name, _, _ in COLUMNS), "unpaired test", "paired test"]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows(draws)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def markdown(lines: Sequence[list[str]]) -> str:
+    """A table; columns from "runs" on hold numbers."""
+    head, *rows = lines
+    numbers = head.index("runs")
+    rule = ["---" if i < numbers else "---:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """The page with `text` between the marks of that name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page)
 
 
 def main() -> None:
-    """Measure, and write the table into its page."""
+    """Measure, and write the tables into their page."""
     parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__)
     parser.add_argument("--draws", type=int, default=DRAWS, help="samples a cell")
     draws = parser.parse_args().draws
-    measured = f"{BEGIN}\n{draws:,} samples a cell, in percent.\n\n{table(draws)}\n{END}"
     page = PAGE.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    PAGE.write_text(pattern.sub(lambda _: measured, page), encoding="utf-8")
-    print(f"Written into {PAGE.name}.", file=sys.stderr)
+    for name, rows in TABLES.items():
+        table = markdown(list(rows(draws)))
+        page = replaced(page, name, f"{draws:,} samples a cell, in percent.\n\n{table}")
+    PAGE.write_text(page, encoding="utf-8")
+    _say(f"Written into {PAGE.name}.")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import product
 from math import comb, isnan
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -14,7 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shaperun.stats import Comparison, Interval, compare, holm, interval, iqm
+from shaperun.stats import (
+    Comparison,
+    Interval,
+    compare,
+    differences,
+    fewest_runs,
+    holm,
+    interval,
+    intervals,
+    iqm,
+    p_values,
+    seeds_needed,
+)
 
 Sample = NDArray[np.float64]
 
@@ -54,22 +67,80 @@ def test_iqm_by_hand() -> None:
 # interval
 
 
-@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
-def test_interval_is_students(level: float) -> None:
-    x = rng().normal(size=7)
-    expected = scipy.stats.ttest_1samp(x, 0).confidence_interval(level)
-    found = interval(x, level=level, rng=rng())
-    assert found is not None
-    assert (found.low, found.high) == pytest.approx(expected)
-    assert (found.level, found.method) == (level, "Student's t")
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_the_interval_of_the_mean_holds_both_of_its_parts(level: float) -> None:
+    x, generator = rng().exponential(size=25), np.random.default_rng(1)
+    found = [interval(x, level=level, rng=generator) for _ in range(30)]
+    assert {(f.level, f.method) for f in found if f} == {(level, "Student's t and bootstrap-t")}
+    low, high = np.mean([(f.low, f.high) for f in found if f], axis=0)
+    drawn = generator.choice(x, size=(30_000, 25))
+    error = x.std(ddof=1) / 5
+    t = (drawn.mean(axis=1) - x.mean()) / (drawn.std(axis=1, ddof=1) / 5)
+    least, most = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
+    students = scipy.stats.ttest_1samp(x, 0).confidence_interval(level)
+    expected = (min(students.low, x.mean() - most * error), x.mean() - least * error)
+    assert (low, high) == pytest.approx(expected, abs=0.1 * error)
+
+
+def test_fewer_than_twenty_runs_cannot_know_the_mean() -> None:
+    assert interval(np.arange(19), rng=rng()) is None
+    assert interval(np.arange(20), rng=rng())
 
 
 def test_interval_at_the_edges() -> None:
-    assert interval([], rng=rng()) is None
-    assert interval([1.0], rng=rng()) is None
-    assert interval([2, 2, 2], rng=rng()) == Interval(2, 2, 0.95, "Student's t")
+    for statistic in ("mean", "median", "iqm"):
+        assert interval([], statistic=statistic, rng=rng()) is None
+        assert interval([1.0], statistic=statistic, rng=rng()) is None
+        same = interval([0.1] * 20, statistic=statistic, rng=rng())
+        assert same
+        assert (same.low, same.high) == pytest.approx((0.1, 0.1))
+    # All runs but one agree: a third of the resamples have no spread, and the mean no bound.
+    alike = [5.0] + [0.1] * 24
+    assert interval(alike, rng=rng()) is None
+    unbounded = intervals([alike], rng=rng())
+    assert unbounded
+    assert np.isfinite(unbounded.low[0])
+    assert unbounded.high[0] == np.inf
     with pytest.raises(ValueError, match="'mode'"):
         interval([1, 2], statistic="mode", rng=rng())
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median", "iqm"])
+def test_intervals_are_the_rows_intervals(statistic: str) -> None:
+    x = rng().lognormal(size=(6, 23))
+    found = intervals(x, statistic=statistic, rng=rng())
+    assert found
+    for row, low, high in zip(x, found.low, found.high, strict=True):
+        one = interval(row, statistic=statistic, rng=rng())
+        assert one
+        assert (low, high) == pytest.approx((one.low, one.high), rel=1e-12)
+        assert (found.level, found.method) == (one.level, one.method)
+
+
+@pytest.mark.parametrize("n", [5, 50])
+def test_curves_get_their_intervals_at_once(n: int) -> None:
+    x = rng().normal(size=(4_000, n))
+    begin = perf_counter()
+    intervals(x, statistic="iqm", rng=rng())
+    assert perf_counter() - begin < 3  # 0.1 s on a machine with nothing else to do
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(-400, 400), min_size=3, max_size=30),
+    st.sampled_from([0.25, 1.0, 64.0]),
+    st.integers(-1000, 1000),
+    st.sampled_from(["mean", "median", "iqm"]),
+)
+def test_intervals_move_and_grow_with_the_sample(
+    x: list[int], scale: float, shift: int, statistic: str
+) -> None:
+    one = interval(x, statistic=statistic, rng=rng())
+    other = interval(scale * np.array(x) + shift, statistic=statistic, rng=rng())
+    assert (one is None) == (other is None)
+    if one and other:
+        expected = (scale * one.low + shift, scale * one.high + shift)
+        assert (other.low, other.high) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +209,7 @@ def test_paired_p_by_hand() -> None:
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (3, 7), (6, 2), (7, 7)])
 def test_unpaired_p_is_scipys(n: int, m: int) -> None:
     a, b = rng().lognormal(size=n), rng().lognormal(size=m + n)[n:]
-    p = scipy.stats.permutation_test((a, b), mean_difference, n_resamples=np.inf).pvalue
+    p = scipy.stats.permutation_test((a, b), statistic, n_resamples=np.inf).pvalue
     assert compared(a, b).p_value == pytest.approx(p)
 
 
@@ -146,13 +217,28 @@ def test_unpaired_p_is_scipys(n: int, m: int) -> None:
 def test_paired_p_is_scipys(n: int) -> None:
     a, b = rng().lognormal(size=(2, n))
     p = scipy.stats.permutation_test(
-        (a, b), mean_difference, n_resamples=np.inf, permutation_type="samples"
+        (a, b), statistic, n_resamples=np.inf, permutation_type="samples"
     ).pvalue
     assert compared(a, b, paired=True).p_value == pytest.approx(p)
 
 
-def mean_difference(a: Sample, b: Sample, axis: int) -> Sample:
-    return np.asarray(a.mean(axis=axis) - b.mean(axis=axis))
+def statistic(a: Sample, b: Sample, axis: int) -> Sample:
+    trimmed = scipy.stats.trim_mean(a, 0.25, axis=axis) - scipy.stats.trim_mean(b, 0.25, axis=axis)
+    return np.asarray(trimmed + 1e-3 * (a.mean(axis=axis) - b.mean(axis=axis)))
+
+
+def test_four_against_four_can_win() -> None:
+    """The IQM of four alone could not: trimming ties two of the 70 splits at either end."""
+    assert compared([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+    assert compared([4.0, 50, 60, 70], [0.0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_p_values_are_the_rows(paired: bool) -> None:
+    a, b = rng().normal(size=(2, 5, 7))
+    found = p_values(a, b, paired=paired, rng=rng())
+    expected = [compared(x, y, paired=paired).p_value for x, y in zip(a, b, strict=True)]
+    assert found == pytest.approx(expected)
 
 
 def test_sampled_p_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,39 +265,54 @@ def test_rounding_does_not_break_ties() -> None:
 # compare: the other numbers
 
 
-def test_the_interval_by_hand() -> None:
-    # 4 5 against 0 1: the five other splits come as close as the observed one once a is moved by
-    # 3, 4, 4, 5 (one swapped) and 4 (both).
-    found = compared([4, 5], [0, 1])
-    assert (found.low, found.high) == (3, 5)
-    assert found.level == pytest.approx(1 - 2 / 6)
-    # Means of the subsets of 1, 2, 6.
-    found = compared([1, 2, 6], [0, 0, 0], paired=True)
-    assert (found.low, found.high) == (1, 6)
-    assert found.level == pytest.approx(1 - 2 / 8)
+def test_the_difference_is_that_of_the_iqms() -> None:
+    assert compared([0, 250, 260, 270], [0, 10, 20, -900]).difference == 255 - 5
 
 
-@pytest.mark.parametrize(("n", "m", "paired"), [(5, 5, False), (4, 7, False), (8, 8, True)])
-def test_the_interval_is_what_the_test_does_not_reject(n: int, m: int, paired: bool) -> None:
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (4, 7), (20, 20)])
+def test_the_interval_combines_those_of_the_arms(n: int, m: int) -> None:
     a, b = rng().normal(size=n) + 1, rng().lognormal(size=m + n)[n:]
-    found = compared(a, b, paired=paired)
-    assert found.level == 0.95
-    width = found.high - found.low
-    for inside in (found.low + 1e-6 * width, found.high - 1e-6 * width, found.difference):
-        assert compared(a - inside, b, paired=paired).p_value > 0.05
-    for outside in (found.low - 1e-6 * width, found.high + 1e-6 * width):
-        assert compared(a - outside, b, paired=paired).p_value <= 0.05
+    found = compared(a, b)
+    seed = int(rng().integers(2**32))
+    of_a, of_b = (interval(x, statistic="iqm", rng=np.random.default_rng(seed)) for x in (a, b))
+    assert of_a
+    assert of_b
+    low = found.difference - np.hypot(iqm(a) - of_a.low, of_b.high - iqm(b))
+    high = found.difference + np.hypot(of_a.high - iqm(a), iqm(b) - of_b.low)
+    assert (found.low, found.high, found.level) == pytest.approx((low, high, 0.95))
+
+
+def test_the_interval_follows_the_pairs_as_far_as_they_are_trusted() -> None:
+    x, other = np.linalg.qr(rng().normal(size=(10, 3)) - [1, 0, 0])[0].T[:2]
+    x, other = x - x.mean(), other - other.mean()
+    other -= x * (x @ other) / (x @ x)
+    half = x / np.linalg.norm(x) + 3**0.5 * other / np.linalg.norm(other)  # r = 0.5
+    width = {}
+    others = {"apart": -x, "together": x, "half": half, "one value": np.zeros(10)}
+    for name, y in others.items():
+        unpaired, paired = (compared(x, y, paired=which) for which in (False, True))
+        width[name] = (paired.high - paired.low) / (unpaired.high - unpaired.low)
+    assert width["apart"] == pytest.approx(np.sqrt(2), rel=0.02)
+    assert width["together"] < 0.1
+    assert width["half"] == 1  # ten pairs with r = 0.5 may have none
+    assert width["one value"] == 1
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_a_sampled_interval_is_near_the_exact_one(
-    paired: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a, b = rng().normal(size=(2, 8))
-    exact = compared(a, b, paired=paired)
-    monkeypatch.setattr("shaperun.stats.EXACT", 0)
-    sampled = compared(a, b, paired=paired)
-    assert (sampled.low, sampled.high) == pytest.approx((exact.low, exact.high), abs=0.2)
+def test_two_runs_a_side_have_no_interval_and_no_winner(paired: bool) -> None:
+    found = compared([1000, 1001], [0, 1], paired=paired)
+    assert isnan(found.low)
+    assert isnan(found.high)
+    assert found.verdict == "underpowered"
+    assert differences([[1, 2]], [[1, 2]], paired=paired, rng=rng()) is None
+
+
+def test_a_different_spread_makes_no_winner() -> None:
+    """The test may tell two populations apart that differ in their spread alone."""
+    tight, wide = np.linspace(-1, 1, 30) + 6, np.linspace(-60, 60, 30)
+    found = compared(tight, wide)
+    assert found.low < 0 < found.difference
+    assert found.verdict not in ("better", "worse")
 
 
 def test_improvement() -> None:
@@ -247,11 +348,60 @@ def test_underpowered(n: int, m: int, paired: bool, level: float, needed: int | 
     assert found.verdict == ("better" if needed is None else "underpowered")
 
 
-def test_seeds_needed_is_the_smallest() -> None:
-    for level in (0.8, 0.95, 0.99, 0.999):
-        needed = compared([1], [0], level=level).seeds_needed
+def test_seeds_needed_by_hand() -> None:
+    # (1.95996 + 0.84162)² · (2 + 2) / (0.84 · 1.5²) + 1.95996² / 2 = 18.53
+    a, b = [3.5, 1.5], [2.0, 0.0]
+    assert seeds_needed(a, b, paired=False, alpha=0.05) == 19
+    assert seeds_needed(b, a, paired=False, alpha=0.05) == 19
+    assert seeds_needed(a, b, paired=True, alpha=0.05) == 19  # they go together: no gain
+    # var(a − b) is 8: (2.80159)² · 8 / 1.89 + 1.92 = 35.1
+    assert seeds_needed(a, b[::-1], paired=True, alpha=0.05) == 36
+    assert seeds_needed(a, b, paired=False, alpha=0.01) == 29
+
+
+def test_seeds_needed_at_the_edges() -> None:
+    def needed(a: object, b: object, alpha: float = 0.05) -> int | None:
+        return seeds_needed(a, b, paired=False, alpha=alpha)  # type: ignore[arg-type]
+
+    assert needed([1, 2, 3, 4], [4, 3, 2, 1]) is None
+    assert needed([0.1 + 0.2] * 4, [0.3] * 4) is None
+    assert needed([1, 1, 1, 1], [0, 0, 0, 0]) == 5  # more than there are
+    assert needed([100] * 9, range(9)) == 10
+    assert needed([1] * 3, [0] * 9) == 4
+    assert needed([1] * 100, [0] * 100) is None
+    assert needed([0, 1, 2, 3], [0, 1, 2, 3.2]) is None  # it would take thousands
+    assert needed([0, 1, 2], [0, 1, 2.1]) == 4  # as would this, but 3 can show nothing
+    assert needed([1], [0]) == needed([1], [1]) == 4
+
+
+def test_the_fewest_runs_are_the_smallest_number_that_can_win() -> None:
+    for alpha in (0.2, 0.05, 0.01, 0.001):
+        needed = compared([1], [0], level=1 - alpha).seeds_needed
+        assert needed == fewest_runs(alpha, paired=False)
         assert needed is not None
-        assert 2 / comb(2 * needed, needed) <= 1 - level < 2 / comb(2 * needed - 2, needed - 1)
+        assert 2 / comb(2 * needed, needed) <= alpha < 2 / comb(2 * needed - 2, needed - 1)
+
+
+@pytest.mark.parametrize(
+    ("effect", "paired", "correlation"),
+    [(1.0, False, 0.0), (1.5, False, 0.0), (2.0, False, 0.0), (1.5, True, -0.7), (1.0, True, 0.0)],
+)
+def test_so_many_seeds_find_the_difference(effect: float, paired: bool, correlation: float) -> None:
+    """In about 80% of 800 draws from normal populations a deviation of `effect` apart."""
+    x, y = np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]]) * np.sqrt(3) / 2
+    n = seeds_needed(x + effect, mixed(x, y, correlation), paired=paired, alpha=0.05)
+    assert n is not None
+    generator = np.random.default_rng(1)
+    a, c = generator.normal(size=(2, 800, n))
+    b = mixed(a, c, correlation)
+    found = differences(a + effect, b, paired=paired, rng=generator)
+    assert found
+    p = p_values(a + effect, b, paired=paired, rng=generator, resamples=499)
+    assert 0.70 < np.mean((p <= 0.05) & (found.low > 0)) < 0.92
+
+
+def mixed(x: Sample, y: Sample, correlation: float) -> Sample:
+    return np.asarray(correlation * x + np.sqrt(1 - correlation**2) * y)
 
 
 def test_verdicts() -> None:
@@ -259,6 +409,10 @@ def test_verdicts() -> None:
     assert compared(high, low).verdict == "better"
     assert compared(low, high).verdict == "worse"
     assert compared(low, low[::-1]).verdict == "no difference shown"
+    assert compared([1, 1], [1, 1]).verdict == "no difference shown"
+    wide = [-50.0, -20, 20, 60]
+    assert compared(np.add(wide, 40), wide).verdict == "underpowered"
+    assert compared(np.add(wide, 1), wide).verdict == "no difference shown"
     assert compared([1, 1, 1, 1], [0, 0, 0, 0]).verdict == "better"
 
 
@@ -286,6 +440,9 @@ def test_empty_samples_are_not_compared() -> None:
         lambda: compared([1, 2], [1, 2], level=1.0),
         lambda: interval([1, float("nan")], rng=rng()),
         lambda: interval([1, 2], level=0.0, rng=rng()),
+        lambda: intervals([1, 2], rng=rng()),
+        lambda: intervals([[1, float("nan")]], rng=rng()),
+        lambda: p_values([1, 2], [3, 4], paired=False, rng=rng()),
         lambda: iqm([float("-inf")]),
         lambda: holm([0.5, float("nan")]),
         lambda: holm([0.5, 1.5]),
@@ -309,12 +466,12 @@ def test_false_positives_are_as_rare_as_the_level_says(paired: bool) -> None:
         found = [compared(draw(), draw(), paired=paired) for _ in range(repeats)]
         rejected = np.mean([c.p_value <= 0.05 for c in found])
         assert rejected <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
-        assert np.mean([c.verdict != "no difference shown" for c in found]) <= rejected
+        assert np.mean([c.verdict in ("better", "worse") for c in found]) <= rejected
 
 
 # compare: invariances
 
-SIZES = st.sampled_from([(1, 1), (2, 5), (4, 4), (3, 6), (5, 5)])
+SIZES = st.sampled_from([(1, 1), (2, 5), (3, 3), (4, 4), (3, 6), (6, 6)])
 # Quarters are exact in binary, so that only the arithmetic in between is rounded.
 VALUES = st.integers(-400, 400).map(lambda k: k / 4)
 
@@ -366,6 +523,34 @@ def test_shifting_both_changes_nothing(
     a, b, paired = case
     moved = compared(np.add(a, shift), np.add(b, shift), paired=paired)
     assert_same(moved, compared(a, b, paired=paired))
+
+
+@settings(deadline=None)
+@given(samples(), st.sampled_from([0.25, 2.0, 64.0]))
+def test_units_do_not_matter(case: tuple[list[float], list[float], bool], scale: float) -> None:
+    a, b, paired = case
+    one = compared(a, b, paired=paired)
+    expected = replace(
+        one, difference=scale * one.difference, low=scale * one.low, high=scale * one.high
+    )
+    assert_same(compared(np.multiply(a, scale), np.multiply(b, scale), paired=paired), expected)
+
+
+@settings(deadline=None)
+@given(samples())
+def test_a_verdict_says_what_its_numbers_say(
+    case: tuple[list[float], list[float], bool],
+) -> None:
+    a, b, paired = case
+    found = compared(a, b, paired=paired)
+    assert (found.verdict == "underpowered") == (found.seeds_needed is not None)
+    assert isnan(found.low) == (min(len(a), len(b)) < 3)
+    if found.verdict in ("better", "worse"):
+        assert found.p_value <= 0.05
+        assert found.low > 0 if found.verdict == "better" else found.high < 0
+    if found.seeds_needed:
+        assert min(len(a), len(b)) < found.seeds_needed <= 100
+        assert found.seeds_needed >= fewest_runs(0.05, paired)
 
 
 @settings(deadline=None)

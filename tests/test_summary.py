@@ -101,14 +101,15 @@ def test_a_winner_must_survive_holms_correction() -> None:
     assert (alone.result.verdict, alone.p_adjusted) == ("better", alone.result.p_value)
     both = summary.summarize(of_arms("a", "b"), LANDER, table, "return").comparisons
     own = [c for c in both if c.metric == "return"]
-    assert [c.result.verdict for c in own] == ["no difference shown"] * 2
+    assert [c.result.verdict for c in own] == ["underpowered"] * 2
+    assert [c.result.seeds_needed for c in own] == [5, 5]  # Holm's first step is 2.5%
     assert [c.p_adjusted for c in own] == pytest.approx([4 / 70] * 2)
 
 
 def test_runs_are_paired_where_six_seeds_are_the_same() -> None:
     base = [0.0, 100, 200, 300, 400, 500]
-    better = [value + 1 + place / 10 for place, value in enumerate(base)]
-    for count, paired, verdict in ((6, True, "better"), (5, False, "no difference shown")):
+    better = [value + 100 + place / 10 for place, value in enumerate(base)]
+    for count, paired, verdict in ((6, True, "better"), (5, False, "underpowered")):
         table = runs(plain=base[:count], a=better[:count])
         found = summary.summarize(of_arms("a"), LANDER, table, "return").comparisons[0]
         assert (found.paired, found.result.verdict) == (paired, verdict)

@@ -19,7 +19,8 @@ KL = 0.03  # where the study sets no target_kl
 OFTEN = 0.1  # the share of updates that may lie beyond a bound
 CLIPPED = 0.3
 COLLAPSED = 0.05  # of the entropy, or of the standard deviation, at the start
-STILL = 1e-3  # a clip fraction and, times ten, a relative change of entropy
+UNCLIPPED = 1e-3
+UNCHANGED = 0.05  # a change of entropy, relative to what it was
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def measures(updates: pl.DataFrame, study: Study) -> list[Measure]:
         Measure("std", "standard deviation of actions"),
         Measure("loss", "loss", logarithmic=True),
     ]
-    there = {m.column for m in every if m.column in updates.columns and updates[m.column].count()}
+    there = {m.column for m in every if len(_values(updates, m.column))}
     if "value_loss" in there:
         there.discard("loss")  # the sum of what is shown already
     return [measure for measure in every if measure.column in there]
@@ -69,11 +70,13 @@ def breaches(updates: pl.DataFrame, study: Study) -> list[Breach]:
     """What was out of bounds, run by run.
 
     Args:
-        updates: arm, seed, timesteps and the learners' statistics, as `results.update_statistics`
-            gives them.
+        updates: arm, seed, timesteps and the learners' statistics, as `training_record` gives
+            them.
         study: says what KL the learner aims at.
     """
-    found = []
+    found: list[Breach] = []
+    if updates.is_empty():
+        return found
     for (arm, seed), run in updates.group_by("arm", "seed", maintain_order=True):
         for name, rule in RULES.items():
             found += [Breach(str(arm), int(str(seed)), name, text) for text in rule(run, study)]
@@ -99,12 +102,15 @@ def _values(run: pl.DataFrame, column: str) -> Array:
 
 @_rule
 def _kl_above_target(run: pl.DataFrame, study: Study) -> Iterator[str]:
-    kl, bound = _values(run, "approx_kl"), kl_bound(study)
+    target = study.training.hyperparameters.get("target_kl")
+    # stable-baselines3's PPO stops an update only at 1.5 times the target.
+    kl, bound = _values(run, "approx_kl"), 1.5 * float(target) if target else KL
     beyond = float((kl > bound).mean()) if len(kl) else 0.0
     if beyond > OFTEN:
         yield (
             f"{beyond:.0%} of the updates moved the policy by an approximate KL above {bound:g} "
-            f"(at most {kl.max():.2g}): lower learning_rate or n_epochs, or set target_kl"
+            f"(at most {kl.max():.2g}): lower learning_rate or n_epochs"
+            f"{'' if target else ', or set target_kl'}"
         )
 
 
@@ -145,9 +151,9 @@ def _explains_nothing(run: pl.DataFrame, _study: Study) -> Iterator[str]:
 @_rule
 def _still_random(run: pl.DataFrame, _study: Study) -> Iterator[str]:
     clip, entropy = _values(run, "clip_fraction"), _values(run, "entropy")
-    if len(clip) < 2 or len(entropy) < 2 or np.quantile(clip, 0.9) > STILL:
+    if len(clip) < 2 or len(entropy) < 2 or np.quantile(clip, 0.9) > UNCLIPPED:
         return
-    if abs(entropy[-1] - entropy[0]) < 0.05 * abs(entropy[0]):
+    if abs(entropy[-1] - entropy[0]) < UNCHANGED * abs(entropy[0]):
         yield (
             f"no update clips, and the entropy is {entropy[-1] / entropy[0]:.0%} of what it was at "
             "the start: the policy still acts nearly at random, and evaluation shows its slight "

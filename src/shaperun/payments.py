@@ -62,36 +62,37 @@ def contributions(
     terminated = episodes["terminated"].to_numpy().astype(float)
     parts = kernel.episode_contributions(sums, first, last, terminated, factor)
     paid = {n: parts[:, k] for k, n in enumerate(kernel.names) if kernel.weights[k]}
-    kept = kernel.shaped(own, np.zeros_like(own), factor)
-    if reward.mode == "replace" and not kept.any():
+    share = kernel.shaped(np.ones(1), np.zeros(1), factor)  # of the environment's own that is left
+    if not share.any():
         return paid
-    return {OWN_REWARD: kept + paid.pop(OWN_REWARD, 0.0), **paid}
+    return {OWN_REWARD: share * own + paid.pop(OWN_REWARD, 0.0), **paid}
 
 
 def shaped_returns(
     episodes: pl.DataFrame, study: Study, reward: RewardConfig, progress: float = 1.0
 ) -> Array:
     """The undiscounted return (N,) of recorded episodes under a reward; arguments as above."""
-    return np.asarray(sum(contributions(episodes, study, reward, progress).values()))
+    paid = contributions(episodes, study, reward, progress)
+    return sum(paid.values(), start=np.zeros(len(episodes)))
 
 
 def _columns(
     episodes: pl.DataFrame, kind: str, kernel: RewardKernel, environment: Environment
 ) -> Array:
-    """The recorded `sum`, `first` or `last` values (N, K); 0 for terms without a weight."""
+    """The recorded `sum`, `first` or `last` values (N, K); 0 for what does not count."""
     values = np.zeros((len(episodes), len(kernel.names)))
+    if kind != "sum" and kernel.mode != "potential":
+        return values
     for place, (name, weight) in enumerate(zip(kernel.names, kernel.weights, strict=True)):
-        if weight and f"{kind}_{name}" in episodes.columns:
-            values[:, place] = episodes[f"{kind}_{name}"].to_numpy()
-        if weight and kind == "sum":
-            values[:, place] = _derived(episodes, name, environment, values[:, place])
+        if weight:
+            values[:, place] = _column(episodes, kind, name, environment)
     return values
 
 
-def _derived(episodes: pl.DataFrame, name: str, environment: Environment, given: Array) -> Array:
-    """The sum of an outcome or of the environment's reward, which every episode has recorded."""
+def _column(episodes: pl.DataFrame, kind: str, name: str, environment: Environment) -> Array:
+    """Outcomes and the environment's reward are known of every episode, weighed or not."""
     if name == OWN_REWARD:
         return episodes["return"].to_numpy().astype(float)
     if name in environment.outcomes:
         return (episodes["outcome"] == name).to_numpy().astype(float)
-    return given
+    return episodes[f"{kind}_{name}"].to_numpy().astype(float)

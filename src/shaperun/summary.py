@@ -39,6 +39,23 @@ class Estimate:
     level: float | None
 
 
+def in_words(metric: str, estimate: Estimate) -> tuple[str, str]:
+    """A metric as it is shown, and its interval; the latter is empty for a single run."""
+    percent = metric.endswith("_rate")
+    whole = percent or abs(estimate.iqm) >= 100
+
+    def show(value: float) -> str:
+        if percent:  # an interval for a share cannot leave 0 to 1
+            return f"{min(1.0, max(0.0, value)):.0%}"
+        return (f"{value:,.0f}" if whole else f"{value:,.1f}").replace("-", "−")
+
+    if estimate.low is None or estimate.high is None:
+        return show(estimate.iqm), ""
+    if percent and estimate.low == estimate.high:  # no spread is no interval
+        return show(estimate.iqm), "every run"
+    return show(estimate.iqm), f"{show(estimate.low)}…{show(estimate.high)}"
+
+
 @dataclass(frozen=True)
 class ArmSummary:
     """One arm: how many finished runs are behind it, and its metrics."""
@@ -191,20 +208,26 @@ def check_ranking(by: str, names: list[str]) -> None:
 
 def centre(curves: pl.DataFrame) -> pl.DataFrame:
     """Per arm and evaluation: the interquartile mean return over the runs that got there."""
-    rows = []
-    for (arm, timesteps), runs in curves.group_by("arm", "timesteps", maintain_order=True):
-        estimate = _estimate(runs["return"].to_numpy())
-        rows.append(
-            {
-                "arm": arm,
-                "timesteps": timesteps,
-                "return_centre": estimate.iqm,
-                "return_low": estimate.low,
-                "return_high": estimate.high,
-                "runs": len(runs),
-            }
-        )
-    return pl.DataFrame(rows, infer_schema_length=None).sort("arm", "timesteps")
+    points = curves.group_by("arm", "timesteps", maintain_order=True).agg("return", runs=pl.len())
+    # All points with so many runs behind them at once: one by one they would take seconds.
+    tables = [_centres(same) for same in points.partition_by("runs", maintain_order=True)]
+    return pl.concat(tables).sort("arm", "timesteps")
+
+
+def _centres(points: pl.DataFrame) -> pl.DataFrame:
+    values = np.stack([returns.to_numpy() for returns in points["return"]])
+    rng = np.random.default_rng(_SEED)
+    found = stats.intervals(values, statistic="iqm", rng=rng)
+    found = found or stats.intervals(values, statistic="median", rng=rng)
+    low, high = (found.low, found.high) if found else [[None] * len(points)] * 2
+    return points.select(
+        "arm",
+        "timesteps",
+        pl.Series("return_centre", [stats.iqm(row) for row in values]),
+        pl.Series("return_low", low, pl.Float64),
+        pl.Series("return_high", high, pl.Float64),
+        "runs",
+    )
 
 
 def _estimate(values: np.ndarray) -> Estimate:
@@ -223,15 +246,30 @@ def _comparisons(
     compared = [(arm, paired, result) for arm, (paired, result) in found.items() if result]
     adjusted = stats.holm([result.p_value for _, _, result in compared])
     return [
-        ArmComparison(arm, name, _corrected(result, float(p)), paired, float(p))
+        _corrected(
+            ArmComparison(arm, name, result, paired, float(p)), runs, baseline, len(compared)
+        )
         for (arm, paired, result), p in zip(compared, adjusted, strict=True)
     ]
 
 
-def _corrected(result: stats.Comparison, p: float) -> stats.Comparison:
-    if result.verdict in ("better", "worse") and p > ALPHA:
-        return replace(result, verdict="no difference shown")
-    return result
+def _corrected(
+    comparison: ArmComparison, runs: pl.DataFrame, baseline: str, compared: int
+) -> ArmComparison:
+    """A winner that does not survive the correction is no winner with so few seeds."""
+    if comparison.result.verdict not in ("better", "worse") or comparison.p_adjusted <= ALPHA:
+        return comparison
+    a, b = (_values(runs, arm, comparison.metric) for arm in (comparison.arm, baseline))
+    alpha = ALPHA / compared  # Holm's first and strictest step
+    needed = stats.seeds_needed(a, b, paired=comparison.paired, alpha=alpha)
+    verdict = "underpowered" if needed else "no difference shown"
+    return replace(
+        comparison, result=replace(comparison.result, verdict=verdict, seeds_needed=needed)
+    )
+
+
+def _values(runs: pl.DataFrame, arm: str, metric: str) -> np.ndarray:
+    return runs.filter(arm=arm).sort("seed")[metric].to_numpy()
 
 
 def _compare(
@@ -241,7 +279,8 @@ def _compare(
     a, b = (runs.filter(arm=which).sort("seed") for which in (arm, baseline))
     paired = a["seed"].to_list() == b["seed"].to_list() and len(a) >= FEWEST_PAIRS
     rng = np.random.default_rng(_SEED)
-    return paired, stats.compare(a[name].to_numpy(), b[name].to_numpy(), paired=paired, rng=rng)
+    values = (_values(runs, which, name) for which in (arm, baseline))
+    return paired, stats.compare(*values, paired=paired, rng=rng)
 
 
 def _number(value: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
 from shaperun.findings import DROWNED
@@ -27,7 +28,8 @@ def term_history(episodes: pl.DataFrame, study: Study) -> pl.DataFrame:
     """
     first = episodes.filter(pl.col("episode") < study.evaluation.episodes)
     total = study.training.total_timesteps
-    tables = []
+    schema = {"arm": pl.String, "seed": pl.Int64, "timesteps": pl.Int64}
+    tables = [pl.DataFrame(schema=schema | {"term": pl.String, "contribution": pl.Float64})]
     for (arm, timesteps), rows in first.group_by("arm", "timesteps", maintain_order=True):
         reward = study.arms[str(arm)]
         progress = min(1.0, int(str(timesteps)) / total)
@@ -53,10 +55,15 @@ def term_notes(history: pl.DataFrame, arm: str) -> list[str]:
     """Which terms of an arm never moved, drowned the others, or were too weak to matter."""
     rows = history.filter(arm=arm)
     spreads = {
-        str(term): float(values["contribution"].std() or 0.0)  # type: ignore[arg-type]
+        str(term): _spread(values["contribution"])
         for (term,), values in rows.group_by("term", maintain_order=True)
     }
     return list(_notes(rows, spreads))
+
+
+def _spread(values: pl.Series) -> float:
+    """Standard deviation, exactly 0 for a constant, which rounding would deny."""
+    return float(np.std(values.to_numpy())) if values.n_unique() > 1 else 0.0
 
 
 def _notes(rows: pl.DataFrame, spreads: dict[str, float]) -> Iterator[str]:
@@ -67,7 +74,7 @@ def _notes(rows: pl.DataFrame, spreads: dict[str, float]) -> Iterator[str]:
             yield f"{words(name)} came to {number(value)} in every episode and taught nothing"
     total = sum(shaping.values())
     loudest = max(shaping, key=lambda name: shaping[name], default="")
-    if len(shaping) > 1 and total and shaping[loudest] >= DROWNED * total:
+    if sum(map(bool, shaping.values())) > 1 and shaping[loudest] >= DROWNED * total:
         share = number(100 * shaping[loudest] / total)
         yield f"{words(loudest)} makes {share}% of what moved the shaping; the rest is drowned"
     own = spreads.get(OWN_REWARD, 0.0)

@@ -17,9 +17,10 @@ def update_statistics(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
     tables = []
     for run in runs:
         path = folder.run(run.arm, run.seed).updates
-        table = pl.read_csv(read_table(path), infer_schema_length=None) if path.exists() else None
-        if table is None or table.is_empty():
+        rows = read_table(path) if path.exists() else b""
+        if not rows:
             continue
+        table = pl.read_csv(rows, infer_schema_length=None)
         numbers = pl.all().exclude("timesteps").cast(pl.Float64, strict=False)
         tables.append(
             table.with_columns(numbers).with_columns(
@@ -29,6 +30,7 @@ def update_statistics(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
                 (-pl.col("entropy_loss").cast(pl.Float64, strict=False)).alias("entropy"),
             )
         )
+    tables = [table for table in tables if len(table)]
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
