@@ -15,6 +15,7 @@ TOPICS = {
     "workers": "benchmarks.workers",
     "start-up": "benchmarks.startup",
     "check": "benchmarks.check",
+    "compare": "benchmarks.compare",
     "gif": "benchmarks.gif",
     "kernel": "benchmarks.kernel",
 }

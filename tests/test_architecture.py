@@ -19,9 +19,12 @@ FLOORS = {
     "study": "algorithms arm study study_file sweep schema reward wrapper episodes",
     "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
-    "learning": "evaluate learner rollout train replay",
-    "output": "results summary canvas plots sweep_plots comparison sweep_results "
-    "gifs record_gif screen tables check_screen check_plots film preview",
+    "learning": "evaluate learner rollout tensorboard train replay",
+    "analysis": "results payments cross_reward exploitation term_history training_record health "
+    "sample_efficiency summary pooling",
+    "output": "canvas plots training_plots sweep_plots exports comparison comparison_files "
+    "sweep_results gifs video record_gif screen tables check_screen check_plots film preview "
+    "report_material report_charts report",
     "roof": "cli __main__ __init__",
 }
 ORDER = [file for row in FLOORS.values() for file in row.split()]

@@ -84,11 +84,12 @@ def test_dry_run_lists_and_changes_nothing(tiny_file: Path, shaperun: Shaperun) 
 def test_compare_writes_what_it_says(copy: Path, shaperun: Shaperun) -> None:
     done = shaperun("compare")
     assert done.returncode == 0, done.stderr
-    for word in ("default", "guided", "return", "success", "underpowered", "take 4 seeds"):
+    for word in ("default", "guided", "return", "success", "underpowered", "4 seeds", "Over training"):
         assert word in done.stdout
     compare = StudyFolder(copy / "results" / "tiny").compare
     stems = ["curves", "outcomes", "terms"]
     names = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+    names |= {f"{table}.{kind}" for table in ("runs", "episodes") for kind in ("csv", "parquet")}
     assert {path.name for path in compare.iterdir()} == names | {"summary.csv", "summary.json"}
     document = json.loads((compare / "summary.json").read_text())
     assert json.loads(shaperun("compare", "tiny.yaml", "--json").stdout) == document
@@ -131,7 +132,7 @@ def test_arms_are_never_ranked_by_a_shaped_return(copy: Path, shaperun: Shaperun
 
 
 def test_gifs_show_the_recorded_episode(copy: Path, shaperun: Shaperun) -> None:
-    done = shaperun("record-gif", "tiny", "--episode", "2")
+    done = shaperun("record-gif", "tiny")
     assert done.returncode == 0, done.stderr
     folder = StudyFolder(copy / "results" / "tiny")
     assert {path.name for path in folder.gifs.iterdir()} == {
@@ -143,7 +144,7 @@ def test_gifs_show_the_recorded_episode(copy: Path, shaperun: Shaperun) -> None:
     with Image.open(folder.gifs / "side-by-side.gif") as gif:
         assert gif.size[0] > gif.size[1]
         assert getattr(gif, "n_frames", 1) > 1
-    assert shaperun("record-gif", "tiny", "--episode", "8").returncode == 2
+    assert shaperun("record-gif", "tiny", "--episode-seed", "8").returncode == 2
     assert shaperun("record-gif", "tiny", "--seed", "9").returncode == 2
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shaperun import comparison, results
+from shaperun import comparison, comparison_files, results
 from shaperun.envs import environments
 from shaperun.plan import planned_runs
 from shaperun.store import StudyFolder
@@ -94,7 +94,12 @@ def test_figures_can_be_made_again_byte_for_byte(
     study: Study, folder: StudyFolder, tmp_path: Path
 ) -> None:
     found = comparison.compare_arms(study, folder)
-    first = comparison.write(found, StudyFolder(tmp_path / "one"))
-    second = comparison.write(found, StudyFolder(tmp_path / "two"))
+    first = comparison_files.write(found, tmp_path / "one")
+    second = comparison_files.write(comparison.compare_arms(study, folder), tmp_path / "two")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
-    assert len(first) == 8
+    assert {p.name for p in first} == {
+        *(f"{stem}.{kind}" for stem in ("curves", "outcomes", "terms") for kind in ("png", "svg")),
+        *(f"{stem}.{kind}" for stem in ("runs", "episodes") for kind in ("csv", "parquet")),
+        "summary.csv",
+        "summary.json",
+    }

@@ -185,11 +185,11 @@ def _what_changed(folder: StudyFolder, changed: list[Run]) -> str:
     run = changed[0]
     run_folder = folder.run(run.arm, run.seed)
     old, new = run_folder.read_config(), run.config.model_dump(mode="json")
-    differences = [f"  {key}: {was} there, {now} here" for key, was, now in _differences(old, new)]
+    changes = [f"  {key}: {was} there, {now} here" for key, was, now in differences(old, new)]
     return "\n".join(
         [
             f"{run_folder.path} was trained from another configuration:",
-            *differences,
+            *changes,
             "Give the study another name, undo the change, or train "
             f"{'this run' if len(changed) == 1 else f'these {len(changed)} runs'} again "
             "from the start with --fresh, which deletes the old ones.",
@@ -197,11 +197,12 @@ def _what_changed(folder: StudyFolder, changed: list[Run]) -> str:
     )
 
 
-def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every key, its parts joined with points, that has another value in one than in the other."""
     if isinstance(old, dict) and isinstance(new, dict):
         for part in {**old, **new}:
             below = f"{key}.{part}" if key else str(part)
-            yield from _differences(old.get(part), new.get(part), below)
+            yield from differences(old.get(part), new.get(part), below)
     elif old != new:
         yield key, old, new
 

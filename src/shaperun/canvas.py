@@ -62,11 +62,18 @@ def _colour(place: int) -> str:
     return "#" + "".join(f"{round(255 * x):02X}" for x in colorsys.hls_to_rgb(hue, 0.42, 0.55))
 
 
+def settle(figure: Figure) -> None:
+    """Lay the figure out for good: doing it again for another format would move things slightly."""
+    engine = figure.get_layout_engine()
+    if engine:
+        engine.execute(figure)
+    figure.set_layout_engine(None)
+
+
 @styled
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write `path`.png and `path`.svg; a figure of the same tables gives the same bytes."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once: doing it again would move things slightly
+    settle(figure)
     written = []
     for kind, undated in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         data = io.BytesIO()

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -47,6 +47,12 @@ StudyArgument = Annotated[
 OptionalStudy = Annotated[
     str, typer.Argument(metavar="[STUDY]", help="As for train; absent: the study trained last.")
 ]
+OptionalStudies = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[STUDY]…", help="One, as for train, or several; absent: the study trained last."
+    ),
+]
 Results = Annotated[Path, typer.Option(help="Folder that holds the studies' results.")]
 Overrides = Annotated[
     list[str],
@@ -61,6 +67,14 @@ SeedList = Annotated[str, typer.Option(metavar="0,1", help="Only these seeds.")]
 Workers = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")]
 Executor = Annotated[str, typer.Option(help="How runs are executed: processes or inline.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and train nothing.")]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="Write TensorBoard event files of the runs that are trained now; needs the extra "
+        "shaperun\\[tensorboard].",
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete these runs and train them anew.")]
 AllowCode = Annotated[
     bool,
@@ -193,6 +207,7 @@ def train(
     executor: Executor = "processes",
     dry_run: DryRun = False,
     fresh: Fresh = False,
+    tensorboard: TensorBoard = False,
     quiet: Quiet = False,
 ) -> None:
     """Train every arm with every seed, in parallel; go on where an earlier command stopped."""
@@ -201,7 +216,15 @@ def train(
     opened, folder = open_study(study, results, overrides, allow_code=allow_code)
     runs = _select(opened, opened.arms, arms, seeds)
     failed = _train(
-        opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet
+        opened,
+        folder,
+        runs,
+        workers,
+        executor,
+        dry_run=dry_run,
+        fresh=fresh,
+        quiet=quiet,
+        tensorboard=tensorboard,
     )
     if failed < len(runs) and not (dry_run or quiet):
         where = "" if results == RESULTS else f" --results {results}"
@@ -233,6 +256,7 @@ def _train(
     dry_run: bool,
     fresh: bool,
     quiet: bool,
+    tensorboard: bool,
 ) -> int:
     """Train the runs, or list them; returns how many failed."""
     from shaperun import batch, execute, screen
@@ -242,11 +266,12 @@ def _train(
         return 0
     console = _console(quiet=quiet)
     execute_jobs = batch.executor(executor, workers or execute.cores())
-    batch.prepare(study, folder, runs, fresh=fresh)
+    batch.prepare(study, folder, runs, fresh=fresh, tensorboard=tensorboard)
     screen.introduce(study, runs, console)
     # A polite kill is an interrupt: the workers are stopped, and we say how to go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with closing(batch.drive(folder, runs, execute_jobs)) as states:
+    states = batch.drive(folder, runs, execute_jobs, tensorboard=tensorboard)
+    with closing(states):
         try:
             if not quiet and any(not folder.run(run.arm, run.seed).is_done() for run in runs):
                 _warn(study, runs, console)
@@ -285,6 +310,7 @@ def sweep(
     executor: Executor = "processes",
     dry_run: DryRun = False,
     fresh: Fresh = False,
+    tensorboard: TensorBoard = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the arms of the study's sweep and rank them by the environment's own reward."""
@@ -294,7 +320,15 @@ def sweep(
     opened, folder = open_study(study, results, overrides, allow_code=allow_code)
     runs = _select(opened, sweep_arms(opened), arms, seeds)
     failed = _train(
-        opened, folder, runs, workers, executor, dry_run=dry_run, fresh=fresh, quiet=quiet
+        opened,
+        folder,
+        runs,
+        workers,
+        executor,
+        dry_run=dry_run,
+        fresh=fresh,
+        quiet=quiet,
+        tensorboard=tensorboard,
     )
     if not dry_run:
         _rank(opened, folder, quiet=quiet)
@@ -336,7 +370,7 @@ def status(
 
 @app.command()
 def compare(
-    study: OptionalStudy = "",
+    studies: OptionalStudies = None,
     results: Results = RESULTS,
     overrides: Overrides = [],  # noqa: B006
     allow_code: AllowCode = False,
@@ -348,22 +382,35 @@ def compare(
 
     Figures are interquartile means over runs with 95% intervals; with two runs these reach from
     the lower to the higher, where the median lies in half of all cases.
+
+    Of several studies, on the same environment and final episodes, all arms are compared with the
+    first study's baseline. Arms that are the same but for their seeds are one arm; arms of the
+    same name that are not are told apart by a hash.
     """
     from shaperun import comparison, tables
     from shaperun.opening import last_trained, open_study
 
-    opened, folder = open_study(
-        study or last_trained(results), results, overrides, allow_code=allow_code
-    )
-    found = comparison.compare_arms(opened, folder, by)
-    paths = _written(lambda: comparison.write(found, folder), folder)
-    if as_json:
-        _print_json(found.summary.document())
-        return
+    opened = [
+        open_study(name, results, overrides, allow_code=allow_code)
+        for name in studies or [last_trained(results)]
+    ]
+    target = comparison.target(opened)
+    found = comparison.compare_studies(opened, by)
     console = _console(stderr=False)
-    tables.show(found, console)
-    if not quiet:
-        console.print(f"\nFigures and tables: {folder.compare} ({len(paths)} files)", style="dim")
+    if as_json:
+        _print_json(found.document())
+    else:
+        tables.show(found, console)
+    sys.stdout.flush()  # the answer is there; drawing takes as long again
+
+    def write() -> list[Path]:
+        from shaperun import comparison_files
+
+        return comparison_files.write(found, target)
+
+    paths = _written(write, opened[0][1])
+    if not (as_json or quiet):
+        console.print(f"\nFigures and tables: {target} ({len(paths)} files)", style="dim")
 
 
 @app.command()
@@ -374,14 +421,43 @@ def record_gif(
     allow_code: AllowCode = False,
     arms: Arms = "",
     seed: Annotated[
-        int | None, typer.Option(help="The run to show; absent: each arm's median run.")
+        int | None,
+        typer.Option(help="The runs to choose from, by their seed; absent: all that are finished."),
     ] = None,
-    episode: Annotated[int, typer.Option(help="Which held-out episode, from 0.")] = 0,
+    pick: Annotated[
+        Literal["best", "median", "worst", "failure"] | None,
+        typer.Option(
+            help="Show each arm's best, median or worst final episode, or its median failure; "
+            "arms that never failed are left out."
+        ),
+    ] = None,
+    episode_seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Show this held-out episode, by its seed: the column seed of a run's "
+            "evaluations.csv, and in every caption. Absent: the first."
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["gif", "mp4", "webp"],
+        typer.Option("--format", help="Format of the files; mp4 needs the extra shaperun\\[mp4]."),
+    ] = "gif",
     quiet: Quiet = False,
 ) -> None:
-    """Record what the policies do: one GIF an arm, and all arms side by side."""
+    """Record what the policies do: one GIF an arm, and all arms side by side.
+
+    Episodes are chosen by rule among those recorded at the end of training. By default every arm
+    shows its median run on the first held-out episode, which is the same start for all arms. Below
+    the picture a bar for each term grows with what the term has paid the learner so far.
+
+    --pick chooses for each arm one of all final episodes of its runs, by environment return, so
+    that starts and runs differ between arms, and every caption names them. Its files are called
+    after it: ARM-worst.gif, side-by-side-worst.gif.
+    """
     from shaperun.opening import last_trained, open_study
-    from shaperun.record_gif import record_gifs
+    from shaperun.record_gif import Wish, record_gifs
+
+    wish = Wish(seed, episode_seed, pick)
 
     opened, folder = open_study(
         study or last_trained(results), results, overrides, allow_code=allow_code
@@ -392,14 +468,48 @@ def record_gif(
             opened,
             folder,
             arms=_names(arms),
-            seed=seed,
-            episode=episode,
+            wish=wish,
+            kind=kind,
             tell=console.print,
         ),
         folder,
     )
     for path in paths:
         typer.echo(path)
+
+
+@app.command()
+def report(
+    study: OptionalStudy = "",
+    results: Results = RESULTS,
+    overrides: Overrides = [],  # noqa: B006
+    allow_code: AllowCode = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="Leave out JavaScript: the curves become a picture.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one page that tells all: verdicts, curves, behaviour, exploits, health, provenance.
+
+    It needs no network and no other file, so it can be mailed, printed and kept.
+    """
+    from shaperun.files import write_atomically
+    from shaperun.opening import last_trained, open_study
+    from shaperun.report import page
+    from shaperun.report_material import gather
+
+    opened, folder = open_study(
+        study or last_trained(results), results, overrides, allow_code=allow_code
+    )
+    console = _console(quiet=quiet)
+
+    def write() -> list[Path]:
+        with console.status("Reading the runs and filming the policies…"):
+            text = page(gather(opened, folder, console.print), static=static)
+        write_atomically(folder.report, text.encode())
+        return [folder.report]
+
+    typer.echo(_written(write, folder)[0])
 
 
 def _written(write: Callable[[], list[Path]], folder: StudyFolder) -> list[Path]:

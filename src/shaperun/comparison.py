@@ -1,30 +1,54 @@
-"""What `compare` says of a study, and the figures and tables that it leaves behind."""
+"""What `compare` says of studies."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from shaperun import canvas, plots, results, summary
+from shaperun import exports, results, summary
 from shaperun.batch import RunStatus, refuse_changed
 from shaperun.errors import UserError
-from shaperun.files import write_atomically, write_json
 from shaperun.plan import planned_runs
+from shaperun.pooling import Opened, Pool, pool
+from shaperun.sample_efficiency import sample_efficiency
 from shaperun.store import StudyFolder
 from shaperun.study import Study
 
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A study's evaluation episodes, what they come to, and the runs that are not finished."""
+    """What a study's evaluations come to, and the runs that are not finished.
+
+    Of several studies, `study` has the arms of all and `pool` says how they came together.
+
+    Attributes:
+        curves: as `results.curves` makes them.
+        final: the episodes of the last evaluations, with all that was recorded.
+        runs: as `exports.run_table` makes it.
+        episodes: as `exports.episode_table` makes it.
+        planned: how many runs there are to be.
+    """
 
     study: Study
-    episodes: pl.DataFrame
+    curves: pl.DataFrame
     final: pl.DataFrame
+    runs: pl.DataFrame
+    episodes: pl.DataFrame
     summary: summary.Summary
+    planned: int
     missing: list[RunStatus]
+    pool: Pool | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As `compare --json` prints it."""
+        document = self.summary.document()
+        if self.pool is None:
+            return document
+        return document | {"studies": self.pool.studies, "notes": self.pool.notes}
 
 
 def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> StudyResults:
@@ -33,55 +57,64 @@ def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> Study
     Raises:
         UserError: nothing was trained, it was trained differently, or arms cannot be ranked so.
     """
-    environment = study.environment.describe()
-    summary.check_ranking(by, results.metrics(environment))
+    summary.check_ranking(by, results.metrics(study.environment.describe()))
     runs = planned_runs(study, study.arms)
     refuse_changed(folder, runs)
-    episodes = results.evaluation_episodes(folder, runs)
-    if episodes.is_empty():
+    arms = list(study.arms)
+    runs.sort(key=lambda run: arms.index(run.arm))
+    found = _summarized(study, results.recorded(study.study, folder, runs), by)
+    if found is None:
         raise UserError(f"nothing of {study.study} has been trained into {folder.path} yet")
-    final = results.final_episodes(episodes)
-    per_run = results.run_metrics(final, environment)
+    return found
+
+
+def compare_studies(opened: Sequence[Opened], by: str = "return") -> StudyResults:
+    """The same of one study, or of several: their arms are compared with the first's baseline.
+
+    Raises:
+        UserError: as for one; and they are not on the same environment and final episodes.
+    """
+    if len(opened) == 1:
+        return compare_arms(*opened[0], by)
+    pooled = pool(opened)
+    summary.check_ranking(by, results.metrics(pooled.study.environment.describe()))
+    found = _summarized(pooled.study, pooled.runs, by, pooled)
+    if found is None:
+        raise UserError(f"nothing of {pooled.study.study} has been trained yet")
+    return found
+
+
+def _summarized(
+    study: Study, runs: list[results.Recorded], by: str, pooled: Pool | None = None
+) -> StudyResults | None:
+    environment = study.environment.describe()
+    curves, final, episodes = [], [], []
+    for batch in results.batches(runs):  # all columns of all episodes would not fit into 1 GB
+        curves.append(results.curves(batch, study.evaluation.episodes))
+        final.append(results.final_episodes(batch))
+        episodes.append(exports.episode_table(batch))
+    if not episodes:
+        return None
+    last = pl.concat(final, how="diagonal_relaxed")
+    learned = pl.concat(curves).sort("arm", "seed", "timesteps")
+    per_run = results.run_metrics(last, environment).join(
+        sample_efficiency(learned, environment.solved), on=["arm", "seed"], maintain_order="left"
+    )
+    per_run = exports.run_table(per_run, last)
     return StudyResults(
         study,
-        episodes,
-        final,
+        learned,
+        last,
+        per_run,
+        pl.concat(episodes, how="diagonal_relaxed"),
         summary.summarize(study, environment, per_run, by),
-        results.unfinished(folder, runs),
+        len(runs),
+        results.unfinished(runs),
+        pooled,
     )
 
 
-def write(found: StudyResults, folder: StudyFolder) -> list[Path]:
-    """Write the figures (PNG and SVG), `summary.csv` and `summary.json`; returns their paths."""
-    study, target = found.study, folder.compare
-    environment = study.environment.describe()
-    curves = results.curves(found.episodes, study.evaluation.episodes)
-    title = f"{study.study}: {study.training.algorithm} on {study.environment.id}"
-    shares = results.outcome_shares(found.final, study, environment)
-    paid = results.contributions(found.final, study, environment)
-    arms = list(study.arms)
-    figures = {
-        "curves": plots.learning_curves(
-            curves,
-            summary.centre(curves),
-            title=title,
-            threshold=environment.solved,
-            arms=arms,
-            note=_note(found.summary),
-        ),
-        "outcomes": plots.outcomes(shares, title=f"{title}: how the final episodes ended"),
-        "terms": plots.contributions(paid, title=f"{title}: what each term paid", arms=arms),
-    }
-    paths = [p for name, figure in figures.items() for p in canvas.save(figure, target / name)]
-    table, document = target / "summary.csv", target / "summary.json"
-    write_atomically(table, found.summary.table().write_csv().encode())
-    write_json(document, found.summary.document())
-    return [*paths, table, document]
-
-
-def _note(found: summary.Summary) -> str:
-    """What the lines and bands of the curves are."""
-    several = [arm.runs for arm in found.arms if arm.runs > 1]
-    few = several and min(several) < 3
-    band = "from the lower to the higher of two runs" if few else "its 95% interval"
-    return f"thin: single runs; thick: their interquartile mean; band: {band}"
+def target(opened: Sequence[Opened]) -> Path:
+    """The folder for what `write` writes."""
+    (_, folder), *others = opened
+    return folder.compared_with([study.study for study, _ in others])

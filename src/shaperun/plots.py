@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -38,6 +39,9 @@ from shaperun.canvas import (
     wrapped,
 )
 from shaperun.wording import number
+
+MOST_LINES = 200  # single runs in one figure; more are a fog
+MOST_PANELS = 12
 
 _OUTCOMES = {
     True: ("#009E73", "#0072B2", "#56B4E9"),
@@ -71,19 +75,41 @@ def learning_curves(
     if runs.is_empty():
         return figure_without_data(title, "no evaluations yet")
     palette = colours(arms or [*runs["arm"], *centre["arm"]])
-    heights = [3.3 + 0.2 * len(palette) / legend_columns(palette), height(palette, 4, 1.3)]
+    shown = list(palette)[:MOST_PANELS]
+    heights = [3.3 + 0.2 * len(palette) / legend_columns(palette), height(shown, 4, 1.3)]
     figure = new_figure(title, sum(heights) + 0.4)
+    lines = _few_runs(runs)
+    if len(lines) < len(runs):
+        note = f"{note} (of every arm the first few)"
     top, bottom = parts(figure, heights)
-    axes = _draw_returns(top, runs, centre, palette)
+    axes = _draw_returns(top, lines, centre, palette)
     axes.set_title(note, color=MUTED)
+    _bound(axes, [*runs["return"], *([] if threshold is None else [threshold])])
     if threshold is not None:
         _draw_level(axes, threshold, f"solved\n({threshold:g})")
     bottom.supxlabel("environment steps")
-    head(bottom, "Shaped return per episode, each on its own scale: not comparable between arms")
-    for panel, arm in panels(bottom, palette, 4):
-        _draw_shaped_returns(panel, runs.filter(arm=arm), palette[arm])
+    some = "" if len(shown) == len(palette) else f"; the first {len(shown)} arms"
+    text = f"Shaped return per episode, each on its own scale: not comparable between arms{some}"
+    head(bottom, text)
+    for panel, arm in panels(bottom, shown, 4):
+        _draw_shaped_returns(panel, runs.filter(arm=arm), lines.filter(arm=arm), palette[arm])
         panel.set_xlim(axes.get_xlim())
     return figure
+
+
+def _bound(axes: Axes, values: Sequence[float]) -> None:
+    """Show what the runs did, and not how far the interval of a few runs may reach."""
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 1.0
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _few_runs(runs: pl.DataFrame) -> pl.DataFrame:
+    """The runs whose lines are drawn: all, or the first of every arm where they would be a fog."""
+    if runs.select("arm", "seed").n_unique() <= MOST_LINES:
+        return runs
+    of_arm = max(3, MOST_LINES // runs["arm"].n_unique())
+    return runs.filter(pl.col("seed").rank("dense").over("arm") <= of_arm)
 
 
 def _draw_returns(
@@ -109,13 +135,13 @@ def _draw_returns(
     return axes
 
 
-def _draw_shaped_returns(axes: Axes, runs: pl.DataFrame, colour: str) -> None:
+def _draw_shaped_returns(axes: Axes, runs: pl.DataFrame, lines: pl.DataFrame, colour: str) -> None:
     if runs.is_empty():
         say(axes, "no evaluations yet")
         return
     steps = runs.sort("timesteps", "seed").group_by("timesteps", maintain_order=True)
     means = steps.agg(pl.mean("shaped_return"), runs=pl.len())
-    _draw_runs(axes, runs, "shaped_return", colour, 0.5)
+    _draw_runs(axes, lines, "shaped_return", colour, 0.5)
     _draw_centre(axes, means, "shaped_return", colour)
     label(axes, "", "")
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -123,10 +149,14 @@ def _draw_shaped_returns(axes: Axes, runs: pl.DataFrame, colour: str) -> None:
 
 
 def _draw_runs(axes: Axes, runs: pl.DataFrame, column: str, colour: str, alpha: float) -> None:
-    for seed in runs["seed"].unique().sort():
-        run = runs.filter(seed=seed).sort("timesteps")
-        form = ".-" if len(run) == 1 else "-"
-        axes.plot(run["timesteps"], run[column], form, color=colour, linewidth=0.7, alpha=alpha)
+    runs = runs.sort("seed", "timesteps")
+    ends = np.flatnonzero(np.diff(runs["seed"])) + 1
+    lines = np.split(runs.select("timesteps", column).to_numpy(), ends)
+    # One artist for all of them: a thousand would take many times as long to draw.
+    drawn = LineCollection(lines, colors=colour, linewidths=0.7, alpha=alpha, capstyle="projecting")
+    axes.add_collection(drawn)
+    for lone in (line for line in lines if len(line) == 1):
+        axes.plot(*lone.T, ".", color=colour, alpha=alpha)
 
 
 def _draw_centre(axes: Axes, points: pl.DataFrame, column: str, colour: str) -> bool:
@@ -157,7 +187,7 @@ def outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     if table.is_empty():
         return figure_without_data(title, "no episodes yet")
     arms = list(dict.fromkeys(table["arm"]))
-    palette = _outcome_colours(table)
+    palette = outcome_colours(table)
     figure = new_figure(title, 0.9 + len(arms) * max(0.42, 0.17 * most_lines(arms, 24)))
     [body] = parts(figure, [1])
     axes = body.subplots()
@@ -177,7 +207,7 @@ def outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     return figure
 
 
-def _outcome_colours(table: pl.DataFrame) -> dict[str, str]:
+def outcome_colours(table: pl.DataFrame) -> dict[str, str]:
     """Outcomes in the order they are drawn: successes, those that are neither, failures."""
     palette = {}
     for good, shades in _OUTCOMES.items():

@@ -363,14 +363,16 @@ def _terms(material: Material, shown: Sequence[str]) -> Context:
 def _health(material: Material, shown: Sequence[str]) -> Context:
     updates = material.updates
     if updates.is_empty():
-        return {"health_svg": "", "breaches": []}
+        return {"health_svg": "", "breaches": [], "more_breaches": []}
     arms = list(material.study.arms)
     pictured = updates.filter(pl.col("arm").is_in(shown))
     measures = health.measures(updates, material.study)
+    breaches = _grouped(health.breaches(updates, material.study))
     figure = training_plots.health(pictured, measures, title="", arms=arms)
     return {
         "health_svg": report_charts.inline_svg(figure, arms),
-        "breaches": _grouped(health.breaches(updates, material.study)),
+        "breaches": [breach for breach in breaches if breach["arm"] in shown],
+        "more_breaches": [breach for breach in breaches if breach["arm"] not in shown],
     }
 
 

@@ -91,8 +91,7 @@ def _luminance(rgb: Sequence[float]) -> float:
 @canvas.styled
 def inline_svg(figure: Figure, arms: Sequence[str]) -> str:
     """A figure as an SVG element whose colours are the page's variables."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    canvas.settle(figure)
     data = io.StringIO()
     figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
     svg = data.getvalue()

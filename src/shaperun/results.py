@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,9 +14,46 @@ from shaperun.batch import RunStatus, status
 from shaperun.files import read_table
 from shaperun.plan import Run
 from shaperun.reward import RewardKernel
-from shaperun.store import RunFolder, StudyFolder
+from shaperun.store import State, StudyFolder
 from shaperun.study import Study
 from shaperun.terms import OWN_REWARD, Environment
+
+# What the columns of evaluations hold; all others are numbers with a point.
+_TYPES: dict[str, type[pl.DataType]] = {
+    **dict.fromkeys(("timesteps", "episode", "seed", "length", "terminated"), pl.Int64),
+    "outcome": pl.String,
+}
+_RUN = {
+    "study": pl.String,
+    "arm": pl.String,
+    "seed": pl.Int64,
+    "done": pl.Boolean,
+    "rows": pl.Int64,
+}
+_MOST_BYTES = 32_000_000  # of text that waits to be parsed
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run as a comparison sees it: what it is called there, and how far it was when looked at."""
+
+    study: str
+    arm: str
+    run: Run
+    folder: StudyFolder
+    state: State
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is finished."""
+        return self.state == "done"
+
+
+def recorded(study: str, folder: StudyFolder, runs: Iterable[Run]) -> list[Recorded]:
+    """Look at every run, once: whether one is finished takes reading all of its files."""
+    return [
+        Recorded(study, run.arm, run, folder, folder.run(run.arm, run.seed).state()) for run in runs
+    ]
 
 
 def evaluation_episodes(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
@@ -23,23 +62,59 @@ def evaluation_episodes(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFram
     The columns are those of a run's evaluations, and arm, seed (of the run; the episode's own is
     `episode_seed`) and done (whether the run is finished).
     """
-    tables = [
-        _read(run_folder).with_columns(
-            pl.lit(run.arm).alias("arm"),
-            pl.lit(run.seed, pl.Int64).alias("seed"),
-            pl.lit(run_folder.is_done()).alias("done"),
-        )
-        for run in runs
-        if (run_folder := folder.run(run.arm, run.seed)).evaluations.exists()
-    ]
-    tables = [table for table in tables if len(table)]
     # Arms may have terms of their own: what an arm does not record is null in its rows.
+    tables = [table.drop("study") for table in batches(recorded("", folder, runs))]
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
-def unfinished(folder: StudyFolder, runs: Iterable[Run]) -> list[RunStatus]:
+def batches(runs: Iterable[Recorded]) -> Iterator[pl.DataFrame]:
+    """The same of runs that were looked at already, many runs at a time, and study, whose one is.
+
+    All rows of a run are in one table, and the runs are in the order given.
+    """
+    batch, size = _Batch(), 0
+    for run in runs:
+        header, rows = _read(run.folder.run(run.run.arm, run.run.seed).evaluations)
+        if not rows:
+            continue
+        if header != batch.header or size > _MOST_BYTES:
+            yield from batch.table()
+            batch, size = _Batch(header), 0
+        batch.add(run, rows)
+        size += len(rows)
+    yield from batch.table()
+
+
+class _Batch:
+    """The rows of runs that record the same columns, which are parsed together: it is faster."""
+
+    def __init__(self, header: bytes = b"") -> None:
+        self.header = header
+        self._runs: list[tuple[str, str, int, bool, int]] = []
+        self._rows: list[bytes] = []
+
+    def add(self, run: Recorded, rows: bytes) -> None:
+        """Add all rows of a run."""
+        self._runs.append((run.study, run.arm, run.run.seed, run.done, rows.count(b"\n")))
+        self._rows.append(rows)
+
+    def table(self) -> list[pl.DataFrame]:
+        """The rows with study, arm, seed and done beside them; none where there are no rows."""
+        if not self._rows:
+            return []
+        names = self.header.decode().strip().split(",")
+        schema = {name: _TYPES.get(name, pl.Float64) for name in names}
+        table = pl.read_csv(b"".join(self._rows), has_header=False, schema=schema)
+        runs = pl.DataFrame(self._runs, _RUN, orient="row")
+        of_run = runs.select(pl.exclude("rows").repeat_by("rows").explode())
+        return [table.rename({"seed": "episode_seed"}).hstack(of_run)]
+
+
+def unfinished(runs: Iterable[Recorded]) -> list[RunStatus]:
     """The runs that a comparison of final policies has to do without."""
-    return [state for run in runs if (state := status(folder, run)).state != "done"]
+    return [
+        replace(status(run.folder, run.run, run.state), arm=run.arm) for run in runs if not run.done
+    ]
 
 
 def curves(episodes: pl.DataFrame, first: int) -> pl.DataFrame:
@@ -49,7 +124,8 @@ def curves(episodes: pl.DataFrame, first: int) -> pl.DataFrame:
     the points of a curve are then means over the same starts.
     """
     return (
-        episodes.filter(pl.col("episode") < first)
+        episodes.select("arm", "seed", "timesteps", "episode", "return", "shaped_return")
+        .filter(pl.col("episode") < first)
         .group_by("arm", "seed", "timesteps", maintain_order=True)
         .agg(pl.col("return", "shaped_return").mean())
         .sort("arm", "seed", "timesteps")
@@ -125,16 +201,23 @@ def outcome_shares(final: pl.DataFrame, study: Study, environment: Environment) 
     return pl.DataFrame(rows, schema)
 
 
-def contributions(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
+def contributions(
+    final: pl.DataFrame,
+    study: Study,
+    environment: Environment,
+    gammas: Mapping[str, float] | None = None,
+) -> pl.DataFrame:
     """One row an arm and term: what the term paid, per episode, to the learner of that arm.
 
-    The environment's own reward counts as the term `environment` where the learner sees it.
+    The environment's own reward counts as the term `environment` where the learner sees it. Arms
+    whose learner has another γ than the study's have theirs in `gammas`.
     """
-    rows = []
+    rows, gammas = [], gammas or {}
     for arm, reward in study.arms.items():
         episodes = final.filter(arm=arm)
         if len(episodes):
-            paid = _paid(episodes, study.resolved(reward), environment, study.training.gamma)
+            gamma = gammas.get(arm, study.training.gamma)
+            paid = _paid(episodes, study.resolved(reward), environment, gamma)
             rows += [{"arm": arm, "term": term, "contribution": v} for term, v in paid.items()]
     return pl.DataFrame(rows, {"arm": pl.String, "term": pl.String, "contribution": pl.Float64})
 
@@ -172,6 +255,9 @@ def _failures(environment: Environment) -> list[str]:
     return [name for name, good in environment.outcomes.items() if good is False or not known]
 
 
-def _read(folder: RunFolder) -> pl.DataFrame:
-    table = pl.read_csv(read_table(folder.evaluations), infer_schema_length=None)
-    return table.rename({"seed": "episode_seed"})
+def _read(path: Path) -> tuple[bytes, bytes]:
+    """The header of a run's evaluations, and the rows below it; nothing where there is no file."""
+    if not path.exists():
+        return b"", b""
+    header, _, rows = read_table(path).partition(b"\n")
+    return header, rows

@@ -6,6 +6,7 @@ ValueError, and so does a `level` outside (0, 1). docs/calibration.md shows what
 """
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from math import ceil, comb, nan, sqrt
 
@@ -444,12 +445,19 @@ def _swap_p(a: Sample, b: Sample, rng: np.random.Generator, resamples: int) -> f
     exact = 2**n <= EXACT
     # Of two ways that mirror each other one is enough: here those that leave the last pair alone.
     ways = np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1 if exact else None
-    swap = rng.random((resamples, n)) < 0.5 if ways is None else ways.astype(bool)
+    seed = int(rng.integers(2**32))
+    swap = _coins(resamples, n, seed) if ways is None else ways.astype(bool)
     found = _statistics(np.where(swap, b, a)) - _statistics(np.where(swap, a, b))
     if exact:
         found = np.concatenate([found, -found])
     slack = _slack(np.concatenate([a, b])[None])
     return float(_two_sided(found[None], observed, slack, exact)[0])
+
+
+@cache
+def _coins(throws: int, n: int, seed: int) -> NDArray[np.bool_]:
+    """Kept, because a study asks for the same ones again for every arm and metric."""
+    return np.random.default_rng(seed).random((throws, n)) < 0.5
 
 
 def _slack(values: Sample) -> Sample:

@@ -11,22 +11,26 @@
 #     normalization.json      statistics of the observations, where they were normalised
 #     progress.json           how far it is
 #     log.txt                 what the libraries had to say while it trained
+#     tensorboard/            event files, where they were asked for; no part of a finished run
 #     error.txt               why it failed
 #     DONE.json               written last: hashes of what a finished run consists of
 #   compare/  gifs/  sweep/   made from the runs, can be deleted and made again
+#   report.html               all of it on one page
 #   check/  preview.html      made before any run
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from shaperun.files import Lease, read_json, write_atomically, write_json
 from shaperun.yaml_source import dump_yaml
+
+_LONGEST_NAME = 200
 
 State = Literal["waiting", "running", "interrupted", "failed", "done"]
 
@@ -73,6 +77,11 @@ class RunFolder:
         return self.path / "log.txt"
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
     def lease(self) -> Path:
         """Held by the one process that writes here."""
         return self.path / ".lease"
@@ -92,6 +101,8 @@ class RunFolder:
 
     def begin(self, record: dict[str, Any]) -> None:
         """Start the run from nothing: what an unfinished one left behind is removed."""
+        if self.tensorboard.exists():
+            shutil.rmtree(self.tensorboard)
         for file in self.path.iterdir():
             if file != self.lease:
                 file.unlink()
@@ -139,6 +150,12 @@ class RunFolder:
         record = read_json(self.config)
         return record.get("identity") if isinstance(record, dict) else None
 
+    def read_record(self) -> dict[str, Any]:
+        """What made the run: versions, platform, identity; `files` are a finished one's hashes."""
+        record, done = read_json(self.config), read_json(self._done)
+        files = done.get("files") if isinstance(done, dict) else None
+        return {**(record if isinstance(record, dict) else {}), "files": files or {}}
+
     def read_config(self) -> Any:
         """The configuration that the folder holds; None if it holds none."""
         record = read_json(self.config)
@@ -171,6 +188,15 @@ class StudyFolder:
         """Curves, tables and summaries of the arms."""
         return self.path / "compare"
 
+    def compared_with(self, others: Sequence[str]) -> Path:
+        """The same for the arms of this study and others together."""
+        if not others:
+            return self.compare
+        name = f"with-{'+'.join(others)}"
+        if len(name) > _LONGEST_NAME:  # of a folder, on common systems
+            name = f"with-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        return self.compare / name
+
     @property
     def gifs(self) -> Path:
         """What the policies do."""
@@ -187,6 +213,11 @@ class StudyFolder:
         return self.path / "check"
 
     @property
+    def report(self) -> Path:
+        """The page that tells all."""
+        return self.path / "report.html"
+
+    @property
     def preview(self) -> Path:
         """The page in which the weights can be moved."""
         return self.path / "preview.html"
@@ -199,6 +230,10 @@ class StudyFolder:
     def run(self, arm: str, seed: int) -> RunFolder:
         """The folder of one run."""
         return RunFolder(self.path / "runs" / arm / str(seed))
+
+    def has(self, arm: str) -> bool:
+        """Whether anything was ever trained of an arm."""
+        return (self.path / "runs" / arm).is_dir()
 
     def is_foreign(self) -> bool:
         """Whether something stands here that shaperun did not make."""

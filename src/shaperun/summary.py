@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,9 @@ from shaperun.terms import Environment
 _SEED = 0
 
 ALPHA = 0.05
+Samples = Mapping[str, Mapping[str, np.ndarray]]
+"""Arm -> metric, or `seed` -> one value a run, in the order of the seeds."""
+
 FEWEST_PAIRS = stats.fewest_runs(ALPHA, paired=True)
 
 
@@ -151,29 +154,38 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
     names = metrics(environment)
     check_ranking(by, names)
     learning = [name for name in (AUC, STEPS_TO_SOLVED) if name in runs.columns]
+    samples = _samples(runs)
     arms = [
-        _arm_summary(arm, rows, names, learning)
-        for arm in study.arms
-        if len(rows := runs.filter(arm=arm))
+        _arm_summary(arm, samples[arm], names, learning) for arm in study.arms if arm in samples
     ]
     arms.sort(key=lambda arm: -arm.metrics[by].iqm)
     others = [arm.arm for arm in arms if arm.arm != study.baseline]
     names = [*names, *learning]
-    found = {name: _comparisons(runs, others, study.baseline, name) for name in names}
+    found = {name: _comparisons(samples, others, study.baseline, name) for name in names}
     directions = {name: _direction(name, environment) for name in names}
     found = {name: [_worded(c, directions[name]) for c in found[name]] for name in names}
     in_order = [c for arm in others for name in names for c in found[name] if c.arm == arm]
     return Summary(study.study, study.baseline, arms, in_order)
 
 
+def _samples(runs: pl.DataFrame) -> Samples:
+    """Taken apart once: looking up each arm and metric in the table would take seconds."""
+    tables = runs.sort("seed").partition_by("arm", as_dict=True, include_key=False)
+    return {
+        str(arm): {name: table[name].to_numpy() for name in table.columns if name != "study"}
+        for (arm,), table in tables.items()
+    }
+
+
 def _arm_summary(
-    arm: str, runs: pl.DataFrame, names: Sequence[str], learning: Sequence[str]
+    arm: str,
+    sample: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    learning: Sequence[str],
 ) -> ArmSummary:
-    solved = int(runs[SOLVED].sum()) if SOLVED in runs.columns else None
-    final, curve = (
-        {name: _estimate(runs[name].to_numpy()) for name in some} for some in (names, learning)
-    )
-    return ArmSummary(arm, len(runs), final, curve, solved)
+    solved = int(sample[SOLVED].sum()) if SOLVED in sample else None
+    final, curve = ({name: _estimate(sample[name]) for name in some} for some in (names, learning))
+    return ArmSummary(arm, len(sample["seed"]), final, curve, solved)
 
 
 def _direction(metric: str, environment: Environment) -> int:
@@ -239,48 +251,46 @@ def _estimate(values: np.ndarray) -> Estimate:
 
 
 def _comparisons(
-    runs: pl.DataFrame, arms: Sequence[str], baseline: str, name: str
+    samples: Samples, arms: Sequence[str], baseline: str, name: str
 ) -> list[ArmComparison]:
     """All arms against the baseline in one metric; a winner must survive Holm's correction."""
-    found = {arm: _compare(runs, arm, baseline, name) for arm in arms}
-    compared = [(arm, paired, result) for arm, (paired, result) in found.items() if result]
-    adjusted = stats.holm([result.p_value for _, _, result in compared])
+    if baseline not in samples:
+        return []
+    found = [_compare(samples[arm], samples[baseline], name) for arm in arms]
+    adjusted = stats.holm([result.p_value for _, result in found])
     return [
         _corrected(
-            ArmComparison(arm, name, result, paired, float(p)), runs, baseline, len(compared)
+            ArmComparison(arm, name, result, paired, float(p)),
+            (samples[arm][name], samples[baseline][name]),
+            len(found),
         )
-        for (arm, paired, result), p in zip(compared, adjusted, strict=True)
+        for arm, (paired, result), p in zip(arms, found, adjusted, strict=True)
     ]
 
 
+def _compare(
+    arm: Mapping[str, np.ndarray], baseline: Mapping[str, np.ndarray], name: str
+) -> tuple[bool, stats.Comparison]:
+    """Paired by seed where both arms have so many, and the same, that the test can speak up."""
+    paired = len(arm["seed"]) >= FEWEST_PAIRS and np.array_equal(arm["seed"], baseline["seed"])
+    rng = np.random.default_rng(_SEED)
+    result = stats.compare(arm[name], baseline[name], paired=paired, rng=rng)
+    assert result is not None  # noqa: S101 (for the type checker: both have runs)
+    return paired, result
+
+
 def _corrected(
-    comparison: ArmComparison, runs: pl.DataFrame, baseline: str, compared: int
+    comparison: ArmComparison, values: tuple[np.ndarray, np.ndarray], compared: int
 ) -> ArmComparison:
     """A winner that does not survive the correction is no winner with so few seeds."""
     if comparison.result.verdict not in ("better", "worse") or comparison.p_adjusted <= ALPHA:
         return comparison
-    a, b = (_values(runs, arm, comparison.metric) for arm in (comparison.arm, baseline))
     alpha = ALPHA / compared  # Holm's first and strictest step
-    needed = stats.seeds_needed(a, b, paired=comparison.paired, alpha=alpha)
+    needed = stats.seeds_needed(*values, paired=comparison.paired, alpha=alpha)
     verdict = "underpowered" if needed else "no difference shown"
     return replace(
         comparison, result=replace(comparison.result, verdict=verdict, seeds_needed=needed)
     )
-
-
-def _values(runs: pl.DataFrame, arm: str, metric: str) -> np.ndarray:
-    return runs.filter(arm=arm).sort("seed")[metric].to_numpy()
-
-
-def _compare(
-    runs: pl.DataFrame, arm: str, baseline: str, name: str
-) -> tuple[bool, stats.Comparison | None]:
-    """Paired by seed where both arms have so many, and the same, that the test can speak up."""
-    a, b = (runs.filter(arm=which).sort("seed") for which in (arm, baseline))
-    paired = a["seed"].to_list() == b["seed"].to_list() and len(a) >= FEWEST_PAIRS
-    rng = np.random.default_rng(_SEED)
-    values = (_values(runs, which, name) for which in (arm, baseline))
-    return paired, stats.compare(*values, paired=paired, rng=rng)
 
 
 def _number(value: object) -> object:

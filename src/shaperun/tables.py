@@ -1,4 +1,4 @@
-"""The comparison of a study as the terminal shows it: a table and a sentence a verdict."""
+"""The comparison of studies as the terminal shows it: a table and a sentence a verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shaperun.comparison import StudyResults
-from shaperun.summary import ArmComparison, Estimate, Summary
+from shaperun.sample_efficiency import AUC, STEPS_TO_SOLVED
+from shaperun.summary import ArmComparison, Summary, in_words
 from shaperun.sweep_results import SweepResults
 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
@@ -28,6 +29,8 @@ def show(found: StudyResults, console: Console) -> None:
     for comparison in found.summary.comparisons:
         if comparison.metric == "return":
             console.print(verdict(comparison, found.summary))
+    for note in found.pool.notes if found.pool else ():
+        console.print(Text(note, style="dim"))
     if found.missing:
         console.print(missing(found))
 
@@ -50,32 +53,44 @@ def arm_table(summary: Summary) -> Table:
         table.add_column(name.removesuffix("_rate").replace("_", " "), justify="right")
     for arm in summary.arms:
         label = Text(arm.arm, style="bold" if arm.arm == summary.baseline else "")
-        cells = [_cell(name, arm.metrics[name]) for name in names]
+        cells = [_cell(*in_words(name, arm.metrics[name])) for name in names]
         table.add_row(label, str(arm.runs), *cells)
     return table
 
 
 def verdict(comparison: ArmComparison, summary: Summary) -> Text:
-    """One sentence on the environment return of an arm against the baseline."""
+    """What is said of an arm against the baseline: at the end, and over training."""
     result = comparison.result
     runs = {arm.arm: arm.runs for arm in summary.arms}
-    count = f"{runs[comparison.arm]} against {runs[summary.baseline]} runs"
     text = Text.assemble(
         (comparison.arm, "bold"),
         " against ",
         (summary.baseline, "bold"),
         ": ",
         (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
-        f". Mean environment return {result.difference:+,.0f}",
+        f". Environment return {_difference(comparison)}",
     )
-    if result.low == result.low:  # not NaN: there is an interval
-        level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%} interval)"
-        text.append(f" [{result.low:+,.0f}, {result.high:+,.0f}]{level}")
     test = f"permutation test{' paired by seed' if comparison.paired else ''}{_holm(comparison)}"
-    text.append(f", p = {result.p_value:.2g} ({test}), {count}.")
+    text.append(f", p = {result.p_value:.2g} ({test}), ")
+    text.append(f"{runs[comparison.arm]} against {runs[summary.baseline]} runs.")
     if result.seeds_needed:
-        text.append(f" No outcome of so few could show more: take {result.seeds_needed} seeds.")
-    return text
+        text.append(f" About {result.seeds_needed} seeds an arm would settle such a difference.")
+    learning = [
+        f"{name} {_difference(other)} (p = {other.p_adjusted:.2g})"
+        for metric, name in ((AUC, "mean return"), (STEPS_TO_SOLVED, "steps to solve it"))
+        for other in summary.comparisons
+        if (other.arm, other.metric) == (comparison.arm, metric)
+    ]
+    return text.append(f" Over training: {', '.join(learning)}." if learning else "", style="dim")
+
+
+def _difference(comparison: ArmComparison) -> str:
+    """A difference and its interval, if there is one."""
+    result = comparison.result
+    if result.low != result.low:  # NaN
+        return f"{result.difference:+,.0f}"
+    level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%} interval)"
+    return f"{result.difference:+,.0f} [{result.low:+,.0f}, {result.high:+,.0f}]{level}"
 
 
 def _holm(comparison: ArmComparison) -> str:
@@ -117,32 +132,16 @@ def show_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
 
 def missing(found: StudyResults) -> Text:
     """What a comparison of the final policies had to do without."""
-    states = Counter(run.state for run in found.missing)
+    states = Counter("diverged" if run.diverged else run.state for run in found.missing)
     what = ", ".join(f"{count} {state}" for state, count in states.items())
     runs = ", ".join(f"{run.arm}/{run.seed}" for run in found.missing[:8])
     more = " …" if len(found.missing) > 8 else ""
-    total = len(found.study.arms) * len(found.study.seeds)
     return Text(
-        f"Missing: {len(found.missing)} of {total} runs are not finished ({what}): {runs}{more}. "
-        "They are in the curves as far as they got, and in no figure of the table.",
+        f"Missing: {len(found.missing)} of {found.planned} runs are not finished ({what}): "
+        f"{runs}{more}. They are in the curves as far as they got, and in no figure of the table.",
         style="yellow",
     )
 
 
-def _cell(name: str, estimate: Estimate) -> Text:
-    percent = name.endswith("_rate")
-    whole = percent or abs(estimate.iqm) >= 100
-    text = Text(_format(estimate.iqm, percent=percent, whole=whole))
-    if estimate.low is None or estimate.high is None:
-        return text  # a single run has no interval
-    low, high = estimate.low, estimate.high
-    if percent:  # an interval for a share cannot leave 0 to 1
-        low, high = max(0.0, low), min(1.0, high)
-    ends = (_format(end, percent=percent, whole=whole) for end in (low, high))
-    return text.append(f"\n{'…'.join(ends)}", style="dim")
-
-
-def _format(value: float, *, percent: bool, whole: bool) -> str:
-    if percent:
-        return f"{value:.0%}"
-    return f"{value:,.0f}" if whole else f"{value:,.1f}"
+def _cell(value: str, interval: str) -> Text:
+    return Text(value).append(f"\n{interval}" if interval else "", style="dim")

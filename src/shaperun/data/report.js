@@ -52,6 +52,14 @@
     };
   }
 
+  // What the runs did, and not how far the intervals of a few runs may reach.
+  function range() {
+    const values = data.arms.filter((arm) => arm.shown).flatMap((arm) => arm.runs.flatMap((run) => run.y));
+    if (data.solved !== null) values.push(data.solved);
+    const low = Math.min(...values), high = Math.max(...values), margin = 0.05 * (high - low) || 1;
+    return [low - margin, high + margin];
+  }
+
   function layout() {
     const axis = {
       gridcolor: css("--line"), linecolor: css("--edge"), zeroline: false, ticks: "outside",
@@ -74,7 +82,7 @@
       font: { color: css("--ink"), family: getComputedStyle(document.body).fontFamily, size: 13 },
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--edge"), font: { color: css("--ink") }, align: "left" },
       xaxis: { ...axis, title: { text: "environment steps" }, rangemode: "tozero" },
-      yaxis: { ...axis, title: { text: "environment return per episode" } },
+      yaxis: { ...axis, title: { text: "environment return per episode" }, range: range() },
     };
   }
 
