@@ -130,9 +130,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__)
     parser.add_argument("--draws", type=int, default=DRAWS, help="samples a cell")
     draws = parser.parse_args().draws
-    page = PAGE.read_text(encoding="utf-8")
-    for name, rows in TABLES.items():
-        table = markdown(list(rows(draws)))
+    tables = {name: markdown(list(rows(draws))) for name, rows in TABLES.items()}
+    page = PAGE.read_text(encoding="utf-8")  # not before: somebody may have written in it meanwhile
+    for name, table in tables.items():
         page = replaced(page, name, f"{draws:,} samples a cell, in percent.\n\n{table}")
     PAGE.write_text(page, encoding="utf-8")
     _say(f"Written into {PAGE.name}.")

@@ -84,7 +84,8 @@ def test_dry_run_lists_and_changes_nothing(tiny_file: Path, shaperun: Shaperun) 
 def test_compare_writes_what_it_says(copy: Path, shaperun: Shaperun) -> None:
     done = shaperun("compare")
     assert done.returncode == 0, done.stderr
-    for word in ("default", "guided", "return", "success", "underpowered", "4 seeds", "Over training"):
+    said = ("default", "guided", "return", "success", "underpowered", "4 seeds", "Over training")
+    for word in said:
         assert word in done.stdout
     compare = StudyFolder(copy / "results" / "tiny").compare
     stems = ["curves", "outcomes", "terms"]
