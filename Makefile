@@ -17,6 +17,7 @@ demo: venv
 	$(BIN)/shaperun train experiments/article.yaml
 	$(BIN)/shaperun compare experiments/article.yaml
 	$(BIN)/shaperun record-gif experiments/article.yaml
+	$(BIN)/shaperun report experiments/article.yaml
 
 test: venv
 	$(BIN)/python -m pytest --numprocesses 2
