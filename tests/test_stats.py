@@ -293,7 +293,7 @@ def test_the_interval_follows_the_pairs_as_far_as_they_are_trusted() -> None:
         unpaired, paired = (compared(x, y, paired=which) for which in (False, True))
         width[name] = (paired.high - paired.low) / (unpaired.high - unpaired.low)
     assert width["apart"] == pytest.approx(np.sqrt(2), rel=0.02)
-    assert width["together"] < 0.1
+    assert width["together"] == pytest.approx(np.sqrt(1 - 0.7), rel=0.02)
     assert width["half"] == 1  # ten pairs with r = 0.5 may have none
     assert width["one value"] == 1
 

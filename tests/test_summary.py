@@ -108,7 +108,7 @@ def test_a_winner_must_survive_holms_correction() -> None:
 
 def test_runs_are_paired_where_six_seeds_are_the_same() -> None:
     base = [0.0, 100, 200, 300, 400, 500]
-    better = [value + 100 + place / 10 for place, value in enumerate(base)]
+    better = [value + 250 + place / 10 for place, value in enumerate(base)]
     for count, paired, verdict in ((6, True, "better"), (5, False, "underpowered")):
         table = runs(plain=base[:count], a=better[:count])
         found = summary.summarize(of_arms("a"), LANDER, table, "return").comparisons[0]

@@ -249,13 +249,14 @@ def _trusted(correlations: Sample, n: int) -> Sample:
     """Correlations of n pairs: negative ones as they are, of positive ones the least likely.
 
     That is the lower end of Fisher's (1921) one-sided 95% interval,
-    tanh(artanh r − 1.645/√(n − 3)), or 0.
+    tanh(artanh r − 1.645/√(n − 3)), but 0 at least and 0.7 at most: values that go together need
+    not have errors that do, and with more docs/calibration.md has cells that fall short.
     """
     if n <= 3:
         return np.minimum(correlations, 0)
-    r = correlations.clip(-1, 0.999)  # closer to 1, rounding would decide
-    least = np.tanh(np.arctanh(np.maximum(r, 0)) - 1.645 / sqrt(n - 3))
-    return np.where(r < 0, r, np.maximum(least, 0))
+    r = correlations.clip(0, 1 - 1e-9)
+    least = np.tanh(np.arctanh(r) - 1.645 / sqrt(n - 3))
+    return np.where(correlations < 0, correlations, least.clip(0, 0.7))
 
 
 def compare(
