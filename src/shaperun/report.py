@@ -151,6 +151,7 @@ def _card(material: Material, arm: str) -> Context:
             )
             if name in found
         ],
+        "improvement": f"{own.result.improvement:.0%}" if own else "",
         "seeds_needed": own.result.seeds_needed if own else None,
         "behaviour": exploitation.sentence(judged, verdict) if judged else "",
     }
