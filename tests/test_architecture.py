@@ -20,7 +20,7 @@ FLOORS = {
     "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
     "learning": "evaluate learner rollout tensorboard train replay",
-    "analysis": "results payments cross_reward exploitation term_history training_record health "
+    "analysis": "payments results cross_reward exploitation term_history training_record health "
     "sample_efficiency summary pooling",
     "output": "canvas plots training_plots sweep_plots exports comparison comparison_files "
     "sweep_results gifs video record_gif screen tables check_screen check_plots film preview "

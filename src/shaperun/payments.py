@@ -42,8 +42,6 @@ def contributions(
 ) -> dict[str, Array]:
     """What each weighted term paid in each episode (N,); together they are the shaped return.
 
-    The environment's own reward counts as the term `environment` where the learner sees it.
-
     Args:
         episodes: evaluation episodes as recorded, N of them; they must have recorded the terms.
         study: names the environment and the learner's γ.
@@ -51,29 +49,29 @@ def contributions(
         progress: the share of training whose factor applies, where the reward has a schedule.
     """
     environment = study.environment.describe()
-    own = episodes["return"].to_numpy().astype(float)
-    if reward.mode == "log":
-        return {OWN_REWARD: own}
     kernel = RewardKernel(environment, study.resolved(reward), study.training.gamma)
+    return paid(episodes, kernel, environment, progress)
+
+
+def paid(
+    episodes: pl.DataFrame, kernel: RewardKernel, environment: Environment, progress: float = 1.0
+) -> dict[str, Array]:
+    """The same by a kernel."""
     factor = kernel.factor(progress)
     sums, first, last = (
         _columns(episodes, kind, kernel, environment) for kind in ("sum", "first", "last")
     )
     terminated = episodes["terminated"].to_numpy().astype(float)
     parts = kernel.episode_contributions(sums, first, last, terminated, factor)
-    paid = {n: parts[:, k] for k, n in enumerate(kernel.names) if kernel.weights[k]}
-    share = kernel.shaped(np.ones(1), np.zeros(1), factor)  # of the environment's own that is left
-    if not share.any():
-        return paid
-    return {OWN_REWARD: share * own + paid.pop(OWN_REWARD, 0.0), **paid}
+    return kernel.paid(parts, episodes["return"].to_numpy().astype(float), factor)
 
 
 def shaped_returns(
     episodes: pl.DataFrame, study: Study, reward: RewardConfig, progress: float = 1.0
 ) -> Array:
     """The undiscounted return (N,) of recorded episodes under a reward; arguments as above."""
-    paid = contributions(episodes, study, reward, progress)
-    return sum(paid.values(), start=np.zeros(len(episodes)))
+    parts = contributions(episodes, study, reward, progress)
+    return sum(parts.values(), start=np.zeros(len(episodes)))
 
 
 def _columns(

@@ -15,7 +15,7 @@ from shaperun.episodes import play
 from shaperun.evaluate import WIDTH, Act
 from shaperun.reward import RewardKernel
 from shaperun.study import RunConfig
-from shaperun.terms import OWN_REWARD, Array, Transition
+from shaperun.terms import Array, Transition
 from shaperun.wrapper import make_environment
 
 Frame = npt.NDArray[np.uint8]
@@ -67,14 +67,10 @@ def replay(config: RunConfig, act: Act, seed: int, keep: Callable[[Frame], Frame
 def _paid(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
     """What each weighted term has paid by the end of every step of an episode (T,).
 
-    The environment's own reward counts as the term `environment` where the learner sees it. After
-    the last step all of them together are the shaped return that an evaluation at the end of
+    After the last step all of them together are the shaped return that an evaluation at the end of
     training records.
     """
-    factor, own = kernel.factor(1.0), np.cumsum(episode.env_reward)
-    kept = kernel.shaped(own, np.zeros_like(own), factor)
-    if kernel.mode == "log":
-        return {OWN_REWARD: kept}
+    factor = kernel.factor(1.0)
     # The episode so far is an episode, cut off there unless it is over.
     parts = kernel.episode_contributions(
         np.cumsum(kernel(episode, (1.0, 1.0)).raw, axis=0),
@@ -83,10 +79,7 @@ def _paid(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
         episode.terminated.astype(float),
         factor,
     )
-    paid = {n: parts[:, k] for k, n in enumerate(kernel.names) if kernel.weights[k]}
-    if kernel.mode == "replace" and not kept.any():
-        return paid
-    return {OWN_REWARD: kept + paid.pop(OWN_REWARD, 0.0), **paid}
+    return kernel.paid(parts, np.cumsum(episode.env_reward), factor)
 
 
 def _alone(act: Act) -> Callable[[Any], Any]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from shaperun.arm import RewardConfig
 from shaperun.batch import RunStatus, status
 from shaperun.files import read_table
+from shaperun.payments import paid
 from shaperun.plan import Run
 from shaperun.reward import RewardKernel
 from shaperun.store import State, StudyFolder
 from shaperun.study import Study
-from shaperun.terms import OWN_REWARD, Environment
+from shaperun.terms import Environment
 
 # What the columns of evaluations hold; all others are numbers with a point.
 _TYPES: dict[str, type[pl.DataType]] = {
@@ -217,36 +216,12 @@ def contributions(
         episodes = final.filter(arm=arm)
         if len(episodes):
             gamma = gammas.get(arm, study.training.gamma)
-            paid = _paid(episodes, study.resolved(reward), environment, gamma)
-            rows += [{"arm": arm, "term": term, "contribution": v} for term, v in paid.items()]
+            kernel = RewardKernel(environment, study.resolved(reward), gamma)
+            rows += [
+                {"arm": arm, "term": term, "contribution": float(values.mean())}
+                for term, values in paid(episodes, kernel, environment).items()
+            ]
     return pl.DataFrame(rows, {"arm": pl.String, "term": pl.String, "contribution": pl.Float64})
-
-
-def _paid(
-    episodes: pl.DataFrame, reward: RewardConfig, environment: Environment, gamma: float
-) -> dict[str, float]:
-    kernel = RewardKernel(environment, reward, gamma)
-    sums, first, last = (
-        _columns(episodes, kind, kernel.names) for kind in ("sum", "first", "last")
-    )
-    terminated = episodes["terminated"].to_numpy().astype(float)
-    factor = kernel.factor(1.0)  # training has come to its end
-    parts = kernel.episode_contributions(sums, first, last, terminated, factor).mean(axis=0)
-    weighted = {
-        n: float(v) for n, v, w in zip(kernel.names, parts, kernel.weights, strict=True) if w
-    }
-    own = float(episodes["return"].to_numpy().mean())
-    if reward.mode == "log":
-        return {OWN_REWARD: own}
-    kept = float(kernel.shaped(np.array([own]), np.zeros(1), factor)[0])
-    if not kept and reward.mode == "replace":
-        return weighted
-    return {OWN_REWARD: kept + weighted.pop(OWN_REWARD, 0.0), **weighted}
-
-
-def _columns(episodes: pl.DataFrame, kind: str, names: Sequence[str]) -> np.ndarray:
-    columns = [episodes[f"{kind}_{name}"].to_numpy().astype(float) for name in names]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(episodes), 0))
 
 
 def _failures(environment: Environment) -> list[str]:

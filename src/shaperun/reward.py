@@ -186,6 +186,24 @@ class RewardKernel:
         before = sums - last + first
         return (self.gamma * after - before) * weights
 
+    def paid(self, parts: Array, env_return: Array, schedule: float = 1.0) -> dict[str, Array]:
+        """What the learner was paid in N episodes, by term: together the shaped returns (N,).
+
+        The environment's own reward counts as the term `environment` where the learner sees it.
+
+        Args:
+            parts: as `episode_contributions` gives them, (N, K).
+            env_return: the environment returns, (N,).
+            schedule: the factor, the same throughout the episodes.
+        """
+        if self.mode == "log":
+            return {OWN_REWARD: env_return}
+        paid = {name: parts[:, k] for k, name in enumerate(self.names) if self.weights[k]}
+        kept = self.shaped(np.ones(1), np.zeros(1), schedule)  # the share of the own reward
+        if not kept.any():
+            return paid
+        return {OWN_REWARD: kept * env_return + paid.pop(OWN_REWARD, 0.0), **paid}
+
     def _what_is_not_finite(self, raw: Array, transition: Transition, shaped: Array) -> RewardError:
         # In the mode potential the state before the step counts as well.
         before = self.state_values(transition.obs)
