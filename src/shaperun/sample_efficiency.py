@@ -24,7 +24,7 @@ def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFram
         curves: one row an evaluation of a run: arm, seed, timesteps, return.
         solved: the return that counts as solved; without one the last two columns are absent.
     """
-    curves = curves.sort("arm", "seed", "timesteps", maintain_order=True)
+    curves = curves.sort("timesteps", maintain_order=True)
     found = curves.group_by("arm", "seed", maintain_order=True).agg(
         pl.struct("timesteps", "return").map_batches(_area, pl.Float64, returns_scalar=True)
     )
