@@ -19,7 +19,7 @@ FLOORS = {
     "study": "algorithms arm study study_file sweep schema reward wrapper episodes",
     "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
-    "learning": "evaluate learner rollout tensorboard train replay",
+    "learning": "checkpoint evaluate learner rollout tensorboard train replay",
     "analysis": "payments results cross_reward exploitation term_history training_record health "
     "sample_efficiency summary pooling",
     "output": "canvas plots training_plots sweep_plots exports comparison comparison_files "

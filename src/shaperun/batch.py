@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -216,6 +217,7 @@ def drive(
 
     Closing the iterator, an interrupt included, stops the workers; their runs are interrupted.
     """
+    began = time.time() - 1.0  # the clocks of file systems are coarse
     known = {run: status(folder, run) for run in runs}
     # A run that is running already is another command's, and stays so.
     pending = [run for run in runs if known[run].state not in ("done", "running")]
@@ -229,7 +231,9 @@ def drive(
         for run in jobs[finished.job] if finished else ():
             known[run] = _ended(folder, run, finished.error if finished else None)
         for run in pending:
-            if known[run].state in ("waiting", "running") and _started(folder, run):
+            run_folder = folder.run(run.arm, run.seed)
+            # What is older is an earlier life's.
+            if known[run].state in ("waiting", "running") and run_folder.progressed_since(began):
                 known[run] = status(folder, run, "running")
         yield list(known.values())
 
@@ -249,10 +253,6 @@ def _ended(folder: StudyFolder, run: Run, error: str | None) -> RunStatus:
         return status(folder, run, "running")
     run_folder.fail(error)
     return replace(status(folder, run, "failed"), failure=error)
-
-
-def _started(folder: StudyFolder, run: Run) -> bool:
-    return bool(folder.run(run.arm, run.seed).read_progress())
 
 
 def _holds_another(run_folder: RunFolder, run: Run) -> bool:

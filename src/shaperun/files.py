@@ -65,13 +65,22 @@ def read_json(path: Path) -> Any:
 class AppendedTable:
     """A CSV file that only grows. A last line without its end was being written: not a row yet."""
 
-    def __init__(self, path: Path, columns: Iterable[str]) -> None:
+    def __init__(self, path: Path, columns: Iterable[str], keep: int | None = None) -> None:
+        """Open a table that begins with its columns, or of which so many bytes are kept."""
         self.path = path
         self.columns = list(columns)
+        if keep is not None:
+            os.truncate(path, keep)
         # Kept open: opening it for every row would cost more than writing the row.
         self._file = path.open("a", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._append([self.columns])
+        if keep is None:
+            self._append([self.columns])
+
+    def settle(self) -> int:
+        """See to it that every row survives a power cut; how many bytes there are."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Add rows, each with a value for every column; floats are written exactly."""

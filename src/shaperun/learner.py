@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from shaperun.algorithms import LOCATIONS, linear_schedule_start
+from shaperun.checkpoint import Memory
 from shaperun.evaluate import Act
 from shaperun.files import read_json, write_json
 from shaperun.store import RunFolder
@@ -94,6 +96,94 @@ def actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
         return model.predict(scaling(obs) if scaling else obs, deterministic=True)[0]
 
     return act
+
+
+def memory(model: BaseAlgorithm) -> Memory:
+    """Parameters, optimiser, counters and random streams of an on-policy learner, between updates.
+
+    The streams are the global ones, which stable-baselines3 draws from.
+    """
+    policy = model.policy
+    generator = np.random.get_state(legacy=False)
+    return {
+        "parameters": _arrays(policy.state_dict()),
+        "optimizer": [
+            [index, _arrays(state)]
+            for index, state in policy.optimizer.state_dict()["state"].items()
+        ],
+        "noise": _arrays(_noise(policy)),
+        "last_obs": np.array(model._last_obs),
+        "last_episode_starts": np.array(model._last_episode_starts),
+        "progress_remaining": model._current_progress_remaining,
+        "updates": int(model._n_updates),
+        "normalization": _normalization(model.get_env()),
+        "torch": torch.get_rng_state().numpy(),
+        "numpy": generator,
+    }
+
+
+def restore(model: BaseAlgorithm, kept: Memory, timesteps: int) -> None:
+    """Put a learner that was just built where a memory was taken; its streams are not set yet."""
+    policy = model.policy
+    policy.load_state_dict(_tensors(kept["parameters"]))
+    optimizer = policy.optimizer.state_dict()
+    optimizer["state"] = {index: _tensors(state) for index, state in kept["optimizer"]}
+    policy.optimizer.load_state_dict(optimizer)
+    model.num_timesteps = timesteps
+    model._last_obs, model._last_episode_starts = kept["last_obs"], kept["last_episode_starts"]
+    model._current_progress_remaining = kept["progress_remaining"]
+    model._n_updates = kept["updates"]
+    envs = model.get_env()
+    if isinstance(envs, VecNormalize):
+        _restore_normalization(envs, kept["normalization"])
+
+
+def restore_streams(model: BaseAlgorithm, kept: Memory) -> None:
+    """Set the random streams as they were, the noise of exploration that was drawn included."""
+    for name, tensor in _tensors(kept["noise"]).items():
+        setattr(model.policy.action_dist, name, tensor)
+    torch.set_rng_state(torch.from_numpy(kept["torch"].copy()))
+    np.random.set_state(kept["numpy"])
+
+
+def _noise(policy: Any) -> dict[str, torch.Tensor]:
+    """What state-dependent exploration has drawn; nothing without it."""
+    names = ("exploration_mat", "exploration_matrices")
+    distribution = getattr(policy, "action_dist", None)
+    return {n: getattr(distribution, n) for n in names if hasattr(distribution, n)}
+
+
+def _normalization(envs: VecEnv | None) -> Memory:
+    if not isinstance(envs, VecNormalize):
+        return {}
+    return {
+        "returns": envs.returns.copy(),
+        **{
+            name: [np.array(rms.mean), np.array(rms.var), float(rms.count)]
+            for name, rms in _moments(envs).items()
+        },
+    }
+
+
+def _restore_normalization(envs: VecNormalize, kept: Memory) -> None:
+    envs.returns = kept["returns"]
+    for name, rms in _moments(envs).items():
+        mean, var, rms.count = kept[name]
+        # of a reward they are numbers, which are stored as arrays of no dimension
+        rms.mean, rms.var = (x if x.ndim else x[()] for x in (mean, var))
+
+
+def _moments(envs: VecNormalize) -> dict[str, Any]:
+    found = {"obs": getattr(envs, "obs_rms", None), "reward": envs.ret_rms}
+    return {name: rms for name, rms in found.items() if rms is not None}
+
+
+def _arrays(tensors: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    return {name: tensor.detach().numpy().copy() for name, tensor in tensors.items()}
+
+
+def _tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def load_actor(config: RunConfig, folder: RunFolder) -> Act:

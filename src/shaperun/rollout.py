@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from shaperun.reward import RewardKernel, Rewards, check_identity
 from shaperun.study import RunConfig
 from shaperun.terms import Environment, Transition
-from shaperun.wrapper import VectorRewardShapingWrapper, make_environment
+from shaperun.wrapper import (
+    NotTheSameError,
+    Remembering,
+    VectorRewardShapingWrapper,
+    make_environment,
+)
 
 Row = dict[str, object]
 
@@ -65,6 +69,24 @@ class EpisodeRecorder:
         if ended.any():
             done = np.flatnonzero(ended)
             self._end(done, transition.take(done))
+
+    def memory(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {
+            "timesteps": self.timesteps,
+            "recent_returns": list(self.recent_returns),
+            "lengths": self._lengths.copy(),
+            "sums": self._sums.copy(),
+            "all_steps": self._all_steps.copy(),
+            "all_episodes": self._all_episodes.copy(),
+        }
+
+    def restore(self, memory: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.timesteps = memory["timesteps"]
+        self.recent_returns.extend(memory["recent_returns"])
+        self._lengths, self._sums = memory["lengths"], memory["sums"]
+        self._all_steps, self._all_episodes = memory["all_steps"], memory["all_episodes"]
 
     def check(self) -> None:
         """The recorded episodes and those under way must add up to all the steps there were.
@@ -120,7 +142,9 @@ class TrainingEnvs(VecEnv):
     """
 
     def __init__(self, config: RunConfig, seeds: list[int], emit: Callable[[Row], None]) -> None:
-        make = partial(make_environment, config.environment)
+        def make() -> Remembering:
+            return Remembering(make_environment(config.environment))
+
         self._copies = SyncVectorEnv([make] * len(seeds), autoreset_mode=AutoresetMode.SAME_STEP)
         self._vector = VectorRewardShapingWrapper(
             self._copies,
@@ -130,6 +154,7 @@ class TrainingEnvs(VecEnv):
         )
         self._reset_with: list[int | None] = list(seeds)
         self._actions: npt.NDArray[Any]
+        self._obs: npt.NDArray[Any]  # the last ones
         environment = config.environment.describe()
         self.kernel = self._vector.kernel
         self.recorder = EpisodeRecorder(environment, self.kernel, len(seeds), emit)
@@ -140,7 +165,34 @@ class TrainingEnvs(VecEnv):
     def reset(self) -> npt.NDArray[Any]:
         """Start the copies from their seeds; afterwards they go on with their own generators."""
         obs: npt.NDArray[Any] = self._vector.reset(seed=self._reset_with)[0]
+        self._obs = obs
         return obs
+
+    def memory(self) -> dict[str, Any]:
+        """Everything that the copies and their recording need to go on."""
+        return {
+            "copies": [copy.memory() for copy in self._remembering],
+            "obs": np.array(self._obs),
+            "vector": self._vector.memory(),
+            "recorder": self.recorder.memory(),
+        }
+
+    def restore(self, memory: dict[str, Any]) -> None:
+        """Go on from there: every copy plays its episode again.
+
+        Raises:
+            NotTheSameError: an environment went another way than it did.
+        """
+        for copy, remembered in zip(self._remembering, memory["copies"], strict=True):
+            copy.restore(remembered)
+        if not np.array_equal(self.reset(), memory["obs"]):
+            raise NotTheSameError("the environment shows another state than it did")
+        self._vector.restore(memory["vector"])
+        self.recorder.restore(memory["recorder"])
+
+    @property
+    def _remembering(self) -> list[Remembering]:
+        return list(self._copies.envs)  # type: ignore[arg-type]
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Remember the actions (N, …)."""
@@ -149,6 +201,7 @@ class TrainingEnvs(VecEnv):
     def step_wait(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
         """Step the copies; one that is done restarts at once and hands on its last observation."""
         obs, shaped, terminated, truncated, info = self._vector.step(self._actions)
+        self._obs = obs
         self.recorder.step(self._vector.transition, self._vector.rewards)
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]

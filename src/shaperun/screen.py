@@ -135,7 +135,7 @@ def say_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) -> N
     """Say what was kept, and how to go on."""
     done = sum(folder.run(run.arm, run.seed).is_done() for run in runs)
     print(f"\ninterrupted: {done} of {len(runs)} runs are finished and kept.", file=sys.stderr)
-    print(f"The same command trains the rest: {command}", file=sys.stderr)
+    print(f"The same command goes on where they stopped: {command}", file=sys.stderr)
 
 
 def say_end(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) -> int:

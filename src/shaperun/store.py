@@ -12,6 +12,7 @@
 #     progress.json           how far it is
 #     log.txt                 what the libraries had to say while it trained
 #     tensorboard/            event files, where they were asked for; no part of a finished run
+#     checkpoint-1.bin  -2.bin what it goes on from, until it is finished
 #     error.txt               why it failed
 #     DONE.json               written last: hashes of what a finished run consists of
 #   compare/  gifs/  sweep/   made from the runs, can be deleted and made again
@@ -91,6 +92,11 @@ class RunFolder:
         return self.path / "DONE.json"
 
     @property
+    def checkpoints(self) -> tuple[Path, Path]:
+        """What an unfinished run goes on from, in two generations."""
+        return self.path / "checkpoint-1.bin", self.path / "checkpoint-2.bin"
+
+    @property
     def error(self) -> Path:
         """Why the run failed."""
         return self.path / "error.txt"
@@ -112,9 +118,17 @@ class RunFolder:
         """Say how far the run is."""
         write_json(self._progress, progress)
 
+    def progressed_since(self, moment: float) -> bool:
+        """Whether the run said how far it is after a moment, in seconds since the epoch."""
+        return self._progress.exists() and self._progress.stat().st_mtime >= moment
+
     def read_progress(self) -> dict[str, Any]:
         """How far the run is; empty if it has not said so."""
         return read_json(self._progress) or {}
+
+    def go_on(self) -> None:
+        """Go on with the run: why it failed before is no longer true."""
+        self.error.unlink(missing_ok=True)
 
     def fail(self, reason: str) -> None:
         """Keep why the run failed."""
@@ -132,6 +146,8 @@ class RunFolder:
             self._done,
             {"identity": self.identity(), "files": {file.name: _sha256(file) for file in files}},
         )
+        for checkpoint in self.checkpoints:
+            checkpoint.unlink(missing_ok=True)
 
     def is_done(self) -> bool:
         """Whether the run is finished: everything is there as it was written."""

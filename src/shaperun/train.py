@@ -17,21 +17,25 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from shaperun import evaluate
+from shaperun import checkpoint, evaluate, learner
 from shaperun.arm import PythonTerm
-from shaperun.files import AppendedTable, Lease
+from shaperun.checkpoint import Memory
+from shaperun.files import AppendedTable, Lease, read_json
 from shaperun.learner import ObservationScaling, actor, build
 from shaperun.rollout import TrainingEnvs, episode_columns
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig
+from shaperun.wrapper import NotTheSameError
 
 if TYPE_CHECKING:
     from shaperun.tensorboard import EventFile
 
 PACKAGES = ("shaperun", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 PROGRESS_SECONDS = 0.5
+KEEP_SECONDS = 10.0  # between checkpoints: what a killed run loses at most, and a rollout
 UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk; points likewise
 
 # Column -> the names under which the learners report it; what a learner lacks stays empty.
@@ -66,12 +70,27 @@ def train_run(folder: RunFolder, config: RunConfig, *, tensorboard: bool = False
     if not lease.take():
         raise RuntimeError(f"another process is training in {folder.path}")
     try:
-        folder.begin(_record(config))
-        with folder.log.open("w") as log, redirect_stdout(log), redirect_stderr(log):
-            _train(folder, config, _event_file(folder, config) if tensorboard else None)
+        record = _record(config)
+        kept = _kept(folder, record)
+        try:
+            _train_logged(folder, config, record, kept, tensorboard=tensorboard)
+        except NotTheSameError as error:
+            record["resume"] = f"from the start, for its environment cannot be restored: {error}"
+            _train_logged(folder, config, record, None, tensorboard=tensorboard)
         folder.finish()
     finally:
         lease.release()
+
+
+def _train_logged(
+    folder: RunFolder, config: RunConfig, record: Memory, kept: Memory | None, *, tensorboard: bool
+) -> None:
+    if kept:
+        folder.go_on()
+    else:
+        folder.begin(record)
+    with folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        _train(folder, config, _event_file(folder, config) if tensorboard else None, kept)
 
 
 def _event_file(folder: RunFolder, config: RunConfig) -> EventFile:
@@ -80,7 +99,18 @@ def _event_file(folder: RunFolder, config: RunConfig) -> EventFile:
     return EventFile(folder.tensorboard, list(config.environment.describe().outcomes))
 
 
-def _train(folder: RunFolder, config: RunConfig, events: EventFile | None) -> None:
+def _kept(folder: RunFolder, record: Memory) -> Memory | None:
+    """What an earlier process of this very run left; other versions would not go on as it did."""
+    memory = checkpoint.latest(folder.checkpoints)
+    same = ("identity", "versions", "platform", "code")
+    if memory is None or any(memory["made_by"].get(key) != record[key] for key in same):
+        return None
+    return memory
+
+
+def _train(
+    folder: RunFolder, config: RunConfig, events: EventFile | None, kept: Memory | None
+) -> None:
     torch.set_num_threads(1)
     # Checks every action's distribution, at a twentieth of the training time; sampling from one
     # that is not a distribution fails by itself.
@@ -93,7 +123,9 @@ def _train(folder: RunFolder, config: RunConfig, events: EventFile | None) -> No
             events.episode(row)
 
     training_envs = TrainingEnvs(config, _env_seeds(envs_stream, config.training.n_envs), emit)
-    episodes = AppendedTable(folder.episodes, episode_columns(training_envs.kernel))
+    tables = kept["tables"] if kept else {}
+    columns = episode_columns(training_envs.kernel)
+    episodes = AppendedTable(folder.episodes, columns, tables.get("episodes"))
     envs = _normalized(training_envs, config)
     # stable-baselines3 draws from the global generators: actions and initial weights from torch's,
     # minibatches from numpy's. The process is the run's own, so they are its streams.
@@ -102,8 +134,11 @@ def _train(folder: RunFolder, config: RunConfig, events: EventFile | None) -> No
     random.seed(_word(batch_stream))
     model = build(config.training, envs)
     model.action_space.seed(_word(policy_stream) % 2**32)
-    recording = Recording(folder, config, training_envs, events)
+    recording = Recording(folder, config, training_envs, episodes, events, kept)
     try:
+        if kept:
+            training_envs.restore(kept["environments"])
+            learner.restore(model, kept["learner"], kept["timesteps"])
         _learn(model, recording, config.training.total_timesteps)
         training_envs.recorder.check()
         model.save(folder.policy)
@@ -127,7 +162,12 @@ def _learn(model: BaseAlgorithm, recording: Recording, total_timesteps: int) -> 
     trouble = None
     try:
         # Never dumping the log keeps its latest values in memory, where the recording reads them.
-        model.learn(total_timesteps, recording, log_interval=None)  # type: ignore[arg-type]
+        model.learn(
+            total_timesteps - model.num_timesteps,  # it adds those that were done before
+            recording,
+            log_interval=None,  # type: ignore[arg-type]
+            reset_num_timesteps=not model.num_timesteps,
+        )
         recording.evaluate(final=True)
     except Exception as error:  # whatever a library says of actions that are not numbers
         trouble = error
@@ -166,18 +206,30 @@ class Recording(BaseCallback):
     """What happens beside the learning: progress, update statistics, evaluations on their steps."""
 
     def __init__(
-        self, folder: RunFolder, config: RunConfig, envs: TrainingEnvs, events: EventFile | None
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        envs: TrainingEnvs,
+        episodes: AppendedTable,
+        events: EventFile | None,
+        kept: Memory | None,
     ) -> None:
         super().__init__()
         self._folder, self._config, self._envs, self._events = folder, config, envs, events
         self._evaluation = evaluate.Evaluation(config)
         columns = ["timesteps", *evaluate.columns(self._evaluation.kernel)]
-        self._evaluations = AppendedTable(folder.evaluations, columns)
-        self._updates = AppendedTable(folder.updates, ["timesteps", *UPDATE_COLUMNS])
-        self._next_evaluation = 0
-        self._next_update = self._next_point = 0
-        self._evaluated_return: float | None = None
-        self._started = self._next_progress = time.monotonic()
+        tables = kept["tables"] if kept else {}
+        updates = ["timesteps", *UPDATE_COLUMNS]
+        self._episodes = episodes
+        self._evaluations = AppendedTable(folder.evaluations, columns, tables.get("evaluations"))
+        self._updates = AppendedTable(folder.updates, updates, tables.get("updates"))
+        self._kept = kept  # until training goes on from it
+        own = kept["recording"] if kept else {}
+        self._next_evaluation = own.get("next_evaluation", 0)
+        self._next_update = self._next_point = own.get("next_update", 0)
+        self._evaluated_return: float | None = own.get("evaluated_return")
+        self._next_progress = self._last_kept = time.monotonic()
+        self._started = time.monotonic() - own.get("seconds", 0.0)
 
     def close(self) -> None:
         """Close the evaluation environments and the tables."""
@@ -199,8 +251,40 @@ class Recording(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
+        if self._kept:  # this very moment is where it was kept
+            learner.restore_streams(self.model, self._kept["learner"])
+            self._kept = None
+            return
         self._log_update()
         self._write_point()
+        if time.monotonic() - self._last_kept >= KEEP_SECONDS and self.num_timesteps:
+            self._keep()
+
+    def _keep(self) -> None:
+        """Keep all that the run needs to go on from here. Off-policy learners begin anew."""
+        if not isinstance(self.model, OnPolicyAlgorithm):
+            return
+        record = read_json(self._folder.config)
+        same = ("identity", "versions", "platform", "code")
+        memory = {
+            "timesteps": self.num_timesteps,
+            "made_by": {key: record[key] for key in same},
+            "learner": learner.memory(self.model),
+            "environments": self._envs.memory(),
+            "tables": {
+                "episodes": self._episodes.settle(),
+                "evaluations": self._evaluations.settle(),
+                "updates": self._updates.settle(),
+            },
+            "recording": {
+                "next_evaluation": self._next_evaluation,
+                "next_update": self._next_update,
+                "evaluated_return": self._evaluated_return,
+                "seconds": time.monotonic() - self._started,
+            },
+        }
+        checkpoint.save(memory, self._folder.checkpoints)
+        self._last_kept = time.monotonic()
 
     def _on_training_end(self) -> None:
         self._next_update = self._next_point = 0
@@ -265,6 +349,7 @@ def _record(config: RunConfig) -> dict[str, Any]:
         "platform": platform.platform(),
         "git_revision": _git_revision(),
         "code": _code(config),
+        "resume": "from the start" if config.training.algorithm == "DQN" else "exact",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -169,6 +169,22 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         info["reward_components"] = columns(self.kernel, rewards)
         return obs, rewards.shaped, terminated, truncated, info
 
+    def memory(self) -> dict[str, Any]:
+        """What the next step depends on, apart from the environments."""
+        return {
+            "last_action": self._last_action,
+            "steps": self._clock.steps,
+            "lengths": self._lengths.copy(),
+            "episodes": self._episodes.copy(),
+            "some_begin": self._some_begin,
+        }
+
+    def restore(self, memory: dict[str, Any]) -> None:
+        """Go on from there; to be called after `reset`."""
+        self._last_action, self._some_begin = memory["last_action"], memory["some_begin"]
+        self._lengths[:], self._episodes[:] = memory["lengths"], memory["episodes"]
+        self._clock.steps = memory["steps"]
+
     def _count(self, done: npt.NDArray[np.bool_], *, any_done: bool) -> None:
         """Take note of how far each copy is in which episode."""
         self._lengths += 1
@@ -245,6 +261,65 @@ class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):
         return super().reset(seed=seed, options=options)
 
 
+class Remembering(gym.Wrapper[Any, Any, Any, Any]):
+    """Remembers how its episode began and what was done since, so that it can be played again.
+
+    A physics world can be neither copied nor stored. But an episode is determined by the generator
+    before its reset and by its actions; `make_environment` sees to it that nothing else is.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._start: Any = None  # a seed, or the state of the generator
+        self._actions: list[npt.NDArray[Any]] = []
+        self._again: dict[str, Any] | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode; or play the one again that was to be restored, up to where it was."""
+        if self._again:
+            return self._play_again(self._again)
+        self._start = seed
+        if seed is None:
+            self._start = self.unwrapped.np_random.bit_generator.state
+        self._actions = []
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step, and remember the action."""
+        self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
+        return super().step(action)
+
+    def memory(self) -> dict[str, Any]:
+        """How the episode began, and its actions so far (T, …)."""
+        return {"start": self._start, "actions": np.array(self._actions)}
+
+    def restore(self, memory: dict[str, Any]) -> None:
+        """Let the next reset play a remembered episode again."""
+        self._again = memory
+
+    def _play_again(self, memory: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        self._again = None
+        start = memory["start"]
+        if isinstance(start, int):
+            obs, info = self.reset(seed=start)
+        else:
+            generator = np.random.Generator(np.random.PCG64())
+            generator.bit_generator.state = start
+            self.unwrapped.np_random = generator
+            obs, info = self.reset()
+        for action in memory["actions"]:
+            obs, _, terminated, truncated, info = self.step(action)
+            if terminated or truncated:
+                raise NotTheSameError("the environment ended an episode that had not ended")
+        return obs, info
+
+
+class NotTheSameError(RuntimeError):
+    """Played again, an episode went another way."""
+
+
 def columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:
     """Every part of the rewards by its name: the raw terms, the three sums, and the schedule."""
     parts = {
@@ -271,14 +346,14 @@ class _Clock:
         if kernel.scheduled and not total_timesteps:
             raise ValueError("a schedule needs total_timesteps, the length of the training")
         self._total = total_timesteps if kernel.scheduled else None
-        self._steps = 0
+        self.steps = 0
 
     def tick(self, steps: int) -> tuple[float, float]:
         """Take some steps; the shares before and after them."""
         if not self._total:
             return START
-        before, self._steps = self._steps, self._steps + steps
-        return min(1.0, before / self._total), min(1.0, self._steps / self._total)
+        before, self.steps = self.steps, self.steps + steps
+        return min(1.0, before / self._total), min(1.0, self.steps / self._total)
 
 
 def _environment(
