@@ -20,6 +20,13 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_at_first(path: str, times: int) -> None:
+    with Path(path).open("a") as file:
+        file.write("x")
+    if len(Path(path).read_text()) <= times:
+        die()
+
+
 def wait_for_ever(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     while True:

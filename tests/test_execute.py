@@ -44,6 +44,13 @@ def test_a_job_that_fails_or_dies_does_not_touch_the_others(tmp_path: Path) -> N
     assert "xxx" in (errors[jobs[3]] or "")
 
 
+def test_a_process_that_is_killed_is_tried_again_a_few_times(tmp_path: Path) -> None:
+    jobs = [Job("jobs:die_at_first", (str(tmp_path / str(times)), times)) for times in (2, 3)]
+    errors = {event.job: event.error for event in finished(processes(jobs, 2, preload="jobs"))}
+    assert errors == {jobs[0]: None, jobs[1]: "the process was killed by SIGKILL"}
+    assert [(tmp_path / name).read_text() for name in ("2", "3")] == ["xxx", "xxx"]
+
+
 def test_closing_ends_the_workers(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     events = processes([Job("jobs:wait_for_ever", (str(path),))], 1, preload="jobs", tick=0.05)

@@ -12,13 +12,15 @@ import os
 import signal
 import threading
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+RETRIES = 2
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,14 @@ def processes(
     Yields a `Finished` for every job, and None every `tick` seconds while nothing happens.
     Closing the iterator, an interrupt included, ends the processes that still run.
 
+    A process that dies without a word, killed from outside or for want of memory, is tried again,
+    `RETRIES` times at most; what it does then is the job's matter. An exception is final.
+
     The module `preload` is imported once for all of them, where the system allows that.
     """
     context = _context(preload)
     waiting, running = deque(jobs), dict[BaseProcess, tuple[Job, Connection]]()
+    deaths = Counter[Job]()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -81,7 +87,13 @@ def processes(
             ended = [process for process in running if process.exitcode is not None]
             for process in ended:
                 job, errors = running.pop(process)
-                yield Finished(job, _error(process, errors))
+                error, died = _error(process, errors)
+                if died and deaths[job] < RETRIES:
+                    deaths[job] += 1
+                    waiting.append(job)
+                    yield None
+                    continue
+                yield Finished(job, error)
             if not ended:
                 yield None
     finally:
@@ -143,11 +155,13 @@ def _die_with_the_driver() -> None:
         os._exit(1)
 
 
-def _error(process: BaseProcess, errors: Connection) -> str | None:
+def _error(process: BaseProcess, errors: Connection) -> tuple[str | None, bool]:
+    """What went wrong, if anything did; and whether the process died without saying so."""
     try:
-        return str(errors.recv())
+        return str(errors.recv()), False
     except EOFError:  # it sent nothing
-        return _abnormal_end(process.exitcode or 0)
+        error = _abnormal_end(process.exitcode or 0)
+        return error, error is not None
 
 
 def _abnormal_end(status: int) -> str | None:
