@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 from stable_baselines3 import PPO
 
+from shaperun import cli
 from shaperun.store import StudyFolder
 from tests.conftest import TINY, Shaperun, run_shaperun
 
@@ -193,6 +194,20 @@ def test_an_interrupt_keeps_what_is_finished(tiny_file: Path, kill: signal.Signa
     assert "shaperun train tiny.yaml --set" in told
     assert "Traceback" not in told
     assert folder.run("default", 0).state() == "interrupted"
+
+
+def test_ctrl_c_is_answered_whatever_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shaperun.opening.last_trained", interrupt)
+    monkeypatch.setattr(sys, "argv", ["shaperun", "report", "--static"])
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+    told = capsys.readouterr().err
+    assert told == "interrupted; the same command begins again: shaperun report --static\n"
 
 
 # Everything a user can give that is wrong: one clear message, exit 2, nothing changed.

@@ -589,8 +589,11 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error), WRONG, debug=debug)
-    except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED, debug=debug)
+    except SystemExit as end:
+        # typer answers Ctrl-C by itself, and silently; training has said more by then.
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            _fail(f"interrupted; the same command begins again: {_command_line()}", INTERRUPTED)
+        raise
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FINE)
@@ -600,7 +603,7 @@ def main() -> None:
         _fail(f"this is a bug in shaperun: {name}: {error}{hint}", BUG, debug=debug)
 
 
-def _fail(message: str, status: int, *, debug: bool) -> None:
+def _fail(message: str, status: int, *, debug: bool = False) -> None:
     if debug:
         traceback.print_exc()
     print(message, file=sys.stderr)

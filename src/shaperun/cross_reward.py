@@ -56,6 +56,12 @@ def shaping_arms(study: Study) -> list[tuple[str, RewardConfig]]:
     return [(name, reward) for name, reward in study.arms.items() if reward.mode != "log"]
 
 
+def over_runs(episodes: pl.DataFrame, returns: np.ndarray) -> float:
+    """The interquartile mean over runs of their mean returns, given one return an episode (N,)."""
+    table = episodes.select("seed").with_columns(pl.Series("return", returns))
+    return stats.iqm(table.group_by("seed").agg(pl.col("return").mean())["return"].to_numpy())
+
+
 def _row(
     arm: str,
     reward: str,
@@ -63,8 +69,5 @@ def _row(
     returns: np.ndarray | None,
     missing: Iterable[str],
 ) -> dict[str, object]:
-    value = None
-    if returns is not None:
-        table = episodes.select("seed").with_columns(pl.Series("return", returns))
-        value = stats.iqm(table.group_by("seed").agg(pl.col("return").mean())["return"].to_numpy())
+    value = None if returns is None else over_runs(episodes, returns)
     return {"arm": arm, "reward": reward, "return": value, "missing": ", ".join(missing)}

@@ -342,7 +342,7 @@ def _exploitation(material: Material, shown: Sequence[str]) -> Context:
     figure = training_plots.drifts(material.curves, pictured, title="", arms=arms)
     return {
         "drifts": sorted(found, key=lambda drift: (not drift.parted, -drift.drop)),
-        "parted": len(exploitation.flagged(found)),
+        "parted": sum(drift.parted for drift in found),
         "drifts_svg": report_charts.inline_svg(figure, arms) if pictured else "",
     }
 
