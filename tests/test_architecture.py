@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "shaperun"
 
 # From the ground up. A file imports only from lower floors, or from files before it in its row.
 FLOORS = {
-    "ground": "errors wording files yaml_source stats execute",
+    "ground": "errors wording faults files yaml_source stats execute ray_cluster",
     "domain": "terms expression plugins envs describe",
     "study": "algorithms arm study study_file sweep schema reward wrapper episodes",
     "foresight": "behaviours ranking distances findings check",
@@ -29,7 +29,7 @@ FLOORS = {
 }
 ORDER = [file for row in FLOORS.values() for file in row.split()]
 LEARNERS = {"torch", "stable_baselines3", "sb3_contrib"}
-HEAVY = LEARNERS | {"gymnasium", "matplotlib", "polars"}
+HEAVY = LEARNERS | {"gymnasium", "matplotlib", "polars", "ray"}
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

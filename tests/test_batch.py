@@ -44,17 +44,33 @@ def test_failures_are_kept_and_tried_again(study: Study, runs: list[Run], tmp_pa
     assert study.study == "tiny"
 
 
-def test_a_run_of_another_command_is_left_alone(runs: list[Run], tmp_path: Path) -> None:
+def test_a_run_of_another_command_is_waited_for_and_taken_over_when_that_dies(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "POLL_SECONDS", 0.01)
     folder = StudyFolder(tmp_path / "tiny")
     theirs = folder.run(runs[0].arm, runs[0].seed)
     theirs.path.mkdir(parents=True)
     theirs.begin({"identity": runs[0].config.identity})
     lease = Lease(theirs.lease)
     assert lease.take()
-    *_, last = list(batch.drive(folder, runs, failing))
-    assert [run.state for run in last] == ["running", "failed", "failed", "failed"]
+    states = batch.drive(folder, runs, failing)
+    for _ in range(20):
+        known = next(states)
+    assert [run.state for run in known] == ["running", "failed", "failed", "failed"]
+    assert known[0].phase == batch.ELSEWHERE
     assert theirs.failure() is None
     lease.release()
+    *_, last = states
+    assert [run.state for run in last] == ["failed"] * 4
+
+
+def test_a_run_that_another_command_finishes_is_not_trained_again(
+    runs: list[Run], trained: Path
+) -> None:
+    folder = StudyFolder(trained / "results" / "tiny")
+    (states,) = batch.drive(folder, runs, failing)
+    assert {run.state for run in states} == {"done"}
 
 
 def test_preparing_writes_the_study_and_refuses_a_changed_one(

@@ -12,7 +12,7 @@ from typing import Any
 from shaperun import execute
 from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
-from shaperun.files import Lease
+from shaperun.files import Lease, advice
 from shaperun.plan import Run, cohorts
 from shaperun.store import RunFolder, State, StudyFolder
 from shaperun.study import Study
@@ -21,6 +21,11 @@ Executor = Callable[[Iterable[execute.Job]], Iterator[execute.Finished | None]]
 
 # The only place that names the training code: it is imported by workers, never by the driver.
 TRAINING = "shaperun.train"
+
+ELSEWHERE = "elsewhere"
+"""The phase of a run that another command is training."""
+
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -123,10 +128,14 @@ def prepare(
         refuse_changed(folder, runs)
     try:
         folder.write_study(study.model_dump(mode="json"))
-        for run in runs if fresh else ():
-            folder.discard(run.arm, run.seed)
+        for run in runs:
+            if fresh:
+                folder.discard(run.arm, run.seed)
+            else:
+                folder.run(run.arm, run.seed).tidy()
     except OSError as error:
-        raise UserError(f"cannot write to {folder.path}: {error.strerror}") from None
+        why = advice(error, folder.path) or error.strerror
+        raise UserError(f"cannot write to {folder.path}: {why}") from None
 
 
 def _refuse_running(folder: StudyFolder, runs: Iterable[Run]) -> None:
@@ -209,49 +218,98 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, A
 
 
 def drive(
-    folder: StudyFolder, runs: Sequence[Run], execute_jobs: Executor, *, tensorboard: bool = False
+    folder: StudyFolder,
+    runs: Sequence[Run],
+    execute_jobs: Executor,
+    *,
+    tensorboard: bool = False,
+    until: int | None = None,
 ) -> Generator[list[RunStatus]]:
     """Train every run that is not finished; yields how far each is, again and again.
 
-    With `tensorboard`, the runs that are trained write event files as well.
+    Runs that another command is training are waited for, and taken over should it die.
+
+    With `tensorboard`, the runs that are trained write event files as well. With `until`, runs are
+    trained so many steps and no further; they are waiting then.
 
     Closing the iterator, an interrupt included, stops the workers; their runs are interrupted.
     """
-    began = time.time() - 1.0  # the clocks of file systems are coarse
     known = {run: status(folder, run) for run in runs}
-    # A run that is running already is another command's, and stays so.
-    pending = [run for run in runs if known[run].state not in ("done", "running")]
-    jobs = {_job(folder, cohort, tensorboard): cohort for cohort in cohorts(pending)}
-    for run in pending:
-        known[run] = RunStatus(
-            run.arm, run.seed, "waiting", total_timesteps=run.config.training.total_timesteps
-        )
-    yield list(known.values())
-    for finished in execute_jobs(jobs):
-        for run in jobs[finished.job] if finished else ():
-            known[run] = _ended(folder, run, finished.error if finished else None)
-        for run in pending:
-            run_folder = folder.run(run.arm, run.seed)
-            # What is older is an earlier life's.
-            if known[run].state in ("waiting", "running") and run_folder.progressed_since(began):
-                known[run] = status(folder, run, "running")
+    pending = [run for run in runs if known[run].state != "done"]
+    elsewhere = [run for run in pending if known[run].state == "running"]
+    while pending:
+        ours = [run for run in pending if run not in elsewhere]
+        known |= {run: _waiting(run) for run in ours}
+        known |= {run: _elsewhere(folder, run) for run in elsewhere}
         yield list(known.values())
+        for ended in _train(folder, ours, execute_jobs, tensorboard, until) if ours else ():
+            known |= ended
+            known |= {run: _elsewhere(folder, run) for run in elsewhere}
+            yield list(known.values())
+        time.sleep(0 if ours else POLL_SECONDS)
+        pending = [
+            run
+            for run in pending
+            if known[run].phase == ELSEWHERE and known[run].state not in ("done", "failed")
+        ]
+        elsewhere = [run for run in pending if known[run].state == "running"]
+    yield list(known.values())
 
 
-def _job(folder: StudyFolder, cohort: list[Run], tensorboard: bool) -> execute.Job:
+def _train(
+    folder: StudyFolder,
+    runs: Sequence[Run],
+    execute_jobs: Executor,
+    tensorboard: bool,
+    until: int | None,
+) -> Iterator[dict[Run, RunStatus]]:
+    """Train runs that nobody else trains; yields what is new of them."""
+    began = time.time() - 1.0  # the clocks of file systems are coarse
+    jobs = {_job(folder, cohort, tensorboard, until): cohort for cohort in cohorts(runs)}
+    running = set(runs)
+    for finished in execute_jobs(jobs):
+        ended = jobs[finished.job] if finished else []
+        running -= set(ended)
+        yield {
+            **{run: _ended(folder, run, finished.error if finished else None) for run in ended},
+            **{
+                run: status(folder, run, "running")
+                for run in running
+                # What is older is an earlier life's.
+                if folder.run(run.arm, run.seed).progressed_since(began)
+            },
+        }
+
+
+def _job(
+    folder: StudyFolder, cohort: list[Run], tensorboard: bool, until: int | None
+) -> execute.Job:
+    # A worker may have another working directory.
     members = tuple(
-        (str(folder.run(run.arm, run.seed).path), run.config.model_dump_json()) for run in cohort
+        (str(folder.run(run.arm, run.seed).path.absolute()), run.config.model_dump_json())
+        for run in cohort
     )
-    return execute.Job(f"{TRAINING}:train_cohort", (members, tensorboard))
+    return execute.Job(f"{TRAINING}:train_cohort", (members, tensorboard, until))
+
+
+def _waiting(run: Run) -> RunStatus:
+    total = run.config.training.total_timesteps
+    return RunStatus(run.arm, run.seed, "waiting", total_timesteps=total)
+
+
+def _elsewhere(folder: StudyFolder, run: Run) -> RunStatus:
+    return replace(status(folder, run), phase=ELSEWHERE)
 
 
 def _ended(folder: StudyFolder, run: Run, error: str | None) -> RunStatus:
     run_folder = folder.run(run.arm, run.seed)
     if error is None:
-        return status(folder, run, "done")
+        return status(folder, run, "done" if run_folder.is_done() else "waiting")
     if Lease.held(run_folder.lease):  # another command was quicker to take it
-        return status(folder, run, "running")
-    run_folder.fail(error)
+        return _elsewhere(folder, run)
+    if run_folder.is_done():  # and has finished it meanwhile
+        return status(folder, run, "done")
+    error = run_folder.fail(error)
     return replace(status(folder, run, "failed"), failure=error)
 
 

@@ -159,7 +159,7 @@ def _error(process: BaseProcess, errors: Connection) -> tuple[str | None, bool]:
     """What went wrong, if anything did; and whether the process died without saying so."""
     try:
         return str(errors.recv()), False
-    except EOFError:  # it sent nothing
+    except (EOFError, OSError):  # it sent nothing, or died while it did
         error = _abnormal_end(process.exitcode or 0)
         return error, error is not None
 

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from shaperun import faults
+
+TEMPORARY = ".tmp"
+FORGOTTEN_SECONDS = 3600.0  # a file that nobody has written to for so long is nobody's
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    errno.EACCES: "see to it that you may write there",
+    errno.EPERM: "see to it that you may write there",
+    errno.EROFS: "make it writable",
+    errno.EIO: "look after the disk",
+}
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -31,21 +49,59 @@ def replaced(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be written; what was there is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
+    with _blaming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _forget(path)
+        faults.passing("make", path)
+        handle, name = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            faults.passing("made", path)
+            yield temporary
+            faults.passing("written", path)
+            sync(temporary)
+            faults.passing("synced", path)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        faults.passing("replaced", path)
+        _sync_folder(path.parent)
+        faults.passing("kept", path)
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What is to take a file's place, or was to, if its writer was killed."""
+    return [path for path in folder.iterdir() if is_temporary(path)]
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file was to take another's place."""
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    faults.passing("remove", path)
+    path.unlink(missing_ok=True)
+    faults.passing("removed", path)
+
+
+def sync(path: Path) -> None:
+    """See to it that what was written into a file survives a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def advice(error: OSError, folder: Path) -> str | None:
+    """What a disk or its permissions do not allow, where, and what to do; None of other errors."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    return f"{error.filename or folder}: {error.strerror}; {remedy} and give the same command again"
 
 
 def write_json(path: Path, document: object) -> None:
@@ -69,17 +125,21 @@ class AppendedTable:
         """Open a table that begins with its columns, or of which so many bytes are kept."""
         self.path = path
         self.columns = list(columns)
-        if keep is not None:
-            os.truncate(path, keep)
-        # Kept open: opening it for every row would cost more than writing the row.
-        self._file = path.open("a", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        with _blaming(path):
+            faults.passing("open", path)
+            if keep is not None:
+                os.truncate(path, keep)
+                faults.passing("truncated", path)
+            # Kept open: opening it for every row would cost more than writing the row.
+            self._file = path.open("ab", buffering=0)
         if keep is None:
             self._append([self.columns])
 
     def settle(self) -> int:
         """See to it that every row survives a power cut; how many bytes there are."""
-        os.fsync(self._file.fileno())
+        with _blaming(self.path):
+            faults.passing("settle", self.path)
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
@@ -87,8 +147,14 @@ class AppendedTable:
         self._append([[row[column] for column in self.columns] for row in rows])
 
     def _append(self, rows: list[list[Any]]) -> None:
-        self._writer.writerows(rows)
-        self._file.flush()
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        data = text.getvalue().encode()
+        # Without a buffer, which would write what is left in it after an error, when it is closed.
+        with _blaming(self.path):
+            while data:  # a disk that fills up takes a part, and says so at the next attempt
+                faults.passing("append", self.path)
+                data = data[self._file.write(data[: faults.piece()]) :]
 
     def close(self) -> None:
         """Close the file; every row is in it already."""
@@ -105,19 +171,23 @@ class Lease:
     """The right to write into a folder. The system takes it back when its holder dies."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
+        self._path, self._lock = path, FileLock(path)
 
     def take(self) -> bool:
         """Take the lease; False if somebody else holds it."""
+        faults.passing("take", self._path)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
+        faults.passing("taken", self._path)
         return True
 
     def release(self) -> None:
         """Give it back."""
+        faults.passing("release", self._path)
         self._lock.release()
+        faults.passing("released", self._path)
 
     @staticmethod
     def held(path: Path) -> bool:
@@ -131,6 +201,27 @@ class Lease:
             return False
         probe.release()
         return not free
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Let errors name the file that is meant, and not the temporary one that is to replace it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)
+            del error.filename2
+        raise
+
+
+def _forget(path: Path) -> None:
+    """Remove what killed writers of this file left, long after: somebody may be writing it now."""
+    for left in temporaries(path.parent):
+        with suppress(OSError):
+            silent = time.time() - left.stat().st_mtime
+            if left.name.startswith(f".{path.name}.") and silent > FORGOTTEN_SECONDS:
+                left.unlink()
 
 
 def _umask() -> int:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shaperun.batch import RunStatus
+from shaperun.batch import ELSEWHERE, RunStatus
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
 from shaperun.study import Study
@@ -175,6 +175,8 @@ def _worth_showing(runs: Sequence[RunStatus]) -> list[RunStatus]:
 
 
 def _state(run: RunStatus) -> str:
+    if run.state == "running" and run.phase == ELSEWHERE:
+        return "another command's"
     return "evaluating" if run.state == "running" and run.phase == "evaluating" else run.state
 
 

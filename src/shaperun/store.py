@@ -23,12 +23,21 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from shaperun.files import Lease, read_json, write_atomically, write_json
+from shaperun.files import (
+    Lease,
+    is_temporary,
+    read_json,
+    remove,
+    sync,
+    temporaries,
+    write_atomically,
+    write_json,
+)
 from shaperun.yaml_source import dump_yaml
 
 _LONGEST_NAME = 200
@@ -107,12 +116,26 @@ class RunFolder:
 
     def begin(self, record: dict[str, Any]) -> None:
         """Start the run from nothing: what an unfinished one left behind is removed."""
+        self.clear()
+        write_json(self.config, record)
+
+    def clear(self) -> None:
+        """Remove everything but the lease; first the checkpoints, which are nothing alone."""
+        for checkpoint in self.checkpoints:
+            remove(checkpoint)
         if self.tensorboard.exists():
             shutil.rmtree(self.tensorboard)
         for file in self.path.iterdir():
             if file != self.lease:
-                file.unlink()
-        write_json(self.config, record)
+                remove(file)
+
+    def holds(self, identity: str, sizes: Mapping[str, int]) -> bool:
+        """Whether this run was begun here, and its tables, by their names, have so many bytes."""
+        tables = {table.stem: table for table in (self.episodes, self.evaluations, self.updates)}
+        return self.identity() == identity and all(
+            tables[name].exists() and tables[name].stat().st_size >= size
+            for name, size in sizes.items()
+        )
 
     def write_progress(self, progress: dict[str, Any]) -> None:
         """Say how far the run is."""
@@ -120,7 +143,10 @@ class RunFolder:
 
     def progressed_since(self, moment: float) -> bool:
         """Whether the run said how far it is after a moment, in seconds since the epoch."""
-        return self._progress.exists() and self._progress.stat().st_mtime >= moment
+        try:
+            return self._progress.stat().st_mtime >= moment
+        except OSError:  # not yet, no more, or not for us to see
+            return False
 
     def read_progress(self) -> dict[str, Any]:
         """How far the run is; empty if it has not said so."""
@@ -128,11 +154,18 @@ class RunFolder:
 
     def go_on(self) -> None:
         """Go on with the run: why it failed before is no longer true."""
-        self.error.unlink(missing_ok=True)
+        for file in (self.error, *temporaries(self.path)):
+            remove(file)
 
-    def fail(self, reason: str) -> None:
-        """Keep why the run failed."""
-        write_atomically(self.error, reason.encode())
+    def fail(self, reason: str) -> str:
+        """Keep why the run failed; returns it, and where it cannot be kept, that as well."""
+        try:
+            write_atomically(self.error, reason.encode())
+        except OSError as error:
+            last = reason.strip().rpartition("\n")[2]
+            why = f"and {self.error.name} cannot be written: {error.strerror or error}"
+            return f"{reason}\n{last} ({why})"
+        return reason
 
     def failure(self) -> str | None:
         """Why the run failed, if it did."""
@@ -142,12 +175,27 @@ class RunFolder:
         """Declare the run finished: the last thing that is ever written here."""
         made = (self.config, self.episodes, self.evaluations, self.updates, self.policy)
         files = [*made, *([self.normalization] if self.normalization.exists() else [])]
+        for file in files:
+            sync(file)
         write_json(
             self._done,
             {"identity": self.identity(), "files": {file.name: _sha256(file) for file in files}},
         )
-        for checkpoint in self.checkpoints:
-            checkpoint.unlink(missing_ok=True)
+        for left in self._leftovers():
+            remove(left)
+
+    def tidy(self) -> None:
+        """Remove what a process left beside a finished run because it was killed."""
+        left = self._leftovers()
+        # In this order: otherwise a file that is being written could be taken.
+        if left and self.is_done():
+            for file in left:
+                remove(file)
+
+    def _leftovers(self) -> list[Path]:
+        """What is not part of a finished run."""
+        checkpoints = [path for path in self.checkpoints if path.exists()]
+        return checkpoints + (temporaries(self.path) if self.path.exists() else [])
 
     def is_done(self) -> bool:
         """Whether the run is finished: everything is there as it was written."""
@@ -258,12 +306,16 @@ class StudyFolder:
         if not self.path.is_dir():
             return True
         ours = {self.check.name, self.preview.name}  # which are made before anything is trained
-        return not self.study.exists() and any(p.name not in ours for p in self.path.iterdir())
+        return not self.study.exists() and any(
+            path.name not in ours and not is_temporary(path) for path in self.path.iterdir()
+        )
 
     def discard(self, arm: str, seed: int) -> None:
         """Delete a run for good."""
-        if self.run(arm, seed).path.exists():
-            shutil.rmtree(self.run(arm, seed).path)
+        run = self.run(arm, seed)
+        if run.path.exists():
+            run.clear()
+            shutil.rmtree(run.path)
 
 
 def study_folders(results: Path) -> Iterator[StudyFolder]:

@@ -9,6 +9,7 @@ import random
 import subprocess
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from shaperun import checkpoint, evaluate, learner
+from shaperun import checkpoint, evaluate, faults, learner
 from shaperun.arm import PythonTerm
 from shaperun.checkpoint import Memory
-from shaperun.files import AppendedTable, Lease, read_json
+from shaperun.errors import UserError
+from shaperun.files import AppendedTable, Lease, advice, read_json, replaced
 from shaperun.learner import ObservationScaling, actor, build
 from shaperun.rollout import TrainingEnvs, episode_columns
 from shaperun.store import RunFolder
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("shaperun", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 PROGRESS_SECONDS = 0.5
-KEEP_SECONDS = 10.0  # between checkpoints: what a killed run loses at most, and a rollout
+# Between checkpoints: what a killed run loses at most, and a rollout.
+KEEP_SECONDS = faults.keep_seconds(10.0)
 UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk; points likewise
 
 # Column -> the names under which the learners report it; what a learner lacks stays empty.
@@ -52,15 +55,41 @@ UPDATE_COLUMNS = {
 }
 
 
-def train_cohort(members: list[tuple[str, str]], tensorboard: bool = False) -> None:
-    """Train runs, each given as its folder and its configuration in JSON: what a worker calls."""
+class _StopError(Exception):
+    """Training has come as far as it was to come for now."""
+
+
+def train_cohort(
+    members: list[tuple[str, str]], tensorboard: bool = False, until: int | None = None
+) -> None:
+    """Train runs, each given as its folder and its configuration in JSON: what a worker calls.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
     for path, config in members:
         run = RunConfig.model_validate_json(config)
-        train_run(RunFolder(Path(path)), run, tensorboard=tensorboard)
+        try:
+            train_run(RunFolder(Path(path)), run, tensorboard=tensorboard, until=until)
+        except OSError as error:
+            advised = advice(error, Path(path))
+            if advised is None:
+                raise
+            raise UserError(advised) from error
 
 
-def train_run(folder: RunFolder, config: RunConfig, *, tensorboard: bool = False) -> None:
-    """Train one run from nothing to its DONE.json, with event files beside it if they are wanted.
+def train_run(
+    folder: RunFolder, config: RunConfig, *, tensorboard: bool = False, until: int | None = None
+) -> None:
+    """Train one run to its DONE.json, from nothing or from where it stopped.
+
+    A finished run is left as it is.
+
+    Args:
+        folder: where the run is kept.
+        config: what it is.
+        tensorboard: whether to write event files beside it.
+        until: stop at the first rollout that begins after so many steps, and keep the run there.
 
     Raises:
         RuntimeError: another process is writing into the folder.
@@ -70,27 +99,42 @@ def train_run(folder: RunFolder, config: RunConfig, *, tensorboard: bool = False
     if not lease.take():
         raise RuntimeError(f"another process is training in {folder.path}")
     try:
-        record = _record(config)
-        kept = _kept(folder, record)
-        try:
-            _train_logged(folder, config, record, kept, tensorboard=tensorboard)
-        except NotTheSameError as error:
-            record["resume"] = f"from the start, for its environment cannot be restored: {error}"
-            _train_logged(folder, config, record, None, tensorboard=tensorboard)
-        folder.finish()
+        if folder.identity() != config.identity or not folder.is_done():
+            _train_from(folder, config, tensorboard, until)
+        else:
+            folder.tidy()
     finally:
         lease.release()
 
 
+def _train_from(folder: RunFolder, config: RunConfig, tensorboard: bool, until: int | None) -> None:
+    record = _record(config)
+    train = partial(_train_logged, folder, config, record, tensorboard=tensorboard, until=until)
+    try:
+        finished = train(_kept(folder, record))
+    except NotTheSameError as error:
+        record["resume"] = f"from the start, for its environment cannot be restored: {error}"
+        finished = train(None)
+    if finished:
+        folder.finish()
+
+
 def _train_logged(
-    folder: RunFolder, config: RunConfig, record: Memory, kept: Memory | None, *, tensorboard: bool
-) -> None:
+    folder: RunFolder,
+    config: RunConfig,
+    record: Memory,
+    kept: Memory | None,
+    *,
+    tensorboard: bool,
+    until: int | None,
+) -> bool:
     if kept:
         folder.go_on()
     else:
         folder.begin(record)
     with folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
-        _train(folder, config, _event_file(folder, config) if tensorboard else None, kept)
+        events = _event_file(folder, config) if tensorboard else None
+        return _train(folder, config, events, kept, until)
 
 
 def _event_file(folder: RunFolder, config: RunConfig) -> EventFile:
@@ -105,12 +149,17 @@ def _kept(folder: RunFolder, record: Memory) -> Memory | None:
     same = ("identity", "versions", "platform", "code")
     if memory is None or any(memory["made_by"].get(key) != record[key] for key in same):
         return None
-    return memory
+    return memory if folder.holds(record["identity"], memory["tables"]) else None
 
 
 def _train(
-    folder: RunFolder, config: RunConfig, events: EventFile | None, kept: Memory | None
-) -> None:
+    folder: RunFolder,
+    config: RunConfig,
+    events: EventFile | None,
+    kept: Memory | None,
+    until: int | None,
+) -> bool:
+    """Whether it came to its end."""
     torch.set_num_threads(1)
     # Checks every action's distribution, at a twentieth of the training time; sampling from one
     # that is not a distribution fails by itself.
@@ -134,17 +183,20 @@ def _train(
     random.seed(_word(batch_stream))
     model = build(config.training, envs)
     model.action_space.seed(_word(policy_stream) % 2**32)
-    recording = Recording(folder, config, training_envs, episodes, events, kept)
+    recording = Recording(folder, config, training_envs, episodes, events, kept, until)
     try:
         if kept:
             training_envs.restore(kept["environments"])
             learner.restore(model, kept["learner"], kept["timesteps"])
-        _learn(model, recording, config.training.total_timesteps)
+        if not _learn(model, recording, config.training.total_timesteps):
+            return False
         training_envs.recorder.check()
-        model.save(folder.policy)
+        with replaced(folder.policy) as temporary:
+            model.save(temporary)
         scaling = ObservationScaling.of(envs)
         if scaling:
             scaling.save(folder)
+        return True
     finally:
         recording.close()
         episodes.close()
@@ -153,13 +205,16 @@ def _train(
         envs.close()
 
 
-def _learn(model: BaseAlgorithm, recording: Recording, total_timesteps: int) -> None:
+def _learn(model: BaseAlgorithm, recording: Recording, total_timesteps: int) -> bool:
     """Train and evaluate; what comes of parameters that are not finite is no result.
+
+    Returns:
+        whether it came to its end.
 
     Raises:
         FloatingPointError: the training diverged.
     """
-    trouble = None
+    trouble, finished = None, True
     try:
         # Never dumping the log keeps its latest values in memory, where the recording reads them.
         model.learn(
@@ -169,6 +224,8 @@ def _learn(model: BaseAlgorithm, recording: Recording, total_timesteps: int) -> 
             reset_num_timesteps=not model.num_timesteps,
         )
         recording.evaluate(final=True)
+    except _StopError:
+        finished = False
     except Exception as error:  # whatever a library says of actions that are not numbers
         trouble = error
     if not all(bool(torch.isfinite(p).all()) for p in model.policy.parameters()):
@@ -178,6 +235,7 @@ def _learn(model: BaseAlgorithm, recording: Recording, total_timesteps: int) -> 
         ) from trouble
     if trouble:
         raise trouble
+    return finished
 
 
 def _normalized(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
@@ -213,6 +271,7 @@ class Recording(BaseCallback):
         episodes: AppendedTable,
         events: EventFile | None,
         kept: Memory | None,
+        until: int | None,
     ) -> None:
         super().__init__()
         self._folder, self._config, self._envs, self._events = folder, config, envs, events
@@ -223,7 +282,8 @@ class Recording(BaseCallback):
         self._episodes = episodes
         self._evaluations = AppendedTable(folder.evaluations, columns, tables.get("evaluations"))
         self._updates = AppendedTable(folder.updates, updates, tables.get("updates"))
-        self._kept = kept  # until training goes on from it
+        self._kept = kept  # as long as training has not gone on from it
+        self._until = until
         own = kept["recording"] if kept else {}
         self._next_evaluation = own.get("next_evaluation", 0)
         self._next_update = self._next_point = own.get("next_update", 0)
@@ -254,11 +314,16 @@ class Recording(BaseCallback):
         if self._kept:  # this very moment is where it was kept
             learner.restore_streams(self.model, self._kept["learner"])
             self._kept = None
-            return
-        self._log_update()
-        self._write_point()
-        if time.monotonic() - self._last_kept >= KEEP_SECONDS and self.num_timesteps:
+        else:
+            self._log_update()
+            self._write_point()
+        enough = self._until is not None and self.num_timesteps >= self._until
+        due = time.monotonic() - self._last_kept >= KEEP_SECONDS and self.num_timesteps
+        if due or enough:
             self._keep()
+        if enough:
+            self._write_progress("")
+            raise _StopError
 
     def _keep(self) -> None:
         """Keep all that the run needs to go on from here. Off-policy learners begin anew."""

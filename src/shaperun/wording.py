@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
+
+_UNUSUAL = re.compile(r"[^\n -~]")
+_HIDDEN = ("Cc", "Cf", "Co", "Cs")
+
 
 def number(value: float) -> str:
     """A value with three digits that count, or all that are before the point."""
@@ -13,3 +20,16 @@ def number(value: float) -> str:
 def words(name: str) -> str:
     """A name with its underscores as spaces."""
     return name.replace("_", " ")
+
+
+def visible(text: str) -> str:
+    """A text whose marks that steer a terminal, turn text around or hide are written out.
+
+    They are written as in JSON, so that a JSON document stays the one it was.
+    """
+    return _UNUSUAL.sub(_shown, text)
+
+
+def _shown(mark: re.Match[str]) -> str:
+    character = mark[0]
+    return json.dumps(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character

@@ -1,0 +1,1 @@
+"""Whether runs survive being killed, whenever that is. Run it: make soak."""
