@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test check bench calibrate clean
+.PHONY: venv demo test check bench calibrate soak clean
 
 venv: .venv/installed
 
@@ -32,6 +32,9 @@ bench: venv
 
 calibrate: venv
 	$(BIN)/python -m calibration
+
+soak: venv
+	$(BIN)/python -m soak
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

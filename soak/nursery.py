@@ -6,20 +6,26 @@ has ended; `Nursery` talks to it.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from shaperun.execute import Job
 from shaperun.study import RunConfig
+from soak.runs import tiny
 
+LAST_ACTION = 5  # of an evaluation in which a run is killed: no episode is as short
+TRAIN = "shaperun.train:train_cohort"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -39,29 +45,29 @@ class Ended:
 
 @dataclass(frozen=True)
 class Task:
-    """A run to train, from nothing or from where it is, and what is to happen meanwhile.
+    """What a process is to do, and what is to happen meanwhile.
 
     Args:
-        folder: where it is kept.
-        config: the run, in JSON.
+        target: a function, as in `execute.Job`.
+        arguments: what it is called with.
         fault: as in the variable SHAPERUN_FAULT.
+        listing: whether to tell what it passed.
         die_at_step: killed in the rollout in which so many steps were taken.
-        die_at_action: killed when the deterministic policy is to act for the so manieth time.
+        die_in_evaluation: killed in the first evaluation after so many steps, some actions in.
         keep_seconds: between checkpoints.
         largest_file: more bytes than these the system refuses to write into a file.
-        user: whose rights it has, by number; the folder is then relative to `directory`.
-        directory: where it works.
+        user: whose rights it has, by number.
     """
 
-    folder: str
-    config: str
+    target: str
+    arguments: list[Any]
     fault: str = ""
+    listing: bool = False
     die_at_step: int | None = None
-    die_at_action: int | None = None
+    die_in_evaluation: int | None = None
     keep_seconds: float = 0.0
     largest_file: int | None = None
     user: int | None = None
-    directory: str = "."
 
 
 class Nursery:
@@ -77,21 +83,18 @@ class Nursery:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
     def train(self, folder: Path, config: RunConfig, **wishes: Any) -> Ended:
-        """Train a run in a process of its own, and wait for its end.
+        """Train a run, from nothing or from where it is, with wishes as in `Task`."""
+        return self.call(TRAIN, [[str(folder), config.model_dump_json()]], **wishes)
 
-        Args:
-            folder: where it is kept.
-            config: the run.
-            wishes: as in `Task`.
-        """
-        task = Task(str(folder), config.model_dump_json(), **wishes)
-        assert self._process.stdin, self._process.stdout
+    def call(self, target: str, *arguments: Any, **wishes: Any) -> Ended:
+        """Call a function in a process of its own, and wait for its end."""
+        task = Task(target, list(arguments), **wishes)
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(f"{json.dumps(asdict(task))}\n")
         self._process.stdin.flush()
         return Ended(**json.loads(self._process.stdout.readline()))
@@ -122,13 +125,12 @@ def _arrange(task: Task) -> None:
         faults.awaited = faults.Fault(task.fault)
     if task.largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (task.largest_file, task.largest_file))
-    os.chdir(task.directory)
     if task.user is not None:
         os.setuid(task.user)
     if task.die_at_step is not None:
         train.Recording = _dying_at(task.die_at_step)  # type: ignore[misc]
-    if task.die_at_action is not None:
-        train.actor = _dying_actor(task.die_at_action)
+    if task.die_in_evaluation is not None:
+        train.actor = _dying_actor(task.die_in_evaluation)  # type: ignore[attr-defined]
 
 
 def _dying_at(step: int) -> Any:
@@ -143,17 +145,14 @@ def _dying_at(step: int) -> Any:
     return Dying
 
 
-def _dying_actor(number: int) -> Callable[..., Any]:
-    from shaperun import train
+def _dying_actor(step: int) -> Callable[..., Any]:
+    from shaperun.learner import actor
 
-    make, left = train.actor, [number]
-
-    def dying(*arguments: Any) -> Callable[[Any], Any]:
-        act = make(*arguments)
+    def dying(model: Any, scaling: Any) -> Callable[[Any], Any]:
+        act, actions = actor(model, scaling), count(1)
 
         def last_act(obs: Any) -> Any:
-            left[0] -= 1
-            if not left[0]:
+            if model.num_timesteps >= step and next(actions) == LAST_ACTION:
                 _die()
             return act(obs)
 
@@ -163,13 +162,14 @@ def _dying_actor(number: int) -> Callable[..., Any]:
 
 
 def _work(task: Task, told: int) -> int:
-    from shaperun import faults, train
+    from shaperun import faults
 
     try:
+        importlib.import_module(task.target.split(":")[0])  # as long as it may read everything
         _arrange(task)
-        if not faults.awaited:
+        if task.listing:
             faults.awaited = _Listing(told)  # type: ignore[assignment]
-        train.train_cohort([(task.folder, task.config)])
+        Job(task.target, tuple(task.arguments))()
     except Exception:
         os.write(told, f"\0{traceback.format_exc()}".encode())
         return 1
@@ -188,13 +188,19 @@ def _fork(task: Task) -> Ended:
     return Ended(os.waitstatus_to_exitcode(status), error, passed.splitlines())
 
 
+def _warm_up() -> None:
+    """Train once, so that children need not import what is only imported then."""
+    from shaperun import train
+    from shaperun.store import RunFolder
+
+    with tempfile.TemporaryDirectory() as folder:
+        train.KEEP_SECONDS = 0.0
+        train.train_run(RunFolder(Path(folder) / "run"), tiny())
+
+
 def main() -> None:
     """Answer every task."""
-    import torch._dynamo  # what torch would import in every child, in a second each
-
-    import shaperun.train  # noqa: F401
-
-    torch.set_num_threads(1)
+    _warm_up()
     for line in sys.stdin:
         print(json.dumps(asdict(_fork(Task(**json.loads(line))))), flush=True)
 

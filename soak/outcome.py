@@ -61,4 +61,5 @@ def leftovers(folder: RunFolder) -> list[str]:
         folder.path / "progress.json",
         folder.path / "DONE.json",
     )
-    return sorted(path.name for path in folder.path.iterdir() if path not in made)
+    there = folder.path.iterdir() if folder.path.exists() else ()
+    return sorted(path.name for path in there if path not in made)

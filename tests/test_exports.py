@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shaperun import comparison, exports, results
+from shaperun import comparison, exports
 from shaperun.comparison import StudyResults
+from shaperun.metrics import metrics
 from shaperun.store import StudyFolder
 from shaperun.study_file import load_study
 
@@ -22,7 +23,7 @@ def found(trained: Path) -> StudyResults:
 
 def test_a_run_is_a_row(found: StudyResults) -> None:
     table = found.runs
-    names = results.metrics(found.study.environment.describe())
+    names = metrics(found.study.environment.describe())
     learning = ["auc", "steps_to_solved", "solved"]
     assert table.columns == ["study", "arm", "seed", *names, *learning]
     keys = table.select("study", "arm", "seed").rows()

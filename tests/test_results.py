@@ -9,6 +9,7 @@ import pytest
 
 from shaperun import comparison, comparison_files, results
 from shaperun.envs import environments
+from shaperun.metrics import metrics
 from shaperun.plan import planned_runs
 from shaperun.store import StudyFolder
 from shaperun.study import Study
@@ -66,7 +67,7 @@ def test_metrics_are_means_over_the_final_episodes(episodes: pl.DataFrame) -> No
     final = results.final_episodes(episodes)
     assert set(final["timesteps"]) == {2000}
     table = results.run_metrics(final, CARTPOLE)
-    assert table.columns == ["arm", "seed", *results.metrics(CARTPOLE)]
+    assert table.columns == ["arm", "seed", *metrics(CARTPOLE)]
     for row in table.iter_rows(named=True):
         own = final.filter(arm=row["arm"], seed=row["seed"])
         assert row["return"] == pytest.approx(own["return"].to_numpy().mean())

@@ -14,6 +14,7 @@ from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
 from shaperun.files import Lease, advice
 from shaperun.plan import Run, cohorts
+from shaperun.ray_cluster import ray_tasks
 from shaperun.store import RunFolder, State, StudyFolder
 from shaperun.study import Study
 
@@ -62,17 +63,24 @@ class RunStatus:
 
 
 def executor(name: str, workers: int) -> Executor:
-    """An executor by its name.
+    """An executor by its name, for so many runs at a time; with 0, for one a processor.
 
     Raises:
-        UserError: there is no such executor.
+        UserError: there is no such executor, or it is not installed.
     """
     known: dict[str, Executor] = {
-        "processes": partial(execute.processes, workers=workers, preload=TRAINING),
+        "processes": partial(
+            execute.processes, workers=workers or execute.cores(), preload=TRAINING
+        ),
         "inline": execute.inline,
+        "ray": partial(ray_tasks, workers=workers),
     }
     if name not in known:
         raise UserError(f"there is no executor {name}; there are {', '.join(known)}")
+    if name == "ray" and find_spec("ray") is None:
+        raise UserError(
+            '--executor ray needs Ray, which is not installed: pip install "shaperun[ray]"'
+        )
     return known[name]
 
 
@@ -302,6 +310,13 @@ def _elsewhere(folder: StudyFolder, run: Run) -> RunStatus:
 
 
 def _ended(folder: StudyFolder, run: Run, error: str | None) -> RunStatus:
+    try:
+        return _end(folder, run, error)
+    except (OSError, UserError) as trouble:  # its folder cannot even be read; others' perhaps can
+        return replace(_waiting(run), state="failed", failure=f"{error or ''}\n{trouble}")
+
+
+def _end(folder: StudyFolder, run: Run, error: str | None) -> RunStatus:
     run_folder = folder.run(run.arm, run.seed)
     if error is None:
         return status(folder, run, "done" if run_folder.is_done() else "waiting")

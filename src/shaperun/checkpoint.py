@@ -2,6 +2,9 @@
 
 A memory is a tree of dictionaries and lists with numbers, text and numpy arrays at its ends. It is
 stored as an npz archive without pickles: the arrays, and one more with the rest as JSON.
+
+A checksum says that nothing was lost, not who wrote it. So a memory is read without taking more
+than the file's size, and what it says beside the learner's and the environments' own is looked at.
 """
 
 from __future__ import annotations
@@ -15,13 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from shaperun.files import write_atomically
+from shaperun.files import parse_json, read_regular, write_atomically
 
 Memory = dict[str, Any]
 
+TABLES = ("episodes", "evaluations", "updates")
+
+_MOST_BYTES = 2_000_000_000
+_LARGEST = 1e15  # no count of steps, bytes or seconds comes near
 _TREE = "tree"
 _ARRAY = "array:"  # text that begins so stands for an array
 _DIGEST = hashlib.sha256().digest_size
+
+
+class DamagedError(RuntimeError):
+    """A run could not go on from its memory; the message says what went wrong."""
 
 
 def dump(memory: Memory) -> bytes:
@@ -40,11 +51,37 @@ def load(data: bytes) -> Memory | None:
     if hashlib.sha256(archive).digest() != digest:
         return None
     try:
-        with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
-            memory = _with_arrays(json.loads(arrays[_TREE].tobytes()), arrays)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile):
+        arrays = _arrays(archive)
+        memory = _with_arrays(parse_json(arrays[_TREE].tobytes()), arrays)
+    except Exception:  # whatever is raised at bytes that mean harm
         return None
     return memory if isinstance(memory, dict) else None
+
+
+def _arrays(archive: bytes) -> dict[str, Any]:
+    """Every array once: no name can have one read again and again."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as members:
+        infos = members.infolist()
+        packed = any(info.compress_type != zipfile.ZIP_STORED for info in infos)
+        if packed or sum(info.file_size for info in infos) > len(archive):
+            raise ValueError("it holds more than its own size")
+    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _is_whole(memory: Memory) -> bool:
+    """Whether the parts are there that a run goes on from, and what it counts are numbers."""
+    parts = ("made_by", "tables", "recording", "learner", "environments")
+    if not all(isinstance(memory.get(part), dict) for part in parts):
+        return False
+    tables, recording = memory["tables"], memory["recording"]
+    steps = [recording.get(name) for name in ("next_evaluation", "next_update")]
+    counts = [memory.get("timesteps"), *steps, *tables.values()]
+    return tables.keys() == set(TABLES) and all(map(_is_count, counts))
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _LARGEST
 
 
 def save(memory: Memory, generations: tuple[Path, Path]) -> None:
@@ -67,9 +104,10 @@ def latest(generations: tuple[Path, Path]) -> Memory | None:
 
 def _read(path: Path) -> Memory | None:
     try:
-        return load(path.read_bytes())
+        memory = load(read_regular(path, _MOST_BYTES))
     except OSError:
         return None
+    return memory if memory and _is_whole(memory) else None
 
 
 def _timesteps(memory: Memory | None) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from shaperun.errors import UserError
+from shaperun.wording import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from shaperun.store import StudyFolder
     from shaperun.study import Study
     from shaperun.terms import Environment
+    from shaperun.trials import Trial
 
 FINE, SOME_FAILED, WRONG, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -65,7 +67,13 @@ Overrides = Annotated[
 Arms = Annotated[str, typer.Option(metavar="A,B", help="Only these arms.")]
 SeedList = Annotated[str, typer.Option(metavar="0,1", help="Only these seeds.")]
 Workers = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")]
-Executor = Annotated[str, typer.Option(help="How runs are executed: processes or inline.")]
+Executor = Annotated[
+    str,
+    typer.Option(
+        help="How runs are executed: in processes, inline, or on a ray cluster; that needs the "
+        "extra shaperun\\[ray].",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and train nothing.")]
 TensorBoard = Annotated[
     bool,
@@ -257,20 +265,29 @@ def _train(
     fresh: bool,
     quiet: bool,
     tensorboard: bool,
+    whole_sweep: bool = False,
 ) -> int:
-    """Train the runs, or list them; returns how many failed."""
-    from shaperun import batch, execute, screen
+    """Train the runs, or all that the sweep comes to, or list them; returns how many failed."""
+    from shaperun import batch, screen
 
     if dry_run:
         _console(stderr=False).print(screen.plan_table(study, folder, runs))
         return 0
     console = _console(quiet=quiet)
-    execute_jobs = batch.executor(executor, workers or execute.cores())
+    execute_jobs = batch.executor(executor, workers)
     batch.prepare(study, folder, runs, fresh=fresh, tensorboard=tensorboard)
-    screen.introduce(study, runs, console)
+    introduce = screen.introduce_sweep if whole_sweep else screen.introduce
+    introduce(study, runs, console)
     # A polite kill is an interrupt: the workers are stopped, and we say how to go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    states = batch.drive(folder, runs, execute_jobs, tensorboard=tensorboard)
+    if whole_sweep and fresh:
+        folder.forget_search()
+    if whole_sweep:
+        from shaperun import search  # with polars, which plain training does not need
+
+        states = search.drive(study, folder, execute_jobs, tensorboard=tensorboard)
+    else:
+        states = batch.drive(folder, runs, execute_jobs, tensorboard=tensorboard)
     with closing(states):
         try:
             if not quiet and any(not folder.run(run.arm, run.seed).is_done() for run in runs):
@@ -313,12 +330,18 @@ def sweep(
     tensorboard: TensorBoard = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the arms of the study's sweep and rank them by the environment's own reward."""
+    """Search the weights of an arm, ranked by the environment's own reward, and confirm the best.
+
+    Goes on where an earlier command stopped; with more samples in the study, it adds trials. The
+    best weights are trained again with fresh seeds before they are called best, unless only some
+    arms or seeds are asked for.
+    """
     from shaperun.opening import open_study
-    from shaperun.sweep import sweep_arms
+    from shaperun.trials import rewards
 
     opened, folder = open_study(study, results, overrides, allow_code=allow_code)
-    runs = _select(opened, sweep_arms(opened), arms, seeds)
+    trials = _known_trials(opened, folder, fresh=fresh)
+    runs = _select(opened, rewards(opened, trials), arms, seeds)
     failed = _train(
         opened,
         folder,
@@ -329,10 +352,22 @@ def sweep(
         fresh=fresh,
         quiet=quiet,
         tensorboard=tensorboard,
+        whole_sweep=not (arms or seeds),
     )
     if not dry_run:
         _rank(opened, folder, quiet=quiet)
     raise typer.Exit(SOME_FAILED if failed else FINE)
+
+
+def _known_trials(study: Study, folder: StudyFolder, *, fresh: bool) -> list[Trial]:
+    from shaperun.trials import known_trials
+
+    try:
+        return known_trials(study, folder)
+    except UserError:
+        if study.sweep and fresh:  # whatever stands there is to be deleted
+            return []
+        raise
 
 
 def _rank(study: Study, folder: StudyFolder, *, quiet: bool) -> None:
@@ -357,11 +392,13 @@ def status(
     from shaperun import batch, screen
     from shaperun.opening import last_trained, open_study
     from shaperun.plan import planned_runs
-    from shaperun.sweep import sweep_arms
 
     opened, folder = open_study(study or last_trained(results), results, allow_code=allow_code)
-    arms = opened.arms | (sweep_arms(opened) if opened.sweep else {})
-    runs = [batch.status(folder, run) for run in planned_runs(opened, arms)]
+    runs = [batch.status(folder, run) for run in planned_runs(opened, opened.arms)]
+    if opened.sweep:
+        from shaperun import search  # which reads evaluations, with polars
+
+        runs += search.standing(opened, folder)
     if as_json:
         _print_json(screen.status_document(opened, runs))
     else:
@@ -568,13 +605,13 @@ def schema() -> None:
 
 
 def _print_json(document: object) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(visible(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def _console(*, stderr: bool = True, quiet: bool = False) -> Console:
-    from rich.console import Console
+    from shaperun.terminal import Terminal
 
-    return Console(stderr=stderr, quiet=quiet, highlight=False)
+    return Terminal(stderr=stderr, quiet=quiet)
 
 
 def _command_line() -> str:
@@ -605,6 +642,6 @@ def main() -> None:
 
 def _fail(message: str, status: int, *, debug: bool = False) -> None:
     if debug:
-        traceback.print_exc()
-    print(message, file=sys.stderr)
+        message = traceback.format_exc() + message
+    print(visible(message), file=sys.stderr)
     sys.exit(status)

@@ -12,6 +12,7 @@ import polars as pl
 from shaperun import exports, results, summary
 from shaperun.batch import RunStatus, refuse_changed
 from shaperun.errors import UserError
+from shaperun.metrics import metrics
 from shaperun.plan import planned_runs
 from shaperun.pooling import Opened, Pool, pool
 from shaperun.sample_efficiency import sample_efficiency
@@ -57,7 +58,7 @@ def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> Study
     Raises:
         UserError: nothing was trained, it was trained differently, or arms cannot be ranked so.
     """
-    summary.check_ranking(by, results.metrics(study.environment.describe()))
+    summary.check_ranking(by, metrics(study.environment.describe()))
     runs = planned_runs(study, study.arms)
     refuse_changed(folder, runs)
     arms = list(study.arms)
@@ -77,7 +78,7 @@ def compare_studies(opened: Sequence[Opened], by: str = "return") -> StudyResult
     if len(opened) == 1:
         return compare_arms(*opened[0], by)
     pooled = pool(opened)
-    summary.check_ranking(by, results.metrics(pooled.study.environment.describe()))
+    summary.check_ranking(by, metrics(pooled.study.environment.describe()))
     found = _summarized(pooled.study, pooled.runs, by, pooled)
     if found is None:
         raise UserError(f"nothing of {pooled.study.study} has been trained yet")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
 from shaperun.terms import Environment, Transition
-from shaperun.wrapper import rows
+
+if TYPE_CHECKING:
+    import gymnasium as gym
 
 # Any constant will do, as long as it stays: the held-out episodes of all studies come from it.
 _ENTROPY = 0x5EED_0F_E7A1
@@ -84,6 +85,8 @@ def _transition(
     terminated: bool,
     truncated: bool,
 ) -> Transition:
+    from shaperun.wrapper import rows  # which imports gymnasium; who wants the seeds can do without
+
     all_states, all_actions = rows(states), np.array(actions)
     last = np.arange(len(actions)) == len(actions) - 1
     return Transition(

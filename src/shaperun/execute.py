@@ -81,7 +81,11 @@ def processes(
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting.popleft()
-                process, errors = _start(context, job)
+                try:
+                    process, errors = _start(context, job)
+                except OSError:  # too many files or processes: others may still end well
+                    yield Finished(job, traceback.format_exc())
+                    continue
                 running[process] = (job, errors)
             wait([process.sentinel for process in running], timeout=tick)
             ended = [process for process in running if process.exitcode is not None]

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,17 @@ from shaperun import faults
 
 TEMPORARY = ".tmp"
 FORGOTTEN_SECONDS = 3600.0  # a file that nobody has written to for so long is nobody's
+MAX_JSON = 10_000_000  # bytes; the statistics of observations as large as pictures take a fifth
+MAX_DEPTH = 50
+MAX_TABLE = 1_000_000_000
+
+# A link is not followed, and a pipe without a writer not waited for.
+_OPEN = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -110,12 +122,64 @@ def write_json(path: Path, document: object) -> None:
     write_atomically(path, f"{text}\n".encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON document; None where there is no readable one."""
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file that somebody else may have put there: nothing but a regular file will do.
+
+    Raises:
+        OSError: it cannot be read, or is a link, a pipe, a folder or a device.
+    """
+    handle = os.open(path, _OPEN)
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    except OSError:
+        os.close(handle)
+        raise
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of such a file.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more than `most` bytes.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+        return file.read()
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document; None where there is no readable one, or it is beyond all measure."""
+    try:
+        return parse_json(read_regular(path, MAX_JSON))
+    except OSError:
         return None
+
+
+def parse_json(data: bytes) -> Any:
+    """The document in a text; None where there is none, or it is nested beyond all measure."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    # Looking takes as long as reading; few documents have so many parts that they could be deep.
+    deep = data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_deep(document)
+    return None if deep else document
+
+
+def _is_deep(document: Any) -> bool:
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        level = [part for value in level for part in _parts(value)]
+    return bool(level)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 class AppendedTable:
@@ -162,8 +226,12 @@ class AppendedTable:
 
 
 def read_table(path: Path) -> bytes:
-    """The complete lines of an appended table."""
-    data = path.read_bytes()
+    """The complete lines of an appended table.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger than a table can be.
+    """
+    data = read_regular(path, MAX_TABLE)
     return data[: data.rfind(b"\n") + 1]
 
 
@@ -192,10 +260,10 @@ class Lease:
     @staticmethod
     def held(path: Path) -> bool:
         """Whether somebody holds the lease at this path. Leaves no trace."""
-        if not path.exists():
-            return False
         probe = Lease(path)
         try:
+            if not path.exists():
+                return False
             free = probe.take()
         except OSError:  # no permission to lock: then nobody here can be writing either
             return False

@@ -20,9 +20,12 @@ from shaperun.algorithms import LOCATIONS, linear_schedule_start
 from shaperun.checkpoint import Memory
 from shaperun.evaluate import Act
 from shaperun.files import read_json, write_json
+from shaperun.parameters import read_parameters
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig, TrainingConfig
 from shaperun.wrapper import make_environment
+
+_MERSENNE_WORDS = 624  # of the global generator's state, and an index into them
 
 ACTIVATIONS = {
     "tanh": torch.nn.Tanh,
@@ -62,13 +65,24 @@ class ObservationScaling:
         write_json(folder.normalization, {**document, "epsilon": self.epsilon, "clip": self.clip})
 
     @classmethod
-    def load(cls, folder: RunFolder) -> ObservationScaling | None:
-        """Read the statistics; None if the run has none."""
+    def load(cls, folder: RunFolder, shape: tuple[int, ...]) -> ObservationScaling:
+        """Read the statistics of observations of a shape.
+
+        Raises:
+            UserError: the file does not hold such statistics.
+        """
         found = read_json(folder.normalization)
-        if found is None:
-            return None
-        mean, var = np.array(found["mean"], dtype=float), np.array(found["var"], dtype=float)
-        return cls(mean, var, float(found["epsilon"]), float(found["clip"]))
+        try:
+            mean, var = (np.array(found[name], dtype=np.float64) for name in ("mean", "var"))
+            epsilon, clip = float(found["epsilon"]), float(found["clip"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise folder.damaged(folder.normalization, "it holds no statistics") from None
+        numbers = np.concatenate([mean.ravel(), var.ravel(), [epsilon, clip]])
+        sound = np.isfinite(numbers).all() and (var >= 0).all() and epsilon > 0 and clip > 0
+        if not (sound and mean.shape == var.shape == shape):
+            why = f"it holds no statistics of observations of the shape {shape}"
+            raise folder.damaged(folder.normalization, why)
+        return cls(mean, var, epsilon, clip)
 
 
 def build(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
@@ -123,8 +137,13 @@ def memory(model: BaseAlgorithm) -> Memory:
 
 
 def restore(model: BaseAlgorithm, kept: Memory, timesteps: int) -> None:
-    """Put a learner that was just built where a memory was taken; its streams are not set yet."""
+    """Put a learner that was just built where a memory was taken; its streams are not set yet.
+
+    Raises:
+        ValueError: the memory is of another learner.
+    """
     policy = model.policy
+    _check_memory(policy, kept)
     policy.load_state_dict(_tensors(kept["parameters"]))
     optimizer = policy.optimizer.state_dict()
     optimizer["state"] = {index: _tensors(state) for index, state in kept["optimizer"]}
@@ -144,6 +163,34 @@ def restore_streams(model: BaseAlgorithm, kept: Memory) -> None:
         setattr(model.policy.action_dist, name, tensor)
     torch.set_rng_state(torch.from_numpy(kept["torch"].copy()))
     np.random.set_state(kept["numpy"])
+
+
+def _check_memory(policy: Any, kept: Memory) -> None:
+    """Make sure that arrays and indices fit: compiled code that takes them does not look again."""
+    blank = _after_a_step(policy.optimizer)
+    pairs = [(kept["parameters"], policy.state_dict())]
+    pairs += [(state, blank[index]) for index, state in kept["optimizer"]]
+    for found, like in pairs:
+        expected = {name: (array.dtype, array.shape) for name, array in _arrays(like).items()}
+        if {name: (array.dtype, array.shape) for name, array in found.items()} != expected:
+            raise ValueError("its parameters are of another policy")
+    if kept["noise"].keys() != _noise(policy).keys():
+        raise ValueError("its noise is of another policy")
+    if not 0 <= kept["numpy"]["state"]["pos"] <= _MERSENNE_WORDS:
+        raise ValueError("its random stream is none")
+
+
+def _after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, torch.Tensor]]:
+    """What an optimiser remembers of every parameter once it has made a step."""
+    zeros = [torch.zeros_like(p) for group in optimizer.param_groups for p in group["params"]]
+    parameters = [torch.nn.Parameter(zero) for zero in zeros]
+    for parameter, zero in zip(parameters, zeros, strict=True):
+        parameter.grad = zero.clone()
+    create: Any = type(optimizer)
+    other = create(parameters, **optimizer.defaults)
+    other.step()
+    state: dict[int, dict[str, torch.Tensor]] = other.state_dict()["state"]
+    return state
 
 
 def _noise(policy: Any) -> dict[str, torch.Tensor]:
@@ -189,19 +236,28 @@ def _tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
 def load_actor(config: RunConfig, folder: RunFolder) -> Act:
     """The policy of a finished run.
 
-    The algorithm is built from the validated configuration and only tensors are loaded into it,
-    so nothing that a results folder contains can run.
+    The algorithm is built from the validated configuration and only its parameters are read, so
+    nothing that a results folder contains can run.
 
     Raises:
-        ValueError, RuntimeError: the file does not hold the parameters of such a policy.
+        UserError: a file does not hold what belongs to such a policy.
     """
     envs = DummyVecEnv([partial(make_environment, config.environment)] * config.training.n_envs)
     try:
         model = build(config.training, envs)
     finally:
         envs.close()
-    model.set_parameters(str(folder.policy), exact_match=True, device="cpu")
-    return actor(model, ObservationScaling.load(folder))
+    observations: Any = envs.observation_space
+    beside = envs.num_envs * int(np.prod(observations.shape)) * observations.dtype.itemsize
+    try:
+        model.policy.load_state_dict(
+            read_parameters(folder.policy, model.policy.state_dict(), beside)
+        )
+    except ValueError as error:
+        raise folder.damaged(folder.policy, f"it is not a policy of this run, {error}") from None
+    normalized = config.training.normalize.observations
+    shape = observations.shape
+    return actor(model, ObservationScaling.load(folder, shape) if normalized else None)
 
 
 def _schedule(text: str) -> LinearSchedule:

@@ -173,10 +173,7 @@ def _of_median_run(recorded: pl.DataFrame, wish: Wish) -> _Chosen:
 
 def _clip(study: Study, folder: StudyFolder, run: Run, chosen: _Chosen) -> gifs.Clip:
     run_folder, episode = folder.run(run.arm, run.seed), chosen.episode["episode_seed"]
-    try:
-        act = load_actor(run.config, run_folder)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{run_folder.policy} is not a policy of this run: {error}") from None
+    act = load_actor(run.config, run_folder)
     try:
         played = replay(run.config, act, episode, gifs.shrink)
     except Exception as error:  # whatever the environment's own code raises where it cannot draw

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 import shlex
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -29,7 +28,7 @@ from shaperun import (
 from shaperun.canvas import ink, percent, short
 from shaperun.report_material import MOST_ARMS, Material
 from shaperun.terms import OWN_REWARD
-from shaperun.wording import number, words
+from shaperun.wording import number, visible, words
 
 Context = dict[str, Any]
 
@@ -51,14 +50,6 @@ def page(material: Material, *, static: bool = False) -> str:
     environment.filters |= {"words": words, "number": number}
     template = environment.from_string(_data("report.html"))
     return template.render(**_context(material), style=_data("report.css"), **_scripts(static))
-
-
-def visible(text: str) -> str:
-    """A text in which marks that would turn it around, or hide it, can be seen."""
-    hidden = ("Cc", "Cf", "Co", "Cs")
-    return "".join(
-        f"\\u{ord(c):04x}" if unicodedata.category(c) in hidden and c != "\n" else c for c in text
-    )
 
 
 def _data(name: str) -> str:

@@ -17,7 +17,7 @@ from shaperun.sample_efficiency import sample_efficiency
 from shaperun.store import StudyFolder
 from shaperun.study import Study
 from shaperun.summary import Summary, summarize
-from shaperun.sweep import sweep_arms
+from shaperun.trials import trial_arms
 
 MOST_ARMS = 8  # in figures and sentences; tables have all
 
@@ -110,7 +110,7 @@ def _film(material: Material, folder: StudyFolder, tell: Callable[[str], None]) 
 
 def _trained(study: Study, folder: StudyFolder) -> tuple[Study, list[Run]]:
     """The study with its arms and those of its sweep of which there is a run, and these runs."""
-    arms: dict[str, RewardConfig] = study.arms | (sweep_arms(study) if study.sweep else {})
+    arms: dict[str, RewardConfig] = study.arms | trial_arms(study, folder)
     there = {arm: reward for arm, reward in arms.items() if folder.has(arm)}
     study = study.model_copy(update={"arms": there or study.arms})
     return study, planned_runs(study, study.arms)

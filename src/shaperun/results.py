@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import polars as pl
 
+from shaperun import evaluation_table
 from shaperun.batch import RunStatus, status
-from shaperun.files import read_table
+from shaperun.evaluation_table import Evaluations
+from shaperun.metrics import counted_outcomes
 from shaperun.payments import paid
 from shaperun.plan import Run
 from shaperun.reward import RewardKernel
@@ -17,11 +18,6 @@ from shaperun.store import State, StudyFolder
 from shaperun.study import Study
 from shaperun.terms import Environment
 
-# What the columns of evaluations hold; all others are numbers with a point.
-_TYPES: dict[str, type[pl.DataType]] = {
-    **dict.fromkeys(("timesteps", "episode", "seed", "length", "terminated"), pl.Int64),
-    "outcome": pl.String,
-}
 _RUN = {
     "study": pl.String,
     "arm": pl.String,
@@ -71,42 +67,31 @@ def batches(runs: Iterable[Recorded]) -> Iterator[pl.DataFrame]:
 
     All rows of a run are in one table, and the runs are in the order given.
     """
-    batch, size = _Batch(), 0
+    batch: list[tuple[Recorded, Evaluations]] = []
+    size = 0
     for run in runs:
-        header, rows = _read(run.folder.run(run.run.arm, run.run.seed).evaluations)
-        if not rows:
+        folder = run.folder.run(run.run.arm, run.run.seed)
+        found = evaluation_table.read(run.run, folder, done=run.done)
+        if not found.rows:
             continue
-        if header != batch.header or size > _MOST_BYTES:
-            yield from batch.table()
-            batch, size = _Batch(header), 0
-        batch.add(run, rows)
-        size += len(rows)
-    yield from batch.table()
+        same = batch and (batch[0][0].study, batch[0][1].header) == (run.study, found.header)
+        if not same or size > _MOST_BYTES:
+            yield from _table(batch)
+            batch, size = [], 0
+        batch.append((run, found))
+        size += len(found.rows)
+    yield from _table(batch)
 
 
-class _Batch:
-    """The rows of runs that record the same columns, which are parsed together: it is faster."""
-
-    def __init__(self, header: bytes = b"") -> None:
-        self.header = header
-        self._runs: list[tuple[str, str, int, bool, int]] = []
-        self._rows: list[bytes] = []
-
-    def add(self, run: Recorded, rows: bytes) -> None:
-        """Add all rows of a run."""
-        self._runs.append((run.study, run.arm, run.run.seed, run.done, rows.count(b"\n")))
-        self._rows.append(rows)
-
-    def table(self) -> list[pl.DataFrame]:
-        """The rows with study, arm, seed and done beside them; none where there are no rows."""
-        if not self._rows:
-            return []
-        names = self.header.decode().strip().split(",")
-        schema = {name: _TYPES.get(name, pl.Float64) for name in names}
-        table = pl.read_csv(b"".join(self._rows), has_header=False, schema=schema)
-        runs = pl.DataFrame(self._runs, _RUN, orient="row")
-        of_run = runs.select(pl.exclude("rows").repeat_by("rows").explode())
-        return [table.rename({"seed": "episode_seed"}).hstack(of_run)]
+def _table(batch: Sequence[tuple[Recorded, Evaluations]]) -> list[pl.DataFrame]:
+    """The rows with study, arm, seed and done beside them; none where there are no rows."""
+    if not batch:
+        return []
+    table = evaluation_table.parse([found for _, found in batch])
+    rows = [(run.study, run.arm, run.run.seed, run.done, found.count) for run, found in batch]
+    runs = pl.DataFrame(rows, _RUN, orient="row")
+    of_run = runs.select(pl.exclude("rows").repeat_by("rows").explode())
+    return [table.rename({"seed": "episode_seed"}).hstack(of_run)]
 
 
 def unfinished(runs: Iterable[Recorded]) -> list[RunStatus]:
@@ -145,7 +130,7 @@ def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
         *([pl.col("outcome").is_in(successes).mean().alias("success_rate")] if successes else []),
         *(
             (pl.col("outcome") == name).mean().alias(f"{name}_rate")
-            for name in _failures(environment)
+            for name in counted_outcomes(environment)
         ),
         pl.col("length").mean(),
         *(
@@ -155,14 +140,6 @@ def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
             for metric, parts in environment.metrics.items()
         ),
     )
-
-
-def metrics(environment: Environment) -> list[str]:
-    """The figures that arms are compared by, all on the environment's own terms."""
-    rates = [f"{name}_rate" for name in _failures(environment)]
-    if any(environment.outcomes.values()):
-        rates = ["success_rate", *rates]
-    return ["return", *rates, "length", *environment.metrics]
 
 
 def spread_between_runs(
@@ -222,17 +199,3 @@ def contributions(
                 for term, values in paid(episodes, kernel, environment).items()
             ]
     return pl.DataFrame(rows, {"arm": pl.String, "term": pl.String, "contribution": pl.Float64})
-
-
-def _failures(environment: Environment) -> list[str]:
-    """The outcomes to count: the failures, or all where nothing is said about good and bad."""
-    known = any(good is not None for good in environment.outcomes.values())
-    return [name for name, good in environment.outcomes.items() if good is False or not known]
-
-
-def _read(path: Path) -> tuple[bytes, bytes]:
-    """The header of a run's evaluations, and the rows below it; nothing where there is no file."""
-    if not path.exists():
-        return b"", b""
-    header, _, rows = read_table(path).partition(b"\n")
-    return header, rows

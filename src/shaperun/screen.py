@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -18,11 +19,13 @@ from shaperun.plan import Run
 from shaperun.store import StudyFolder
 from shaperun.study import Study
 from shaperun.terms import OWN_REWARD, Environment
+from shaperun.wording import visible
 
 STYLES = {
     "waiting": "dim",
     "running": "cyan",
     "interrupted": "yellow",
+    "pruned": "dim yellow",
     "failed": "bold red",
     "done": "green",
 }
@@ -131,6 +134,27 @@ def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:
         console.print(Text(f"runs code that is not installed: {reference}", style="yellow"))
 
 
+def introduce_sweep(study: Study, _runs: Sequence[Run], console: Console) -> None:
+    """Say how the weights of an arm are about to be searched."""
+    sweep = study.sweep
+    if sweep is None:
+        return
+    samples = (
+        math.prod(map(len, sweep.weights.values())) if sweep.method == "grid" else sweep.samples
+    )
+    sought = " and ".join(
+        f"{'less' if n[0] == '-' else 'more'} {n.lstrip('-')}" for n in sweep.objective
+    )
+    fresh = len(study.seeds) if sweep.confirm is None else sweep.confirm
+    pruning = ", the worse half stopped at a quarter and at half of it" if sweep.pruning else ""
+    console.print(
+        f"{study.study}: {sweep.method} search of {', '.join(sweep.weights)} for {sought}; "
+        f"{samples} trials × {len(study.seeds)} seeds × {study.training.total_timesteps:,} steps"
+        f"{pruning}; the best again with {fresh} fresh seeds",
+        highlight=False,
+    )
+
+
 def say_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) -> None:
     """Say what was kept, and how to go on."""
     done = sum(folder.run(run.arm, run.seed).is_done() for run in runs)
@@ -144,10 +168,13 @@ def say_end(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) ->
     for run in failed:
         where = folder.run(run.arm, run.seed).error
         reason = _reason(run.failure)
-        print(f"{run.arm}/{run.seed} failed: {reason} (whole story: {where})", file=sys.stderr)
+        told = f"{run.arm}/{run.seed} failed: {reason} (whole story: {where})"
+        print(visible(told), file=sys.stderr)
     done = sum(run.state == "done" for run in runs)
     if done:
-        console.print(f"{done} of {len(runs)} runs finished, in {folder.path}")
+        pruned = sum(run.state == "pruned" for run in runs)
+        beside = f", {pruned} pruned" if pruned else ""
+        console.print(f"{done} of {len(runs)} runs finished{beside}, in {folder.path}")
     return len(failed)
 
 
@@ -169,7 +196,7 @@ def duration(seconds: float | None) -> str:
 def _worth_showing(runs: Sequence[RunStatus]) -> list[RunStatus]:
     if len(runs) <= MOST_ROWS:
         return list(runs)
-    order = ["running", "failed", "interrupted", "waiting", "done"]
+    order = ["running", "failed", "interrupted", "waiting", "done", "pruned"]
     chosen = sorted(runs, key=lambda run: order.index(run.state))[:MOST_ROWS]
     return [run for run in runs if run in chosen]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +13,7 @@ from pydantic import (
     FiniteFloat,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from shaperun.algorithms import Algorithm, Whole, hyperparameter_model, whole
@@ -29,6 +30,7 @@ from shaperun.arm import (
 )
 from shaperun.describe import UnfitEnvironmentError, UnknownEnvironmentError, describe
 from shaperun.envs import environments
+from shaperun.metrics import direction, metrics
 from shaperun.terms import Environment
 
 Positive = Annotated[Whole, Field(ge=1)]
@@ -195,7 +197,62 @@ def _check_swept(name: str, info: ValidationInfo) -> str:
 SweptTerm = Annotated[str, AfterValidator(_check_swept)]
 
 
-class GridSweep(Model):
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _check_objective(name: str, info: ValidationInfo) -> str:
+    """A metric of the environment's, with a minus in front where less of it is to be had."""
+    environment: Environment | None = context(info, "environment")
+    metric = name.removeprefix("-")
+    if environment is None or not metric:
+        return name
+    known = metrics(environment)
+    own = {"shaped", "shaped_return", "shaping", *environment.terms}
+    if metric not in known and metric in own:
+        raise ValueError(
+            f"{metric} is part of the shaped reward, and arms that are paid differently cannot be "
+            f"compared by what they are paid; choose among {', '.join(known)}"
+        )
+    if metric not in known:
+        raise unknown("metric", metric, known)
+    if name == metric and direction(metric, environment) < 1:
+        raise ValueError(f"write -{metric} if less is better")
+    return name
+
+
+Objective = Annotated[str, AfterValidator(_check_objective)]
+
+
+class SweepModel(Model):
+    """What all sweeps have in common: what is sought, and how it is believed."""
+
+    objective: Annotated[list[Objective], BeforeValidator(_listed), Field(min_length=1)] = Field(
+        ["return"],
+        max_length=2,
+        description="One or two of the environment's metrics; a minus in front: less is better.",
+    )
+    aggregate: Literal["iqm", "mean", "median", "worst"] = Field(
+        "iqm", description="What the runs of a trial come to together."
+    )
+    pruning: Literal["halving"] | None = Field(
+        None,
+        description="halving: the worse half of the trials stops at a quarter of the training, and "
+        "the worse half of the rest at half of it.",
+    )
+    confirm: Annotated[Whole, Field(ge=0, le=1000)] | None = Field(
+        None, description="Fresh seeds to confirm the best with; as many as seeds unless said."
+    )
+
+    @field_validator("pruning")
+    @classmethod
+    def _one_objective(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and len(info.data.get("objective", [])) > 1:
+            raise ValueError("two objectives have no worse half: prune a sweep for one")
+        return value
+
+
+class GridSweep(SweepModel):
     """Every combination of the weights listed, on top of the base arm."""
 
     method: Literal["grid"]
@@ -205,7 +262,7 @@ class GridSweep(Model):
     )
 
 
-class RandomSweep(Model):
+class RandomSweep(SweepModel):
     """A number of draws of the weights, on top of the base arm."""
 
     method: Literal["random"]
@@ -215,7 +272,30 @@ class RandomSweep(Model):
     seed: Seed = 0
 
 
-Sweep = Annotated[GridSweep | RandomSweep, Field(discriminator="method")]
+class SearchSweep(SweepModel):
+    """Draws that learn from those before, a population at a time, on top of the base arm."""
+
+    method: Literal["tpe", "nsga2", "cmaes"]
+    base: ArmName
+    weights: dict[SweptTerm, Range] = Field(min_length=1)
+    samples: Annotated[Whole, Field(ge=1, le=1000)]
+    population: Annotated[Whole, Field(ge=2, le=100)] = Field(
+        8, description="Trials that are drawn together, knowing all that came before them."
+    )
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        if self.method == "cmaes" and len(self.objective) > 1:
+            raise ValueError("cmaes seeks one objective; take nsga2 or tpe for two")
+        if self.method == "cmaes" and len(self.weights) < 2:
+            raise ValueError("cmaes needs two weights or more; take tpe for one")
+        if self.method != "tpe" and self.pruning:
+            raise ValueError(f"{self.method} learns from finished trials only: no pruning")
+        return self
+
+
+Sweep = Annotated[GridSweep | RandomSweep | SearchSweep, Field(discriminator="method")]
 
 
 def _seed_list(value: object) -> object:
@@ -264,6 +344,12 @@ class Study(Model):
             terms = {**info.data.get("terms", {}), **base.terms}
             check_potential(environment, terms, dict.fromkeys(value.weights, 1.0))
         return value
+
+    @model_validator(mode="after")
+    def _pruned_runs_go_on(self) -> Self:
+        if self.sweep and self.sweep.pruning and self.training.algorithm == "DQN":
+            raise ValueError("sweep.pruning: DQN cannot pause its training; take it away")
+        return self
 
     @property
     def code(self) -> list[str]:

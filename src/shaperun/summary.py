@@ -12,7 +12,7 @@ import polars as pl
 
 from shaperun import stats
 from shaperun.errors import UserError
-from shaperun.results import metrics
+from shaperun.metrics import direction, metrics
 from shaperun.sample_efficiency import AUC, SOLVED, STEPS_TO_SOLVED
 from shaperun.study import Study
 from shaperun.terms import Environment
@@ -196,11 +196,8 @@ def _arm_summary(
 
 
 def _direction(metric: str, environment: Environment) -> int:
-    """1 where more of a metric is better, −1 where less is, 0 where neither."""
-    if metric in ("return", "success_rate", AUC):
-        return 1
-    failed = any(good is False for good in environment.outcomes.values())
-    return -1 if metric == STEPS_TO_SOLVED or (metric.endswith("_rate") and failed) else 0
+    """The same of how quickly an arm learned as well."""
+    return {AUC: 1, STEPS_TO_SOLVED: -1}.get(metric) or direction(metric, environment)
 
 
 def _worded(comparison: ArmComparison, direction: int) -> ArmComparison:

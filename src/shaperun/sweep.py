@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
-from shaperun.study import GridSweep, RandomSweep, Range, Study
+from shaperun.study import GridSweep, RandomSweep, Range, SearchSweep, Study
 
 
 def sweep_arms(study: Study) -> dict[str, RewardConfig]:
-    """The arms of the study's sweep, in order, named after their weights.
+    """The arms that the study's sweep is known to have, in order, named after their weights.
 
     Raises:
         UserError: the study has no sweep.
@@ -21,11 +21,15 @@ def sweep_arms(study: Study) -> dict[str, RewardConfig]:
     if study.sweep is None:
         raise UserError(f"the study {study.study} has no sweep")
     base = study.arms[study.sweep.base]
+    if isinstance(study.sweep, SearchSweep):
+        return {}  # they are found on the way
     points = _grid(study.sweep) if study.sweep.method == "grid" else _draws(study.sweep)
-    return {
-        arm_name(point): base.model_copy(update={"weights": {**base.weights, **point}})
-        for point in points
-    }
+    return {arm_name(point): with_weights(base, point) for point in points}
+
+
+def with_weights(base: RewardConfig, weights: dict[str, float]) -> RewardConfig:
+    """An arm with some of its weights replaced."""
+    return base.model_copy(update={"weights": {**base.weights, **weights}})
 
 
 def arm_name(weights: dict[str, float]) -> str:
@@ -55,5 +59,9 @@ def _draw(range_: Range, generator: random.Random) -> float:
         value = math.exp(generator.uniform(math.log(range_.low), math.log(range_.high)))
     else:
         value = generator.uniform(range_.low, range_.high)
-    # Six digits are enough, and make a short name; they may round out of the range.
+    return rounded(value, range_)
+
+
+def rounded(value: float, range_: Range) -> float:
+    """Six digits are enough, and make a short name; they may round out of the range."""
     return min(max(float(f"{value:.6g}"), range_.low), range_.high)

@@ -3,66 +3,110 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from shaperun import canvas, results, summary, sweep_plots
-from shaperun.arm import RewardConfig
 from shaperun.batch import refuse_changed
 from shaperun.errors import UserError
 from shaperun.files import write_atomically, write_json
 from shaperun.plan import planned_runs
+from shaperun.search import fresh_seeds
 from shaperun.store import StudyFolder
 from shaperun.study import Study
-from shaperun.sweep import sweep_arms
+from shaperun.trial_results import TrialResult, best, judge, measure, objectives
+from shaperun.trials import known_trials, rewards, runs_of
+from shaperun.yaml_source import dump_yaml
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
 class SweepResults:
-    """The ranking of a sweep's arms, the best first, and how many runs were planned."""
+    """What became of a sweep's trials."""
 
     study: Study
     ranking: pl.DataFrame
-    planned: int
-    finished: int
+    """The arms of the finished trials, the best first; one row each."""
+    trials: list[TrialResult]
+    """All trials, in order; those that were stopped on the way are in no ranking."""
+    best: list[Confirmed]
+
+    def count(self, state: str) -> int:
+        """How many trials are in a state."""
+        return sum(result.state == state for result in self.trials)
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A trial that a search found best, and what became of it with seeds that it had not seen."""
+
+    result: TrialResult
+    seeds: list[int]
+    values: tuple[float, ...] | None
+    """A value an objective over the fresh seeds; None as long as their runs are not finished."""
 
 
 def rank(study: Study, folder: StudyFolder) -> SweepResults:
-    """Rank the sweep's arms by the interquartile mean return of their finished runs.
+    """Rank the sweep's finished trials by its objective, or the first of two.
 
     The ranking has one row an arm: arm, a column a swept weight, runs, return, return_low,
-    return_high and success_rate.
+    return_high, success_rate where there is such a thing, and a column an objective.
 
     Raises:
         UserError: there is no sweep, or none of it has been trained so.
     """
+    trials = known_trials(study, folder)
+    refuse_changed(folder, runs_of(study, trials, study.seeds))
+    found = judge(study, folder, trials)
+    winners = best(study, found)
+    fresh = fresh_seeds(study)
+    values = measure(study, folder, [winner.trial for winner in winners], fresh) if fresh else {}
+    confirmed = [
+        Confirmed(winner, fresh, objectives(study, values.get(winner.trial.number)))
+        for winner in winners
+    ]
+    return SweepResults(study, _ranking(study, folder, found), found, confirmed)
+
+
+def _ranking(study: Study, folder: StudyFolder, found: list[TrialResult]) -> pl.DataFrame:
+    done = {result.trial.arm: result for result in found if result.state == "done"}
+    if not done:
+        raise UserError(f"no trial of the sweep of {study.study} is finished yet: shaperun sweep")
     environment = study.environment.describe()
-    arms = sweep_arms(study)
+    arms = rewards(study, [result.trial for result in done.values()])
     runs = planned_runs(study, arms)
-    refuse_changed(folder, runs)
-    episodes = results.evaluation_episodes(folder, runs)
-    final = results.final_episodes(episodes) if len(episodes) else episodes
-    if final.is_empty():
-        raise UserError(f"no run of the sweep of {study.study} is finished yet: shaperun sweep")
-    per_run = results.run_metrics(final, environment)
+    final = results.final_episodes(results.evaluation_episodes(folder, runs))
     swept = study.model_copy(update={"arms": arms})
-    found = summary.summarize(swept, environment, per_run, "return")
-    rows = [_row(arm, arms[arm.arm], study) for arm in found.arms]
-    return SweepResults(study, pl.DataFrame(rows), len(runs), len(per_run))
+    per_run = results.run_metrics(final, environment)
+    summaries = summary.summarize(swept, environment, per_run, "return").arms
+    rows = pl.DataFrame([_row(arm, done[arm.arm], study) for arm in summaries])
+    first = swept_objectives(study)[0]
+    return rows.sort(first.removeprefix("-"), descending=first[0] != "-", maintain_order=True)
 
 
-def _row(arm: summary.ArmSummary, reward: RewardConfig, study: Study) -> dict[str, object]:
+def swept_objectives(study: Study) -> list[str]:
+    """What the sweep is for; a minus in front: less is better."""
+    return list(study.sweep.objective) if study.sweep else []
+
+
+def _row(arm: summary.ArmSummary, result: TrialResult, study: Study) -> dict[str, object]:
     own = arm.metrics["return"]
+    success = arm.metrics.get("success_rate")
+    names = [name.removeprefix("-") for name in swept_objectives(study)]
     return {
         "arm": arm.arm,
-        **{name: reward.weights[name] for name in _swept(study)},
+        **result.trial.weights,
         "runs": arm.runs,
         "return": own.iqm,
         "return_low": own.low,
         "return_high": own.high,
-        "success_rate": arm.metrics["success_rate"].iqm,
+        **({"success_rate": success.iqm} if success else {}),
+        **dict(zip(names, result.values or (), strict=True)),
     }
 
 
@@ -86,15 +130,74 @@ def write(found: SweepResults, folder: StudyFolder) -> list[Path]:
         written += canvas.save(figure, folder.sweep / f"heatmap-{x}-{y}")
     table, document = folder.sweep / "ranking.csv", folder.sweep / "ranking.json"
     write_atomically(table, ranking.write_csv().encode())
-    write_json(document, {"study": study.study, "ranking": ranking.to_dicts()})
-    return [*written, table, document]
+    write_json(document, found_document(found))
+    return [*written, table, document, *_write_best(found, folder)]
+
+
+def found_document(found: SweepResults) -> dict[str, Any]:
+    """All that is known of the trials, as `ranking.json` holds it."""
+    names = swept_objectives(found.study)
+    return {
+        "study": found.study.study,
+        "method": found.study.sweep.method if found.study.sweep else None,
+        "objective": names,
+        "same_for_any_number_of_workers": True,
+        "ranking": found.ranking.to_dicts(),
+        "trials": [
+            {
+                "trial": result.trial.number,
+                "generation": result.trial.generation,
+                "arm": result.trial.arm,
+                "weights": result.trial.weights,
+                "state": result.state,
+                "stopped_at": result.stopped_at,
+                "values": result.values,
+            }
+            for result in found.trials
+        ],
+        "best": [
+            {
+                "arm": winner.result.trial.arm,
+                "search": {"seeds": found.study.seeds, "values": winner.result.values},
+                "fresh": {"seeds": winner.seeds, "values": winner.values},
+            }
+            for winner in found.best
+        ],
+    }
+
+
+def _write_best(found: SweepResults, folder: StudyFolder) -> list[Path]:
+    """The best as a study of its own, on the seeds that the search had not seen."""
+    study = found.study
+    if not study.sweep or not found.best or not found.best[0].seeds:
+        return []
+    trials = [winner.result.trial for winner in found.best]
+    arms = {study.baseline: study.arms[study.baseline], **rewards(study, trials)}
+    named = {
+        name if _NAME.fullmatch(name) else f"best-{n}": arm
+        for n, (name, arm) in enumerate(arms.items())
+    }
+    document = study.model_copy(
+        update={
+            "study": f"{study.study[:58]}-best",
+            "seeds": found.best[0].seeds,
+            "arms": named,
+            "sweep": None,
+        }
+    ).model_dump(mode="json", exclude={"sweep"})
+    path = folder.sweep / "best.yaml"
+    comment = "# The best weights of a search beside the baseline, on seeds that it had not seen."
+    write_atomically(
+        path, f"{comment}\n# shaperun train {path.name}\n{dump_yaml(document)}".encode()
+    )
+    return [path]
 
 
 def _marginal(ranking: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     """Means over the arms that share these weights; an interval only where it is a single arm's."""
     alone = pl.len() == 1
     return ranking.group_by(names).agg(
-        pl.col("return", "success_rate").mean(),
+        pl.col("return", *(c for c in ["success_rate"] if c in ranking.columns)).mean(),
         *(
             pl.when(alone).then(pl.col(end).first()).alias(end)
             for end in ("return_low", "return_high")

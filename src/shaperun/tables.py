@@ -11,8 +11,14 @@ from rich.text import Text
 from shaperun.comparison import StudyResults
 from shaperun.sample_efficiency import AUC, STEPS_TO_SOLVED
 from shaperun.summary import ArmComparison, Summary, in_words
-from shaperun.sweep_results import SweepResults
+from shaperun.sweep_results import Confirmed, SweepResults
 
+AGGREGATES = {
+    "iqm": "the interquartile mean",
+    "mean": "the mean",
+    "median": "the median",
+    "worst": "the worst",
+}
 VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 
@@ -100,34 +106,83 @@ def _holm(comparison: ArmComparison) -> str:
 
 
 def show_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
-    """Print the best arms of a sweep, and what is missing."""
-    weights = list(found.study.sweep.weights) if found.study.sweep else []
+    """Print the best arms of a sweep, what became of the best, and what is in no ranking."""
+    sweep = found.study.sweep
+    if sweep is None:
+        return
+    shares = [name for name in ("success_rate",) if name in found.ranking.columns]
+    others = [
+        name
+        for name in (name.removeprefix("-") for name in sweep.objective)
+        if name not in ("return", *shares)
+    ]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("", *weights, "runs", "return", "interval", "success"):
-        table.add_column(name, justify="right")
+    for name in ("", *sweep.weights, "runs", "return", "interval", *shares, *others):
+        table.add_column(name.removesuffix("_rate").replace("_", " "), justify="right")
     for place, row in enumerate(found.ranking.head(most).iter_rows(named=True), start=1):
         low, high = row["return_low"], row["return_high"]
         table.add_row(
             str(place),
-            *(f"{row[name]:g}" for name in weights),
+            *(f"{row[name]:g}" for name in sweep.weights),
             str(row["runs"]),
             f"{row['return']:,.1f}",
             Text("one run" if low is None else f"{low:,.0f}…{high:,.0f}", style="dim"),
-            f"{row['success_rate']:.0%}",
+            *(metric_in_words(name, row[name]) for name in (*shares, *others)),
         )
     console.print(table)
     hidden = len(found.ranking) - most
     more = f"{hidden} more arms are in ranking.csv. " if hidden > 0 else ""
     console.print(
-        f"\n{more}Ranked by the interquartile mean of the environment return; the best of many is "
-        "partly luck: confirm it on fresh seeds.",
+        f"\n{more}Ranked by {sweep.objective[0].removeprefix('-').replace('_', ' ')}, "
+        f"{AGGREGATES[sweep.aggregate]} over {len(found.study.seeds)} runs; returns are "
+        "interquartile means of the environment's own.\n",
         style="dim",
     )
-    if found.finished < found.planned:
-        lacking = found.planned - found.finished
-        console.print(
-            f"Missing: {lacking} of {found.planned} runs are not finished.", style="yellow"
+    for winner in found.best:
+        console.print(confirmation(winner, found))
+    beside = [
+        f"{found.count('pruned')} trials were stopped early and are in no ranking",
+        f"{found.count('failed')} trials failed",
+        f"{found.count('unfinished')} trials are not finished",
+    ]
+    said = ", ".join(text for text in beside if not text.startswith("0 "))
+    if said:
+        console.print(f"{said}.", style="yellow")
+
+
+def confirmation(winner: Confirmed, found: SweepResults) -> Text:
+    """What the best came to in the search, and what with seeds that it had not seen."""
+    names = (
+        [name.removeprefix("-") for name in found.study.sweep.objective]
+        if found.study.sweep
+        else []
+    )
+    text = Text.assemble((winner.result.trial.arm, "bold"), ": ")
+    text.append(f"{_values(names, winner.result.values)} in the search")
+    if not winner.seeds:
+        return text.append(", not confirmed: the best of many is partly luck.", style="yellow")
+    if winner.values is None:
+        return text.append(
+            f", not confirmed yet on {len(winner.seeds)} fresh seeds.", style="yellow"
         )
+    seeds = f"{len(winner.seeds)} fresh seed{'s' if len(winner.seeds) > 1 else ''}"
+    text.append(f", {_values(names, winner.values)} with {seeds}", style="bold")
+    return text.append(
+        ". Believe the latter: the former is the best of many, which is partly luck."
+    )
+
+
+def _values(names: list[str], values: tuple[float, ...] | None) -> str:
+    pairs = zip(names, values or (), strict=True)
+    return " and ".join(
+        f"{name.removesuffix('_rate').replace('_', ' ')} {metric_in_words(name, value)}"
+        for name, value in pairs
+    )
+
+
+def metric_in_words(name: str, value: float) -> str:
+    """A share in percent, anything else as a number."""
+    return f"{value:.0%}" if name.endswith("_rate") else f"{value:,.1f}".replace("-", "−")
 
 
 def missing(found: StudyResults) -> Text:

@@ -8,7 +8,8 @@ import platform
 import random
 import subprocess
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -115,6 +116,9 @@ def _train_from(folder: RunFolder, config: RunConfig, tensorboard: bool, until: 
     except NotTheSameError as error:
         record["resume"] = f"from the start, for its environment cannot be restored: {error}"
         finished = train(None)
+    except checkpoint.DamagedError as error:
+        record["resume"] = f"from the start, for its checkpoint is damaged: {error}"
+        finished = train(None)
     if finished:
         folder.finish()
 
@@ -145,11 +149,29 @@ def _event_file(folder: RunFolder, config: RunConfig) -> EventFile:
 
 def _kept(folder: RunFolder, record: Memory) -> Memory | None:
     """What an earlier process of this very run left; other versions would not go on as it did."""
-    memory = checkpoint.latest(folder.checkpoints)
+    memory, there = checkpoint.latest(folder.checkpoints), folder.read_record()
     same = ("identity", "versions", "platform", "code")
-    if memory is None or any(memory["made_by"].get(key) != record[key] for key in same):
-        return None
-    return memory if folder.holds(record["identity"], memory["tables"]) else None
+    if (
+        memory
+        and all(memory["made_by"].get(key) == there.get(key) == record[key] for key in same)
+        and folder.holds(record["identity"], memory["tables"])
+        and _can_be_played(memory, record["config"]["training"]["total_timesteps"])
+    ):
+        return memory
+    if any(path.exists() for path in folder.checkpoints):
+        record["resume"] = "from the start, for its checkpoint is damaged or was made elsewhere"
+    return None
+
+
+def _can_be_played(memory: Memory, total_timesteps: int) -> bool:
+    """Whether the actions of its episodes under way are some, and no more than were taken."""
+    steps = memory["timesteps"]
+    try:
+        actions = [copy["actions"] for copy in memory["environments"]["copies"]]
+        finite = all(np.isfinite(some).all() for some in actions)
+        return finite and sum(map(len, actions)) <= steps < total_timesteps
+    except (KeyError, TypeError):
+        return False
 
 
 def _train(
@@ -185,11 +207,12 @@ def _train(
     model.action_space.seed(_word(policy_stream) % 2**32)
     recording = Recording(folder, config, training_envs, episodes, events, kept, until)
     try:
-        if kept:
-            training_envs.restore(kept["environments"])
-            learner.restore(model, kept["learner"], kept["timesteps"])
-        if not _learn(model, recording, config.training.total_timesteps):
-            return False
+        with _going_on(recording):
+            if kept:
+                training_envs.restore(kept["environments"])
+                learner.restore(model, kept["learner"], kept["timesteps"])
+            if not _learn(model, recording, config.training.total_timesteps):
+                return False
         training_envs.recorder.check()
         with replaced(folder.policy) as temporary:
             model.save(temporary)
@@ -203,6 +226,23 @@ def _train(
         if events:
             events.close()
         envs.close()
+
+
+@contextmanager
+def _going_on(recording: Recording) -> Iterator[None]:
+    """Tell what a damaged checkpoint leads to from what a run does.
+
+    Raises:
+        checkpoint.DamagedError: something went wrong before the run was on its way again.
+    """
+    try:
+        yield
+    except (NotTheSameError, OSError):
+        raise
+    except Exception as error:  # whatever libraries say of numbers that anybody may have written
+        if recording.on_its_way:
+            raise
+        raise checkpoint.DamagedError(f"{type(error).__name__}: {error}") from error
 
 
 def _learn(model: BaseAlgorithm, recording: Recording, total_timesteps: int) -> bool:
@@ -283,6 +323,7 @@ class Recording(BaseCallback):
         self._evaluations = AppendedTable(folder.evaluations, columns, tables.get("evaluations"))
         self._updates = AppendedTable(folder.updates, updates, tables.get("updates"))
         self._kept = kept  # as long as training has not gone on from it
+        self.on_its_way = kept is None  # or a rollout and its update later
         self._until = until
         own = kept["recording"] if kept else {}
         self._next_evaluation = own.get("next_evaluation", 0)
@@ -315,6 +356,7 @@ class Recording(BaseCallback):
             learner.restore_streams(self.model, self._kept["learner"])
             self._kept = None
         else:
+            self.on_its_way = True
             self._log_update()
             self._write_point()
         enough = self._until is not None and self.num_timesteps >= self._until

@@ -1,0 +1,147 @@
+"""The whole life of a sweep: generations of trials, the worse half stopped, the best confirmed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from operator import attrgetter
+
+from shaperun import batch
+from shaperun.batch import Executor, RunStatus
+from shaperun.errors import UserError
+from shaperun.files import Lease
+from shaperun.halving import rungs
+from shaperun.plan import Run
+from shaperun.store import StudyFolder
+from shaperun.study import SearchSweep, Study
+from shaperun.suggest import Tried, suggest
+from shaperun.trial_results import (
+    Rivals,
+    TrialResult,
+    best,
+    judge,
+    judge_generation,
+    not_there_yet,
+)
+from shaperun.trials import Trial, known_trials, runs_of, write_down
+
+States = Generator[list[RunStatus]]
+
+
+def fresh_seeds(study: Study) -> list[int]:
+    """The seeds with which the best of a sweep is confirmed: none that the search has seen."""
+    count = len(study.seeds)
+    if study.sweep and study.sweep.confirm is not None:
+        count = study.sweep.confirm
+    first = max(study.seeds) + 1
+    return list(range(first, first + count))
+
+
+def known_runs(study: Study, folder: StudyFolder) -> list[Run]:
+    """The runs of all trials that are decided upon so far."""
+    return runs_of(study, known_trials(study, folder), study.seeds) if study.sweep else []
+
+
+def standing(study: Study, folder: StudyFolder) -> list[RunStatus]:
+    """How far the runs of a sweep are, those that were stopped and those that confirm included."""
+    if study.sweep is None:
+        return []
+    found = judge(study, folder, known_trials(study, folder))
+    stopped = {result.trial.arm for result in found if result.state == "pruned"}
+    states = [
+        _pruned(state) if state.arm in stopped and state.state != "done" else state
+        for state in (batch.status(folder, run) for run in known_runs(study, folder))
+    ]
+    fresh = runs_of(study, [r.trial for r in best(study, found)], fresh_seeds(study))
+    begun = [run for run in fresh if folder.run(run.arm, run.seed).config.exists()]
+    return states + [batch.status(folder, run) for run in begun]
+
+
+def drive(
+    study: Study, folder: StudyFolder, execute_jobs: Executor, *, tensorboard: bool = False
+) -> States:
+    """Train a sweep to its end; yields how far every run is, again and again.
+
+    Which trials there are, and which of them stop, depends on the study alone: not on the number
+    of workers, and not on how often this was killed and begun again.
+
+    Raises:
+        UserError: another command is searching, or the folder holds other runs.
+    """
+    folder.search_lease.parent.mkdir(parents=True, exist_ok=True)
+    lease = Lease(folder.search_lease)
+    if not lease.take():
+        raise UserError(f"{folder.path}: another command is at this sweep; wait for it or stop it")
+    board: dict[tuple[str, int], RunStatus] = {}
+    train = partial(_train, folder, execute_jobs, board, tensorboard)
+    try:
+        found: list[TrialResult] = []
+        rivals: Rivals = {}
+        for generation in _generations(study, folder, found):
+            yield from _compete(study, folder, generation, rivals, train)
+            found += judge_generation(study, folder, generation, rivals)
+        winners = [result.trial for result in best(study, found)]
+        yield from train(runs_of(study, winners, fresh_seeds(study)), None)
+    finally:
+        lease.release()
+
+
+def _generations(
+    study: Study, folder: StudyFolder, found: list[TrialResult]
+) -> Iterator[list[Trial]]:
+    """The generations that are known, and then new ones, drawn from what was `found` until then."""
+    known = known_trials(study, folder)
+    for _, generation in itertools.groupby(known, attrgetter("generation")):
+        yield list(generation)
+    sweep = study.sweep
+    while isinstance(sweep, SearchSweep) and len(known) < sweep.samples:
+        history = [
+            [Tried(r.trial.weights, r.values, r.stopped_at) for r in generation]
+            for _, generation in itertools.groupby(found, lambda r: r.trial.generation)
+        ]
+        drawn = suggest(sweep, history, min(sweep.population, sweep.samples - len(known)))
+        new = write_down(study, folder, known, drawn)
+        known += new
+        yield new
+
+
+def _compete(
+    study: Study,
+    folder: StudyFolder,
+    generation: Sequence[Trial],
+    rivals: Rivals,
+    train: Callable[..., States],
+) -> States:
+    """Train a generation; at each rung those stop that are not among the better half so far."""
+    batch.refuse_changed(folder, runs_of(study, generation, study.seeds))
+    going: tuple[str, ...] = ("unfinished", "failed")  # what failed before is tried again, once
+    for until in (*rungs(study), None):
+        found = judge_generation(study, folder, generation, rivals)
+        stopped = {result.trial.arm for result in found if result.state == "pruned"}
+        trials = [result.trial for result in found if result.state in going]
+        runs = runs_of(study, trials, study.seeds)
+        yield from train(not_there_yet(study, folder, runs, until), until, stopped)
+        going = ("unfinished",)
+
+
+def _train(
+    folder: StudyFolder,
+    execute_jobs: Executor,
+    board: dict[tuple[str, int], RunStatus],
+    tensorboard: bool,
+    runs: Sequence[Run],
+    until: int | None,
+    stopped: Collection[str] = (),
+) -> States:
+    """Train runs so far, and keep the board on which all runs of the sweep stand."""
+    board |= {place: _pruned(run) for place, run in board.items() if run.arm in stopped}
+    states = batch.drive(folder, runs, execute_jobs, tensorboard=tensorboard, until=until)
+    for known in states:
+        board |= {(run.arm, run.seed): run for run in known}
+        yield list(board.values())
+
+
+def _pruned(state: RunStatus) -> RunStatus:
+    return replace(state, state="pruned")
