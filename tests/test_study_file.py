@@ -102,7 +102,7 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
         ("18:67", "arms.d.scale: found inf, expected a finite number"),
         ("19:29", "sweep.base: there is no arm named e, expected one of -a, b, c, d"),
         ("19:48", "sweep.weights.legs: found 1, expected a valid list"),
-        ("19:52", "sweep.samples: unknown key, expected one of method, base, weights"),
+        ("19:52", "sweep.samples: unknown key, expected one of objective, aggregate"),
     ]
     assert len(found) == len(expected)
     for line, (place, message) in zip(found, expected, strict=True):
@@ -154,7 +154,8 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
         (
             "arms:",
             "sweep: {method: gird, base: custom, weights: {legs: [1]}}\narms:",
-            "8:17: sweep.method: found 'gird', expected one of grid, random; did you mean grid?",
+            "8:17: sweep.method: found 'gird', "
+            "expected one of grid, random, tpe, nsga2, cmaes; did you mean grid?",
         ),
         (
             "arms:",
@@ -189,9 +190,12 @@ def test_a_misspelt_hyperparameter_of_every_algorithm(file: Path, algorithm: str
         assert line.endswith(f"; did you mean {name}?")
 
 
+SWEEPS = ("grid", "random", "tpe", "nsga2", "cmaes")
+
+
 def places(model_place: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A good study that has something at this place, and the place's path in it."""
-    method = "random" if model_place.startswith("sweep.random") else "grid"
+    method = model_place.split(".")[1] if model_place.startswith("sweep.") else "grid"
     range_ = {"low": 1, "high": 2}
     data: dict[str, Any] = {
         "study": "lander",
@@ -217,13 +221,15 @@ def places(model_place: str) -> tuple[dict[str, Any], tuple[str, ...]]:
             "weights": {"legs": [1] if method == "grid" else range_},
         },
     }
-    if method == "random":
+    if method != "grid":
         data["sweep"]["samples"] = 1
+    if method == "cmaes":  # which needs two
+        data["sweep"]["weights"]["angle"] = dict(range_)
     if model_place.endswith("piecewise"):
         data["arms"]["default"]["schedule"] = {"kind": "piecewise", "points": [[0, 1]]}
     words = {
-        **dict.fromkeys(["sweep.grid", "sweep.random"], "sweep"),
-        "sweep.random.weights.*": "sweep.weights.legs",
+        **{f"sweep.{m}": "sweep" for m in SWEEPS},
+        **{f"sweep.{m}.weights.*": "sweep.weights.legs" for m in SWEEPS},
         "terms.*": "terms.tall",
         "arms.*": "arms.default",
         "arms.*.terms.*": "arms.default.terms.wide",
@@ -431,7 +437,7 @@ def paths(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
     """A study with a sweep in which one place holds something else, with something beside it."""
-    data = copy.deepcopy(places(draw(st.sampled_from(["sweep.random", "sweep.grid"])))[0])
+    data = copy.deepcopy(places(draw(st.sampled_from([f"sweep.{m}" for m in SWEEPS])))[0])
     *parents, key = draw(st.sampled_from(list(paths(data))))
     inner = data
     for part in parents:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from shaperun.arm import RewardConfig
+    from shaperun.batch import RunStatus
     from shaperun.check import Check
     from shaperun.plan import Run
     from shaperun.store import StudyFolder
@@ -295,7 +296,8 @@ def _train(
             end = screen.follow(states, console)
         except KeyboardInterrupt:
             states.close()
-            screen.say_interrupted(folder, runs, _command_line())
+            trained = search.known_runs(study, folder) if whole_sweep else runs
+            screen.say_interrupted(folder, trained, _command_line())
             raise typer.Exit(INTERRUPTED) from None
     return screen.say_end(folder, end, console)
 
@@ -396,13 +398,23 @@ def status(
     opened, folder = open_study(study or last_trained(results), results, allow_code=allow_code)
     runs = [batch.status(folder, run) for run in planned_runs(opened, opened.arms)]
     if opened.sweep:
-        from shaperun import search  # which reads evaluations, with polars
-
-        runs += search.standing(opened, folder)
+        runs += _sweep_states(opened, folder)
     if as_json:
         _print_json(screen.status_document(opened, runs))
     else:
         _console(stderr=False).print(screen.run_table(runs))
+
+
+def _sweep_states(study: Study, folder: StudyFolder) -> list[RunStatus]:
+    from shaperun import batch
+    from shaperun.trials import known_trials, runs_of
+
+    trials = known_trials(study, folder)
+    if not any(folder.has(trial.arm) for trial in trials):
+        return [batch.status(folder, run) for run in runs_of(study, trials, study.seeds)]
+    from shaperun import search  # which reads evaluations, with polars
+
+    return search.standing(study, folder)
 
 
 @app.command()

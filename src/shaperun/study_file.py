@@ -35,11 +35,12 @@ from shaperun.study import (
     NormalizeConfig,
     RandomSweep,
     Range,
+    SearchSweep,
     Study,
     TrainingConfig,
     parse_study,
 )
-from shaperun.yaml_source import YamlError, YamlSource, read_yaml
+from shaperun.yaml_source import MAX_SIZE, YamlError, YamlSource, read_yaml
 
 # Which model's fields are the keys at a place, for the suggestions; `*` stands for a name.
 MODELS: dict[str, type[BaseModel]] = {
@@ -57,7 +58,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "arms.*": RewardConfig,
     "sweep.grid": GridSweep,
     "sweep.random": RandomSweep,
-    "sweep.random.weights.*": Range,
+    **dict.fromkeys(["sweep.tpe", "sweep.nsga2", "sweep.cmaes"], SearchSweep),
+    **{f"sweep.{m}.weights.*": Range for m in ("random", "tpe", "nsga2", "cmaes")},
 }
 
 # Error -> what was expected instead.
@@ -110,7 +112,8 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, allow_code: bool = 
 
 def _read(path: Path) -> YamlSource:
     try:
-        return read_yaml(path.read_bytes())
+        with path.open("rb") as file:
+            return read_yaml(file.read(MAX_SIZE + 1))  # which is one too many
     except YamlError as error:
         raise StudyError(
             [f"{path}:{mark.line}:{mark.column}: {text}" for mark, text in error.problems]
