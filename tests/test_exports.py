@@ -58,7 +58,7 @@ def test_the_same_table_gives_the_same_bytes(found: StudyResults, tmp_path: Path
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
 def test_no_cell_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> None:
     evil = f'{start}HYPERLINK("http://example.org","see")'
     table = pl.DataFrame({"arm": ["default", evil], "return": [1.0, -2.0]})

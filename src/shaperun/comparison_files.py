@@ -13,7 +13,7 @@ def write(found: StudyResults, target: Path) -> list[Path]:
     """Write the figures (PNG and SVG), summary, runs and episodes; returns the paths."""
     table, document = target / "summary.csv", target / "summary.json"
     paths = _draw(found, target)
-    write_atomically(table, found.summary.table().write_csv().encode())
+    write_atomically(table, exports.harmless(found.summary.table()).write_csv().encode())
     write_json(document, found.document())
     return [
         *paths,

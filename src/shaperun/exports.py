@@ -10,7 +10,7 @@ import polars.selectors as cs
 from shaperun.files import replaced
 
 # A spreadsheet runs a cell that begins so; a quote in front makes it text.
-_RUN_BY_SPREADSHEETS = r"^[=+\-@\t\r]"
+_RUN_BY_SPREADSHEETS = r"^[=+\-@\t\r\n＝＋－＠]"
 
 
 def run_table(per_run: pl.DataFrame, final: pl.DataFrame) -> pl.DataFrame:
@@ -53,16 +53,21 @@ def episode_table(batch: pl.DataFrame) -> pl.DataFrame:
 
 def write(table: pl.DataFrame, path: Path) -> list[Path]:
     """Write `path`.csv and `path`.parquet; the same table gives the same bytes."""
-    safe = table.with_columns(
+    table = harmless(table)
+    text, columnar = (path.with_name(f"{path.name}.{kind}") for kind in ("csv", "parquet"))
+    with replaced(text) as file:
+        table.write_csv(file)
+    with replaced(columnar) as file:
+        table.write_parquet(file, compression="zstd")
+    return [text, columnar]
+
+
+def harmless(table: pl.DataFrame) -> pl.DataFrame:
+    """The table without a cell that a spreadsheet would run."""
+    return table.with_columns(
         pl.when(pl.col(name).str.contains(_RUN_BY_SPREADSHEETS))
         .then("'" + pl.col(name))
         .otherwise(pl.col(name))
         .alias(name)
         for name in table.select(cs.string()).columns
     )
-    text, columnar = (path.with_name(f"{path.name}.{kind}") for kind in ("csv", "parquet"))
-    with replaced(text) as file:
-        safe.write_csv(file)
-    with replaced(columnar) as file:
-        safe.write_parquet(file, compression="zstd")
-    return [text, columnar]

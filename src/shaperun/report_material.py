@@ -81,7 +81,7 @@ def gather(study: Study, folder: StudyFolder, tell: Callable[[str], None]) -> Ma
         [status(folder, run) for run in runs],
         {(run.arm, run.seed): folder.run(run.arm, run.seed).read_record() for run in runs},
         None,
-        folder.study.read_text(encoding="utf-8") if folder.study.exists() else "",
+        folder.read_study(),
     )
     return replace(material, gif=_film(material, folder, tell))
 

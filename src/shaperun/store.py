@@ -48,7 +48,7 @@ from shaperun.files import (
     write_atomically,
     write_json,
 )
-from shaperun.yaml_source import dump_yaml
+from shaperun.yaml_source import MAX_SIZE, dump_yaml
 
 _LONGEST_NAME = 200
 _LONGEST_ERROR = 1_000_000  # bytes
@@ -385,6 +385,13 @@ class StudyFolder:
         """Keep the study as resolved."""
         comment = "# Written by shaperun: the study as it was trained, every default spelled out."
         write_atomically(self.study, f"{comment}\n{dump_yaml(study)}".encode())
+
+    def read_study(self) -> str:
+        """The study as resolved, in YAML; empty where there is none to be read."""
+        try:
+            return read_regular(self.study, MAX_SIZE).decode(errors="replace")
+        except OSError:
+            return ""
 
     def run(self, arm: str, seed: int) -> RunFolder:
         """The folder of one run."""

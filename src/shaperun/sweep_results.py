@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from shaperun import canvas, results, summary, sweep_plots
+from shaperun import canvas, exports, results, summary, sweep_plots
 from shaperun.batch import refuse_changed
 from shaperun.errors import UserError
 from shaperun.files import write_atomically, write_json
@@ -129,7 +129,7 @@ def write(found: SweepResults, folder: StudyFolder) -> list[Path]:
         figure = sweep_plots.heatmap(pairs, x=x, y=y, title=f"{title}: {x} and {y}{others}")
         written += canvas.save(figure, folder.sweep / f"heatmap-{x}-{y}")
     table, document = folder.sweep / "ranking.csv", folder.sweep / "ranking.json"
-    write_atomically(table, ranking.write_csv().encode())
+    write_atomically(table, exports.harmless(ranking).write_csv().encode())
     write_json(document, found_document(found))
     return [*written, table, document, *_write_best(found, folder)]
 
