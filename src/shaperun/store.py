@@ -31,7 +31,6 @@ import shutil
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -395,11 +394,11 @@ class StudyFolder:
 
     def run(self, arm: str, seed: int) -> RunFolder:
         """The folder of one run."""
-        return RunFolder(_own(_runs(self, arm) / str(seed)))
+        return RunFolder(self.inside("runs", arm, str(seed)))
 
     def has(self, arm: str) -> bool:
         """Whether anything was ever trained of an arm."""
-        return _runs(self, arm).is_dir()
+        return self.inside("runs", arm).is_dir()
 
     def is_foreign(self) -> bool:
         """Whether something stands here that shaperun did not make."""
@@ -429,11 +428,6 @@ class StudyFolder:
         for name in names:
             path = _own(path / name)
         return path
-
-
-@cache  # looked at once for all of an arm's runs: nothing here makes a link of a folder
-def _runs(study: StudyFolder, arm: str) -> Path:
-    return study.inside("runs", arm)
 
 
 def study_folders(results: Path) -> Iterator[StudyFolder]:

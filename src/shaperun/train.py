@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import platform
 import random
 import subprocess
@@ -164,12 +165,13 @@ def _kept(folder: RunFolder, record: Memory) -> Memory | None:
 
 
 def _can_be_played(memory: Memory, total_timesteps: int) -> bool:
-    """Whether the actions of its episodes under way are some, and no more than were taken."""
+    """Whether its time and the actions of its episodes are such, and no more than were taken."""
     steps = memory["timesteps"]
     try:
+        taken_so_long = math.isfinite(memory["recording"]["seconds"])
         actions = [copy["actions"] for copy in memory["environments"]["copies"]]
         finite = all(np.isfinite(some).all() for some in actions)
-        return finite and sum(map(len, actions)) <= steps < total_timesteps
+        return taken_so_long and finite and sum(map(len, actions)) <= steps < total_timesteps
     except (KeyError, TypeError):
         return False
 
