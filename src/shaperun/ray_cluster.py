@@ -99,7 +99,7 @@ def _connected(workers: int) -> Any:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address,
+            None if address == "auto" else address,  # to which "auto" is any that runs here
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.CRITICAL,
@@ -121,7 +121,7 @@ def _address() -> str:
     """
     named = os.environ.get("RAY_ADDRESS") or "auto"
     if named == "auto":
-        return _started_here() or "local"
+        return named if _started_here() else "local"
     if named != "local" and not _answers(named):
         raise UserError(
             f"no Ray cluster answers at {named}; set RAY_ADDRESS to HOST:PORT of its head, "
@@ -130,13 +130,13 @@ def _address() -> str:
     return named
 
 
-def _started_here() -> str | None:
+def _started_here() -> bool:
+    """Whether `ray start` was given on this machine; a cluster that crashed leaves its address."""
     note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108
     try:
-        address = note.read_text(encoding="utf-8").strip()
+        return _answers(note.read_text(encoding="utf-8").strip())
     except OSError:
-        return None
-    return address if _answers(address) else None  # a cluster that crashed leaves its address
+        return False
 
 
 def _answers(address: str) -> bool:
