@@ -26,6 +26,7 @@ TRAINING = "shaperun.train"
 ELSEWHERE = "elsewhere"
 """The phase of a run that another command is training."""
 
+LOOKING_SHARE = 0.01  # of the driver's time, with which it looks how far its runs are
 POLL_SECONDS = 1.0
 
 
@@ -272,21 +273,43 @@ def _train(
     until: int | None,
 ) -> Iterator[dict[Run, RunStatus]]:
     """Train runs that nobody else trains; yields what is new of them."""
-    began = time.time() - 1.0  # the clocks of file systems are coarse
     jobs = {_job(folder, cohort, tensorboard, until): cohort for cohort in cohorts(runs)}
-    running = set(runs)
+    running = _Running(folder, runs)
     for finished in execute_jobs(jobs):
         ended = jobs[finished.job] if finished else []
-        running -= set(ended)
+        running.forget(ended)
         yield {
             **{run: _ended(folder, run, finished.error if finished else None) for run in ended},
-            **{
-                run: status(folder, run, "running")
-                for run in running
-                # What is older is an earlier life's.
-                if folder.run(run.arm, run.seed).progressed_since(began)
-            },
+            **running.progress(),
         }
+
+
+class _Running:
+    """Looks how far runs are, but not so often that it would take time from training them."""
+
+    def __init__(self, folder: StudyFolder, runs: Iterable[Run]) -> None:
+        self._folder = folder
+        self._folders = {run: folder.run(run.arm, run.seed) for run in runs}
+        self._began = time.time() - 1.0  # the clocks of file systems are coarse
+        self._next_look = 0.0
+
+    def forget(self, runs: Iterable[Run]) -> None:
+        """Look no longer at runs that have ended."""
+        for run in runs:
+            del self._folders[run]
+
+    def progress(self) -> dict[Run, RunStatus]:
+        """What has been said since the last look; with many runs, one look takes a while."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return {}
+        found = {
+            run: status(self._folder, run, "running")
+            for run, run_folder in self._folders.items()
+            if run_folder.progressed_since(self._began)  # what is older is an earlier life's
+        }
+        self._next_look = now + (time.monotonic() - now) / LOOKING_SHARE
+        return found
 
 
 def _job(
