@@ -13,6 +13,7 @@ TOPICS = {
     "training": "benchmarks.peers",
     "shaping": "benchmarks.shaping",
     "workers": "benchmarks.workers",
+    "scheduling": "benchmarks.scheduling",
     "start-up": "benchmarks.startup",
     "check": "benchmarks.check",
     "compare": "benchmarks.compare",

@@ -38,7 +38,7 @@ STUDY = {
 }
 RUNS = [(arm, seed) for arm in ("default", "guided") for seed in range(3)]
 
-BETWEEN_KILLS = 3.0  # seconds, on average
+KILLS = 3  # on average, in the time that the study takes undisturbed
 DRIVERS = 0.2  # the share of kills that hit the driver
 CHECKPOINTS = 0.3  # seconds between them: more of them, more chances to hit one
 GRACE = 10.0  # seconds in which whatever belongs to a killed driver must have ended
@@ -135,7 +135,7 @@ class Storm:
         with self._command(results, {KEEP_SECONDS: str(CHECKPOINTS)}) as driver:
             while driver.poll() is None:
                 try:
-                    driver.wait(float(self._rng.exponential(BETWEEN_KILLS)))
+                    driver.wait(float(self._rng.exponential(self.undisturbed / KILLS)))
                 except subprocess.TimeoutExpired:
                     self._strike(driver.pid, tally)
         tally.processes += processes.survivors(driver.pid, GRACE)

@@ -11,6 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from shaperun import batch, search
+from shaperun.execute import inline
+from shaperun.plan import planned_runs
+from shaperun.store import StudyFolder
+from shaperun.study import parse_study
+
 Shaperun = Callable[..., subprocess.CompletedProcess[str]]
 
 TINY = {
@@ -65,3 +71,40 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_shaperun("train", "tiny.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+SEARCHED = TINY | {
+    "study": "searched",
+    "training": {
+        "total_timesteps": 400,
+        "n_envs": 2,
+        "hyperparameters": {"n_steps": 50, "batch_size": 50, "n_epochs": 2},
+    },
+    "evaluation": {"every": 100, "episodes": 3, "final_episodes": 4},
+    "arms": {"default": {}, "guided": {"mode": "add", "weights": {"upright": 1}}},
+    "sweep": {
+        "method": "tpe",
+        "base": "guided",
+        "pruning": "halving",
+        "weights": {
+            "upright": {"low": 0, "high": 10},
+            "centred": {"low": 0.1, "high": 10, "log": True},
+        },
+        "samples": 6,
+        "population": 6,
+        "confirm": 2,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a search in it, its arms trained: two trials finished, four were pruned."""
+    path = tmp_path_factory.mktemp("searched")
+    study, folder = parse_study(SEARCHED), StudyFolder(path / "results" / "searched")
+    runs = planned_runs(study, study.arms)
+    batch.prepare(study, folder, runs, fresh=False)
+    for states in (search.drive(study, folder, inline), batch.drive(folder, runs, inline)):
+        *_, last = states
+        assert {state.state for state in last} <= {"done", "pruned"}
+    return path

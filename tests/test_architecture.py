@@ -14,18 +14,19 @@ SOURCE = Path(__file__).parent.parent / "src" / "shaperun"
 
 # From the ground up. A file imports only from lower floors, or from files before it in its row.
 FLOORS = {
-    "ground": "errors wording faults files yaml_source stats execute ray_cluster",
+    "ground": "errors wording faults files yaml_source stats importance execute ray_cluster",
     "domain": "terms metrics expression plugins envs describe",
-    "study": "algorithms arm study study_file sweep schema reward wrapper episodes",
+    "study": "algorithms arm study study_file sweep corners schema reward wrapper episodes",
     "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
     "learning": "checkpoint evaluate parameters learner rollout tensorboard train replay",
     "analysis": "payments evaluation_table results cross_reward exploitation term_history "
     "training_record health sample_efficiency summary pooling",
-    "search": "halving suggest trials trial_results search",
-    "output": "canvas plots training_plots sweep_plots exports comparison comparison_files "
-    "sweep_results gifs video record_gif terminal screen tables check_screen check_plots film "
-    "preview report_material report_charts report",
+    "search": "halving suggest trials trial_results trial_table search standing",
+    "output": "canvas plots training_plots sweep_plots search_plots parallel_plots front_plots "
+    "sweep_figures exports comparison comparison_files sweep_results gifs video record_gif "
+    "terminal screen tables check_screen check_plots film preview report_trials report_material "
+    "report_charts report_search report",
     "roof": "cli __main__ __init__",
 }
 ORDER = [file for row in FLOORS.values() for file in row.split()]

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from shaperun import cli
+from shaperun.opening import open_study
 from shaperun.store import StudyFolder
+from shaperun.terminal import Terminal
 from tests.conftest import TINY, Shaperun, run_shaperun
 
 FALLS = {"mode": "replace", "weights": {"fell": 1}}
@@ -71,6 +74,27 @@ def test_a_sweeps_arms_are_checked_too(tmp_path: Path, shaperun: Shaperun) -> No
     sweep = "sweep={base: guided, method: grid, weights: {upright: [0, 1]}}"
     document = json.loads(shaperun("check", "tiny.yaml", "--json", "--set", sweep).stdout)
     assert list(document["rankings"]) == ["default", "guided", "upright=0", "upright=1"]
+
+
+def test_of_a_search_the_corners_and_the_best_so_far_are_checked(searched: Path) -> None:
+    corners = [f"upright={u}_centred={c}" for u in (0, 10) for c in (0.1, 10)]
+    for change, trials in (("sweep.samples=9", 1), ("sweep.seed=1", 0)):  # the latter is another
+        study, folder = open_study("searched", searched / "results", [change])
+        found = cli._checked(study, folder, [], None)
+        arms = list(found.paid)
+        assert arms[:6] == ["default", "guided", *corners]
+        assert len(arms) == 6 + trials
+        console = Terminal(stderr=False, quiet=False)
+        with console.capture() as said:
+            cli._say_of_search(found, console)
+        text = " ".join(said.get().split())
+        assert "(upright, centred), the 4 corners of their ranges" in text
+        assert ("and the best of the trials so far (upright=" in text) == bool(trials)
+        assert set(found.paid) <= set(found.document()["rankings"])
+    some = cli._checked(study, folder, ["default"], None)
+    with console.capture() as said:
+        cli._say_of_search(some, console)
+    assert said.get() == ""
 
 
 def test_the_spread_of_finished_runs_is_taken_into_account(trained: Path) -> None:

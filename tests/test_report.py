@@ -22,6 +22,7 @@ from shaperun.batch import RunStatus
 from shaperun.errors import UserError
 from shaperun.opening import open_study
 from shaperun.report_material import Material, gather, summarized
+from shaperun.report_trials import gather_trials
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = {
@@ -218,5 +219,5 @@ def test_a_sweep_is_reported_with_the_study(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
     sweep = {"base": "guided", "method": "grid", "weights": {"upright": [1.0, 2.0]}}
     swept = study.model_validate(study.model_dump(mode="json") | {"sweep": sweep})
-    found, _ = report_material._trained(swept, folder)
+    found, _ = report_material._trained(swept, folder, gather_trials(swept, folder))
     assert list(found.arms) == ["default", "guided"]  # nothing of the sweep was trained

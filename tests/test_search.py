@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -265,14 +268,22 @@ def test_of_two_objectives_the_front_is_best() -> None:
 
 
 def test_the_command_line_searches_ranks_and_writes_the_best(
-    tmp_path: Path, shaperun: Shaperun
+    tmp_path: Path, shaperun: Shaperun, whole: StudyFolder
 ) -> None:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
-    done = shaperun("sweep", "small.yaml", "--set", "sweep.confirm=2")
+    folder = StudyFolder(tmp_path / "results" / "small")
+    command = [sys.executable, "-m", "shaperun", "sweep", "small.yaml", "--workers", "2"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1) as driver:
+        while not list(folder.path.glob("runs/*/*/DONE.json")):
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.kill()
+    settings = ("--set", "sweep.confirm=2", "--set", "sweep.samples=4")
+    done = shaperun("sweep", "small.yaml", *settings, "--workers", "1")
     assert done.returncode == 0, done.stderr
+    assert outcome(study(samples=4), folder) == outcome(study(), whole)[:4]
     assert "with 2 fresh seeds" in done.stdout
     assert "stopped early and are in no ranking" in done.stdout
-    folder = StudyFolder(tmp_path / "results" / "small")
     document = json.loads((folder.sweep / "ranking.json").read_text())
     pruned = {t["arm"] for t in document["trials"] if t["state"] == "pruned"}
     assert pruned

@@ -85,10 +85,15 @@ def executor(name: str, workers: int) -> Executor:
     return known[name]
 
 
-def status(folder: StudyFolder, run: Run, state: State | None = None) -> RunStatus:
-    """How far a run is, from its folder alone; a state that is known already may be given."""
+def status(
+    folder: StudyFolder, run: Run, state: State | None = None, *, by_size: bool = False
+) -> RunStatus:
+    """How far a run is, from its folder alone; a state that is known already may be given.
+
+    With `by_size`, the files of a finished run are not read, see `RunFolder.state`.
+    """
     run_folder = folder.run(run.arm, run.seed)
-    state = state or run_folder.state()
+    state = state or run_folder.state(by_size=by_size)
     progress = run_folder.read_progress() if state != "waiting" else {}
     total = run.config.training.total_timesteps
     return RunStatus(

@@ -163,9 +163,32 @@ def _show_check(found: Check, folder: StudyFolder, *, quiet: bool) -> None:
 
     console = _console(stderr=False)
     check_screen.show(found, console)
+    _say_of_search(found, console)
     _written(lambda: check_plots.write(found, folder.check), folder)
     if not quiet:
         console.print(f"\nFigures: {folder.check}", style="dim")
+
+
+def _say_of_search(found: Check, console: Console) -> None:
+    """Say which of the weights that are searched were looked at."""
+    from shaperun.corners import MOST_WEIGHTS, corner_arms
+
+    corners = corner_arms(found.study).keys() & found.paid.keys()
+    if not corners or not found.study.sweep:
+        return
+    weights = found.study.sweep.weights
+    what = (
+        f"the {len(corners)} corners of their ranges"
+        if len(weights) <= MOST_WEIGHTS
+        else f"{len(corners)} points, a weight at an end of its range and the others in the middle"
+    )
+    trials = found.paid.keys() - found.study.arms.keys() - corners
+    best = f" and the best of the trials so far ({', '.join(sorted(trials))})" if trials else ""
+    console.print(
+        f"\nOf the weights that are searched ({', '.join(weights)}), {what}{best} were checked; "
+        "what the search finds between may pay otherwise.",
+        style="dim",
+    )
 
 
 def _checked(study: Study, folder: StudyFolder, only: list[str], difference: float | None) -> Check:
@@ -174,11 +197,23 @@ def _checked(study: Study, folder: StudyFolder, only: list[str], difference: flo
     from shaperun.plan import planned_runs
     from shaperun.sweep import sweep_arms
 
-    arms = study.arms | (sweep_arms(study) if study.sweep else {})
+    arms = study.arms | (sweep_arms(study) if study.sweep else {}) | _of_search(study, folder)
     runs = planned_runs(study, arms, only)
     arms = {name: arm for name, arm in arms.items() if not only or name in only}
     spread = results.spread_between_runs(folder, runs, study.environment.describe())
     return check_study(study, arms, difference=difference, spread=spread)
+
+
+def _of_search(study: Study, folder: StudyFolder) -> dict[str, RewardConfig]:
+    """What stands for a search: the corners of its ranges, and the best of what it has tried."""
+    from shaperun.corners import corner_arms
+    from shaperun.standing import best_arms
+
+    corners = corner_arms(study)
+    try:
+        return corners | (best_arms(study, folder) if corners else {})
+    except UserError:  # trials of another search say nothing of this one
+        return corners
 
 
 @app.command()
@@ -402,7 +437,23 @@ def status(
     if as_json:
         _print_json(screen.status_document(opened, runs))
     else:
-        _console(stderr=False).print(screen.run_table(runs))
+        console = _console(stderr=False)
+        console.print(screen.run_table(runs))
+        if opened.sweep:
+            _say_what_remains(opened, folder, console)
+
+
+def _say_what_remains(study: Study, folder: StudyFolder, console: Console) -> None:
+    from shaperun.trials import known_trials
+
+    if not any(folder.has(trial.arm) for trial in known_trials(study, folder)):
+        console.print(f"The sweep is not begun: shaperun sweep {study.study}", style="dim")
+        return
+    from shaperun.standing import remaining  # which reads evaluations, with polars
+
+    parts = remaining(study, folder)
+    left = f"{', '.join(parts)}. Go on: shaperun sweep {study.study}" if parts else "nothing"
+    console.print(f"Left of the sweep: {left}", style="dim")
 
 
 def _sweep_states(study: Study, folder: StudyFolder) -> list[RunStatus]:
@@ -450,6 +501,9 @@ def compare(
         _print_json(found.document())
     else:
         tables.show(found, console)
+        for study, folder in opened:
+            if study.sweep and folder.sweep.exists():
+                console.print(_about_trials(study, folder), style="dim")
     sys.stdout.flush()  # the answer is there; drawing takes as long again
 
     def write() -> list[Path]:
@@ -460,6 +514,14 @@ def compare(
     paths = _written(write, opened[0][1])
     if not (as_json or quiet):
         console.print(f"\nFigures and tables: {target} ({len(paths)} files)", style="dim")
+
+
+def _about_trials(study: Study, folder: StudyFolder) -> str:
+    text = f"\nThe trials of the sweep are no arms of {study.study}: shaperun report ranks them."
+    best = folder.sweep / "best.yaml"
+    if not best.exists():
+        return text
+    return f"{text} {best} compares the best with the baseline, on fresh seeds."
 
 
 @app.command()
@@ -495,6 +557,8 @@ def record_gif(
 ) -> None:
     """Record what the policies do: one GIF an arm, and all arms side by side.
 
+    Of a sweep the best trial is shown beside the study's own arms; --arms names others.
+
     Episodes are chosen by rule among those recorded at the end of training. By default every arm
     shows its median run on the first held-out episode, which is the same start for all arms. Below
     the picture a bar for each term grows with what the term has paid the learner so far.
@@ -505,6 +569,7 @@ def record_gif(
     """
     from shaperun.opening import last_trained, open_study
     from shaperun.record_gif import Wish, record_gifs
+    from shaperun.standing import with_trials
 
     wish = Wish(seed, episode_seed, pick)
 
@@ -514,7 +579,7 @@ def record_gif(
     console = _console(quiet=quiet)
     paths = _written(
         lambda: record_gifs(
-            opened,
+            with_trials(opened, folder, _names(arms)),
             folder,
             arms=_names(arms),
             wish=wish,

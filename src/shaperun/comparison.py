@@ -65,8 +65,17 @@ def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> Study
     runs.sort(key=lambda run: arms.index(run.arm))
     found = _summarized(study, results.recorded(study.study, folder, runs), by)
     if found is None:
-        raise UserError(f"nothing of {study.study} has been trained into {folder.path} yet")
+        raise UserError(_nothing(study, folder))
     return found
+
+
+def _nothing(study: Study, folder: StudyFolder) -> str:
+    if study.sweep is None:
+        return f"nothing of {study.study} has been trained into {folder.path} yet"
+    return (
+        f"no arm of {study.study} has been trained into {folder.path} yet: shaperun train it. "
+        "The trials of a sweep are no arms; shaperun report ranks them"
+    )
 
 
 def compare_studies(opened: Sequence[Opened], by: str = "return") -> StudyResults:

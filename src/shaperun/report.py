@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import shlex
 from collections import Counter
@@ -19,6 +18,7 @@ from shaperun import (
     health,
     plots,
     report_charts,
+    report_search,
     results,
     summary,
     term_history,
@@ -72,13 +72,15 @@ def _context(material: Material) -> Context:
         "arms": arms,
         "theme": report_charts.theme(arms),
         "headline": _headline(material.summary),
-        "cards": [_card(material, arm) for arm in shown if arm != material.study.baseline],
-        "hidden": len(material.summary.arms) - len(shown),
+        "cards": _cards(material),
+        "drawn": _drawn(material),
+        "open": arms if len(arms) <= 3 * MOST_ARMS else shown,
         "missing": _missing(material),
+        **_search(material),
         **_tables(material),
         **_curves(material, shown),
         "outcomes": _outcomes(material),
-        "gif": _data_url(material.gif, "image/gif"),
+        "gif": report_charts.data_url(material.gif, "image/gif"),
         "matrix": _matrix(material),
         **_exploitation(material, shown),
         **_terms(material, shown),
@@ -87,8 +89,29 @@ def _context(material: Material) -> Context:
     }
 
 
-def _data_url(data: bytes | None, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else ""
+def _drawn(material: Material) -> str:
+    """Which arms figures have room for; empty where it is all of them."""
+    others = [arm.arm for arm in material.summary.arms if arm.arm != material.study.baseline]
+    shown = [arm for arm in material.shown if arm in others]
+    if len(shown) == len(others):
+        return ""
+    trials = material.trials.ranked if material.trials else []
+    best = [arm for arm in shown if arm in trials]
+    if not best:
+        return f"The best {len(shown)} of {len(others)} arms are described and drawn"
+    return (
+        f"The study's own arms and the best {len(best)} of {len(trials)} finished trials are "
+        "described and drawn"
+    )
+
+
+def _search(material: Material) -> Context:
+    if not material.trials:
+        return {"search": None, "search_lead": ""}
+    return {
+        "search": report_search.section(material.study, material.trials, material.summary.arms),
+        "search_lead": report_search.lead(material.trials),
+    }
 
 
 # Verdicts
@@ -97,6 +120,8 @@ def _data_url(data: bytes | None, kind: str) -> str:
 def _headline(found: summary.Summary) -> str:
     """The answer in a sentence: did any reward help?"""
     verdicts = {c.arm: c.result.verdict for c in found.comparisons if c.metric == "return"}
+    if found.baseline not in [arm.arm for arm in found.arms]:
+        return f"No run of {found.baseline} is finished, so there is nothing to compare with."
     if not verdicts:
         return f"There is nothing to compare {found.baseline} with."
     groups = {kind: [a for a, v in verdicts.items() if v == kind] for kind in verdicts.values()}
@@ -124,11 +149,16 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def _cards(material: Material) -> list[Context]:
+    compared = {comparison.arm for comparison in material.summary.comparisons}
+    return [_card(material, arm) for arm in material.shown if arm in compared]
+
+
 def _card(material: Material, arm: str) -> Context:
     """What is said of one arm: the verdict, over training as well, and what it learned."""
     found = {c.metric: c for c in material.summary.comparisons if c.arm == arm}
-    own = found.get("return")
-    verdict = own.result.verdict if own else "nothing to compare with"
+    own = found["return"]
+    verdict = own.result.verdict
     judged = exploitation.judge(material.episodes, material.study, arm)
     return {
         "arm": arm,
@@ -142,8 +172,8 @@ def _card(material: Material, arm: str) -> Context:
             )
             if name in found
         ],
-        "improvement": f"{own.result.improvement:.0%}" if own else "",
-        "seeds_needed": own.result.seeds_needed if own else None,
+        "improvement": f"{own.result.improvement:.0%}",
+        "seeds_needed": own.result.seeds_needed,
         "behaviour": exploitation.sentence(judged, verdict) if judged else "",
     }
 
@@ -191,6 +221,7 @@ def _tables(material: Material) -> Context:
     metrics = list(found.arms[0].metrics)
     verdicts = {c.arm: c.result.verdict for c in found.comparisons if c.metric == "return"}
     cost = training_record.cost(material.states)
+    total = training_record.cost(material.every_state)
     costs = {row["arm"]: row for row in cost.to_dicts()}
     return {
         "metrics": [name.removesuffix("_rate") for name in metrics],
@@ -205,7 +236,7 @@ def _tables(material: Material) -> Context:
         ],
         "learning": [_learning_row(arm, costs.get(arm.arm)) for arm in found.arms],
         "solved": material.study.environment.describe().solved,
-        "total_cost": _total(cost),
+        "total_cost": _total(total),
     }
 
 
@@ -250,8 +281,10 @@ def _curves(material: Material, shown: Sequence[str]) -> Context:
     labels = {arm: visible(arm) for arm in arms}
     solved = material.study.environment.describe().solved
     some = pl.col("arm").is_in(shown)
+    # Colours go by place, so none is left out before the last that is drawn.
+    last = max(arms.index(arm) for arm in shown)
     figure = plots.learning_curves(
-        curves.filter(some), centre.filter(some), title="", threshold=solved, arms=arms
+        curves.filter(some), centre.filter(some), title="", threshold=solved, arms=arms[: last + 1]
     )
     colours = report_charts.theme(arms)
     return {
@@ -388,7 +421,9 @@ def _grouped(found: Iterable[health.Breach]) -> list[Context]:
 
 
 def _provenance(material: Material) -> Context:
-    done = [s for s in material.states if s.state == "done"]
+    # A trial may be pruned that was finished before pruning was asked for.
+    arms = material.study.arms
+    done = [s for s in material.every_state if s.state == "done" and s.arm in arms]
     records = [material.records[s.arm, s.seed] for s in done]
     name = material.study.study
     return {

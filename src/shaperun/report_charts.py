@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,11 @@ def _centre(points: pl.DataFrame) -> dict[str, Any]:
 
 def _rounded(values: pl.Series) -> list[float | None]:
     return values.cast(pl.Float64).round(2).to_list()
+
+
+def data_url(data: bytes | None, kind: str) -> str:
+    """A picture as an address that holds all of it; empty where there is none."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else ""
 
 
 def theme(arms: Sequence[str]) -> list[tuple[str, str]]:

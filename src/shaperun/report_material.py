@@ -9,22 +9,25 @@ from typing import Any
 import polars as pl
 
 from shaperun import results, training_record
-from shaperun.arm import RewardConfig
 from shaperun.batch import RunStatus, refuse_changed, status
 from shaperun.errors import UserError
 from shaperun.plan import Run, planned_runs
+from shaperun.report_trials import Trials, gather_trials
 from shaperun.sample_efficiency import sample_efficiency
 from shaperun.store import StudyFolder
 from shaperun.study import Study
 from shaperun.summary import Summary, summarize
-from shaperun.trials import trial_arms
 
 MOST_ARMS = 8  # in figures and sentences; tables have all
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a report shows. The study's arms are those of which anything was trained."""
+    """What a report shows.
+
+    The study's arms are those of which anything was trained, and behind them the trials of its
+    sweep, but for those that were pruned: they learned for less long than all others.
+    """
 
     study: Study
     episodes: pl.DataFrame
@@ -38,13 +41,24 @@ class Material:
     """What the policies do, side by side."""
     resolved: str
     """The study file with every default spelled out."""
+    trials: Trials | None = None
+    """What became of its sweep."""
 
     @property
     def shown(self) -> list[str]:
-        """The arms for which figures have room: the baseline and the best ones, in their order."""
-        ranked = [arm.arm for arm in self.summary.arms]
-        first = sorted(ranked, key=lambda arm: arm != self.study.baseline)[:MOST_ARMS]
+        """The arms for which figures have room: the baseline and the best ones, in their order.
+
+        Trials come behind the study's own arms, as the sweep ranks them.
+        """
+        trials = self.trials.ranked if self.trials else []
+        own = [arm.arm for arm in self.summary.arms if arm.arm not in trials]
+        first = [*sorted(own, key=lambda arm: arm != self.study.baseline), *trials][:MOST_ARMS]
         return [arm for arm in self.study.arms if arm in first]
+
+    @property
+    def every_state(self) -> list[RunStatus]:
+        """How far all runs are, those that are no arm's included."""
+        return [*self.states, *(self.trials.beside if self.trials else ())]
 
     @property
     def final(self) -> pl.DataFrame:
@@ -68,20 +82,27 @@ def gather(study: Study, folder: StudyFolder, tell: Callable[[str], None]) -> Ma
     Raises:
         UserError: nothing is finished yet, or it was trained differently.
     """
-    study, runs = _trained(study, folder)
+    trials = gather_trials(study, folder)
+    study, runs = _trained(study, folder, trials)
     refuse_changed(folder, runs)
     episodes = results.evaluation_episodes(folder, runs)
     if episodes.is_empty() or not episodes["done"].any():
-        raise UserError(f"no run of {study.study} is finished in {folder.path}: shaperun train it")
+        verbs = "train or sweep" if study.sweep else "train"
+        raise UserError(
+            f"no run of {study.study} is finished in {folder.path}: shaperun {verbs} it"
+        )
+    states = [status(folder, run) for run in runs]
+    every = [*states, *(trials.beside if trials else ())]
     material = Material(
         study,
         episodes,
         training_record.update_statistics(folder, runs),
         summarized(study, episodes),
-        [status(folder, run) for run in runs],
-        {(run.arm, run.seed): folder.run(run.arm, run.seed).read_record() for run in runs},
+        states,
+        {(run.arm, run.seed): folder.run(run.arm, run.seed).read_record() for run in every},
         None,
         folder.read_study(),
+        trials,
     )
     return replace(material, gif=_film(material, folder, tell))
 
@@ -108,9 +129,11 @@ def _film(material: Material, folder: StudyFolder, tell: Callable[[str], None]) 
     return last.read_bytes()
 
 
-def _trained(study: Study, folder: StudyFolder) -> tuple[Study, list[Run]]:
+def _trained(study: Study, folder: StudyFolder, trials: Trials | None) -> tuple[Study, list[Run]]:
     """The study with its arms and those of its sweep of which there is a run, and these runs."""
-    arms: dict[str, RewardConfig] = study.arms | trial_arms(study, folder)
-    there = {arm: reward for arm, reward in arms.items() if folder.has(arm)}
+    # Beside trials the baseline stays, or whichever of them is the first would be taken for it.
+    kept = study.baseline if trials and trials.arms else None
+    own = {arm: reward for arm, reward in study.arms.items() if arm == kept or folder.has(arm)}
+    there = own | (trials.arms if trials else {})
     study = study.model_copy(update={"arms": there or study.arms})
     return study, planned_runs(study, study.arms)

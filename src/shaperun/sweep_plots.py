@@ -1,12 +1,13 @@
 """The tables of a sweep into figures: response curves and heatmaps."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Collection
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from shaperun.canvas import (
     PALETTE,
@@ -17,10 +18,19 @@ from shaperun.canvas import (
     label,
     new_figure,
     percent,
+    short,
     styled,
     wrapped,
 )
 from shaperun.wording import number
+
+
+def log_scale(axes: Axes, which: str) -> None:
+    """The logarithm along an axis ("x" or "y"), with numbers as on other axes: 0.01, 0.1, 1."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(short)
+    axis.set_minor_formatter(NullFormatter())
 
 
 @styled
@@ -29,48 +39,64 @@ def response_curve(table: pl.DataFrame, *, weight: str, title: str) -> Figure:
 
     Args:
         table: value (of the weight), return, return_low, return_high (environment return per
-            episode and its interval, null where there is none) and success_rate (0 to 1).
+            episode and its interval, null where there is none) and, where the environment knows
+            successes, success_rate (0 to 1).
         weight: the weight's name.
         title: what the figure shows.
     """
     if table.is_empty():
         return figure_without_data(title, "no evaluations yet")
     table = table.sort("value")
-    figure = new_figure(title, 4.4)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    succeeds = "success_rate" in table.columns
+    figure = new_figure(title, 4.4 if succeeds else 3.0)
+    heights = [3, 2] if succeeds else [3]
+    upper, *below = figure.subplots(
+        len(heights), 1, sharex=True, height_ratios=heights, squeeze=False
+    )[:, 0]
     draw_band(upper, table, "value", PALETTE[1], 0.16)
     upper.vlines(table["value"], table["return_low"], table["return_high"], color=PALETTE[1])
     upper.plot(table["value"], table["return"], "o-", color=PALETTE[1], linewidth=2)
-    lower.plot(table["value"], table["success_rate"], "o-", color=PALETTE[3], linewidth=2)
     label(upper, "", "environment return\nper episode")
-    label(lower, f"weight of {wrapped(weight, 60)}", "successful episodes")
-    lower.set_ylim(-0.05, 1.05)
-    lower.yaxis.set_major_formatter(PercentFormatter(1))
+    for lower in below:
+        lower.plot(table["value"], table["success_rate"], "o-", color=PALETTE[3], linewidth=2)
+        label(lower, "", "successful episodes")
+        lower.set_ylim(-0.05, 1.05)
+        lower.yaxis.set_major_formatter(PercentFormatter(1))
+    [upper, *below][-1].set_xlabel(f"weight of {wrapped(weight, 60)}")
     return figure
 
 
 @styled
-def heatmap(table: pl.DataFrame, *, x: str, y: str, title: str) -> Figure:
+def heatmap(
+    table: pl.DataFrame, *, x: str, y: str, title: str, log: Collection[str] = ()
+) -> Figure:
     """What a sweep over two weights came to: a cell for every pair of their values.
 
     Args:
         table: the columns named by `x` and `y` (values of the two weights), return (environment
-            return per episode) and success_rate (0 to 1); one row a pair.
+            return per episode) and, where the environment knows successes, success_rate (0 to
+            1); one row a pair.
         x: the weight along the horizontal axis.
         y: the weight along the vertical axis.
         title: what the figure shows.
+        log: which of the weights were drawn in the logarithm.
     """
     if table.is_empty():
         return figure_without_data(title, "no evaluations yet")
-    figure = new_figure(title, min(8.0, 1.5 + 0.42 * table[y].n_unique()))
-    left, right = figure.subplots(1, 2, sharey=True)
     # Pairs that were drawn at random have hardly a value in common: they are points, not cells.
     cells = 2 * len(table) >= table[x].n_unique() * table[y].n_unique()
     draw = _draw_cells if cells else _draw_points
+    figure = new_figure(title, min(8.0, 1.5 + 0.42 * table[y].n_unique()) if cells else 3.6)
+    succeeds = "success_rate" in table.columns
+    left, *right = figure.subplots(1, 1 + succeeds, sharey=True, squeeze=False)[0]
     draw(left, table.select(x, y, "return"), number, None)
-    draw(right, table.select(x, y, "success_rate"), percent, (0, 1))
     left.set(title="environment return per episode", ylabel=f"weight of {wrapped(y, 32)}")
-    right.set(title="successful episodes")
+    for axes in right:
+        draw(axes, table.select(x, y, "success_rate"), percent, (0, 1))
+        axes.set(title="successful episodes")
+    for axes, (axis, name) in itertools.product([left, *right], zip("xy", (x, y), strict=True)):
+        if name in log and not cells:
+            log_scale(axes, axis)
     figure.supxlabel(f"weight of {wrapped(x, 60)}")
     return figure
 

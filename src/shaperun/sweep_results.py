@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from shaperun import canvas, exports, results, summary, sweep_plots
+from shaperun import exports, results, summary, sweep_figures
 from shaperun.batch import refuse_changed
 from shaperun.errors import UserError
 from shaperun.files import write_atomically, write_json
@@ -19,6 +18,7 @@ from shaperun.search import fresh_seeds
 from shaperun.store import StudyFolder
 from shaperun.study import Study
 from shaperun.trial_results import TrialResult, best, judge, measure, objectives
+from shaperun.trial_table import trial_table
 from shaperun.trials import known_trials, rewards, runs_of
 from shaperun.yaml_source import dump_yaml
 
@@ -111,27 +111,30 @@ def _row(arm: summary.ArmSummary, result: TrialResult, study: Study) -> dict[str
 
 
 def write(found: SweepResults, folder: StudyFolder) -> list[Path]:
-    """Write the ranking as CSV and JSON, a response curve a weight, and a heatmap a pair."""
-    study, ranking = found.study, found.ranking
-    title = f"{study.study}: sweep on {study.environment.id}"
-    written = []
-    for name in _swept(study):
-        others = "" if len(_swept(study)) == 1 else ", over all values of the others"
-        figure = sweep_plots.response_curve(
-            _marginal(ranking, [name]).rename({name: "value"}),
-            weight=name,
-            title=f"{title}: weight of {name}{others}",
-        )
-        written += canvas.save(figure, folder.sweep / f"response-{name}")
-    for x, y in itertools.combinations(_swept(study), 2):
-        others = ", over all values of the others" if len(_swept(study)) > 2 else ""
-        pairs = _marginal(ranking, [x, y])
-        figure = sweep_plots.heatmap(pairs, x=x, y=y, title=f"{title}: {x} and {y}{others}")
-        written += canvas.save(figure, folder.sweep / f"heatmap-{x}-{y}")
-    table, document = folder.sweep / "ranking.csv", folder.sweep / "ranking.json"
-    write_atomically(table, exports.harmless(ranking).write_csv().encode())
+    """Write the ranking as CSV and JSON, the trials as CSV, and the figures."""
+    study, ranking, trials = found.study, found.ranking, trials_of(found, folder)
+    written = sweep_figures.write(study, ranking, trials, folder.sweep)
+    for name, rows in (("ranking", ranking), ("trials", trials)):
+        written.append(folder.sweep / f"{name}.csv")
+        write_atomically(written[-1], exports.harmless(rows).write_csv().encode())
+    document = folder.sweep / "ranking.json"
     write_json(document, found_document(found))
-    return [*written, table, document, *_write_best(found, folder)]
+    return [*written, document, *_write_best(found, folder)]
+
+
+def trials_of(found: SweepResults, folder: StudyFolder) -> pl.DataFrame:
+    """All trials, and the best once more with their fresh seeds, as `search_plots` takes them."""
+    study = found.study
+    again = [replace(one.result, values=one.values) for one in found.best if one.values]
+    fresh = found.best[0].seeds if found.best else []
+    parts = (("search", found.trials, study.seeds), ("fresh", again, fresh))
+    winners = [one.result.trial.arm for one in found.best]
+    return pl.concat(
+        trial_table(study, folder, rows, seeds).with_columns(
+            pl.lit(kind).alias("seeds"), pl.col("arm").is_in(winners).alias("best")
+        )
+        for kind, rows, seeds in parts
+    )
 
 
 def found_document(found: SweepResults) -> dict[str, Any]:
@@ -191,19 +194,3 @@ def _write_best(found: SweepResults, folder: StudyFolder) -> list[Path]:
         path, f"{comment}\n# shaperun train {path.name}\n{dump_yaml(document)}".encode()
     )
     return [path]
-
-
-def _marginal(ranking: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    """Means over the arms that share these weights; an interval only where it is a single arm's."""
-    alone = pl.len() == 1
-    return ranking.group_by(names).agg(
-        pl.col("return", *(c for c in ["success_rate"] if c in ranking.columns)).mean(),
-        *(
-            pl.when(alone).then(pl.col(end).first()).alias(end)
-            for end in ("return_low", "return_high")
-        ),
-    )
-
-
-def _swept(study: Study) -> list[str]:
-    return list(study.sweep.weights) if study.sweep else []
