@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from shaperun.files import Lease
+from shaperun.files import Lease, write_json
 from shaperun.store import RunFolder, StudyFolder, study_folders
 
 
@@ -26,9 +27,19 @@ def test_a_run_is_done_only_while_everything_is_as_it_was_written(
 ) -> None:
     file = run.path / name
     file.write_bytes(file.read_bytes() + b" ")
-    assert run.state() == "interrupted"
+    assert run.state() == run.state(by_size=True) == "interrupted"
     file.unlink()
+    assert run.state() == run.state(by_size=True)
     assert run.state() in ("interrupted", "waiting")
+
+
+def test_files_of_the_right_size_are_only_read_where_it_matters(run: RunFolder) -> None:
+    run.policy.write_bytes(run.policy.read_bytes()[::-1])
+    assert (run.state(by_size=True), run.state()) == ("done", "interrupted")
+    done = json.loads((run.path / "DONE.json").read_text())
+    del done["bytes"]  # as in runs of before there were any
+    write_json(run.path / "DONE.json", done)
+    assert run.state(by_size=True) == "interrupted"
 
 
 @pytest.mark.parametrize(

@@ -431,27 +431,27 @@ def status(
     from shaperun.plan import planned_runs
 
     opened, folder = open_study(study or last_trained(results), results, allow_code=allow_code)
-    runs = [batch.status(folder, run) for run in planned_runs(opened, opened.arms)]
-    if opened.sweep:
-        runs += _sweep_states(opened, folder)
+    planned = planned_runs(opened, opened.arms)
+    runs = [batch.status(folder, run, by_size=True) for run in planned]
+    swept = _sweep_states(opened, folder) if opened.sweep else []
     if as_json:
-        _print_json(screen.status_document(opened, runs))
+        _print_json(screen.status_document(opened, [*runs, *swept]))
     else:
         console = _console(stderr=False)
-        console.print(screen.run_table(runs))
+        console.print(screen.run_table([*runs, *swept]))
         if opened.sweep:
-            _say_what_remains(opened, folder, console)
+            _say_what_remains(opened, folder, swept, console)
 
 
-def _say_what_remains(study: Study, folder: StudyFolder, console: Console) -> None:
-    from shaperun.trials import known_trials
-
-    if not any(folder.has(trial.arm) for trial in known_trials(study, folder)):
+def _say_what_remains(
+    study: Study, folder: StudyFolder, states: list[RunStatus], console: Console
+) -> None:
+    if all(run.state == "waiting" for run in states):
         console.print(f"The sweep is not begun: shaperun sweep {study.study}", style="dim")
         return
     from shaperun.standing import remaining  # which reads evaluations, with polars
 
-    parts = remaining(study, folder)
+    parts = remaining(study, folder, states)
     left = f"{', '.join(parts)}. Go on: shaperun sweep {study.study}" if parts else "nothing"
     console.print(f"Left of the sweep: {left}", style="dim")
 

@@ -48,15 +48,17 @@ def standing(study: Study, folder: StudyFolder) -> list[RunStatus]:
     """How far the runs of a sweep are, those that were stopped and those that confirm included."""
     if study.sweep is None:
         return []
-    found = judge(study, folder, known_trials(study, folder))
+    trials = known_trials(study, folder)
+    found = judge(study, folder, trials) if study.sweep.pruning else []
     stopped = {result.trial.arm for result in found if result.state == "pruned"}
-    states = [
-        _pruned(state) if state.arm in stopped and state.state != "done" else state
-        for state in (batch.status(folder, run) for run in known_runs(study, folder))
-    ]
-    fresh = runs_of(study, [r.trial for r in best(study, found)], fresh_seeds(study))
+    runs = runs_of(study, trials, study.seeds)
+    states = [batch.status(folder, run, by_size=True) for run in runs]
+    fresh = runs_of(study, trials, fresh_seeds(study))
     begun = [run for run in fresh if folder.run(run.arm, run.seed).config.exists()]
-    return states + [batch.status(folder, run) for run in begun]
+    return [
+        *(_pruned(s) if s.arm in stopped and s.state != "done" else s for s in states),
+        *(batch.status(folder, run, by_size=True) for run in begun),
+    ]
 
 
 def drive(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from shaperun.arm import RewardConfig
-from shaperun.batch import refuse_changed
+from shaperun.batch import RunStatus, refuse_changed
 from shaperun.errors import UserError
 from shaperun.search import fresh_seeds
 from shaperun.store import StudyFolder
@@ -47,22 +47,32 @@ def with_trials(study: Study, folder: StudyFolder, named: Collection[str]) -> St
     return study.model_copy(update={"arms": study.arms | arms})
 
 
-def remaining(study: Study, folder: StudyFolder) -> list[str]:
-    """What is still to be done of a sweep, in words; nothing if it is finished."""
-    sweep = study.sweep
-    if sweep is None:
+def remaining(study: Study, folder: StudyFolder, states: Iterable[RunStatus]) -> list[str]:
+    """What is still to be done of a sweep, in words; nothing if it is finished.
+
+    Args:
+        study: the study, whose sweep it is.
+        folder: of whose runs the best is only sought once every trial has come to its end.
+        states: of the sweep's runs, as `search.standing` tells them.
+    """
+    if study.sweep is None:
         return []
-    found = _judged(study, folder)
-    left = {state: sum(r.state == state for r in found) for state in ("unfinished", "failed")}
-    if isinstance(sweep, SearchSweep):
-        left["not drawn"] = sweep.samples - len(found)
+    runs = [run for run in states if run.seed in study.seeds]
+    failed = {run.arm for run in runs if run.state == "failed"}
+    unfinished = {run.arm for run in runs if run.state not in ("done", "pruned")} - failed
+    left = {"unfinished": len(unfinished), "failed": len(failed)}
+    if isinstance(study.sweep, SearchSweep):
+        left["not drawn"] = study.sweep.samples - len(known_trials(study, folder))
     parts = [f"{count} of its trials {state}" for state, count in left.items() if count]
+    return parts or _to_confirm(study, folder)
+
+
+def _to_confirm(study: Study, folder: StudyFolder) -> list[str]:
     fresh = fresh_seeds(study)
-    confirming = runs_of(study, [result.trial for result in best(study, found)], fresh)
-    done = [folder.run(run.arm, run.seed).is_done() for run in confirming]
-    if fresh and not (done and all(done)):
-        parts.append(f"the best not confirmed on {len(fresh)} fresh seeds")
-    return parts
+    winners = [result.trial for result in best(study, _judged(study, folder))] if fresh else []
+    if all(folder.run(run.arm, run.seed).is_done() for run in runs_of(study, winners, fresh)):
+        return []
+    return [f"the best not confirmed on {len(fresh)} fresh seeds"]
 
 
 def _judged(study: Study, folder: StudyFolder) -> list[TrialResult]:
