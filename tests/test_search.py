@@ -172,12 +172,17 @@ def test_a_grid_is_pruned_too(tmp_path: Path) -> None:
         "base": "guided",
         "weights": {"upright": [0, 1, 2, 3]},
         "pruning": "halving",
+        "objective": "-length",  # the opposite of the return, which decides all the same
         "confirm": 0,
     }
     asked = parse_study(SMALL | {"sweep": grid, "seeds": 1})
     folder = searched(tmp_path / "small", asked)
     states = [state for _, state, _, _ in outcome(asked, folder)]
     assert sorted(states) == ["done", "pruned", "pruned", "pruned"]
+    early = trial_results.measure(asked, folder, known_trials(asked, folder), [0], at=100)
+    longest = sorted(early, key=lambda trial: -early[trial]["return"])
+    assert states.index("done") in longest[:2]
+    assert {states[trial] for trial in longest[2:]} == {"pruned"}
 
 
 def test_a_failed_run_fails_its_trial_and_no_other(tmp_path: Path) -> None:
@@ -199,10 +204,11 @@ def test_a_failed_run_fails_its_trial_and_no_other(tmp_path: Path) -> None:
 
 
 def test_the_better_half_goes_on() -> None:
-    values = {0: (1.0, 5.0), 1: (1.0, 9.0), 2: (0.0, 99.0), 3: (2.0, 0.0)}
-    assert halving.better_half([0, 1, 2, 3], values) == {1, 3}
-    assert halving.better_half([2, 3], values) == {3}  # compared with all that came so far
-    assert halving.better_half([0, 4], {0: (1.0, 1.0)}) == {0}
+    returns = {0: 1.0, 1: 1.5, 2: 0.0, 3: 2.0}
+    assert halving.better_half([0, 1, 2, 3], returns) == {1, 3}
+    assert halving.better_half([2, 3], returns) == {3}  # compared with all that came so far
+    assert halving.better_half([0, 1], {0: 1.0, 1: 1.0}) == {0}
+    assert halving.better_half([0, 4], {0: 1.0}) == {0}
     assert halving.rungs(study()) == [100, 200]
     assert halving.rungs(study(pruning=None)) == []
 

@@ -1,7 +1,8 @@
 """Successive halving: at a quarter and at half of the training the worse half of the trials stops.
 
 Jamieson & Talwalkar 2016; as in ASHA (Li 2020), a trial is compared with all trials so far that
-came as far as it did, and not with its own generation alone.
+came as far as it did, and not with its own generation alone. What is compared is the environment's
+own return, whatever the objective: early in training, successes are too rare to tell trials apart.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ def rungs(study: Study) -> list[int]:
     return sorted({step for step in steps if step < total})
 
 
-def better_half(trials: Collection[int], values: Mapping[int, tuple[float, ...]]) -> set[int]:
+def better_half(trials: Collection[int], returns: Mapping[int, float]) -> set[int]:
     """Which of the trials go on.
 
     Args:
-        trials: those that are asked about; one without a value does not go on.
-        values: of all trials that came so far; more is better, later values break ties.
+        trials: those that are asked about; one without a return does not go on.
+        returns: of all trials that came so far; of two that are the same the earlier one is better.
     """
-    best = sorted(values, key=lambda trial: (*(-value for value in values[trial]), trial))
+    best = sorted(returns, key=lambda trial: (-returns[trial], trial))
     return set(trials) & set(best[: math.ceil(len(best) / 2)])

@@ -212,9 +212,9 @@ def _pruning(study: Study, trials: Trials) -> str:
     when = " and again from ".join(f"{step:,}" for step in steps)
     return (
         f"Pruned by successive halving: at the first evaluation from {when} of "
-        f"{study.training.total_timesteps:,} steps on, trials stop that are in the worse half of "
-        "all that came so far. Pruned trials are compared with no finished one: they are in no "
-        "ranking, and in no curve, table or verdict of this page."
+        f"{study.training.total_timesteps:,} steps on, of all trials that came so far the half "
+        "with the lower environment return stops. Pruned trials are compared with no finished one: "
+        "they are in no ranking, and in no curve, table or verdict of this page."
     )
 
 

@@ -237,8 +237,8 @@ class SweepModel(Model):
     )
     pruning: Literal["halving"] | None = Field(
         None,
-        description="halving: the worse half of the trials stops at a quarter of the training, and "
-        "the worse half of the rest at half of it.",
+        description="halving: the half of the trials with the lower environment return stops at a "
+        "quarter of the training, and half of the rest at half of it.",
     )
     confirm: Annotated[Whole, Field(ge=0, le=1000)] | None = Field(
         None, description="Fresh seeds to confirm the best with; as many as seeds unless said."

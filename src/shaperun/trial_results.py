@@ -18,8 +18,8 @@ from shaperun.store import StudyFolder
 from shaperun.study import Study, Sweep
 from shaperun.trials import Trial, runs_of
 
-Rivals = dict[int, dict[int, tuple[float, ...]]]
-"""Steps -> trial -> what it was worth then, more being better."""
+Rivals = dict[int, dict[int, float]]
+"""Steps -> trial -> the environment's own return then."""
 
 _AGGREGATES: dict[str, Callable[[np.ndarray], float]] = {
     "iqm": stats.iqm,
@@ -60,7 +60,7 @@ def judge_generation(
         study: the study, which says when the worse half stops.
         folder: where the runs are.
         trials: the generation.
-        rivals: what the trials before were worth on their way; those of this one are added.
+        rivals: what the trials before returned on their way; those of this one are added.
     """
     sweep = _sweep(study)
     left = {trial.number: trial for trial in trials}
@@ -73,9 +73,7 @@ def judge_generation(
         }
         if left.keys() - values.keys():  # not all of them are that far
             return _in_order(trials, found, left)
-        rivals.setdefault(rung, {}).update(
-            {n: (*_signed(sweep, own), own["return"]) for n, own in values.items()}
-        )
+        rivals.setdefault(rung, {}).update({n: own["return"] for n, own in values.items()})
         for n in left.keys() - better_half(left, rivals[rung]):
             found[n] = TrialResult(left.pop(n), "pruned", _own(sweep, values[n]), rung)
     values = measure(study, folder, left.values(), study.seeds)
@@ -173,10 +171,6 @@ def _signs(sweep: Sweep) -> np.ndarray:
 
 def _own(sweep: Sweep, values: dict[str, float]) -> tuple[float, ...]:
     return tuple(values[name.removeprefix("-")] for name in sweep.objective)
-
-
-def _signed(sweep: Sweep, values: dict[str, float]) -> tuple[float, ...]:
-    return tuple(float(x) for x in _signs(sweep) * np.array(_own(sweep, values)))
 
 
 def _failed(study: Study, folder: StudyFolder, trials: Sequence[Trial]) -> set[int]:
