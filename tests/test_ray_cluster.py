@@ -36,7 +36,8 @@ pytestmark = [
 
 LONG = TINY | {
     "study": "long",
-    "training": {**TINY["training"], "total_timesteps": 16_000},  # type: ignore[dict-item]
+    "training": {**TINY["training"], "total_timesteps": 8_000},  # type: ignore[dict-item]
+    "evaluation": {"every": 2_000, "episodes": 2, "final_episodes": 4},
     "seeds": 1,
 }
 
