@@ -84,7 +84,7 @@ def heatmap(
     if table.is_empty():
         return figure_without_data(title, "no evaluations yet")
     # Pairs that were drawn at random have hardly a value in common: they are points, not cells.
-    cells = 2 * len(table) >= table[x].n_unique() * table[y].n_unique()
+    cells = 2 * len(table) > table[x].n_unique() * table[y].n_unique()
     draw = _draw_cells if cells else _draw_points
     figure = new_figure(title, min(8.0, 1.5 + 0.42 * table[y].n_unique()) if cells else 3.6)
     succeeds = "success_rate" in table.columns
