@@ -146,11 +146,12 @@ def introduce_sweep(study: Study, _runs: Sequence[Run], console: Console) -> Non
         f"{'less' if n[0] == '-' else 'more'} {n.lstrip('-')}" for n in sweep.objective
     )
     fresh = len(study.seeds) if sweep.confirm is None else sweep.confirm
+    again = f"; the best again with {fresh} fresh seeds" if fresh else ""
     pruning = ", the worse half stopped at a quarter and at half of it" if sweep.pruning else ""
     console.print(
         f"{study.study}: {sweep.method} search of {', '.join(sweep.weights)} for {sought}; "
         f"{samples} trials × {len(study.seeds)} seeds × {study.training.total_timesteps:,} steps"
-        f"{pruning}; the best again with {fresh} fresh seeds",
+        f"{pruning}{again}",
         highlight=False,
     )
 
