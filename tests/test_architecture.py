@@ -150,3 +150,10 @@ def test_what_needs_no_library_waits_for_none(command: str, tmp_path: Path) -> N
 def test_importing_the_package_is_cheap() -> None:
     code = f"import sys, shaperun; assert not {HEAVY | {'numpy', 'pydantic'}!r} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_every_worker_imports_of_the_command_line_is_nothing() -> None:
+    script = Path(sys.executable).with_name("shaperun")
+    code = f"import sys, runpy; runpy.run_path({str(script)!r}, run_name='__mp_main__')"
+    check = "assert not {'typer', 'shaperun.cli'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=True)

@@ -1,5 +1,13 @@
-"""`python -m shaperun` is the same as `shaperun`."""
+"""`shaperun`, and `python -m shaperun`, which is the same."""
 
-from shaperun.cli import main
 
-main()
+def main() -> None:
+    """The command line."""
+    # Every worker imports the script that started the program, and with it this file: not the cli.
+    from shaperun.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()
