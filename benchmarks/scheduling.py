@@ -17,7 +17,7 @@ from shaperun.study import Study, parse_study
 
 WORKERS = 2
 ARMS = 4
-STEPS = 5_000
+TINY, SHORT = 1_000, 20_000  # steps
 PARTS = {"episodes.csv": 60_000, "evaluations.csv": 9_000, "updates.csv": 4_000}
 POLICY = 150_000
 
@@ -27,19 +27,19 @@ def rows(*, quick: bool) -> list[Row]:
     return [*_scheduling(40 if quick else 1_000), *_status(400 if quick else 10_000)]
 
 
-def _study(runs: int) -> Study:
+def _study(runs: int, steps: int) -> Study:
     shaped = {f"p{n}": {"mode": "potential", "weights": {"upright": n}} for n in range(1, ARMS)}
     return parse_study(
         {
             "study": "short",
             "environment": {"id": "CartPole-v1"},
             "training": {
-                "total_timesteps": STEPS,
+                "total_timesteps": steps,
                 "n_envs": 8,
-                "hyperparameters": {"n_steps": 125, "batch_size": 250, "n_epochs": 4},
+                "hyperparameters": {"n_steps": 125, "batch_size": 250, "n_epochs": 10},
             },
             "seeds": runs // ARMS,
-            "evaluation": {"every": STEPS, "episodes": 1, "final_episodes": 10},
+            "evaluation": {"every": 10_000, "episodes": 1, "final_episodes": steps // 1_000},
             "arms": {"default": {}, **shaped},
         }
     )
@@ -53,12 +53,26 @@ def clocked(job: execute.Job, path: str) -> None:
 
 
 def _scheduling(count: int) -> list[Row]:
-    """The workers' time that went by between runs, and the driver's own, by that within runs."""
+    """What handing out a tiny run costs with so many waiting, by the length of a short one."""
     if cores() < WORKERS:
         tell("  skipped: there is only one core here")
         return []
-    with tempfile.TemporaryDirectory() as name, on_cores(WORKERS):
-        study, clocks = _study(count), Path(name, "clocks")
+    with on_cores(WORKERS):
+        _, cost = _train(_study(count, TINY))
+        run, _ = _train(_study(2 * ARMS, SHORT))
+    share = 100 * cost / run
+    waiting = f"scheduling, {count:,} runs"
+    return [
+        Row(f"{waiting}: of one of {SHORT:,} steps", [share], "{:.2f}", "%", at_most=1.0),
+        Row(f"{waiting}: a run", [1000 * cost], "{:.0f}", "ms"),
+        Row(f"a run of {SHORT:,} steps", [run], "{:.1f}", "s"),
+    ]
+
+
+def _train(study: Study) -> tuple[float, float]:
+    """Seconds within a run, and a run's seconds of the workers between runs and of the driver."""
+    with tempfile.TemporaryDirectory() as name:
+        clocks = Path(name, "clocks")
         clocks.mkdir()
 
         def workers(jobs: Iterable[execute.Job]) -> Iterator[execute.Finished | None]:
@@ -69,35 +83,25 @@ def _scheduling(count: int) -> list[Row]:
             for end in execute.processes(own, WORKERS, preload=batch.TRAINING):
                 yield end and execute.Finished(own[end.job], end.error)
 
+        runs = planned_runs(study, study.arms)
         driver = time.process_time()
-        for states in batch.drive(
-            StudyFolder(Path(name, "results")), planned_runs(study, study.arms), workers
-        ):
-            last = states
+        *_, last = batch.drive(StudyFolder(Path(name, "results")), runs, workers)
         driver = time.process_time() - driver
         assert all(state.state == "done" for state in last)  # noqa: S101 (else it means nothing)
-        times = [json.loads(path.read_text()) for path in clocks.iterdir()]
+        times = sorted(json.loads(path.read_text()) for path in clocks.iterdir())
     within = sum(end - began for began, end in times)
-    whole = WORKERS * (max(end for _, end in times) - min(began for began, _ in times))
-    between = whole - within
-    return [
-        Row(
-            f"scheduling, {count:,} runs: of their time",
-            [100 * (between + driver) / within],
-            "{:.2f}",
-            "%",
-            at_most=1.0,
-        ),
-        Row("scheduling, a run", [1000 * (between + driver) / count], "{:.0f}", "ms"),
-        Row("scheduling, a run itself", [within / count], "{:.2f}", "s"),
-    ]
+    # Until the first worker has nothing left to do.
+    end_of_work = sorted(end for _, end in times)[-WORKERS]
+    late = sum(max(0.0, end - end_of_work) for _, end in times)
+    between = WORKERS * (end_of_work - times[0][0]) - (within - late)
+    return within / len(times), (between + driver) / len(times)
 
 
 def _status(count: int) -> list[Row]:
     """Wall time of `shaperun status`, a whole process, of runs that nobody trained."""
     with tempfile.TemporaryDirectory() as name, on_cores(1):
         tell(f"  making {count:,} runs")
-        study = _study(count)
+        study = _study(count, SHORT)
         folder = StudyFolder(Path(name, study.study))
         folder.write_study(study.model_dump(mode="json"))
         for one in planned_runs(study, study.arms):
@@ -106,7 +110,7 @@ def _status(count: int) -> list[Row]:
             made.begin(_record(one.config))
             for file, size in (PARTS | {made.policy.name: POLICY}).items():
                 (made.path / file).write_bytes(bytes(size))
-            made.write_progress({"timesteps": STEPS, "seconds": 9.5, "evaluated_return": 500.0})
+            made.write_progress({"timesteps": SHORT, "seconds": 9.5, "evaluated_return": 500.0})
             made.finish()
         took = [
             seconds(lambda: run([SHAPERUN, "status", study.study, "--results", name]))
