@@ -66,6 +66,8 @@ def test_the_readmes_commands_run(tmp_path: Path) -> None:
         if Path(words[0]).name != "shaperun":
             continue
         changes = [word for value in short for word in ("--set", value)]
+        if words[1] == "sweep":
+            changes += ["--set", "sweep.samples=4", "--set", "sweep.confirm=1"]
         trains = words[1] in ("train", "sweep")
         done = run_shaperun(*words[1:], *(changes if trains else []), cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
