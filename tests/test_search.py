@@ -38,7 +38,7 @@ SWEEP = {
     "population": 4,
     "confirm": 1,
 }
-SMALL = {
+SMALL: dict[str, Any] = {
     "study": "small",
     "environment": {"id": "CartPole-v1"},
     "training": {
@@ -163,7 +163,27 @@ def test_one_command_searches_at_a_time(tmp_path: Path) -> None:
     assert lease.take()
     with pytest.raises(UserError, match="another command is at this sweep"):
         next(search.drive(study(), folder, execute.inline))
+    with pytest.raises(UserError, match="another command is at this sweep"):
+        search.refuse_another(folder)
     lease.release()
+    search.refuse_another(folder)
+
+
+def test_beginning_anew_replaces_what_another_search_left(tmp_path: Path) -> None:
+    small = SMALL | {"sweep": SWEEP | {"samples": 2, "population": 2, "pruning": None}, "seeds": 1}
+    longer = parse_study(small | {"training": SMALL["training"] | {"total_timesteps": 500}})
+    folder = searched(tmp_path / "small", parse_study(small))
+    with pytest.raises(UserError, match="total_timesteps: 400 there, 500 here"):
+        searched(folder.path, longer)
+    list(search.drive(longer, folder, execute.inline, fresh=True))
+    alone = searched(tmp_path / "alone", longer)
+    assert outcome(longer, folder) == outcome(longer, alone)
+    (winner,) = trial_results.best(
+        longer, trial_results.judge(longer, alone, known_trials(longer, alone))
+    )
+    for seed in (0, 1):
+        mine, its = (f.run(winner.trial.arm, seed).evaluations for f in (folder, alone))
+        assert mine.read_bytes() == its.read_bytes()
 
 
 def test_a_grid_is_pruned_too(tmp_path: Path) -> None:

@@ -142,14 +142,25 @@ def prepare(
         refuse_changed(folder, runs)
     try:
         folder.write_study(study.model_dump(mode="json"))
-        for run in runs:
-            if fresh:
-                folder.discard(run.arm, run.seed)
-            else:
+        if fresh:
+            discard(folder, runs)
+        else:
+            for run in runs:
                 folder.run(run.arm, run.seed).tidy()
     except OSError as error:
         why = advice(error, folder.path) or error.strerror
         raise UserError(f"cannot write to {folder.path}: {why}") from None
+
+
+def discard(folder: StudyFolder, runs: Sequence[Run]) -> None:
+    """Delete what the folder holds of these runs.
+
+    Raises:
+        UserError: one of them is being trained; nothing was changed.
+    """
+    _refuse_running(folder, runs)
+    for run in runs:
+        folder.discard(run.arm, run.seed)
 
 
 def _refuse_running(folder: StudyFolder, runs: Iterable[Run]) -> None:

@@ -311,17 +311,17 @@ def _train(
         return 0
     console = _console(quiet=quiet)
     execute_jobs = batch.executor(executor, workers)
+    if whole_sweep:
+        from shaperun import search  # with polars, which plain training does not need
+
+        search.refuse_another(folder)
     batch.prepare(study, folder, runs, fresh=fresh, tensorboard=tensorboard)
     introduce = screen.introduce_sweep if whole_sweep else screen.introduce
     introduce(study, runs, console)
     # A polite kill is an interrupt: the workers are stopped, and we say how to go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if whole_sweep and fresh:
-        folder.forget_search()
     if whole_sweep:
-        from shaperun import search  # with polars, which plain training does not need
-
-        states = search.drive(study, folder, execute_jobs, tensorboard=tensorboard)
+        states = search.drive(study, folder, execute_jobs, fresh=fresh, tensorboard=tensorboard)
     else:
         states = batch.drive(folder, runs, execute_jobs, tensorboard=tensorboard)
     with closing(states):

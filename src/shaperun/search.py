@@ -61,13 +61,33 @@ def standing(study: Study, folder: StudyFolder) -> list[RunStatus]:
     ]
 
 
+def refuse_another(folder: StudyFolder) -> None:
+    """Make sure that nobody else is searching.
+
+    Raises:
+        UserError: another command is.
+    """
+    if Lease.held(folder.search_lease):
+        raise _occupied(folder)
+
+
+def _occupied(folder: StudyFolder) -> UserError:
+    return UserError(f"{folder.path}: another command is at this sweep; wait for it or stop it")
+
+
 def drive(
-    study: Study, folder: StudyFolder, execute_jobs: Executor, *, tensorboard: bool = False
+    study: Study,
+    folder: StudyFolder,
+    execute_jobs: Executor,
+    *,
+    fresh: bool = False,
+    tensorboard: bool = False,
 ) -> States:
     """Train a sweep to its end; yields how far every run is, again and again.
 
     Which trials there are, and which of them stop, depends on the study alone: not on the number
-    of workers, and not on how often this was killed and begun again.
+    of workers, and not on how often this was killed and begun again. With `fresh`, the trials that
+    are known are forgotten, and what the folder holds of a run is deleted before it is trained.
 
     Raises:
         UserError: another command is searching, or the folder holds other runs.
@@ -75,17 +95,23 @@ def drive(
     folder.search_lease.parent.mkdir(parents=True, exist_ok=True)
     lease = Lease(folder.search_lease)
     if not lease.take():
-        raise UserError(f"{folder.path}: another command is at this sweep; wait for it or stop it")
+        raise _occupied(folder)
     board: dict[tuple[str, int], RunStatus] = {}
     train = partial(_train, folder, execute_jobs, board, tensorboard)
+    make_room = partial(batch.discard if fresh else batch.refuse_changed, folder)
     try:
+        if fresh:
+            folder.forget_search()
         found: list[TrialResult] = []
         rivals: Rivals = {}
         for generation in _generations(study, folder, found):
+            make_room(runs_of(study, generation, study.seeds))
             yield from _compete(study, folder, generation, rivals, train)
             found += judge_generation(study, folder, generation, rivals)
         winners = [result.trial for result in best(study, found)]
-        yield from train(runs_of(study, winners, fresh_seeds(study)), None)
+        confirming = runs_of(study, winners, fresh_seeds(study))
+        make_room(confirming)
+        yield from train(confirming, None)
     finally:
         lease.release()
 
@@ -117,7 +143,6 @@ def _compete(
     train: Callable[..., States],
 ) -> States:
     """Train a generation; at each rung those stop that are not among the better half so far."""
-    batch.refuse_changed(folder, runs_of(study, generation, study.seeds))
     going: tuple[str, ...] = ("unfinished", "failed")  # what failed before is tried again, once
     for until in (*rungs(study), None):
         found = judge_generation(study, folder, generation, rivals)
