@@ -20,7 +20,7 @@ demo: venv
 	$(BIN)/shaperun report experiments/article.yaml
 
 test: venv
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: venv
 	$(BIN)/ruff check .

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import yaml
 
-from shaperun import batch, search
+from shaperun import batch, cli, search
 from shaperun.execute import inline
 from shaperun.plan import planned_runs
 from shaperun.store import StudyFolder
@@ -37,7 +40,28 @@ TINY = {
 }
 
 
+def call_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command line within this process, which has imported everything long ago."""
+    command = ["shaperun", *arguments]
+    polite = signal.getsignal(signal.SIGTERM)
+    status, out, err = 0, io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", command.copy())
+        patch.setattr(sys, "path", sys.path.copy())
+        patch.setenv("COLUMNS", "200")
+        patch.setenv("NO_COLOR", "1")
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, polite)
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
+
+
 def run_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "shaperun", *arguments],
         cwd=cwd,
@@ -52,7 +76,7 @@ def run_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
 @pytest.fixture
 def shaperun(tmp_path: Path) -> Shaperun:
     """The command line in an empty folder of its own."""
-    return lambda *arguments: run_shaperun(*arguments, cwd=tmp_path)
+    return lambda *arguments: call_shaperun(*arguments, cwd=tmp_path)
 
 
 @pytest.fixture
@@ -68,7 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny study trained in it; nobody may change it."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-    done = run_shaperun("train", "tiny.yaml", cwd=folder)
+    done = call_shaperun("train", "tiny.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -14,7 +14,7 @@ from shaperun import cli
 from shaperun.opening import open_study
 from shaperun.store import StudyFolder
 from shaperun.terminal import Terminal
-from tests.conftest import TINY, Shaperun, run_shaperun
+from tests.conftest import TINY, Shaperun, call_shaperun
 
 FALLS = {"mode": "replace", "weights": {"fell": 1}}
 
@@ -98,7 +98,7 @@ def test_of_a_search_the_corners_and_the_best_so_far_are_checked(searched: Path)
 
 
 def test_the_spread_of_finished_runs_is_taken_into_account(trained: Path) -> None:
-    done = run_shaperun("check", "tiny.yaml", "--json", "--difference", "0.01", cwd=trained)
+    done = call_shaperun("check", "tiny.yaml", "--json", "--difference", "0.01", cwd=trained)
     messages = [w["message"] for w in json.loads(done.stdout)["warnings"]]
     assert any("finished runs of one arm spread by" in message for message in messages)
 

@@ -19,7 +19,7 @@ from stable_baselines3 import PPO
 
 from shaperun import cli
 from shaperun.store import StudyFolder
-from tests.conftest import TINY, Shaperun, run_shaperun
+from tests.conftest import TINY, Shaperun, call_shaperun
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_lost_run_is_trained_again_to_the_same_numbers(copy: Path, shaperun: S
 
 
 def test_status_tells_every_run(trained: Path) -> None:
-    document = json.loads(run_shaperun("status", "--json", cwd=trained).stdout)
+    document = json.loads(call_shaperun("status", "--json", cwd=trained).stdout)
     assert document["study"] == "tiny"
     assert {(run["arm"], run["seed"]) for run in document["runs"]} == {
         (arm, seed) for arm in ("default", "guided") for seed in (0, 1)
@@ -262,7 +262,7 @@ def bad_folder(tiny_file: Path) -> Path:
 def test_bad_input_gets_one_clear_message(name: str, bad_folder: Path) -> None:
     arguments, message = BAD[name]
     before = snapshot(bad_folder)
-    done = run_shaperun(*arguments, cwd=bad_folder)
+    done = call_shaperun(*arguments, cwd=bad_folder)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

@@ -29,7 +29,7 @@ from shaperun.plan import Run, planned_runs
 from shaperun.store import RunFolder, StudyFolder
 from shaperun.study import parse_study
 from shaperun.study_file import load_study
-from tests.conftest import TINY, run_shaperun
+from tests.conftest import TINY, call_shaperun
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 
@@ -325,13 +325,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @as_root
 def test_a_disk_that_is_really_full(small_disk: Path, tiny_file: Path, trained: Path) -> None:
     command = ["train", "tiny.yaml", "--arms", "default", "--workers", "1"]
-    done = run_shaperun(*command, cwd=tiny_file.parent)
+    done = call_shaperun(*command, cwd=tiny_file.parent)
     assert done.returncode == 1, done.stderr
     assert "No space left on device; free some space and give the same" in done.stderr
     assert "1 of 2 runs finished" in done.stderr
     assert "Traceback" not in done.stderr
     subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
-    again = run_shaperun(*command, cwd=tiny_file.parent)
+    again = call_shaperun(*command, cwd=tiny_file.parent)
     assert again.returncode == 0, again.stderr
     for seed in (0, 1):
         folder = StudyFolder(small_disk / "tiny").run("default", seed)

@@ -27,7 +27,7 @@ from shaperun.plan import planned_runs
 from shaperun.ray_cluster import ray_tasks
 from shaperun.store import RunFolder, StudyFolder
 from shaperun.study_file import load_study
-from tests.conftest import TINY, run_shaperun
+from tests.conftest import TINY, call_shaperun
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason='needs pip install "shaperun[ray]"'),
@@ -136,7 +136,7 @@ def test_closing_ends_the_workers(tmp_path: Path) -> None:
 def test_a_node_that_is_lost(cluster: Any, tmp_path: Path) -> None:
     """Its run goes on elsewhere, and every run ends as in the processes of one machine."""
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(LONG, sort_keys=False))
-    done = run_shaperun("train", "long.yaml", "--results", "local", cwd=tmp_path)
+    done = call_shaperun("train", "long.yaml", "--results", "local", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     # Ray would import it, for it looks into the working directory first; we do not.
     (tmp_path / "stable_baselines3.py").write_text("raise ImportError('not the library')")
