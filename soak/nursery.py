@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -118,9 +117,9 @@ def _arrange(task: Task) -> None:
     """Let happen in this process what the task wants."""
     import resource
 
-    from shaperun import faults, train
+    from shaperun import faults, recording, trainee
 
-    train.KEEP_SECONDS = task.keep_seconds
+    recording.KEEP_SECONDS = task.keep_seconds
     if task.fault:
         faults.awaited = faults.Fault(task.fault)
     if task.largest_file:
@@ -128,37 +127,37 @@ def _arrange(task: Task) -> None:
     if task.user is not None:
         os.setuid(task.user)
     if task.die_at_step is not None:
-        train.Recording = _dying_at(task.die_at_step)  # type: ignore[misc]
+        trainee.Recording = _dying_at(task.die_at_step)  # type: ignore[attr-defined]
     if task.die_in_evaluation is not None:
-        train.actor = _dying_actor(task.die_in_evaluation)  # type: ignore[attr-defined]
+        trainee.Evaluation = _dying_in(task.die_in_evaluation)  # type: ignore[attr-defined]
 
 
 def _dying_at(step: int) -> Any:
-    from shaperun import train
+    from shaperun.recording import Recording
 
-    class Dying(train.Recording):
-        def _on_step(self) -> bool:
-            if self.num_timesteps >= step:
+    class Dying(Recording):
+        def stepped(self, timesteps: int) -> None:
+            if timesteps >= step:
                 _die()
-            return super()._on_step()
+            super().stepped(timesteps)
 
     return Dying
 
 
-def _dying_actor(step: int) -> Callable[..., Any]:
-    from shaperun.learner import actor
+def _dying_in(step: int) -> Any:
+    from shaperun.evaluate import Evaluation
 
-    def dying(model: Any, scaling: Any) -> Callable[[Any], Any]:
-        act, actions = actor(model, scaling), count(1)
+    class Dying(Evaluation):
+        def __init__(self, config: RunConfig) -> None:
+            super().__init__(config)
+            self._from, self._taken = step / config.training.total_timesteps, count(1)
 
-        def last_act(obs: Any) -> Any:
-            if model.num_timesteps >= step and next(actions) == LAST_ACTION:
+        def _step(self, slots: Any, actions: Any) -> Any:
+            if self._progress >= self._from and next(self._taken) == LAST_ACTION:
                 _die()
-            return act(obs)
+            return super()._step(slots, actions)
 
-        return last_act
-
-    return dying
+    return Dying
 
 
 def _work(task: Task, told: int) -> int:
@@ -190,11 +189,11 @@ def _fork(task: Task) -> Ended:
 
 def _warm_up() -> None:
     """Train once, so that children need not import what is only imported then."""
-    from shaperun import train
+    from shaperun import recording, train
     from shaperun.store import RunFolder
 
     with tempfile.TemporaryDirectory() as folder:
-        train.KEEP_SECONDS = 0.0
+        recording.KEEP_SECONDS = 0.0
         train.train_run(RunFolder(Path(folder) / "run"), tiny())
 
 

@@ -19,7 +19,8 @@ FLOORS = {
     "study": "algorithms arm study study_file sweep corners schema reward wrapper episodes",
     "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
-    "learning": "checkpoint evaluate parameters learner rollout tensorboard train replay",
+    "learning": "checkpoint evaluate parameters stacked_actions stacked_policy stacked_ppo learner "
+    "rollout tensorboard recording trainee alone lockstep train replay",
     "analysis": "payments evaluation_table results cross_reward exploitation term_history "
     "training_record health sample_efficiency summary pooling",
     "search": "halving suggest trials trial_results trial_table search standing",

@@ -15,7 +15,7 @@ import pytest
 import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from shaperun import checkpoint, train
+from shaperun import checkpoint, recording, train, trainee
 from shaperun.envs import environments
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig, parse_study
@@ -77,16 +77,16 @@ def interrupted(
 ) -> RunFolder:
     """Train until so many steps were taken, checkpoints after every rollout, and die there."""
 
-    class Dying(train.Recording):
-        def _on_step(self) -> bool:
-            if self.num_timesteps >= at:
+    class Dying(recording.Recording):
+        def stepped(self, timesteps: int) -> None:
+            if timesteps >= at:
                 raise KilledError
-            return super()._on_step()
+            super().stepped(timesteps)
 
     folder = RunFolder(path)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "Recording", Dying)
-        patch.setattr(train, "KEEP_SECONDS", 0.0)
+        patch.setattr(trainee, "Recording", Dying)
+        patch.setattr(recording, "KEEP_SECONDS", 0.0)
         with pytest.raises(KilledError):
             train.train_run(folder, run)
     return folder
@@ -188,10 +188,10 @@ def test_another_configuration_or_version_begins_anew(
     run = config("CartPole-v1")
     folder = interrupted(tmp_path / "killed", run, monkeypatch, at=700)
     record = train._record(run)
-    assert train._kept(folder, record) is not None
-    assert train._kept(folder, record | {"identity": "other"}) is None
-    assert train._kept(folder, record | {"versions": {"torch": "0"}}) is None
-    assert train._kept(folder, record | {"code": {"mine": "changed"}}) is None
+    assert train._kept(folder, record)
+    assert train._kept(folder, record | {"identity": "other"}) == []
+    assert train._kept(folder, record | {"versions": {"torch": "0"}}) == []
+    assert train._kept(folder, record | {"code": {"mine": "changed"}}) == []
 
 
 def test_an_environment_that_cannot_be_played_again_begins_anew(
@@ -246,8 +246,8 @@ def test_no_pickle_is_ever_read(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from shaperun import train
-train.KEEP_SECONDS = 0.0
+from shaperun import recording, train
+recording.KEEP_SECONDS = 0.0
 train.train_cohort([(sys.argv[1], Path(sys.argv[2]).read_text())])
 """
 

@@ -11,7 +11,7 @@ from gymnasium.envs.box2d.lunar_lander import heuristic
 from shaperun.episodes import episode_seeds
 from shaperun.evaluate import WIDTH, Evaluation, columns
 from shaperun.study import RunConfig, parse_study
-from shaperun.train import _env_seeds
+from shaperun.trainee import _env_seeds
 
 LANDER = gym.make("LunarLander-v3")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shaperun.errors import UserError
-from shaperun.plan import Run, cohorts, planned_runs
+from shaperun.plan import COMMON_COHORT, LARGEST_COHORT, cohorts, planned_runs
 from shaperun.study import parse_study
 
 STUDY = parse_study(
@@ -74,7 +76,24 @@ def test_other_arms_than_the_studys_own_can_be_planned() -> None:
     assert [(run.arm, run.seed) for run in runs] == [("other", 7), ("other", 3)]
 
 
-def test_every_run_is_handed_out_once() -> None:
-    runs = planned_runs(STUDY, STUDY.arms)
-    handed: list[Run] = [run for cohort in cohorts(runs) for run in cohort]
-    assert handed == runs
+@given(count=st.integers(1, 300), workers=st.integers(0, 40))
+def test_every_run_is_handed_out_once(count: int, workers: int) -> None:
+    training = STUDY.training.model_copy(update={"engine": "lockstep"})
+    study = STUDY.model_copy(update={"seeds": list(range(count)), "training": training})
+    runs = planned_runs(study, {"a": STUDY.arms["a"]})
+    handed = cohorts(runs, workers)
+    assert sorted(run.seed for cohort in handed for run in cohort) == study.seeds
+    sizes = [len(cohort) for cohort in handed]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= (LARGEST_COHORT if workers else COMMON_COHORT)
+    assert len(handed) % (workers or 1) == 0 or len(handed) == count
+
+
+def test_only_what_is_alike_is_trained_together() -> None:
+    for engine, size in (("lockstep", 6), ("sb3", 1)):
+        runs = []
+        for copies in (1, 2):
+            training = STUDY.training.model_copy(update={"engine": engine, "n_envs": copies})
+            study = STUDY.model_copy(update={"training": training})
+            runs += planned_runs(study, study.arms)
+        assert [len(cohort) for cohort in cohorts(runs, 1)] == [size] * (12 // size)

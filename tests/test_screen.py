@@ -8,7 +8,9 @@ from rich.console import Console
 from shaperun.batch import RunStatus
 from shaperun.screen import MOST_ROWS, duration, follow, run_table
 
-RUN = RunStatus("article", 3, "running", 50_000, 200_000, 10.0, "training", training_return=-123.4)
+RUN = RunStatus(
+    "article", 3, "running", 50_000, 200_000, 10.0, phase="training", training_return=-123.4
+)
 
 
 def shown(runs: list[RunStatus], *, terminal: bool) -> str:

@@ -379,3 +379,18 @@ def test_any_data_is_a_study_or_a_validation_error(data: Any) -> None:
     for reward in study.arms.values():
         config = study.run_config(reward, study.seeds[0])
         assert RunConfig.model_validate_json(config.model_dump_json()).identity == config.identity
+
+
+def test_lockstep_is_for_what_it_can_train() -> None:
+    assert accept("training.engine", "lockstep").training.engine == "lockstep"
+    assert accept("study", "plain").training.engine == "sb3"
+    refused = refuse("training", {"total_timesteps": 1, "algorithm": "A2C", "engine": "lockstep"})
+    assert "A2C is not trained in lockstep, only PPO is" in refused
+    sde = {"total_timesteps": 1, "engine": "lockstep", "hyperparameters": {"use_sde": True}}
+    assert "use_sde is not trained in lockstep" in refuse("training", sde)
+
+
+def test_runs_of_another_engine_are_other_runs() -> None:
+    one, other = (accept("training.engine", engine) for engine in ("sb3", "lockstep"))
+    identities = {s.run_config(s.arms["default"], 0).identity for s in (one, other)}
+    assert len(identities) == 2

@@ -101,9 +101,9 @@ def test_figures_that_are_no_numbers_stay_numbers(copy: tuple[StudyFolder, list[
 
 def test_costs_add_up_and_a_second_is_that_of_one_core() -> None:
     states = [
-        RunStatus("a", 0, "done", timesteps=1000, seconds=10.0),
-        RunStatus("b", 0, "done", timesteps=500, seconds=1.0),
-        RunStatus("a", 1, "failed", timesteps=200, seconds=5.0),
+        RunStatus("a", 0, "done", timesteps=1000, seconds=20.0, core_seconds=10.0),
+        RunStatus("b", 0, "done", timesteps=500, seconds=2.0, core_seconds=1.0),
+        RunStatus("a", 1, "failed", timesteps=200, seconds=10.0, core_seconds=5.0),
         RunStatus("a", 2, "waiting"),
         RunStatus("c", 0, "waiting"),
     ]
@@ -124,6 +124,6 @@ def test_what_trained_runs_cost(trained: Path) -> None:
         ("guided", 2, 4000),
     ]
     for row in table.iter_rows(named=True):
-        seconds = sum(s.seconds for s in states if s.arm == row["arm"])
-        assert row["seconds"] == pytest.approx(seconds)
+        seconds = sum(s.core_seconds for s in states if s.arm == row["arm"])
+        assert row["seconds"] == pytest.approx(seconds) != 0
         assert row["steps_per_second"] == pytest.approx(4000 / seconds)

@@ -88,6 +88,18 @@ class PolicyKwargs(BaseModel):
     log_std_init: FiniteFloat | None = None
 
 
+Engine = Literal["sb3", "lockstep"]
+
+
+def obstacle_to_lockstep(algorithm: str, hyperparameters: dict[str, Any]) -> str | None:
+    """Why runs of these are not trained in lockstep; None where they can be."""
+    if algorithm != "PPO":
+        return f"{algorithm} is not trained in lockstep, only PPO is; leave engine out"
+    if hyperparameters["use_sde"]:
+        return "use_sde is not trained in lockstep; leave engine out"
+    return None
+
+
 def linear_schedule_start(text: str) -> float:
     """The value that a schedule like `lin_2.5e-4` falls from, to 0 at the end of training."""
     with suppress(ValueError):

@@ -32,7 +32,10 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How far one run is. Steps are environment steps; returns are the environment's own."""
+    """How far one run is. Steps are environment steps; returns are the environment's own.
+
+    Where several runs are trained together, its `core_seconds` are its share of the `seconds`.
+    """
 
     arm: str
     seed: int
@@ -40,6 +43,7 @@ class RunStatus:
     timesteps: int = 0
     total_timesteps: int = 0
     seconds: float = 0.0
+    core_seconds: float = 0.0
     phase: str = ""
     training_return: float | None = None
     evaluated_return: float | None = None
@@ -85,6 +89,13 @@ def executor(name: str, workers: int) -> Executor:
     return known[name]
 
 
+def parallel(name: str, workers: int) -> int:
+    """How many jobs an executor has at a time; 0 where only its cluster knows."""
+    if name == "inline":
+        return 1
+    return workers if workers or name == "ray" else execute.cores()
+
+
 def status(
     folder: StudyFolder, run: Run, state: State | None = None, *, by_size: bool = False
 ) -> RunStatus:
@@ -103,6 +114,7 @@ def status(
         timesteps=int(progress.get("timesteps", 0)),
         total_timesteps=total,
         seconds=float(progress.get("seconds", 0.0)),
+        core_seconds=float(progress.get("core_seconds", progress.get("seconds", 0.0))),
         phase=str(progress.get("phase", "")),
         training_return=progress.get("training_return"),
         evaluated_return=progress.get("evaluated_return"),
@@ -247,12 +259,15 @@ def drive(
     runs: Sequence[Run],
     execute_jobs: Executor,
     *,
+    workers: int = 1,
     tensorboard: bool = False,
     until: int | None = None,
 ) -> Generator[list[RunStatus]]:
     """Train every run that is not finished; yields how far each is, again and again.
 
     Runs that another command is training are waited for, and taken over should it die.
+
+    The runs are divided among so many `workers`; with 0, it is not known how many there are.
 
     With `tensorboard`, the runs that are trained write event files as well. With `until`, runs are
     trained so many steps and no further; they are waiting then.
@@ -267,7 +282,8 @@ def drive(
         known |= {run: _waiting(run) for run in ours}
         known |= {run: _elsewhere(folder, run) for run in elsewhere}
         yield list(known.values())
-        for ended in _train(folder, ours, execute_jobs, tensorboard, until) if ours else ():
+        jobs = _jobs(folder, ours, workers, tensorboard, until)
+        for ended in _train(folder, jobs, execute_jobs):
             known |= ended
             known |= {run: _elsewhere(folder, run) for run in elsewhere}
             yield list(known.values())
@@ -282,15 +298,10 @@ def drive(
 
 
 def _train(
-    folder: StudyFolder,
-    runs: Sequence[Run],
-    execute_jobs: Executor,
-    tensorboard: bool,
-    until: int | None,
+    folder: StudyFolder, jobs: dict[execute.Job, list[Run]], execute_jobs: Executor
 ) -> Iterator[dict[Run, RunStatus]]:
     """Train runs that nobody else trains; yields what is new of them."""
-    jobs = {_job(folder, cohort, tensorboard, until): cohort for cohort in cohorts(runs)}
-    running = _Running(folder, runs)
+    running = _Running(folder, [run for cohort in jobs.values() for run in cohort])
     for finished in execute_jobs(jobs):
         ended = jobs[finished.job] if finished else []
         running.forget(ended)
@@ -328,15 +339,24 @@ class _Running:
         return found
 
 
-def _job(
-    folder: StudyFolder, cohort: list[Run], tensorboard: bool, until: int | None
-) -> execute.Job:
-    # A worker may have another working directory.
-    members = tuple(
-        (str(folder.run(run.arm, run.seed).path.absolute()), run.config.model_dump_json())
-        for run in cohort
-    )
-    return execute.Job(f"{TRAINING}:train_cohort", (members, tensorboard, until))
+def _jobs(
+    folder: StudyFolder,
+    runs: Sequence[Run],
+    workers: int,
+    tensorboard: bool,
+    until: int | None,
+) -> dict[execute.Job, list[Run]]:
+    """What is handed to workers, and the runs that each consists of."""
+    jobs = {}
+    for cohort in cohorts(runs, workers):
+        # A worker may have another working directory.
+        members = tuple(
+            (str(folder.run(run.arm, run.seed).path.absolute()), run.config.model_dump_json())
+            for run in cohort
+        )
+        job = execute.Job(f"{TRAINING}:train_cohort", (members, tensorboard, until))
+        jobs[job] = cohort
+    return jobs
 
 
 def _waiting(run: Run) -> RunStatus:
@@ -357,12 +377,13 @@ def _ended(folder: StudyFolder, run: Run, error: str | None) -> RunStatus:
 
 def _end(folder: StudyFolder, run: Run, error: str | None) -> RunStatus:
     run_folder = folder.run(run.arm, run.seed)
-    if error is None:
-        return status(folder, run, "done" if run_folder.is_done() else "waiting")
-    if Lease.held(run_folder.lease):  # another command was quicker to take it
+    state = run_folder.state()
+    if state == "running":  # another command was quicker to take it
         return _elsewhere(folder, run)
-    if run_folder.is_done():  # and has finished it meanwhile
-        return status(folder, run, "done")
+    if state == "done" or (error is None and state == "failed"):  # which others are not touched by
+        return status(folder, run, state)
+    if error is None:
+        return status(folder, run, "waiting")
     error = run_folder.fail(error)
     return replace(status(folder, run, "failed"), failure=error)
 

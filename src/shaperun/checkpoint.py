@@ -98,8 +98,13 @@ def save(memory: Memory, generations: tuple[Path, Path]) -> None:
 
 def latest(generations: tuple[Path, Path]) -> Memory | None:
     """The newer generation that is whole; None if there is none."""
+    return next(iter(load_all(generations)), None)
+
+
+def load_all(generations: tuple[Path, Path]) -> list[Memory]:
+    """The generations that are whole, the newest first."""
     memories = [memory for path in generations if (memory := _read(path))]
-    return max(memories, key=_timesteps, default=None)
+    return sorted(memories, key=_timesteps, reverse=True)
 
 
 def _read(path: Path) -> Memory | None:

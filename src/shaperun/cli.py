@@ -310,7 +310,7 @@ def _train(
         _console(stderr=False).print(screen.plan_table(study, folder, runs))
         return 0
     console = _console(quiet=quiet)
-    execute_jobs = batch.executor(executor, workers)
+    execute_jobs, parallel = batch.executor(executor, workers), batch.parallel(executor, workers)
     if whole_sweep:
         from shaperun import search  # with polars, which plain training does not need
 
@@ -321,9 +321,11 @@ def _train(
     # A polite kill is an interrupt: the workers are stopped, and we say how to go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if whole_sweep:
-        states = search.drive(study, folder, execute_jobs, fresh=fresh, tensorboard=tensorboard)
+        states = search.drive(
+            study, folder, execute_jobs, workers=parallel, fresh=fresh, tensorboard=tensorboard
+        )
     else:
-        states = batch.drive(folder, runs, execute_jobs, tensorboard=tensorboard)
+        states = batch.drive(folder, runs, execute_jobs, workers=parallel, tensorboard=tensorboard)
     with closing(states):
         try:
             if not quiet and any(not folder.run(run.arm, run.seed).is_done() for run in runs):

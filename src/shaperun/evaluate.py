@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,21 @@ class Evaluation:
             RewardError: the reward is not finite; the message says where.
             ArithmeticError: the recorded columns do not add up.
         """
+        playing = self.play(episodes, progress)
+        actions: Any = None
+        while True:
+            try:
+                actions = act(playing.send(actions))
+            except StopIteration as end:
+                return list(end.value)
+
+    def play(
+        self, episodes: int, progress: float
+    ) -> Generator[npt.NDArray[Any], npt.NDArray[Any], list[Row]]:
+        """The same with whoever it may be who acts: yields observations, is sent actions.
+
+        Both have `WIDTH` rows, however many episodes are under way.
+        """
         self._progress = progress
         waiting = deque(enumerate(episode_seeds(episodes)))
         slots = [self._start(env, *waiting.popleft()) for env in self._envs[:episodes]]
@@ -97,7 +112,7 @@ class Evaluation:
         while running:
             for place in running:
                 obs[place] = slots[place].obs
-            actions = act(obs)
+            actions = yield obs
             transition = self._step([slots[place] for place in running], actions[running])
             done = np.flatnonzero(transition.terminated | transition.truncated)
             for row, place in [(row, running[row]) for row in done]:

@@ -21,6 +21,7 @@ from shaperun.checkpoint import Memory
 from shaperun.evaluate import Act
 from shaperun.files import read_json, write_json
 from shaperun.parameters import read_parameters
+from shaperun.stacked_policy import StackedPolicy
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig, TrainingConfig
 from shaperun.wrapper import make_environment
@@ -112,13 +113,22 @@ def actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
     return act
 
 
-def memory(model: BaseAlgorithm) -> Memory:
-    """Parameters, optimiser, counters and random streams of an on-policy learner, between updates.
+def stacked_actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
+    """The same as the lockstep engine has it, whose products round in another order."""
+    policy = StackedPolicy([model.policy])  # type: ignore[list-item]
 
-    The streams are the global ones, which stable-baselines3 draws from.
+    def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(policy.act((scaling(obs) if scaling else obs)[None])[0])
+
+    return act
+
+
+def memory(model: BaseAlgorithm) -> Memory:
+    """Parameters, optimiser and counters of an on-policy learner between updates.
+
+    Its random streams are to be added, see `streams`.
     """
     policy = model.policy
-    generator = np.random.get_state(legacy=False)
     return {
         "parameters": _arrays(policy.state_dict()),
         "optimizer": [
@@ -131,9 +141,12 @@ def memory(model: BaseAlgorithm) -> Memory:
         "progress_remaining": model._current_progress_remaining,
         "updates": int(model._n_updates),
         "normalization": _normalization(model.get_env()),
-        "torch": torch.get_rng_state().numpy(),
-        "numpy": generator,
     }
+
+
+def streams() -> Memory:
+    """The random streams that stable-baselines3 draws from, which are the global ones."""
+    return {"torch": torch.get_rng_state().numpy(), "numpy": np.random.get_state(legacy=False)}
 
 
 def restore(model: BaseAlgorithm, kept: Memory, timesteps: int) -> None:
@@ -144,6 +157,10 @@ def restore(model: BaseAlgorithm, kept: Memory, timesteps: int) -> None:
     """
     policy = model.policy
     _check_memory(policy, kept)
+    blank = np.zeros((model.n_envs, *(model.observation_space.shape or ())))
+    starts = np.zeros(model.n_envs)
+    if kept["last_obs"].shape != blank.shape or kept["last_episode_starts"].shape != starts.shape:
+        raise ValueError("its observations are of another environment")
     policy.load_state_dict(_tensors(kept["parameters"]))
     optimizer = policy.optimizer.state_dict()
     optimizer["state"] = {index: _tensors(state) for index, state in kept["optimizer"]}
@@ -256,8 +273,8 @@ def load_actor(config: RunConfig, folder: RunFolder) -> Act:
     except ValueError as error:
         raise folder.damaged(folder.policy, f"it is not a policy of this run, {error}") from None
     normalized = config.training.normalize.observations
-    shape = observations.shape
-    return actor(model, ObservationScaling.load(folder, shape) if normalized else None)
+    scaling = ObservationScaling.load(folder, observations.shape) if normalized else None
+    return (stacked_actor if config.training.engine == "lockstep" else actor)(model, scaling)
 
 
 def _schedule(text: str) -> LinearSchedule:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
 from shaperun.study import RunConfig, Study
+
+LARGEST_COHORT = 32  # beyond that, a run more costs what it costs alone
+COMMON_COHORT = 8  # where most of that is won
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +54,34 @@ def planned_runs(
     ]
 
 
-def cohorts(runs: Iterable[Run]) -> list[list[Run]]:
-    """The runs as they are handed to workers: for now each by itself."""
-    return [[run] for run in runs]
+def cohorts(runs: Iterable[Run], workers: int) -> list[list[Run]]:
+    """The runs as they are handed to workers: in lockstep those that are alike.
+
+    Args:
+        runs: what is to be trained.
+        workers: how many cohorts are trained at a time; 0 if that is not known.
+    """
+    alike: dict[object, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(_recipe(run), []).append(run)
+    return [cohort for group in alike.values() for cohort in _split(group, workers)]
+
+
+def _recipe(run: Run) -> object:
+    """What runs of one cohort have in common: all but the reward and the seed."""
+    config = run.config
+    if config.training.engine == "sb3":
+        return run
+    return config.model_dump_json(include={"environment", "training", "evaluation"})
+
+
+def _split(runs: list[Run], workers: int) -> list[list[Run]]:
+    """As few cohorts as give every worker the same to do."""
+    count = math.ceil(len(runs) / (LARGEST_COHORT if workers else COMMON_COHORT))
+    if workers:
+        count = math.ceil(count / workers) * workers
+    count = min(count, len(runs))
+    return [runs[first::count] for first in range(count)]
 
 
 def _check(kind: str, wanted: Collection[object], there: Collection[object]) -> None:

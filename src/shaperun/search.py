@@ -80,6 +80,7 @@ def drive(
     folder: StudyFolder,
     execute_jobs: Executor,
     *,
+    workers: int = 1,
     fresh: bool = False,
     tensorboard: bool = False,
 ) -> States:
@@ -97,7 +98,10 @@ def drive(
     if not lease.take():
         raise _occupied(folder)
     board: dict[tuple[str, int], RunStatus] = {}
-    train = partial(_train, folder, execute_jobs, board, tensorboard)
+    train_runs = partial(
+        batch.drive, folder, execute_jobs=execute_jobs, workers=workers, tensorboard=tensorboard
+    )
+    train = partial(_train, train_runs, board)
     make_room = partial(batch.discard if fresh else batch.refuse_changed, folder)
     try:
         if fresh:
@@ -154,18 +158,15 @@ def _compete(
 
 
 def _train(
-    folder: StudyFolder,
-    execute_jobs: Executor,
+    train_runs: Callable[..., States],
     board: dict[tuple[str, int], RunStatus],
-    tensorboard: bool,
     runs: Sequence[Run],
     until: int | None,
     stopped: Collection[str] = (),
 ) -> States:
     """Train runs so far, and keep the board on which all runs of the sweep stand."""
     board |= {place: _pruned(run) for place, run in board.items() if run.arm in stopped}
-    states = batch.drive(folder, runs, execute_jobs, tensorboard=tensorboard, until=until)
-    for known in states:
+    for known in train_runs(runs, until=until):
         board |= {(run.arm, run.seed): run for run in known}
         yield list(board.values())
 

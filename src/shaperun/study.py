@@ -16,7 +16,14 @@ from pydantic import (
     model_validator,
 )
 
-from shaperun.algorithms import Algorithm, Whole, hyperparameter_model, whole
+from shaperun.algorithms import (
+    Algorithm,
+    Engine,
+    Whole,
+    hyperparameter_model,
+    obstacle_to_lockstep,
+    whole,
+)
 from shaperun.arm import (
     Model,
     Name,
@@ -106,6 +113,11 @@ class TrainingConfig(Model):
         validate_default=True,
         description="Keyword arguments of the stable-baselines3 class, under their own names.",
     )
+    engine: Engine = Field(
+        "sb3",
+        description="sb3 trains each run by stable-baselines3's own loop; lockstep trains many "
+        "runs of PPO at once, in less time.",
+    )
 
     @field_validator("algorithm")
     @classmethod
@@ -136,6 +148,16 @@ class TrainingConfig(Model):
         if algorithm is None:  # its own error is reported already
             return value
         return hyperparameter_model(algorithm).model_validate(value).model_dump()
+
+    @field_validator("engine")
+    @classmethod
+    def _can_be_had(cls, value: Engine, info: ValidationInfo) -> Engine:
+        if not {"algorithm", "hyperparameters"} <= info.data.keys():  # which has its own error
+            return value
+        obstacle = obstacle_to_lockstep(info.data["algorithm"], info.data["hyperparameters"])
+        if value == "lockstep" and obstacle:
+            raise ValueError(obstacle)
+        return value
 
     @property
     def gamma(self) -> float:
@@ -395,7 +417,10 @@ class RunConfig(Model):
     @property
     def identity(self) -> str:
         """SHA-256 of everything that can change the run's numbers, and of nothing else."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        data = self.model_dump(mode="json")
+        if self.training.engine == "sb3":  # as runs were trained before there was another
+            del data["training"]["engine"]
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -69,10 +69,10 @@ def _is_sound(table: pl.DataFrame) -> bool:
 def cost(states: Iterable[RunStatus]) -> pl.DataFrame:
     """One row an arm: runs, timesteps and seconds of all its runs, and steps_per_second of one.
 
-    The seconds are those of training and evaluation together, on one core each.
+    The seconds are those of one core, for training and evaluation together.
     """
     rows = [
-        {"arm": s.arm, "timesteps": s.timesteps, "seconds": s.seconds}
+        {"arm": s.arm, "timesteps": s.timesteps, "seconds": s.core_seconds}
         for s in states
         if s.timesteps
     ]

@@ -1,0 +1,272 @@
+"""Runs of PPO trained together, in one process and one stack of networks.
+
+All their actions come from one batched pass, one stacked update trains all their networks. Still
+a run is the same to the byte whoever is beside it: environments, generators, losses, gradient norm
+and optimiser steps are its own, and nothing rounds by what stands beside it (`stacked_policy`). One
+that diverges, or fails in its environment, is left out from then on; zeros take its place.
+
+R is the number of runs, E the copies of the environment of each, T the steps of a rollout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from shaperun import learner
+from shaperun.checkpoint import Memory
+from shaperun.evaluate import WIDTH
+from shaperun.stacked_actions import draw_noise
+from shaperun.stacked_ppo import Rollout, StackedPPO, advantages_and_returns, bootstrapped
+from shaperun.trainee import Trainee, diverged
+
+Array = npt.NDArray[Any]
+
+
+def train(trainees: Sequence[Trainee], until: int | None) -> dict[int, Exception]:
+    """Train runs that are alike in all but rewards and seeds, and equally far.
+
+    Args:
+        trainees: the runs; those that come to their end are written.
+        until: stop at the first rollout that begins after so many steps, and keep the runs there.
+
+    Returns:
+        what became of those that failed, by their place.
+    """
+    cohort = Cohort(trainees)
+    cohort.evaluate_if_due()
+    while cohort.going_on and cohort.timesteps < cohort.total_timesteps:
+        if cohort.begin_rollout(until):
+            return cohort.failures
+        cohort.update(cohort.collect_rollout())
+    cohort.end()
+    return cohort.failures
+
+
+class Cohort:
+    """R runs, and how far they are.
+
+    Attributes:
+        timesteps: environment steps that each run has taken.
+        failures: why a run is left out, by its place.
+    """
+
+    def __init__(self, trainees: Sequence[Trainee]) -> None:
+        self._trainees = trainees
+        self.failures: dict[int, Exception] = {}
+        self._model: Any = trainees[0].model  # its hyperparameters are everybody's
+        self.total_timesteps = trainees[0].total_timesteps
+        self.timesteps: int = self._model.num_timesteps
+        self._space = self._model.action_space
+        self._generators = [torch.Generator().manual_seed(t.policy_seed) for t in trainees]
+        self._shuffles = [np.random.RandomState(t.batch_seed) for t in trainees]
+        models: list[Any] = [trainee.model for trainee in trainees]
+        self._learners = StackedPPO(models, self._shuffles)
+        self._policy = self._learners.policy
+        self._reports: list[dict[str, float]] = [{} for _ in trainees]
+        space: Any = self._model.observation_space
+        shape: tuple[int, ...] = (len(trainees), self._model.n_envs, *space.shape)
+        self._obs: Array = np.zeros(shape, space.dtype)  # the last ones (R, E, …)
+        self._starts = np.ones(shape[:2], np.float32)  # whether an episode begins with them
+        for run, trainee in enumerate(trainees):
+            try:
+                self._obs[run] = self._first_obs(run, trainee)
+            except Exception as error:
+                self._leave_out(run, error)
+
+    @property
+    def going_on(self) -> list[int]:
+        """The places of the runs that have not failed."""
+        return [run for run in range(len(self._trainees)) if run not in self.failures]
+
+    def begin_rollout(self, until: int | None) -> bool:
+        """Record the update before, and keep the runs if it is time; whether they are to stop."""
+        enough = until is not None and self.timesteps >= until
+        due = [self._trainees[run].recording.keep_is_due() for run in self.going_on]
+        for run in self.going_on:
+            recording = self._trainees[run].recording
+            try:
+                recording.updated(self.timesteps, self._reports[run])
+                if enough or (self.timesteps and any(due)):
+                    recording.keep(self.timesteps, self._memory(run))
+                if enough:
+                    recording.progress(self.timesteps, "")
+            except Exception as error:
+                self._leave_out(run, error)
+        return enough
+
+    def collect_rollout(self) -> Rollout:
+        """Act for T steps in all environments, and reckon what every action was worth."""
+        shape = (self._model.n_steps, self._model.n_envs, self._policy.outputs)
+        noise = torch.stack([self._noise(generator, shape) for generator in self._generators], 1)
+        seen: list[Tensor] = []
+        acted: list[Tensor] = []
+        log_probs: list[Tensor] = []
+        values: list[Array] = []
+        rewards: list[Array] = []
+        starts: list[Array] = []
+        for step in range(len(noise)):
+            features = self._features(self._obs)
+            made = self._policy.forward(features)
+            actions = made.distribution.sample(noise[step])
+            seen.append(features)
+            acted.append(actions)
+            log_probs.append(made.distribution.log_prob(actions))
+            values.append(made.values.numpy())
+            starts.append(self._starts)
+            rewards.append(self._step(self._policy.to_environment(actions)))
+            self.evaluate_if_due()
+        advantages, returns = advantages_and_returns(
+            np.stack(rewards),
+            np.stack(values),
+            np.stack(starts),
+            self._policy.values(self._features(self._obs)).numpy(),
+            self._starts,
+            gamma=self._model.gamma,
+            gae_lambda=self._model.gae_lambda,
+        )
+        return Rollout(
+            torch.stack(seen),
+            torch.stack(acted),
+            torch.from_numpy(np.stack(values)),
+            torch.stack(log_probs),
+            torch.from_numpy(advantages),
+            torch.from_numpy(returns),
+        )
+
+    def update(self, rollout: Rollout) -> None:
+        """Learn from a rollout."""
+        progress_remaining = 1.0 - self.timesteps / self.total_timesteps
+        self._reports = self._learners.update(rollout, progress_remaining)
+        for run in self.going_on:
+            if self._learners.diverged[run]:
+                self._leave_out(run, diverged(self.timesteps))
+            else:
+                self._trainees[run].on_its_way = True
+
+    def end(self) -> None:
+        """Evaluate for the last time, and write the policies."""
+        for run in self.going_on:
+            recording = self._trainees[run].recording
+            try:
+                recording.updated(self.timesteps, self._reports[run], last=True)
+            except Exception as error:
+                self._leave_out(run, error)
+        self._evaluate(self.going_on, final=True)
+        for run in self.going_on:
+            try:
+                self._hand_back(run)
+                with self._trainees[run].speaking():
+                    self._trainees[run].finish()
+            except Exception as error:
+                self._leave_out(run, error)
+
+    def evaluate_if_due(self) -> None:
+        """Evaluate where it is time, which comes at the same moment for all."""
+        runs = self.going_on
+        due = [
+            run for run in runs if self._trainees[run].recording.evaluation_is_due(self.timesteps)
+        ]
+        if due:
+            self._evaluate(due, final=False)
+
+    def _step(self, actions: Array) -> Array:
+        """Step all environments; what the learners are paid for it (R, E).
+
+        Where a time limit ends an episode, that is what would have come after, too.
+        """
+        self.timesteps += self._model.n_envs
+        rewards = np.zeros_like(self._starts)
+        truncated = np.zeros_like(rewards)
+        last_obs = np.zeros_like(self._obs)
+        self._obs = self._obs.copy()  # what was seen before is part of the rollout
+        self._starts = np.zeros_like(rewards)
+        for run in self.going_on:
+            trainee = self._trainees[run]
+            try:
+                with trainee.speaking():
+                    obs, earned, dones, infos = trainee.envs.step(actions[run])
+                    trainee.recording.stepped(self.timesteps)
+            except Exception as error:
+                self._leave_out(run, error)
+                continue
+            self._obs[run], rewards[run], self._starts[run] = obs, earned, dones
+            for copy in np.flatnonzero(dones):
+                truncated[run, copy] = infos[copy]["TimeLimit.truncated"]
+                last_obs[run, copy] = infos[copy]["terminal_observation"]
+        if not truncated.any():
+            return rewards
+        values = self._policy.values(self._features(last_obs)).numpy()
+        return bootstrapped(rewards, values, truncated, self._model.gamma)
+
+    def _evaluate(self, runs: list[int], *, final: bool) -> None:
+        """Play the held-out episodes with the policies of some runs at once."""
+        share = min(1.0, self.timesteps / self.total_timesteps)
+        obs = np.zeros((len(self._trainees), WIDTH, *self._obs.shape[2:]), self._obs.dtype)
+        playing = {}
+        for run in runs:
+            trainee = self._trainees[run]
+            trainee.recording.progress(self.timesteps, "evaluating")
+            playing[run] = trainee.evaluation.play(trainee.episodes(final=final), share)
+        actions: Any = [None] * len(obs)
+        scalings = {run: self._trainees[run].scaling for run in playing}
+        while playing:
+            for run in list(playing):
+                trainee = self._trainees[run]
+                try:
+                    with trainee.speaking():
+                        shown = playing[run].send(actions[run])
+                        scaling = scalings[run]
+                        obs[run] = scaling(shown) if scaling else shown
+                except StopIteration as end:
+                    del playing[run]
+                    trainee.recording.evaluated(self.timesteps, end.value)
+                except Exception as error:
+                    del playing[run]
+                    self._leave_out(run, error)
+            if playing:
+                actions = self._policy.act(obs)
+
+    def _first_obs(self, run: int, trainee: Trainee) -> Array:
+        """Where a run begins, or goes on with its generators as they were."""
+        if not trainee.kept:
+            with trainee.speaking():
+                return np.asarray(trainee.envs.reset())
+        kept, model = trainee.kept["learner"], trainee.model
+        self._generators[run].set_state(torch.from_numpy(kept["torch"].copy()))
+        self._shuffles[run].set_state(kept["numpy"])
+        self._starts[run] = model._last_episode_starts
+        return np.asarray(model._last_obs)
+
+    def _memory(self, run: int) -> Memory:
+        """What a run's learner goes on from, in the form of the engine for one."""
+        self._hand_back(run)
+        return learner.memory(self._trainees[run].model) | {
+            "torch": self._generators[run].get_state().numpy(),
+            "numpy": self._shuffles[run].get_state(legacy=False),
+        }
+
+    def _hand_back(self, run: int) -> None:
+        """Put a run's learner where it is now."""
+        model: Any = self._trainees[run].model
+        self._learners.hand_back(run, model)
+        model.num_timesteps = self.timesteps
+        model._current_progress_remaining = 1.0 - self.timesteps / self.total_timesteps
+        model._last_obs = self._obs[run].copy()
+        model._last_episode_starts = self._starts[run].astype(bool)
+
+    def _leave_out(self, run: int, error: Exception) -> None:
+        self.failures[run] = self._trainees[run].cause(error)
+        self._learners.leave_out(run)
+        self._obs[run], self._starts[run] = 0, 1
+
+    def _features(self, obs: Array) -> Tensor:
+        return self._policy.features(torch.from_numpy(obs))
+
+    def _noise(self, generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+        return draw_noise(self._space, self._policy.rows, shape, generator)
