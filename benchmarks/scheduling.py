@@ -24,16 +24,19 @@ POLICY = 150_000
 
 def rows(*, quick: bool) -> list[Row]:
     """Both figures; the first is skipped where there is only one core."""
-    return [*_scheduling(40 if quick else 1_000), *_status(400 if quick else 10_000)]
+    count = 40 if quick else 1_000
+    handed = [row for engine in ("lockstep", "sb3") for row in _scheduling(engine, count)]
+    return [*handed, *_status(10 * count)]
 
 
-def _study(runs: int, steps: int) -> Study:
+def _study(runs: int, steps: int, engine: str) -> Study:
     shaped = {f"p{n}": {"mode": "potential", "weights": {"upright": n}} for n in range(1, ARMS)}
     return parse_study(
         {
             "study": "short",
             "environment": {"id": "CartPole-v1"},
             "training": {
+                "engine": engine,
                 "total_timesteps": steps,
                 "n_envs": 8,
                 "hyperparameters": {"n_steps": 125, "batch_size": 250, "n_epochs": 10},
@@ -52,20 +55,20 @@ def clocked(job: execute.Job, path: str) -> None:
     Path(path).write_text(json.dumps([began, time.monotonic()]))
 
 
-def _scheduling(count: int) -> list[Row]:
+def _scheduling(engine: str, count: int) -> list[Row]:
     """What handing out a tiny run costs with so many waiting, by the length of a short one."""
     if cores() < WORKERS:
         tell("  skipped: there is only one core here")
         return []
     with on_cores(WORKERS):
-        _, cost = _train(_study(count, TINY))
-        run, _ = _train(_study(2 * ARMS, SHORT))
+        _, cost = _train(_study(count, TINY, engine))
+        run, _ = _train(_study(8 * ARMS, SHORT, engine))
     share = 100 * cost / run
-    waiting = f"scheduling, {count:,} runs"
+    waiting = f"scheduling, {engine}, {count:,} runs"
     return [
         Row(f"{waiting}: of one of {SHORT:,} steps", [share], "{:.2f}", "%", at_most=1.0),
-        Row(f"{waiting}: a run", [1000 * cost], "{:.0f}", "ms"),
-        Row(f"a run of {SHORT:,} steps", [run], "{:.1f}", "s"),
+        Row(f"{waiting}: a run", [1000 * cost], "{:.1f}", "ms"),
+        Row(f"a run of {SHORT:,} steps, {engine}", [run], "{:.1f}", "s"),
     ]
 
 
@@ -85,7 +88,8 @@ def _train(study: Study) -> tuple[float, float]:
 
         runs = planned_runs(study, study.arms)
         driver = time.process_time()
-        *_, last = batch.drive(StudyFolder(Path(name, "results")), runs, workers)
+        folder = StudyFolder(Path(name, "results"))
+        *_, last = batch.drive(folder, runs, workers, workers=WORKERS)
         driver = time.process_time() - driver
         assert all(state.state == "done" for state in last)  # noqa: S101 (else it means nothing)
         times = sorted(json.loads(path.read_text()) for path in clocks.iterdir())
@@ -94,14 +98,14 @@ def _train(study: Study) -> tuple[float, float]:
     end_of_work = sorted(end for _, end in times)[-WORKERS]
     late = sum(max(0.0, end - end_of_work) for _, end in times)
     between = WORKERS * (end_of_work - times[0][0]) - (within - late)
-    return within / len(times), (between + driver) / len(times)
+    return within / len(runs), (between + driver) / len(runs)
 
 
 def _status(count: int) -> list[Row]:
     """Wall time of `shaperun status`, a whole process, of runs that nobody trained."""
     with tempfile.TemporaryDirectory() as name, on_cores(1):
         tell(f"  making {count:,} runs")
-        study = _study(count, SHORT)
+        study = _study(count, SHORT, "sb3")
         folder = StudyFolder(Path(name, study.study))
         folder.write_study(study.model_dump(mode="json"))
         for one in planned_runs(study, study.arms):

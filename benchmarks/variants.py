@@ -19,7 +19,7 @@ from typing import Any
 
 from gymnasium.vector import VectorWrapper
 
-from shaperun import cli, train
+from shaperun import cli, trainee
 from shaperun.rollout import TrainingEnvs
 
 
@@ -66,7 +66,8 @@ def main() -> None:
     """Run shaperun's command line with the environments exchanged."""
     kind, out, *arguments = sys.argv[1:]
     exchanged = {"bare": BareEnvs, "timed": TimedEnvs}[kind]
-    setattr(train, "TrainingEnvs", exchanged)  # noqa: B010 (mypy refuses the plain assignment)
+    assert trainee.TrainingEnvs is TrainingEnvs  # type: ignore[attr-defined]  # noqa: S101
+    setattr(trainee, "TrainingEnvs", exchanged)  # noqa: B010 (mypy refuses the plain assignment)
     sys.argv = ["shaperun", *arguments]
     try:
         cli.main()

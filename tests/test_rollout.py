@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from shaperun.rollout import Row, TrainingEnvs, episode_columns
+from shaperun.rollout import Copies, Row, TrainingEnvs, episode_columns
 from shaperun.study import parse_study
+from shaperun.wrapper import Remembering
 
 
 def envs_of(mode: str, weights: dict[str, float], rows: list[Row], **options: Any) -> TrainingEnvs:
@@ -86,3 +90,26 @@ def test_nothing_changes_the_environments_from_outside() -> None:
     assert envs.get_attr("render_mode") == [None] * 3
     with pytest.raises(NotImplementedError):
         envs.set_attr("gravity", -1)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"])
+def test_copies_are_gymnasiums_own_vector(env_id: str) -> None:
+    make = partial(gym.make, env_id, max_episode_steps=30)
+    theirs = SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    ours = Copies([Remembering(make()) for _ in range(3)])
+    seeds: list[int | None] = [2**40, 2**41, 2**42]
+    first = [envs.reset(seed=seeds)[0] for envs in (ours, theirs)]
+    np.testing.assert_array_equal(first[0], first[1])
+    assert first[0].dtype == first[1].dtype
+    theirs.action_space.seed(0)
+    ended = 0
+    for _ in range(200):
+        actions = theirs.action_space.sample()
+        (*one, end), (*other, info) = ours.step(actions), theirs.step(actions)
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+        for copy in np.flatnonzero(one[2] | one[3]):
+            np.testing.assert_array_equal(end["final_obs"][copy], info["final_obs"][copy])
+            ended += 1
+    assert ended > 10

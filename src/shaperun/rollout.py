@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from shaperun.reward import RewardKernel, Rewards, check_identity
@@ -132,6 +133,59 @@ class EpisodeRecorder:
         self._lengths[copies] = 0
 
 
+class Copies(VectorEnv[Any, Any, Any]):
+    """N environments stepped one after the other; one that is done restarts in the same step.
+
+    As gymnasium's own SyncVectorEnv, but for two things that cost a tenth of LunarLander's time:
+    nobody reads infos here, so none are gathered, and a choice is handed on as a plain integer,
+    which an environment checks in a tenth of the time that it takes with one of numpy's.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, envs: Sequence[Remembering]) -> None:
+        self.envs = envs
+        self.num_envs = len(envs)
+        self.spec = envs[0].spec
+        self.single_observation_space = envs[0].observation_space
+        self.single_action_space = envs[0].action_space
+        self._plain = isinstance(self.single_action_space, spaces.Discrete)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+        """Start every copy from its seed."""
+        seeds = seed if isinstance(seed, list) else [seed] * self.num_envs
+        obs = self._empty()
+        for copy, env in enumerate(self.envs):
+            obs[copy], _ = env.reset(seed=seeds[copy], options=options)
+        return obs, {}
+
+    def step(self, actions: npt.NDArray[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step every copy; `final_obs` (N, …) holds the last observations of those that ended."""
+        obs, final_obs = self._empty(), None
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated = np.zeros((2, self.num_envs), dtype=bool)
+        each = actions.tolist() if self._plain else actions
+        for copy, (env, action) in enumerate(zip(self.envs, each, strict=True)):
+            obs[copy], rewards[copy], ended, cut, _ = env.step(action)
+            if ended or cut:
+                final_obs = self._empty() if final_obs is None else final_obs
+                final_obs[copy] = obs[copy]
+                terminated[copy], truncated[copy] = ended, cut
+                obs[copy], _ = env.reset()
+        return obs, rewards, terminated, truncated, {"final_obs": final_obs}
+
+    def close(self, **kwargs: Any) -> None:
+        """Close every copy."""
+        for env in self.envs:
+            env.close()
+
+    def _empty(self) -> npt.NDArray[Any]:
+        space = self.single_observation_space
+        return np.zeros((self.num_envs, *(space.shape or ())), space.dtype)
+
+
 class TrainingEnvs(VecEnv):
     """N shaped copies of a run's environment behind stable-baselines3's interface.
 
@@ -142,10 +196,7 @@ class TrainingEnvs(VecEnv):
     """
 
     def __init__(self, config: RunConfig, seeds: list[int], emit: Callable[[Row], None]) -> None:
-        def make() -> Remembering:
-            return Remembering(make_environment(config.environment))
-
-        self._copies = SyncVectorEnv([make] * len(seeds), autoreset_mode=AutoresetMode.SAME_STEP)
+        self._copies = Copies([Remembering(make_environment(config.environment)) for _ in seeds])
         self._vector = VectorRewardShapingWrapper(
             self._copies,
             config.reward,
@@ -171,7 +222,7 @@ class TrainingEnvs(VecEnv):
     def memory(self) -> dict[str, Any]:
         """Everything that the copies and their recording need to go on."""
         return {
-            "copies": [copy.memory() for copy in self._remembering],
+            "copies": [copy.memory() for copy in self._copies.envs],
             "obs": np.array(self._obs),
             "vector": self._vector.memory(),
             "recorder": self.recorder.memory(),
@@ -183,16 +234,12 @@ class TrainingEnvs(VecEnv):
         Raises:
             NotTheSameError: an environment went another way than it did.
         """
-        for copy, remembered in zip(self._remembering, memory["copies"], strict=True):
+        for copy, remembered in zip(self._copies.envs, memory["copies"], strict=True):
             copy.restore(remembered)
         if not np.array_equal(self.reset(), memory["obs"]):
             raise NotTheSameError("the environment shows another state than it did")
         self._vector.restore(memory["vector"])
         self.recorder.restore(memory["recorder"])
-
-    @property
-    def _remembering(self) -> list[Remembering]:
-        return list(self._copies.envs)  # type: ignore[arg-type]
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Remember the actions (N, …)."""
@@ -218,8 +265,10 @@ class TrainingEnvs(VecEnv):
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of some copies."""
-        values = self._copies.get_attr(attr_name)
-        return [values[copy] for copy in self._get_indices(indices)]
+        return [
+            self._copies.envs[copy].get_wrapper_attr(attr_name)
+            for copy in self._get_indices(indices)
+        ]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Refused: nothing may change an environment from outside while it is recorded."""
