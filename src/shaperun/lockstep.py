@@ -10,7 +10,8 @@ R is the number of runs, E the copies of the environment of each, T the steps of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,6 @@ class Cohort:
         self._model: Any = trainees[0].model  # its hyperparameters are everybody's
         self.total_timesteps = trainees[0].total_timesteps
         self.timesteps: int = self._model.num_timesteps
-        self._space = self._model.action_space
         self._generators = [torch.Generator().manual_seed(t.policy_seed) for t in trainees]
         self._shuffles = [np.random.RandomState(t.batch_seed) for t in trainees]
         models: list[Any] = [trainee.model for trainee in trainees]
@@ -73,44 +73,42 @@ class Cohort:
         shape: tuple[int, ...] = (len(trainees), self._model.n_envs, *space.shape)
         self._obs: Array = np.zeros(shape, space.dtype)  # the last ones (R, E, …)
         self._starts = np.ones(shape[:2], np.float32)  # whether an episode begins with them
-        for run, trainee in enumerate(trainees):
-            try:
-                self._obs[run] = self._first_obs(run, trainee)
-            except Exception as error:
-                self._leave_out(run, error)
+        for run in range(len(trainees)):
+            with self._of(run):
+                self._obs[run] = self._first_obs(run)
 
     @property
     def going_on(self) -> list[int]:
         """The places of the runs that have not failed."""
         return [run for run in range(len(self._trainees)) if run not in self.failures]
 
+    def evaluate_if_due(self) -> None:
+        """Evaluate the policies where it is time."""
+        runs = self.going_on
+        due = [
+            run for run in runs if self._trainees[run].recording.evaluation_is_due(self.timesteps)
+        ]
+        if due:
+            self._evaluate(due, final=False)
+
     def begin_rollout(self, until: int | None) -> bool:
         """Record the update before, and keep the runs if it is time; whether they are to stop."""
         enough = until is not None and self.timesteps >= until
         due = [self._trainees[run].recording.keep_is_due() for run in self.going_on]
         for run in self.going_on:
-            recording = self._trainees[run].recording
-            try:
-                recording.updated(self.timesteps, self._reports[run])
+            with self._of(run) as trainee:
+                trainee.recording.updated(self.timesteps, self._reports[run])
                 if enough or (self.timesteps and any(due)):
-                    recording.keep(self.timesteps, self._memory(run))
+                    trainee.recording.keep(self.timesteps, self._memory(run))
                 if enough:
-                    recording.progress(self.timesteps, "")
-            except Exception as error:
-                self._leave_out(run, error)
+                    trainee.recording.progress(self.timesteps, "")
         return enough
 
     def collect_rollout(self) -> Rollout:
         """Act for T steps in all environments, and reckon what every action was worth."""
-        shape = (self._model.n_steps, self._model.n_envs, self._policy.outputs)
-        noise = torch.stack([self._noise(generator, shape) for generator in self._generators], 1)
-        seen: list[Tensor] = []
-        acted: list[Tensor] = []
-        log_probs: list[Tensor] = []
-        values: list[Array] = []
-        rewards: list[Array] = []
-        starts: list[Array] = []
-        for step in range(len(noise)):
+        noise = self._noise()
+        seen, acted, log_probs, values, rewards, starts = [], [], [], [], [], []
+        for step in range(self._model.n_steps):
             features = self._features(self._obs)
             made = self._policy.forward(features)
             actions = made.distribution.sample(noise[step])
@@ -152,96 +150,83 @@ class Cohort:
     def end(self) -> None:
         """Evaluate for the last time, and write the policies."""
         for run in self.going_on:
-            recording = self._trainees[run].recording
-            try:
-                recording.updated(self.timesteps, self._reports[run], last=True)
-            except Exception as error:
-                self._leave_out(run, error)
+            with self._of(run) as trainee:
+                trainee.recording.updated(self.timesteps, self._reports[run], last=True)
         self._evaluate(self.going_on, final=True)
         for run in self.going_on:
-            try:
+            with self._of(run) as trainee:
                 self._hand_back(run)
-                with self._trainees[run].speaking():
-                    self._trainees[run].finish()
-            except Exception as error:
-                self._leave_out(run, error)
-
-    def evaluate_if_due(self) -> None:
-        """Evaluate where it is time, which comes at the same moment for all."""
-        runs = self.going_on
-        due = [
-            run for run in runs if self._trainees[run].recording.evaluation_is_due(self.timesteps)
-        ]
-        if due:
-            self._evaluate(due, final=False)
+                trainee.finish()
 
     def _step(self, actions: Array) -> Array:
         """Step all environments; what the learners are paid for it (R, E).
 
-        Where a time limit ends an episode, that is what would have come after, too.
+        Where a time limit ends an episode, that is also for what would have come after it.
         """
         self.timesteps += self._model.n_envs
-        rewards = np.zeros_like(self._starts)
-        truncated = np.zeros_like(rewards)
-        last_obs = np.zeros_like(self._obs)
-        self._obs = self._obs.copy()  # what was seen before is part of the rollout
-        self._starts = np.zeros_like(rewards)
+        # New arrays: the old ones are part of the rollout.
+        obs, last_obs = np.zeros((2, *self._obs.shape), self._obs.dtype)
+        rewards: Array
+        starts, rewards, truncated = np.zeros((3, *self._starts.shape), np.float32)
         for run in self.going_on:
-            trainee = self._trainees[run]
-            try:
-                with trainee.speaking():
-                    obs, earned, dones, infos = trainee.envs.step(actions[run])
-                    trainee.recording.stepped(self.timesteps)
-            except Exception as error:
-                self._leave_out(run, error)
-                continue
-            self._obs[run], rewards[run], self._starts[run] = obs, earned, dones
-            for copy in np.flatnonzero(dones):
-                truncated[run, copy] = infos[copy]["TimeLimit.truncated"]
-                last_obs[run, copy] = infos[copy]["terminal_observation"]
+            with self._of(run) as trainee:
+                obs[run], rewards[run], dones, infos = trainee.envs.step(actions[run])
+                trainee.recording.stepped(self.timesteps)
+                starts[run] = dones
+                for copy in np.flatnonzero(dones):
+                    truncated[run, copy] = infos[copy]["TimeLimit.truncated"]
+                    last_obs[run, copy] = infos[copy]["terminal_observation"]
+        self._obs, self._starts = obs, starts
         if not truncated.any():
             return rewards
         values = self._policy.values(self._features(last_obs)).numpy()
         return bootstrapped(rewards, values, truncated, self._model.gamma)
 
-    def _evaluate(self, runs: list[int], *, final: bool) -> None:
+    def _evaluate(self, runs: Sequence[int], *, final: bool) -> None:
         """Play the held-out episodes with the policies of some runs at once."""
         share = min(1.0, self.timesteps / self.total_timesteps)
         obs = np.zeros((len(self._trainees), WIDTH, *self._obs.shape[2:]), self._obs.dtype)
         playing = {}
         for run in runs:
-            trainee = self._trainees[run]
-            trainee.recording.progress(self.timesteps, "evaluating")
-            playing[run] = trainee.evaluation.play(trainee.episodes(final=final), share)
-        actions: Any = [None] * len(obs)
+            with self._of(run) as trainee:
+                trainee.recording.progress(self.timesteps, "evaluating")
+                playing[run] = trainee.evaluation.play(trainee.episodes(final=final), share)
         scalings = {run: self._trainees[run].scaling for run in playing}
+        actions: Any = [None] * len(obs)
         while playing:
             for run in list(playing):
-                trainee = self._trainees[run]
-                try:
-                    with trainee.speaking():
-                        shown = playing[run].send(actions[run])
-                        scaling = scalings[run]
+                with self._of(run) as trainee:
+                    try:
+                        shown, scaling = playing[run].send(actions[run]), scalings[run]
                         obs[run] = scaling(shown) if scaling else shown
-                except StopIteration as end:
-                    del playing[run]
-                    trainee.recording.evaluated(self.timesteps, end.value)
-                except Exception as error:
-                    del playing[run]
-                    self._leave_out(run, error)
+                    except StopIteration as end:
+                        del playing[run]
+                        trainee.recording.evaluated(self.timesteps, end.value)
+                if run in self.failures:
+                    playing.pop(run, None)
             if playing:
                 actions = self._policy.act(obs)
 
-    def _first_obs(self, run: int, trainee: Trainee) -> Array:
+    def _first_obs(self, run: int) -> Array:
         """Where a run begins, or goes on with its generators as they were."""
+        trainee: Any = self._trainees[run]
         if not trainee.kept:
-            with trainee.speaking():
-                return np.asarray(trainee.envs.reset())
-        kept, model = trainee.kept["learner"], trainee.model
+            return np.asarray(trainee.envs.reset())
+        kept = trainee.kept["learner"]
         self._generators[run].set_state(torch.from_numpy(kept["torch"].copy()))
         self._shuffles[run].set_state(kept["numpy"])
-        self._starts[run] = model._last_episode_starts
-        return np.asarray(model._last_obs)
+        self._starts[run] = trainee.model._last_episode_starts
+        return np.asarray(trainee.model._last_obs)
+
+    def _features(self, obs: Array) -> Tensor:
+        return self._policy.features(torch.from_numpy(obs))
+
+    def _noise(self) -> Tensor:
+        """What the actions of a rollout are made of (T, R, E, K), each run's from its generator."""
+        space, rows = self._model.action_space, self._policy.rows
+        shape = (self._model.n_steps, self._model.n_envs, self._policy.outputs)
+        drawn = [draw_noise(space, rows, shape, generator) for generator in self._generators]
+        return torch.stack(drawn, 1)
 
     def _memory(self, run: int) -> Memory:
         """What a run's learner goes on from, in the form of the engine for one."""
@@ -260,13 +245,17 @@ class Cohort:
         model._last_obs = self._obs[run].copy()
         model._last_episode_starts = self._starts[run].astype(bool)
 
+    @contextmanager
+    def _of(self, run: int) -> Iterator[Trainee]:
+        """What is done for one run; what goes wrong there is its own matter."""
+        trainee = self._trainees[run]
+        try:
+            with trainee.speaking():
+                yield trainee
+        except Exception as error:
+            self._leave_out(run, error)
+
     def _leave_out(self, run: int, error: Exception) -> None:
         self.failures[run] = self._trainees[run].cause(error)
         self._learners.leave_out(run)
         self._obs[run], self._starts[run] = 0, 1
-
-    def _features(self, obs: Array) -> Tensor:
-        return self._policy.features(torch.from_numpy(obs))
-
-    def _noise(self, generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-        return draw_noise(self._space, self._policy.rows, shape, generator)
