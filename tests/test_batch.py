@@ -65,6 +65,35 @@ def test_a_run_of_another_command_is_waited_for_and_taken_over_when_that_dies(
     assert [run.state for run in last] == ["failed"] * 4
 
 
+def test_nothing_is_executed_while_all_runs_are_elsewhere(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An executor imports torch, or joins a cluster, before it looks at its jobs."""
+    monkeypatch.setattr(batch, "POLL_SECONDS", 0.01)
+    folder = StudyFolder(tmp_path / "tiny")
+    leases = []
+    for run in runs:
+        theirs = folder.run(run.arm, run.seed)
+        theirs.path.mkdir(parents=True)
+        theirs.begin({"identity": run.config.identity})
+        leases.append(Lease(theirs.lease))
+        assert leases[-1].take()
+    called: list[list[Job]] = []
+
+    def counting(jobs: Iterable[Job]) -> Iterator[Finished | None]:
+        called.append(list(jobs))
+        yield None
+
+    states = batch.drive(folder, runs, counting)
+    assert {run.phase for run in next(states)} == {batch.ELSEWHERE}
+    leases[0].release()
+    while next(states)[0].phase == batch.ELSEWHERE:
+        pass
+    assert all(called)
+    for lease in leases[1:]:
+        lease.release()
+
+
 def test_a_run_that_another_command_finishes_is_not_trained_again(
     runs: list[Run], trained: Path
 ) -> None:

@@ -78,8 +78,10 @@ def train(folder: Path, run: RunConfig) -> RunFolder:
     return RunFolder(folder)
 
 
-def test_ppo_finds_the_value_of_a_probe(probe: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["sb3", "lockstep"])
+def test_ppo_finds_the_value_of_a_probe(engine: str, probe: str, tmp_path: Path) -> None:
     training = {
+        "engine": engine,
         "total_timesteps": 4096,
         "hyperparameters": {"n_steps": 64, "batch_size": 64, "learning_rate": 5e-3},
     }

@@ -283,7 +283,7 @@ def drive(
         known |= {run: _elsewhere(folder, run) for run in elsewhere}
         yield list(known.values())
         jobs = _jobs(folder, ours, workers, tensorboard, until)
-        for ended in _train(folder, jobs, execute_jobs):
+        for ended in _train(folder, jobs, execute_jobs) if jobs else ():
             known |= ended
             known |= {run: _elsewhere(folder, run) for run in elsewhere}
             yield list(known.values())

@@ -157,9 +157,8 @@ def restore(model: BaseAlgorithm, kept: Memory, timesteps: int) -> None:
     """
     policy = model.policy
     _check_memory(policy, kept)
-    blank = np.zeros((model.n_envs, *(model.observation_space.shape or ())))
-    starts = np.zeros(model.n_envs)
-    if kept["last_obs"].shape != blank.shape or kept["last_episode_starts"].shape != starts.shape:
+    shape = (model.n_envs, *(model.observation_space.shape or ()))
+    if kept["last_obs"].shape != shape or kept["last_episode_starts"].shape != shape[:1]:
         raise ValueError("its observations are of another environment")
     policy.load_state_dict(_tensors(kept["parameters"]))
     optimizer = policy.optimizer.state_dict()

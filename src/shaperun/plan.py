@@ -10,7 +10,7 @@ from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
 from shaperun.study import RunConfig, Study
 
-LARGEST_COHORT = 32  # beyond that, a run more costs what it costs alone
+LARGEST_COHORT = 32  # an update of more costs each run hardly less
 COMMON_COHORT = 8  # where most of that is won
 
 
