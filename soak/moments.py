@@ -8,9 +8,9 @@ from typing import Any
 
 from shaperun import checkpoint
 from shaperun.store import RunFolder
-from soak.nursery import Nursery
+from soak.nursery import NEVER, Nursery
 from soak.outcome import differences, leftovers, outcome
-from soak.passings import NEVER, Counts
+from soak.passings import Counts
 from soak.runs import run_of
 
 ENVIRONMENTS = (

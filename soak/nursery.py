@@ -24,6 +24,7 @@ from shaperun.study import RunConfig
 from soak.runs import tiny
 
 LAST_ACTION = 5  # of an evaluation in which a run is killed: no episode is as short
+NEVER = 1e9  # seconds
 TRAIN = "shaperun.train:train_cohort"
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -120,6 +121,7 @@ def _arrange(task: Task) -> None:
     from shaperun import faults, recording, trainee
 
     recording.KEEP_SECONDS = task.keep_seconds
+    recording.PROGRESS_SECONDS = NEVER  # or a slow machine would pass more points than a quick one
     if task.fault:
         faults.awaited = faults.Fault(task.fault)
     if task.largest_file:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from shaperun import checkpoint
 from shaperun.store import RunFolder
-from soak.nursery import Ended, Nursery
+from soak.nursery import NEVER, Ended, Nursery
 from soak.outcome import differences, leftovers, outcome
 from soak.runs import tiny
 
 ERRORS = ("ENOSPC", "EACCES", "EROFS", "EIO")
-NEVER = 1e9  # seconds between checkpoints
 
 
 @dataclass

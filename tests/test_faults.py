@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from soak.moments import MOMENTS, kills
-from soak.nursery import Nursery
+from soak.nursery import NEVER, Nursery
 from soak.outcome import differences, leftovers, outcome
-from soak.passings import NEVER, Passings
+from soak.passings import Passings
 from soak.runs import tiny
 
 from shaperun import batch, checkpoint, execute, faults, files, screen
