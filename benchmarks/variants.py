@@ -3,39 +3,31 @@
 python -m benchmarks.variants bare  OUT ARGUMENTS…    neither kernel nor recorder
 python -m benchmarks.variants timed OUT ARGUMENTS…    both, with a stopwatch; seconds go to OUT
 
-`bare` exchanges what is inside the adapter between gymnasium and stable-baselines3, and leaves the
-adapter itself alone: what is missing from it is shaping and recording and nothing else.
+`bare` leaves everything between gymnasium and stable-baselines3 as it is but the shaping, recording
+included: that and nothing else is missing.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-from gymnasium.vector import VectorWrapper
+import numpy as np
 
 from shaperun import cli, trainee
-from shaperun.rollout import TrainingEnvs
-
-
-class Unshaped(VectorWrapper[Any, Any, Any]):
-    """Stands where the shaping wrapper stands, and shapes nothing."""
-
-    transition = rewards = None
+from shaperun.terms import Array
+from shaperun.training_envs import TrainingEnvs
 
 
 class BareEnvs(TrainingEnvs):
     """Training environments without kernel and recorder."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._vector = Unshaped(self._copies)  # type: ignore[assignment]
-        self.recorder.step = lambda *_: None  # type: ignore[method-assign]
+    def shaped(self) -> Array:
+        """The environment's own rewards (T, N)."""
+        taken, self._taken = self._taken, []
+        return np.stack([step.env_reward for _, step in taken])
 
 
 class TimedEnvs(TrainingEnvs):
@@ -43,23 +35,12 @@ class TimedEnvs(TrainingEnvs):
 
     spent = 0.0
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        # The wrapper's time less that of the environments inside it, and the recorder's.
-        self._copies.step = self._stopwatch(self._copies.step, -1)  # type: ignore[method-assign]
-        self._vector.step = self._stopwatch(self._vector.step, +1)  # type: ignore[method-assign]
-        self.recorder.step = self._stopwatch(self.recorder.step, +1)  # type: ignore[method-assign]
-
-    @staticmethod
-    def _stopwatch(work: Callable[..., Any], sign: int) -> Callable[..., Any]:
-        @wraps(work)
-        def timed(*args: Any) -> Any:
-            start = perf_counter()
-            result = work(*args)
-            TimedEnvs.spent += sign * (perf_counter() - start)
-            return result
-
-        return timed
+    def shaped(self) -> Array:
+        """Shape and record with a stopwatch."""
+        start = perf_counter()
+        rewards = super().shaped()
+        TimedEnvs.spent += perf_counter() - start
+        return rewards
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from shaperun.files import read_json
-from shaperun.learner import ObservationScaling, actor, build, load_actor
+from shaperun.learner import actor, build, load_actor
+from shaperun.normalization import ObservationScaling
 from shaperun.store import RunFolder, StudyFolder
 from shaperun.study import EnvironmentConfig, RunConfig, TrainingConfig
 from shaperun.wrapper import make_environment

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import PPO
 
 from shaperun import batch, recording, trainee
 from shaperun.checkpoint import latest
 from shaperun.execute import Finished, Job, inline
 from shaperun.learner import load_actor
+from shaperun.lockstep import Cohort
 from shaperun.plan import planned_runs
 from shaperun.store import RunFolder, StudyFolder
 from shaperun.study import RunConfig, parse_study
 from shaperun.train import train_cohort, train_run, train_runs
+from shaperun.trainee import begin
 from tests.test_checkpoint import KilledError, outcome
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -185,3 +188,48 @@ def test_a_failure_in_a_cohort_is_one_of_its_run(tmp_path: Path) -> None:
     assert failed.diverged
     core, wall = last[0].core_seconds, last[0].seconds
     assert core == pytest.approx(wall / len(runs), rel=0.2)
+
+
+# What a minibatch holds, and where stable-baselines3's buffer has it.
+NAMES = {
+    "features": "observations",
+    "old_values": "values",
+    "old_log_probs": "log_probs",
+    "advantages": "advantages",
+    "returns": "returns",
+}
+
+
+@pytest.mark.parametrize("normalize", [{}, {"observations": True, "rewards": True}])
+def test_a_rollout_is_what_stable_baselines3_makes_of_its_actions(
+    normalize: dict[str, bool], tmp_path: Path
+) -> None:
+    """Observations, time limits that are bootstrapped, normalisation, advantages: all of it."""
+    run = next(iter(configs("Pendulum-v1", normalize=normalize).values()))
+    options = {"environment": {"id": "Pendulum-v1", "options": {"max_episode_steps": 7}}}
+    reward = {"mode": "add", "weights": {"upright": 0.1}}
+    run = RunConfig.model_validate(run.model_dump() | options | {"reward": reward})
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    ours, theirs = (begin(RunFolder(tmp_path / name), run, None) for name in ("ours", "theirs"))
+    rollout = Cohort([ours]).collect_rollout()
+    (found,) = rollout.minibatches(torch.arange(rollout.size)[None], rollout.size)
+
+    model: Any = theirs.model
+    shape = (model.n_envs, model.n_steps)
+    actions = iter(found.actions[0].view(*shape, -1).transpose(0, 1))
+
+    def forward(obs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        action = next(actions)
+        values, log_prob, _ = model.policy.evaluate_actions(obs, action)
+        return action, values, log_prob
+
+    model.policy.forward = forward
+    _, callback = model._setup_learn(run.training.total_timesteps)
+    buffer = model.rollout_buffer
+    model.collect_rollouts(model.env, callback, buffer, model.n_steps)
+    assert buffer.episode_starts.sum() == model.n_envs * (1 + 49 // 7)
+    for name, its_name in NAMES.items():
+        there = torch.from_numpy(getattr(buffer, its_name))
+        here = getattr(found, name)[0].view(*shape, *there.shape[2:]).transpose(0, 1)
+        torch.testing.assert_close(here, there)

@@ -9,7 +9,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from shaperun.stacked_ppo import Minibatch, StackedPPO, advantages_and_returns, bootstrapped
+from shaperun.stacked_ppo import Minibatch, StackedPPO, advantages_and_returns
 from tests.lockstep import ENVIRONMENTS, PROGRESS, in_float64, learner, stack, train_alone
 
 torch.set_num_threads(1)
@@ -238,33 +238,13 @@ def test_advantages_are_those_of_stable_baselines3(gae_lambda: float) -> None:
     advantages, returns = advantages_and_returns(
         stacked("rewards"),
         stacked("values"),
-        stacked("episode_starts"),
+        np.concatenate([stacked("episode_starts"), dones[None]]).astype(np.float32),
         last_values,
-        dones.astype(np.float32),
         gamma=0.99,
         gae_lambda=gae_lambda,
     )
     assert np.array_equal(advantages, stacked("advantages"))
     assert np.array_equal(returns, stacked("returns"))
-
-
-def test_a_time_limit_is_bootstrapped_as_in_stable_baselines3() -> None:
-    models = [learner("short", seed) for seed in (1, 2)]
-    stacked, _ = stack(models, [0, 0])
-    watched: list[Any] = [model.get_env() for model in models]
-    truncations = 0
-    for step in range(models[0].n_steps):
-        rewards, _, infos = zip(*(envs.steps[step] for envs in watched), strict=True)
-        truncated = np.array([[info["TimeLimit.truncated"] for info in run] for run in infos])
-        blank = np.zeros(3, np.float32)
-        last = [[info.get("terminal_observation", blank) for info in run] for run in infos]
-        features = stacked.policy.features(torch.from_numpy(np.array(last)))
-        values = stacked.policy.values(features).numpy()
-        found = bootstrapped(np.array(rewards), values, truncated.astype(np.float32), 0.99)
-        expected = [model.rollout_buffer.rewards[step] for model in models]
-        assert found == pytest.approx(np.array(expected), abs=1e-5)
-        truncations += int(truncated.sum())
-    assert truncations == 2 * 4 * (24 // 7)
 
 
 def test_a_minibatch_is_the_one_that_stable_baselines3_makes() -> None:

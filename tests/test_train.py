@@ -14,12 +14,13 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from shaperun.envs import environments
 from shaperun.files import Lease, read_json, read_table
-from shaperun.learner import ObservationScaling, actor, build, load_actor
-from shaperun.rollout import TrainingEnvs
+from shaperun.learner import actor, build, load_actor
+from shaperun.normalization import ObservationScaling
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig, parse_study
 from shaperun.terms import Array, Environment
 from shaperun.train import train_run
+from shaperun.training_envs import TrainingEnvs
 
 
 class Probe(gym.Env[Any, Any]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from shaperun.algorithms import LOCATIONS, linear_schedule_start
 from shaperun.checkpoint import Memory
 from shaperun.evaluate import Act
-from shaperun.files import read_json, write_json
+from shaperun.normalization import ObservationScaling
 from shaperun.parameters import read_parameters
 from shaperun.stacked_policy import StackedPolicy
 from shaperun.store import RunFolder
@@ -36,54 +35,6 @@ ACTIVATIONS = {
     "gelu": torch.nn.GELU,
     "silu": torch.nn.SiLU,
 }
-
-
-@dataclass(frozen=True)
-class ObservationScaling:
-    """The frozen statistics of VecNormalize: (obs − mean) / √(var + ε), clipped. Shapes as obs."""
-
-    mean: npt.NDArray[np.float64]
-    var: npt.NDArray[np.float64]
-    epsilon: float
-    clip: float
-
-    @classmethod
-    def of(cls, envs: VecEnv) -> ObservationScaling | None:
-        """The statistics as they stand now; None where observations are not normalised."""
-        if not isinstance(envs, VecNormalize) or not envs.norm_obs:
-            return None
-        rms: Any = envs.obs_rms
-        return cls(rms.mean.copy(), rms.var.copy(), envs.epsilon, envs.clip_obs)
-
-    def __call__(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Scale observations as the learner saw them."""
-        scaled = (obs - self.mean) / np.sqrt(self.var + self.epsilon)
-        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
-
-    def save(self, folder: RunFolder) -> None:
-        """Write the statistics as JSON, which holds every bit of a float and no code."""
-        document = {"mean": self.mean.tolist(), "var": self.var.tolist()}
-        write_json(folder.normalization, {**document, "epsilon": self.epsilon, "clip": self.clip})
-
-    @classmethod
-    def load(cls, folder: RunFolder, shape: tuple[int, ...]) -> ObservationScaling:
-        """Read the statistics of observations of a shape.
-
-        Raises:
-            UserError: the file does not hold such statistics.
-        """
-        found = read_json(folder.normalization)
-        try:
-            mean, var = (np.array(found[name], dtype=np.float64) for name in ("mean", "var"))
-            epsilon, clip = float(found["epsilon"]), float(found["clip"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise folder.damaged(folder.normalization, "it holds no statistics") from None
-        numbers = np.concatenate([mean.ravel(), var.ravel(), [epsilon, clip]])
-        sound = np.isfinite(numbers).all() and (var >= 0).all() and epsilon > 0 and clip > 0
-        if not (sound and mean.shape == var.shape == shape):
-            why = f"it holds no statistics of observations of the shape {shape}"
-            raise folder.damaged(folder.normalization, why)
-        return cls(mean, var, epsilon, clip)
 
 
 def build(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:

@@ -22,8 +22,9 @@ from torch import Tensor
 from shaperun import learner
 from shaperun.checkpoint import Memory
 from shaperun.evaluate import WIDTH
+from shaperun.normalization import scaled_as_now, scaled_observations, scaled_rewards
 from shaperun.stacked_actions import draw_noise
-from shaperun.stacked_ppo import Rollout, StackedPPO, advantages_and_returns, bootstrapped
+from shaperun.stacked_ppo import Rollout, StackedPPO, advantages_and_returns
 from shaperun.trainee import Trainee, diverged
 
 Array = npt.NDArray[Any]
@@ -107,7 +108,7 @@ class Cohort:
     def collect_rollout(self) -> Rollout:
         """Act for T steps in all environments, and reckon what every action was worth."""
         noise = self._noise()
-        seen, acted, log_probs, values, rewards, starts = [], [], [], [], [], []
+        seen, acted, log_probs, values, starts, beyond = [], [], [], [], [self._starts], []
         for step in range(self._model.n_steps):
             features = self._features(self._obs)
             made = self._policy.forward(features)
@@ -116,15 +117,15 @@ class Cohort:
             acted.append(actions)
             log_probs.append(made.distribution.log_prob(actions))
             values.append(made.values.numpy())
+            beyond.append(self._step(self._policy.to_environment(actions)))
             starts.append(self._starts)
-            rewards.append(self._step(self._policy.to_environment(actions)))
             self.evaluate_if_due()
+        episode_starts = np.stack(starts)
         advantages, returns = advantages_and_returns(
-            np.stack(rewards),
+            self._rewards(episode_starts[1:] > 0) + np.stack(beyond),
             np.stack(values),
-            np.stack(starts),
+            episode_starts,
             self._policy.values(self._features(self._obs)).numpy(),
-            self._starts,
             gamma=self._model.gamma,
             gae_lambda=self._model.gae_lambda,
         )
@@ -159,28 +160,37 @@ class Cohort:
                 trainee.finish()
 
     def _step(self, actions: Array) -> Array:
-        """Step all environments; what the learners are paid for it (R, E).
+        """Step all environments; what is to be expected beyond each step (R, E).
 
-        Where a time limit ends an episode, that is also for what would have come after it.
+        That is γ · V(last observation) where a time limit ended an episode, and 0 elsewhere.
         """
         self.timesteps += self._model.n_envs
         # New arrays: the old ones are part of the rollout.
         obs, last_obs = np.zeros((2, *self._obs.shape), self._obs.dtype)
-        rewards: Array
-        starts, rewards, truncated = np.zeros((3, *self._starts.shape), np.float32)
+        starts, cut = np.zeros((2, *self._starts.shape), np.float32)
         for run in self.going_on:
             with self._of(run) as trainee:
-                obs[run], rewards[run], dones, infos = trainee.envs.step(actions[run])
+                step = trainee.copies.act(actions[run])
+                obs[run] = scaled_observations(trainee.envs, step.obs)
+                starts[run] = step.terminated | step.truncated
+                if step.last_obs is not None:
+                    cut[run] = step.truncated & ~step.terminated
+                    last_obs[run] = scaled_as_now(trainee.envs, step.last_obs)
                 trainee.recording.stepped(self.timesteps)
-                starts[run] = dones
-                for copy in np.flatnonzero(dones):
-                    truncated[run, copy] = infos[copy]["TimeLimit.truncated"]
-                    last_obs[run, copy] = infos[copy]["terminal_observation"]
         self._obs, self._starts = obs, starts
-        if not truncated.any():
-            return rewards
+        if not cut.any():
+            return np.asarray(cut)
         values = self._policy.values(self._features(last_obs)).numpy()
-        return bootstrapped(rewards, values, truncated, self._model.gamma)
+        return np.asarray(np.float32(self._model.gamma) * values * cut)
+
+    def _rewards(self, ended: Array) -> Array:
+        """What the learners are paid for a rollout (T, R, E), given where episodes ended in it."""
+        rewards = np.zeros(ended.shape, np.float32)
+        for run in self.going_on:
+            with self._of(run) as trainee:
+                shaped = trainee.copies.shaped().astype(np.float32)
+                rewards[:, run] = scaled_rewards(trainee.envs, shaped, ended[:, run])
+        return rewards
 
     def _evaluate(self, runs: Sequence[int], *, final: bool) -> None:
         """Play the held-out episodes with the policies of some runs at once."""

@@ -13,10 +13,11 @@ import numpy as np
 
 from shaperun import checkpoint, evaluate, faults
 from shaperun.checkpoint import Memory
+from shaperun.episode_recorder import Row, episode_columns
 from shaperun.files import AppendedTable, read_json
-from shaperun.rollout import Row, TrainingEnvs, episode_columns
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig
+from shaperun.training_envs import TrainingEnvs
 
 if TYPE_CHECKING:
     from shaperun.tensorboard import EventFile

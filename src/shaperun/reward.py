@@ -31,22 +31,26 @@ import numpy as np
 from shaperun.arm import RewardConfig, check_potential, define, factor
 from shaperun.terms import OWN_REWARD, Array, Environment, Term, Transition
 
-START = (0.0, 0.0)
+Progress = tuple[float | Array, float | Array]
+"""Which share of training was done at s and is done at s′; of all transitions, or of each (N,)."""
+
+START: Progress = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
     """What the kernel makes of N transitions: raw term values (N, K) and three rewards (N,).
 
-    `shaping` is what the terms come to, times `schedule`, the factor of the moment. In the mode
-    `log` it is only recorded, and `shaped`, the reward that the learner sees, equals `env_reward`.
+    `shaping` is what the terms come to, times `schedule`, the factor of the moment, or of each
+    (N,). In the mode `log` it is only recorded, and `shaped`, the reward that the learner sees,
+    equals `env_reward`.
     """
 
     raw: Array
     env_reward: Array
     shaping: Array
     shaped: Array
-    schedule: float
+    schedule: float | Array
 
 
 class RewardError(FloatingPointError):
@@ -90,23 +94,23 @@ class RewardKernel:
         self.scheduled = config.schedule is not None
         self.factor = factor(config)
 
-    def __call__(self, transition: Transition, progress: tuple[float, float] = START) -> Rewards:
+    def __call__(self, transition: Transition, progress: Progress = START) -> Rewards:
         """Evaluate every term, weighted or not, and the arm's reward.
 
         Args:
             transition: N of them.
-            progress: which share of training was done at s and is done at s′.
+            progress: where training was and is, for rewards with a schedule.
 
         Raises:
             RewardError: a term raised, or it or the reward is not finite; the message names it.
         """
-        now = self.factor(progress[0])
+        now, then = map(self._factors, progress)
         with np.errstate(all="ignore"):  # what comes of it is checked, and said in better words
             raw = self._raw(transition)
             raw += 0.0  # turns −0.0 into 0.0, which reads better wherever it is written
             shaping = raw @ self.weights
             if self.mode == "potential":
-                after = np.where(transition.terminated, 0.0, shaping) * self.factor(progress[1])
+                after = np.where(transition.terminated, 0.0, shaping) * then
                 shaping = self.gamma * after - now * self.potential(transition.obs)
             elif self.scheduled:
                 shaping *= now
@@ -115,6 +119,13 @@ class RewardKernel:
         if not all(finite):
             raise self._what_is_not_finite(raw, transition, shaped)
         return Rewards(raw, transition.env_reward, shaping, shaped, now)
+
+    def _factors(self, progress: float | Array) -> float | Array:
+        """The factor of a moment, or of each."""
+        if isinstance(progress, float):
+            return self.factor(progress)
+        moments, which = np.unique(progress, return_inverse=True)
+        return np.array([self.factor(float(moment)) for moment in moments])[which]
 
     def _raw(self, transition: Transition) -> Array:
         raw, column = np.empty((len(transition), len(self.terms))), 0
@@ -151,7 +162,7 @@ class RewardKernel:
                 total += weight * term.function(obs)
         return total
 
-    def shaped(self, env_reward: Array, shaping: Array, schedule: float = 1.0) -> Array:
+    def shaped(self, env_reward: Array, shaping: Array, schedule: float | Array = 1.0) -> Array:
         """What the learner sees; sums over an episode may stand in for single steps."""
         if self.mode == "log":
             return env_reward

@@ -29,7 +29,6 @@ def advantages_and_returns(
     values: Array,
     episode_starts: Array,
     last_values: Array,
-    dones: Array,
     *,
     gamma: float,
     gae_lambda: float,
@@ -39,9 +38,9 @@ def advantages_and_returns(
     Args:
         rewards: (T, R, E); where an episode was truncated, with γ · V(its last observation) added.
         values: V of the observations acted on (T, R, E).
-        episode_starts: 1 where an observation is the first of its episode (T, R, E).
+        episode_starts: 1 where an observation is the first of its episode, that after the last
+            step included (T + 1, R, E).
         last_values: V of the observations after the last step (R, E).
-        dones: 1 where that observation begins an episode (R, E).
         gamma: the discount factor.
         gae_lambda: 0 for one-step advantages, 1 for Monte Carlo.
 
@@ -50,22 +49,13 @@ def advantages_and_returns(
     """
     advantages = np.empty_like(rewards)
     advantage = np.zeros_like(last_values)
-    next_values, goes_on = last_values, 1 - dones
+    next_values, goes_on = last_values, 1 - episode_starts[1:]
     with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is found out later
         for step in reversed(range(len(rewards))):
-            delta = rewards[step] + gamma * next_values * goes_on - values[step]
-            advantage = delta + gamma * gae_lambda * goes_on * advantage
-            advantages[step] = advantage
-            next_values, goes_on = values[step], 1 - episode_starts[step]
+            delta = rewards[step] + gamma * next_values * goes_on[step] - values[step]
+            advantage = delta + gamma * gae_lambda * goes_on[step] * advantage
+            advantages[step], next_values = advantage, values[step]
         return advantages, advantages + values
-
-
-def bootstrapped(rewards: Array, last_values: Array, truncated: Array, gamma: float) -> Array:
-    """Rewards (R, E) with γ · V(last observation) added where a time limit ended an episode.
-
-    Elsewhere the values may be of anything that is finite.
-    """
-    return rewards + np.float32(gamma) * last_values * truncated
 
 
 @dataclass(frozen=True)

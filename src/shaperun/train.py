@@ -23,13 +23,13 @@ import torch
 from shaperun import alone, checkpoint, lockstep, trainee
 from shaperun.arm import PythonTerm
 from shaperun.checkpoint import DamagedError, Memory
+from shaperun.copies import NotTheSameError
 from shaperun.errors import UserError
 from shaperun.files import Lease, advice
 from shaperun.recording import SAME
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig
 from shaperun.trainee import Trainee
-from shaperun.wrapper import NotTheSameError
 
 PACKAGES = ("shaperun", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 

@@ -15,14 +15,15 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from shaperun import learner
 from shaperun.checkpoint import DamagedError, Memory
+from shaperun.copies import NotTheSameError
+from shaperun.episode_recorder import Row
 from shaperun.evaluate import Evaluation
 from shaperun.files import replaced
-from shaperun.learner import ObservationScaling
+from shaperun.normalization import ObservationScaling
 from shaperun.recording import Recording
-from shaperun.rollout import Row, TrainingEnvs
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig
-from shaperun.wrapper import NotTheSameError
+from shaperun.training_envs import TrainingEnvs
 
 
 @dataclass

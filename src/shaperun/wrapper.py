@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from shaperun.arm import RewardConfig
 from shaperun.describe import generic
 from shaperun.envs import environments
-from shaperun.reward import START, RewardError, RewardKernel, Rewards
+from shaperun.reward import START, Progress, RewardError, RewardKernel, Rewards
 from shaperun.study import EnvironmentConfig
 from shaperun.terms import Array, Environment, Transition
 
@@ -50,7 +50,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         super().__init__(env)
         environment = _environment(env.spec, env.observation_space, env.action_space)
         self.kernel = RewardKernel(environment, config, gamma)
-        self._clock = _Clock(self.kernel, total_timesteps)
+        self._clock = Clock(self.kernel, total_timesteps)
         self._episode = -1
         self._length = 0
         self._obs: Array
@@ -109,7 +109,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         spec = env.spec or env.get_attr("spec")[0]  # type: ignore[attr-defined]
         environment = _environment(spec, env.single_observation_space, env.single_action_space)
         self.kernel = RewardKernel(environment, config, gamma)
-        self._clock = _Clock(self.kernel, total_timesteps)
+        self._clock = Clock(self.kernel, total_timesteps)
         self._autoreset = env.metadata["autoreset_mode"]
         self.transition: Transition  # the last step of every copy
         self.rewards: Rewards  # and what the kernel made of it
@@ -168,22 +168,6 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self._obs, self.rewards = next_obs, rewards
         info["reward_components"] = columns(self.kernel, rewards)
         return obs, rewards.shaped, terminated, truncated, info
-
-    def memory(self) -> dict[str, Any]:
-        """What the next step depends on, apart from the environments."""
-        return {
-            "last_action": self._last_action,
-            "steps": self._clock.steps,
-            "lengths": self._lengths.copy(),
-            "episodes": self._episodes.copy(),
-            "some_begin": self._some_begin,
-        }
-
-    def restore(self, memory: dict[str, Any]) -> None:
-        """Go on from there; to be called after `reset`."""
-        self._last_action, self._some_begin = memory["last_action"], memory["some_begin"]
-        self._lengths[:], self._episodes[:] = memory["lengths"], memory["episodes"]
-        self._clock.steps = memory["steps"]
 
     def _count(self, done: npt.NDArray[np.bool_], *, any_done: bool) -> None:
         """Take note of how far each copy is in which episode."""
@@ -261,65 +245,6 @@ class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):
         return super().reset(seed=seed, options=options)
 
 
-class Remembering(gym.Wrapper[Any, Any, Any, Any]):
-    """Remembers how its episode began and what was done since, so that it can be played again.
-
-    A physics world can be neither copied nor stored. But an episode is determined by the generator
-    before its reset and by its actions; `make_environment` sees to it that nothing else is.
-    """
-
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
-        self._start: Any = None  # a seed, or the state of the generator
-        self._actions: list[npt.NDArray[Any]] = []
-        self._again: dict[str, Any] | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode; or play the one again that was to be restored, up to where it was."""
-        if self._again:
-            return self._play_again(self._again)
-        self._start = seed
-        if seed is None:
-            self._start = self.unwrapped.np_random.bit_generator.state
-        self._actions = []
-        return super().reset(seed=seed, options=options)
-
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step, and remember the action."""
-        self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
-        return super().step(action)
-
-    def memory(self) -> dict[str, Any]:
-        """How the episode began, and its actions so far (T, …)."""
-        return {"start": self._start, "actions": np.array(self._actions)}
-
-    def restore(self, memory: dict[str, Any]) -> None:
-        """Let the next reset play a remembered episode again."""
-        self._again = memory
-
-    def _play_again(self, memory: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        self._again = None
-        start = memory["start"]
-        if isinstance(start, int):
-            obs, info = self.reset(seed=start)
-        else:
-            generator = np.random.Generator(np.random.PCG64())
-            generator.bit_generator.state = start
-            self.unwrapped.np_random = generator
-            obs, info = self.reset()
-        for action in memory["actions"]:
-            obs, _, terminated, truncated, info = self.step(action)
-            if terminated or truncated:
-                raise NotTheSameError("the environment ended an episode that had not ended")
-        return obs, info
-
-
-class NotTheSameError(RuntimeError):
-    """Played again, an episode went another way."""
-
-
 def columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:
     """Every part of the rewards by its name: the raw terms, the three sums, and the schedule."""
     parts = {
@@ -339,8 +264,8 @@ def rows(obs: Any) -> Array:
     return np.array(obs, dtype=np.float64).reshape(len(obs), -1)
 
 
-class _Clock:
-    """Which share of training is done, by the steps that were taken."""
+class Clock:
+    """Which share of training is done, by the `steps` that were taken."""
 
     def __init__(self, kernel: RewardKernel, total_timesteps: int | None) -> None:
         if kernel.scheduled and not total_timesteps:
@@ -348,12 +273,23 @@ class _Clock:
         self._total = total_timesteps if kernel.scheduled else None
         self.steps = 0
 
-    def tick(self, steps: int) -> tuple[float, float]:
-        """Take some steps; the shares before and after them."""
+    def tick(self, steps: int) -> Progress:
+        """Take some steps at once; the shares before and after them."""
+        shares = self.shares(1, steps)
+        self.steps += steps
+        return shares
+
+    def shares(self, steps: int, copies: int) -> Progress:
+        """The shares before and after each of the next T steps of N copies, (T · N,) of several."""
         if not self._total:
             return START
-        before, self.steps = self.steps, self.steps + steps
-        return min(1.0, before / self._total), min(1.0, self.steps / self._total)
+        if steps == 1:
+            return self._share(self.steps), self._share(self.steps + copies)
+        at = [self._share(self.steps + step * copies) for step in range(steps + 1)]
+        return np.repeat(at[:-1], copies), np.repeat(at[1:], copies)
+
+    def _share(self, steps: int) -> float:
+        return min(1.0, steps / self._total) if self._total else 0.0
 
 
 def _environment(

@@ -1,26 +1,31 @@
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from shaperun.rollout import Copies, Row, TrainingEnvs, episode_columns
+from shaperun.episode_recorder import Row, episode_columns
+from shaperun.reward import RewardError
 from shaperun.study import parse_study
-from shaperun.wrapper import Remembering
+from shaperun.training_envs import TrainingEnvs
 
 
-def envs_of(mode: str, weights: dict[str, float], rows: list[Row], **options: Any) -> TrainingEnvs:
+def envs_of(
+    mode: str,
+    weights: dict[str, float],
+    rows: list[Row],
+    *,
+    reward: dict[str, Any] | None = None,
+    **options: Any,
+) -> TrainingEnvs:
     study = parse_study(
         {
             "study": "test",
             "environment": {"id": "LunarLander-v3", "options": options},
-            "training": {"total_timesteps": 100, "hyperparameters": {"gamma": 0.9}},
-            "arms": {"arm": {"mode": mode, "weights": weights}},
+            "training": {"total_timesteps": 1000, "hyperparameters": {"gamma": 0.9}},
+            "arms": {"arm": {"mode": mode, "weights": weights, **(reward or {})}},
         }
     )
     return TrainingEnvs(study.run_config(study.arms["arm"], 0), [2**40, 2**41, 2**42], rows.append)
@@ -92,24 +97,50 @@ def test_nothing_changes_the_environments_from_outside() -> None:
         envs.set_attr("gravity", -1)
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"])
-def test_copies_are_gymnasiums_own_vector(env_id: str) -> None:
-    make = partial(gym.make, env_id, max_episode_steps=30)
-    theirs = SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
-    ours = Copies([Remembering(make()) for _ in range(3)])
-    seeds: list[int | None] = [2**40, 2**41, 2**42]
-    first = [envs.reset(seed=seeds)[0] for envs in (ours, theirs)]
-    np.testing.assert_array_equal(first[0], first[1])
-    assert first[0].dtype == first[1].dtype
-    theirs.action_space.seed(0)
-    ended = 0
-    for _ in range(200):
-        actions = theirs.action_space.sample()
-        (*one, end), (*other, info) = ours.step(actions), theirs.step(actions)
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
-            assert a.dtype == b.dtype
-        for copy in np.flatnonzero(one[2] | one[3]):
-            np.testing.assert_array_equal(end["final_obs"][copy], info["final_obs"][copy])
-            ended += 1
-    assert ended > 10
+FADING = {"schedule": {"kind": "piecewise", "points": [[0.2, 1.0], [0.5, 0.3], [0.9, 0.0]]}}
+
+
+@pytest.mark.parametrize("reward", [{}, FADING])
+@pytest.mark.parametrize("mode", ["log", "add", "replace", "potential"])
+def test_many_steps_at_once_are_what_they_are_one_by_one(mode: str, reward: dict[str, Any]) -> None:
+    """Rewards and rows, wherever a stretch of steps begins and ends."""
+    found: dict[int, list[Row]] = {1: [], 7: [], 100: []}
+    rewards = {}
+    for stretch, rows in found.items():
+        weights = {"distance": 10.0, "legs": 5.0} | ({} if mode == "potential" else {"change": 1.0})
+        own = {"terms": {"change": "0 - abs(action - last_action)"}} | reward
+        envs = envs_of(mode, weights, rows, reward=own)
+        envs.reset()
+        rng, parts = np.random.default_rng(0), []
+        for step in range(400):
+            envs.act(rng.integers(0, 4, 3))
+            if (step + 1) % stretch == 0 or step == 399:
+                parts.append(envs.shaped())
+        rewards[stretch] = np.concatenate(parts)
+        envs.recorder.check()
+    assert len(found[1]) > 5
+    for stretch in (7, 100):
+        assert rewards[stretch] == pytest.approx(rewards[1], rel=1e-12, abs=1e-12)
+        for row, expected in zip(found[stretch], found[1], strict=True):
+            assert row.pop("outcome") == expected["outcome"]
+            assert row == pytest.approx({name: expected[name] for name in row}, rel=1e-9, abs=1e-9)
+
+
+def test_an_error_names_the_step_however_many_were_taken() -> None:
+    far = {"terms": {"far": "1 / (obs[1] - obs[1]) if obs[1] < 0.5 else 0"}}
+    said = []
+    for stretch in (1, 100):
+        rows: list[Row] = []
+        envs = envs_of("add", {"far": 1.0}, rows, reward=far)
+        envs.reset()
+        with pytest.raises(RewardError, match=r"the term far is inf .* step [1-9]") as error:
+            fly_in_stretches(envs, stretch)
+        said.append((str(error.value), len(rows), envs.recorder.timesteps))
+    assert said[0] == said[1]
+
+
+def fly_in_stretches(envs: TrainingEnvs, stretch: int) -> None:
+    for step in range(1, 401):
+        envs.act(np.zeros(3, int))
+        if step % stretch == 0:
+            envs.shaped()
