@@ -150,14 +150,20 @@ def _dying_in(step: int) -> Any:
     from shaperun.evaluate import Evaluation
 
     class Dying(Evaluation):
+        def play(self, episodes: int, progress: float) -> Any:
+            playing, actions = super().play(episodes, progress), None
+            for taken in count():
+                if taken == LAST_ACTION and progress >= step / self.total_timesteps:
+                    _die()
+                try:
+                    obs = playing.send(actions)  # type: ignore[arg-type]
+                except StopIteration as end:
+                    return end.value
+                actions = yield obs
+
         def __init__(self, config: RunConfig) -> None:
             super().__init__(config)
-            self._from, self._taken = step / config.training.total_timesteps, count(1)
-
-        def _step(self, slots: Any, actions: Any) -> Any:
-            if self._progress >= self._from and next(self._taken) == LAST_ACTION:
-                _die()
-            return super()._step(slots, actions)
+            self.total_timesteps = config.training.total_timesteps
 
     return Dying
 

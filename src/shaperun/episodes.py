@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,18 +73,27 @@ def play(
         over = terminated or truncated
         if watch:
             watch(float(reward))
-    transition = _transition(states, actions, env_rewards, terminated, truncated)
+    transition = transitions(states, actions, env_rewards, terminated, truncated)
     end = transition.take(np.array([-1]))
     return Episode(transition, str(environment.outcome(end)[0]))
 
 
-def _transition(
-    states: list[Any],
-    actions: list[Any],
-    env_rewards: list[float],
+def transitions(
+    states: Sequence[Any],
+    actions: Sequence[Any],
+    env_rewards: Sequence[float],
     terminated: bool,
     truncated: bool,
 ) -> Transition:
+    """An episode of T steps as transitions (T,).
+
+    Args:
+        states: observations as the environment returned them, one more than steps.
+        actions: one a step.
+        env_rewards: one a step.
+        terminated: whether it ended so.
+        truncated: whether it was cut off.
+    """
     from shaperun.wrapper import rows  # which imports gymnasium; who wants the seeds can do without
 
     all_states, all_actions = rows(states), np.array(actions)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.episodes import episode_seeds
+from shaperun.episodes import episode_seeds, transitions
 from shaperun.reward import RewardError, RewardKernel, check_identity
 from shaperun.study import RunConfig
 from shaperun.terms import Array, Transition
-from shaperun.wrapper import make_environment, rows
+from shaperun.wrapper import make_environment
 
 Act = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Observations (N, …) as the environments return them -> actions (N, …)."""
@@ -45,17 +45,24 @@ def columns(kernel: RewardKernel) -> list[str]:
 
 @dataclass
 class _Slot:
-    """An episode under way: where it is, and its sums so far."""
+    """An episode under way: its states (one more than steps), actions and rewards so far."""
 
     env: gym.Env[Any, Any]
-    episode: int
+    number: int
     seed: int
-    obs: npt.NDArray[Any]
-    last_action: npt.NDArray[Any] | None  # None before the first step
-    first: Array  # raw state-term values at the first state (K,)
-    raw: Array  # sums of the raw term values (K,)
-    rewards: Array  # sums of environment reward, shaping and shaped reward (3,)
-    length: int = 0
+    states: list[npt.NDArray[Any]]
+    actions: list[Any] = field(default_factory=list)
+    env_rewards: list[float] = field(default_factory=list)
+    ended: tuple[bool, bool] = (False, False)  # terminated, truncated
+
+    def step(self, action: Any) -> bool:
+        """Go on; whether the episode is over."""
+        obs, reward, terminated, truncated, _ = self.env.step(action)
+        self.states.append(np.array(obs))  # an environment may hand out the same array every time
+        self.actions.append(action)
+        self.env_rewards.append(float(reward))
+        self.ended = terminated, truncated
+        return terminated or truncated
 
 
 class Evaluation:
@@ -68,7 +75,6 @@ class Evaluation:
     def __init__(self, config: RunConfig) -> None:
         self.environment = config.environment.describe()
         self.kernel = RewardKernel(self.environment, config.reward, config.training.gamma)
-        self._progress = 1.0
         self._envs = [make_environment(config.environment) for _ in range(WIDTH)]
 
     def close(self) -> None:
@@ -103,76 +109,53 @@ class Evaluation:
 
         Both have `WIDTH` rows, however many episodes are under way.
         """
-        self._progress = progress
         waiting = deque(enumerate(episode_seeds(episodes)))
         slots = [self._start(env, *waiting.popleft()) for env in self._envs[:episodes]]
-        obs = np.zeros((WIDTH, *slots[0].obs.shape), slots[0].obs.dtype)
+        obs = np.zeros((WIDTH, *slots[0].states[0].shape), slots[0].states[0].dtype)
         running = list(range(len(slots)))
         rows: dict[int, Row] = {}
         while running:
             for place in running:
-                obs[place] = slots[place].obs
+                obs[place] = slots[place].states[-1]
             actions = yield obs
-            transition = self._step([slots[place] for place in running], actions[running])
-            done = np.flatnonzero(transition.terminated | transition.truncated)
-            for row, place in [(row, running[row]) for row in done]:
+            # A plain integer is checked by an environment in a tenth of the time.
+            each = actions.tolist() if actions.ndim == 1 else actions.copy()
+            for place in [place for place in running if slots[place].step(each[place])]:
                 slot = slots[place]
-                rows[slot.episode] = self._row(slot, transition.take(np.array([row])))
+                rows[slot.number] = self._row(slot, progress)
                 if waiting:
                     slots[place] = self._start(slot.env, *waiting.popleft())
                 else:
                     running.remove(place)
         return [rows[episode] for episode in range(episodes)]
 
-    def _start(self, env: gym.Env[Any, Any], episode: int, seed: int) -> _Slot:
+    @staticmethod
+    def _start(env: gym.Env[Any, Any], number: int, seed: int) -> _Slot:
         obs, _ = env.reset(seed=seed)
-        first = self.kernel.state_values(rows([obs]))[0]
-        zeros = np.zeros_like(first)
-        return _Slot(env, episode, seed, np.asarray(obs), None, first, zeros, np.zeros(3))
+        return _Slot(env, number, seed, [np.array(obs)])
 
-    def _step(self, slots: list[_Slot], actions: npt.NDArray[Any]) -> Transition:
-        before = rows([slot.obs for slot in slots])
-        last_actions = [
-            action if slot.last_action is None else slot.last_action
-            for slot, action in zip(slots, actions, strict=True)
-        ]
-        steps = [slot.env.step(action) for slot, action in zip(slots, actions, strict=True)]
-        obs, env_reward, terminated, truncated, _ = zip(*steps, strict=True)
-        transition = Transition(
-            obs=before,
-            action=actions,
-            next_obs=rows(obs),
-            env_reward=np.array(env_reward, dtype=np.float64),
-            terminated=np.array(terminated),
-            truncated=np.array(truncated),
-            last_action=np.array(last_actions),
-        )
+    def _row(self, slot: _Slot, progress: float) -> Row:
+        """Shape an episode that is over, all of it at once."""
+        transition = transitions(slot.states, slot.actions, slot.env_rewards, *slot.ended)
         try:
-            rewards = self.kernel(transition, (self._progress, self._progress))
+            rewards = self.kernel(transition, (progress, progress))
         except RewardError as error:
-            slot = slots[error.row or 0]
-            raise error.at(slot.episode, slot.length) from None
-        three = np.stack([rewards.env_reward, rewards.shaping, rewards.shaped], axis=1)
-        for row, slot in enumerate(slots):
-            slot.obs, slot.last_action = np.asarray(obs[row]), actions[row]
-            slot.raw += rewards.raw[row]
-            slot.rewards += three[row]
-            slot.length += 1
-        return transition
-
-    def _row(self, slot: _Slot, end: Transition) -> Row:
-        last = self.kernel.state_values(end.next_obs)[0]
-        factor = self.kernel.factor(self._progress)
-        self._check(slot, last, end, factor)
-        values = {"sum": slot.raw, "first": slot.first, "last": last}
-        rewards = zip(REWARDS, slot.rewards.tolist(), strict=True)
+            raise error.at(slot.number, error.row or 0) from None
+        three = np.stack([rewards.env_reward, rewards.shaping, rewards.shaped], axis=1).sum(axis=0)
+        end, factor = transition.take(np.array([-1])), self.kernel.factor(progress)
+        values = {
+            "sum": rewards.raw.sum(axis=0),
+            "first": self.kernel.state_values(transition.obs[:1])[0],
+            "last": self.kernel.state_values(end.next_obs)[0],
+        }
+        self._check(three, values, end, factor)
         return {
-            "episode": slot.episode,
+            "episode": slot.number,
             "seed": slot.seed,
-            "length": slot.length,
+            "length": len(transition),
             "outcome": str(self.environment.outcome(end)[0]),
             "terminated": int(end.terminated[0]),
-            **dict(rewards),
+            **dict(zip(REWARDS, three.tolist(), strict=True)),
             **({"schedule": factor} if self.kernel.scheduled else {}),
             **{
                 f"{kind}_{name}": float(value)
@@ -181,11 +164,13 @@ class Evaluation:
             },
         }
 
-    def _check(self, slot: _Slot, last: Array, end: Transition, factor: float) -> None:
+    def _check(
+        self, rewards: Array, values: dict[str, Array], end: Transition, factor: float
+    ) -> None:
         """The totals of an episode must follow from its recorded columns."""
-        shaping = self.kernel.episode_shaping(
-            slot.raw[None], slot.first[None], last[None], end.terminated.astype(float), factor
-        )
-        shaped = self.kernel.shaped(slot.rewards[:1], shaping, factor)
-        check_identity("shaping", slot.rewards[1:2], shaping)
-        check_identity("shaped return", slot.rewards[2:], shaped)
+        sums, first, last = (numbers[None] for numbers in values.values())
+        terminated = end.terminated.astype(float)
+        shaping = self.kernel.episode_shaping(sums, first, last, terminated, factor)
+        shaped = self.kernel.shaped(rewards[:1], shaping, factor)
+        check_identity("shaping", rewards[1:2], shaping)
+        check_identity("shaped return", rewards[2:], shaped)

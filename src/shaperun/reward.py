@@ -133,8 +133,8 @@ class RewardKernel:
             for column, term in enumerate(self.terms):
                 raw[:, column] = term(transition)
         except Exception as error:  # whatever somebody's function raises
-            what = f"{type(error).__name__}: {error}"
-            raise RewardError(f"the term {self.names[column]} failed: {what}") from error
+            what = f"the term {self.names[column]} failed: {type(error).__name__}: {error}"
+            raise RewardError(what, _first_failure(self.terms[column], transition)) from error
         return raw
 
     @property
@@ -229,6 +229,16 @@ class RewardKernel:
             row = int(np.argmin(np.isfinite(transition.env_reward)))
             return RewardError("the environment's reward is not finite", row)
         return RewardError("the shaped reward is not finite", int(np.argmin(np.isfinite(shaped))))
+
+
+def _first_failure(term: Term, transition: Transition) -> int | None:
+    """The first transition that a term fails at by itself, if there is one."""
+    for row in range(len(transition)):
+        try:
+            term(transition.take(np.array([row])))
+        except Exception:
+            return row
+    return None
 
 
 def _terms(environment: Environment, config: RewardConfig) -> dict[str, Term]:
