@@ -60,7 +60,10 @@ def test_samples_are_distributed_as_the_policy_says(environment: str) -> None:
     count = 20_000
     features = stacked.features(obs).expand(1, count, -1)
     noise = draw_noise(
-        model.action_space, stacked.rows, (count, stacked.outputs), torch.Generator().manual_seed(0)
+        model.action_space,
+        stacked.rows.dtype,
+        (count, stacked.outputs),
+        torch.Generator().manual_seed(0),
     )
     distribution = stacked.forward(features).distribution
     surprise = -distribution.log_prob(distribution.sample(noise[None]))[0]
@@ -87,7 +90,8 @@ def sampled(models: list[PPO], seeds: list[int]) -> list[bytes]:
     shape = (obs.shape[1], stacked.outputs)
     space = models[0].action_space
     noise = [
-        draw_noise(space, stacked.rows, shape, torch.Generator().manual_seed(s)) for s in seeds
+        draw_noise(space, stacked.rows.dtype, shape, torch.Generator().manual_seed(s))
+        for s in seeds
     ]
     made = stacked.forward(stacked.features(obs))
     actions = made.distribution.sample(torch.stack(noise))

@@ -383,11 +383,21 @@ def test_any_data_is_a_study_or_a_validation_error(data: Any) -> None:
 
 def test_lockstep_is_for_what_it_can_train() -> None:
     assert accept("training.engine", "lockstep").training.engine == "lockstep"
-    assert accept("study", "plain").training.engine == "sb3"
-    refused = refuse("training", {"total_timesteps": 1, "algorithm": "A2C", "engine": "lockstep"})
+    assert accept("study", "plain").training.engine == "lockstep"
+    a2c = {"total_timesteps": 1, "algorithm": "A2C"}
+    assert accept("training", a2c).training.engine == "sb3"
+    refused = refuse("training", a2c | {"engine": "lockstep"})
     assert "A2C is not trained in lockstep, only PPO is" in refused
-    sde = {"total_timesteps": 1, "engine": "lockstep", "hyperparameters": {"use_sde": True}}
-    assert "use_sde is not trained in lockstep" in refuse("training", sde)
+    sde = {"total_timesteps": 1, "hyperparameters": {"use_sde": True}}
+    assert accept("training", sde).training.engine == "sb3"
+    assert "use_sde is not trained in lockstep" in refuse("training", sde | {"engine": "lockstep"})
+
+
+def test_a_gpu_is_for_lockstep() -> None:
+    assert accept("training.device", "cuda").training.device == "cuda"
+    for training in ({"engine": "sb3"}, {"algorithm": "DQN"}):
+        refused = refuse("training", {"total_timesteps": 1, "device": "cuda", **training})
+        assert "only runs in lockstep are trained on a GPU" in refused
 
 
 def test_runs_of_another_engine_are_other_runs() -> None:

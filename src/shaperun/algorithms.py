@@ -88,15 +88,16 @@ class PolicyKwargs(BaseModel):
     log_std_init: FiniteFloat | None = None
 
 
-Engine = Literal["sb3", "lockstep"]
+Engine = Literal["auto", "sb3", "lockstep"]
+Device = Literal["cpu", "cuda"]
 
 
 def obstacle_to_lockstep(algorithm: str, hyperparameters: dict[str, Any]) -> str | None:
     """Why runs of these are not trained in lockstep; None where they can be."""
     if algorithm != "PPO":
-        return f"{algorithm} is not trained in lockstep, only PPO is; leave engine out"
+        return f"{algorithm} is not trained in lockstep, only PPO is"
     if hyperparameters["use_sde"]:
-        return "use_sde is not trained in lockstep; leave engine out"
+        return "use_sde is not trained in lockstep"
     return None
 
 

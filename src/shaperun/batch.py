@@ -199,6 +199,11 @@ def _check_environment(study: Study, arms: dict[str, RewardConfig]) -> None:
     module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
     if find_spec(module) is None:
         raise UserError(f"{environment.id} needs {module}, which is not installed: {remedy}")
+    if study.environment.backend == "envpool" and find_spec("envpool") is None:
+        raise UserError(
+            "backend: envpool needs EnvPool, which is not installed: "
+            'pip install "shaperun[envpool]"'
+        )
     # gymnasium takes a moment to import
     from shaperun.wrapper import make_environment
 

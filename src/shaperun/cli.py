@@ -315,6 +315,10 @@ def _train(
         from shaperun import search  # with polars, which plain training does not need
 
         search.refuse_another(folder)
+    if study.training.device != "cpu" and executor != "ray":
+        from shaperun.learner import check_device  # torch takes a second
+
+        check_device(study.training)
     batch.prepare(study, folder, runs, fresh=fresh, tensorboard=tensorboard)
     introduce = screen.introduce_sweep if whole_sweep else screen.introduce
     introduce(study, runs, console)

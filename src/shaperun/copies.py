@@ -86,6 +86,10 @@ class Copies:
             env.restore(remembered)
         return self.reset([0] * len(self.envs))  # which plays them again, whatever the seeds
 
+    def attribute(self, name: str) -> list[Any]:
+        """An attribute of every copy."""
+        return [env.get_wrapper_attr(name) for env in self.envs]
+
     def close(self) -> None:
         """Close every copy."""
         for env in self.envs:

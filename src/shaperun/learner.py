@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from shaperun.algorithms import LOCATIONS, linear_schedule_start
 from shaperun.checkpoint import Memory
+from shaperun.errors import UserError
 from shaperun.evaluate import Act
 from shaperun.normalization import ObservationScaling
 from shaperun.parameters import read_parameters
@@ -35,6 +36,18 @@ ACTIVATIONS = {
     "gelu": torch.nn.GELU,
     "silu": torch.nn.SiLU,
 }
+
+
+def check_device(training: TrainingConfig) -> None:
+    """Make sure that there is what a study is to be trained on.
+
+    Raises:
+        UserError: there is not.
+    """
+    if training.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "training.device: torch finds no GPU here; take cpu, or install torch for CUDA"
+        )
 
 
 def build(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:

@@ -67,7 +67,8 @@ class Cohort:
         self._generators = [torch.Generator().manual_seed(t.policy_seed) for t in trainees]
         self._shuffles = [np.random.RandomState(t.batch_seed) for t in trainees]
         models: list[Any] = [trainee.model for trainee in trainees]
-        self._learners = StackedPPO(models, self._shuffles)
+        device = trainees[0].config.training.device
+        self._learners = StackedPPO(models, self._shuffles, device)
         self._policy = self._learners.policy
         self._reports: list[dict[str, float]] = [{} for _ in trainees]
         space: Any = self._model.observation_space
@@ -116,26 +117,26 @@ class Cohort:
             seen.append(features)
             acted.append(actions)
             log_probs.append(made.distribution.log_prob(actions))
-            values.append(made.values.numpy())
+            values.append(made.values)
             beyond.append(self._step(self._policy.to_environment(actions)))
             starts.append(self._starts)
             self.evaluate_if_due()
         episode_starts = np.stack(starts)
         advantages, returns = advantages_and_returns(
             self._rewards(episode_starts[1:] > 0) + np.stack(beyond),
-            np.stack(values),
+            torch.stack(values).cpu().numpy(),
             episode_starts,
-            self._policy.values(self._features(self._obs)).numpy(),
+            self._values_of(self._obs),
             gamma=self._model.gamma,
             gae_lambda=self._model.gae_lambda,
         )
         return Rollout(
             torch.stack(seen),
             torch.stack(acted),
-            torch.from_numpy(np.stack(values)),
+            torch.stack(values),
             torch.stack(log_probs),
-            torch.from_numpy(advantages),
-            torch.from_numpy(returns),
+            torch.from_numpy(advantages).to(self._policy.rows.device),
+            torch.from_numpy(returns).to(self._policy.rows.device),
         )
 
     def update(self, rollout: Rollout) -> None:
@@ -180,8 +181,7 @@ class Cohort:
         self._obs, self._starts = obs, starts
         if not cut.any():
             return np.asarray(cut)
-        values = self._policy.values(self._features(last_obs)).numpy()
-        return np.asarray(np.float32(self._model.gamma) * values * cut)
+        return np.asarray(np.float32(self._model.gamma) * self._values_of(last_obs) * cut)
 
     def _rewards(self, ended: Array) -> Array:
         """What the learners are paid for a rollout (T, R, E), given where episodes ended in it."""
@@ -228,6 +228,10 @@ class Cohort:
         self._starts[run] = trainee.model._last_episode_starts
         return np.asarray(trainee.model._last_obs)
 
+    def _values_of(self, obs: Array) -> Array:
+        """What the critics expect (R, E) after observations (R, E, …)."""
+        return self._policy.values(self._features(obs)).cpu().numpy()
+
     def _features(self, obs: Array) -> Tensor:
         return self._policy.features(torch.from_numpy(obs))
 
@@ -235,8 +239,8 @@ class Cohort:
         """What the actions of a rollout are made of (T, R, E, K), each run's from its generator."""
         space, rows = self._model.action_space, self._policy.rows
         shape = (self._model.n_steps, self._model.n_envs, self._policy.outputs)
-        drawn = [draw_noise(space, rows, shape, generator) for generator in self._generators]
-        return torch.stack(drawn, 1)
+        drawn = [draw_noise(space, rows.dtype, shape, gen) for gen in self._generators]
+        return torch.stack(drawn, 1).to(rows.device)  # drawn here, so that no device changes it
 
     def _memory(self, run: int) -> Memory:
         """What a run's learner goes on from, in the form of the engine for one."""

@@ -214,17 +214,20 @@ def _gaussian(space: spaces.Box, outputs: Tensor, log_std: Tensor | None) -> Dis
 
 
 def draw_noise(
-    space: spaces.Space[Any], like: Tensor, shape: tuple[int, ...], generator: torch.Generator
+    space: spaces.Space[Any],
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
 ) -> Tensor:
     """What one run's samples are made of, for a whole rollout in one draw.
 
     Args:
         space: of the actions.
-        like: a tensor of the policy's type and device.
+        dtype: of the policy.
         shape: of the noise, K last.
         generator: the run's own.
     """
-    noise = like.new_empty(shape)
+    noise = torch.empty(shape, dtype=dtype)
     if choice_sizes(space):
         return -noise.exponential_(generator=generator).log()
     if isinstance(space, spaces.Box):

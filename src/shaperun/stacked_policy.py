@@ -149,17 +149,23 @@ class Evaluation:
 class StackedPolicy:
     """Actors and critics of R runs, from policies of the same architecture.
 
+    Args:
+        policies: one a run.
+        device: where all is computed; observations, actions and states of policies are elsewhere.
+
     Attributes:
         rows: the parameters (R, width).
         gradient: of the same shape, as `backward` left it.
     """
 
-    def __init__(self, policies: Sequence[ActorCriticPolicy]) -> None:
+    def __init__(
+        self, policies: Sequence[ActorCriticPolicy], device: torch.device | str = "cpu"
+    ) -> None:
         _check(policies)
         policy = policies[0]
         self.layout = Layout.of(policy)
         weight = policy.value_net.weight.detach()
-        self.rows = weight.new_zeros((len(policies), self.layout.width))
+        self.rows = weight.new_zeros((len(policies), self.layout.width), device=device)
         self.gradient = torch.zeros_like(self.rows)
         for run, one in enumerate(policies):
             self.load(run, one.state_dict())
@@ -220,7 +226,7 @@ class StackedPolicy:
     def features(self, obs: Tensor) -> Tensor:
         """What the networks see (R, B, F) of observations (R, B, …), as stable-baselines3 does."""
         seen = preprocess_obs(obs.flatten(0, 1), self._observation_space)
-        return cast(Tensor, seen).to(self.rows.dtype).reshape(*obs.shape[:2], -1)
+        return cast(Tensor, seen).to(self.rows).reshape(*obs.shape[:2], -1)
 
     def load(self, run: int, state_dict: Mapping[str, Tensor]) -> None:
         """Take over one run's parameters."""
@@ -229,7 +235,7 @@ class StackedPolicy:
 
     def state_dict(self, run: int) -> dict[str, Tensor]:
         """One run's parameters, as the policy's own `load_state_dict` takes them."""
-        parameters = self.layout.parameters(self.rows[run].clone())
+        parameters = self.layout.parameters(self.rows[run].cpu().clone())
         return {name: parameter.contiguous() for name, parameter in parameters.items()}
 
     def _layers(self, names: Iterable[str]) -> list[Layer]:

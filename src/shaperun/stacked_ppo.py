@@ -132,8 +132,8 @@ class Adam:
         moments = {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
         parts = {name: layout.parameters(rows[run]) for name, rows in moments.items()}
         return {
-            place: {"step": self.steps[run].clone()}
-            | {name: of[parameter].clone() for name, of in parts.items()}
+            place: {"step": self.steps[run].cpu().clone()}
+            | {name: of[parameter].cpu().clone() for name, of in parts.items()}
             for place, parameter in enumerate(layout.shapes)
         }
 
@@ -176,14 +176,20 @@ class StackedPPO:
         models: a learner each, built and seeded as for training alone; the first one's
             hyperparameters are those of all.
         shuffles: a generator of minibatches' orders each.
+        device: where they learn.
 
     Attributes:
         updates: how many epochs each run has learnt from (R,).
         diverged: the runs whose loss was no finite number (R,); they stay as they were then.
     """
 
-    def __init__(self, models: Sequence[PPO], shuffles: Sequence[np.random.RandomState]) -> None:
-        self.policy = StackedPolicy([model.policy for model in models])
+    def __init__(
+        self,
+        models: Sequence[PPO],
+        shuffles: Sequence[np.random.RandomState],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.policy = StackedPolicy([model.policy for model in models], device)
         self.optimizer = Adam(self.policy.rows, self.policy.gradient)
         for run, model in enumerate(models):
             self.optimizer.load(

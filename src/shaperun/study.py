@@ -11,13 +11,16 @@ from pydantic import (
     BeforeValidator,
     Field,
     FiniteFloat,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 from shaperun.algorithms import (
     Algorithm,
+    Device,
     Engine,
     Whole,
     hyperparameter_model,
@@ -35,6 +38,7 @@ from shaperun.arm import (
     context,
     unknown,
 )
+from shaperun.backends import Backend, obstacle_to_envpool
 from shaperun.describe import UnfitEnvironmentError, UnknownEnvironmentError, describe
 from shaperun.envs import environments
 from shaperun.metrics import direction, metrics
@@ -52,6 +56,11 @@ class EnvironmentConfig(Model):
     options: dict[str, Scalar] = Field(
         {}, validate_default=True, description="Keyword arguments of gymnasium.make."
     )
+    backend: Backend = Field(
+        "gymnasium",
+        description="What steps the environments of training; envpool is faster and has a few. "
+        "Evaluation is gymnasium's in any case.",
+    )
 
     @field_validator("id")
     @classmethod
@@ -67,6 +76,23 @@ class EnvironmentConfig(Model):
         except UnfitEnvironmentError as error:
             raise ValueError(f"{value} cannot be used: {error}") from None
         return value
+
+    @field_validator("backend")
+    @classmethod
+    def _has_it(cls, value: Backend, info: ValidationInfo) -> Backend:
+        if value == "envpool" and {"id", "options"} <= info.data.keys():
+            obstacle = obstacle_to_envpool(info.data["id"], info.data["options"])
+            if obstacle:
+                raise ValueError(f"not by EnvPool: {obstacle}; leave backend out")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that a run keeps its identity where shaperun learns to do more.
+        data: dict[str, Any] = handler(self)
+        if self.backend == "gymnasium":
+            data.pop("backend", None)
+        return data
 
     def describe(self) -> Environment:
         """What is known about it."""
@@ -114,9 +140,15 @@ class TrainingConfig(Model):
         description="Keyword arguments of the stable-baselines3 class, under their own names.",
     )
     engine: Engine = Field(
-        "sb3",
-        description="sb3 trains each run by stable-baselines3's own loop; lockstep trains many "
-        "runs of PPO at once, in less time.",
+        "auto",
+        validate_default=True,
+        description="lockstep trains many runs of PPO at once; sb3 trains each run by "
+        "stable-baselines3's own loop; auto is lockstep wherever that can be had.",
+    )
+    device: Device = Field(
+        "cpu",
+        validate_default=True,
+        description="Where the networks of runs in lockstep are; cuda pays for large networks.",
     )
 
     @field_validator("algorithm")
@@ -155,8 +187,17 @@ class TrainingConfig(Model):
         if not {"algorithm", "hyperparameters"} <= info.data.keys():  # which has its own error
             return value
         obstacle = obstacle_to_lockstep(info.data["algorithm"], info.data["hyperparameters"])
+        if value == "auto":
+            return "sb3" if obstacle else "lockstep"
         if value == "lockstep" and obstacle:
-            raise ValueError(obstacle)
+            raise ValueError(f"{obstacle}; leave engine out")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _of_lockstep(cls, value: Device, info: ValidationInfo) -> Device:
+        if value != "cpu" and info.data.get("engine") == "sb3":
+            raise ValueError("only runs in lockstep are trained on a GPU; leave device out")
         return value
 
     @property
@@ -405,6 +446,10 @@ class Study(Model):
         )
 
 
+# How runs were trained before there was anything else: they keep their identity.
+_BEFORE = {"engine": "sb3", "device": "cpu"}
+
+
 class RunConfig(Model):
     """The resolved configuration of one run: a run is a pure function of this."""
 
@@ -418,8 +463,9 @@ class RunConfig(Model):
     def identity(self) -> str:
         """SHA-256 of everything that can change the run's numbers, and of nothing else."""
         data = self.model_dump(mode="json")
-        if self.training.engine == "sb3":  # as runs were trained before there was another
-            del data["training"]["engine"]
+        for key, value in _BEFORE.items():
+            if data["training"][key] == value:
+                del data["training"][key]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shaperun import alone, checkpoint, lockstep, trainee
+from shaperun import alone, checkpoint, learner, lockstep, trainee
 from shaperun.arm import PythonTerm
 from shaperun.checkpoint import DamagedError, Memory
 from shaperun.copies import NotTheSameError
@@ -99,6 +99,8 @@ def train_runs(
     Returns:
         why those failed that did.
     """
+    for config in runs.values():
+        learner.check_device(config.training)
     torch.set_num_threads(1)
     # Checks every action's distribution, at a twentieth of the training time; sampling from one
     # that is not a distribution fails by itself.
@@ -240,18 +242,22 @@ def _can_be_played(memory: Memory, total_timesteps: int) -> bool:
     try:
         times = [memory["recording"][name] for name in ("seconds", "core_seconds")]
         taken_so_long = all(map(math.isfinite, times))
-        actions = [copy["actions"] for copy in memory["environments"]["copies"]]
-        finite = all(np.isfinite(some).all() for some in actions)
-        return taken_so_long and finite and sum(map(len, actions)) <= steps < total_timesteps
+        copies = memory["environments"]["copies"]
+        finite = all(np.isfinite(copy["actions"]).all() for copy in copies)
+        taken = sum(len(copy["actions"]) + max(0, copy.get("before", 0)) for copy in copies)
+        begun = sum(copy.get("resets", 0) for copy in copies) <= steps + len(copies)
+        return taken_so_long and finite and begun and taken <= steps < total_timesteps
     except (KeyError, TypeError):
         return False
 
 
 def _record(config: RunConfig) -> dict[str, Any]:
+    simulation = [config.environment.backend] if config.environment.backend != "gymnasium" else []
+    packages = [*PACKAGES, *simulation]
     return {
         "identity": config.identity,
         "config": config.model_dump(mode="json"),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "platform": platform.platform(),
         "git_revision": _git_revision(),
         "code": _code(config),

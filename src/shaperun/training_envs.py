@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 
 from shaperun.copies import Copies, NotTheSameError, Step
+from shaperun.envpool_copies import EnvPoolCopies
 from shaperun.episode_recorder import EpisodeRecorder, Row
 from shaperun.reward import RewardError, RewardKernel
 from shaperun.study import RunConfig
@@ -38,7 +39,8 @@ class TrainingEnvs(VecEnv):
         environment = config.environment.describe()
         self.kernel = RewardKernel(environment, config.reward, config.training.gamma)
         self.recorder = EpisodeRecorder(environment, self.kernel, len(seeds), emit)
-        self._copies = Copies.of(config.environment, len(seeds))
+        copies = EnvPoolCopies if config.environment.backend == "envpool" else Copies
+        self._copies: Copies | EnvPoolCopies = copies.of(config.environment, len(seeds))
         self._clock = Clock(self.kernel, config.training.total_timesteps)
         self._reset_with = seeds
         self._obs: npt.NDArray[Any]  # after the last step
@@ -122,10 +124,8 @@ class TrainingEnvs(VecEnv):
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of some copies."""
-        return [
-            self._copies.envs[copy].get_wrapper_attr(attr_name)
-            for copy in self._get_indices(indices)
-        ]
+        found = self._copies.attribute(attr_name)
+        return [found[copy] for copy in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Refused: nothing may change an environment from outside while it is recorded."""

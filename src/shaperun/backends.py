@@ -1,0 +1,32 @@
+"""Whose simulation a run is trained in: gymnasium's, or EnvPool's in C++ (docs/envpool.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Backend = Literal["gymnasium", "envpool"]
+
+# Environments of EnvPool that hand-written policies fare alike in.
+ALIKE = (
+    "CartPole-v1",
+    "LunarLander-v3",
+    "LunarLanderContinuous-v3",
+    "MountainCar-v0",
+    "MountainCarContinuous-v0",
+    "Acrobot-v1",
+    "BipedalWalker-v3",
+)
+DIFFERENT = {"Pendulum-v1": "EnvPool's rod turns further than it may where it is fastest"}
+
+
+def obstacle_to_envpool(env_id: str, options: Mapping[str, Any]) -> str | None:
+    """Why an environment is not stepped by EnvPool; None where it can be."""
+    if env_id in DIFFERENT:
+        return f"{env_id} is another one there: {DIFFERENT[env_id]}"
+    if env_id not in ALIKE:
+        return f"{env_id} was not compared with gymnasium's; {', '.join(ALIKE)} were"
+    others = options.keys() - {"max_episode_steps"}
+    if others:
+        return f"it has no option {', '.join(sorted(others))}"
+    return None
