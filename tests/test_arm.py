@@ -431,6 +431,7 @@ EARLIER: dict[str, Any] = {
         "total_timesteps": 1000,
         "n_envs": 4,
         "hyperparameters": {"gamma": 0.999},
+        "engine": "sb3",
     },
     "evaluation": {"every": 100, "episodes": 5, "final_episodes": 10},
     "arms": {

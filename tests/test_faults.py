@@ -235,7 +235,7 @@ def test_a_folder_that_may_no_longer_be_written(
     folder.path.chmod(0o555)
     ended = nursery.train(folder.path, run, user=NOBODY)
     assert ended.error.splitlines()[-1] == (
-        f"shaperun.errors.UserError: {folder.path / 'progress.json'}: Permission denied; see to it "
+        f"shaperun.errors.UserError: {folder.checkpoints[0]}: Permission denied; see to it "
         "that you may write there and give the same command again"
     )
     assert [path.read_bytes() for path in folder.checkpoints] == kept

@@ -45,6 +45,7 @@ SMALL: dict[str, Any] = {
         "total_timesteps": 400,
         "n_envs": 2,
         "hyperparameters": {"n_steps": 50, "batch_size": 50, "n_epochs": 2},
+        "engine": "sb3",  # a job a run; in lockstep there would be one a rung
     },
     "seeds": 2,
     "evaluation": {"every": 50, "episodes": 3, "final_episodes": 4},
@@ -102,17 +103,7 @@ class KilledError(BaseException):
 def test_a_search_that_was_killed_comes_to_the_same(
     jobs: int, whole: StudyFolder, tmp_path: Path
 ) -> None:
-    left = itertools.count(jobs, -1)
-
-    def dying(some: Iterable[execute.Job]) -> Iterator[execute.Finished | None]:
-        for job in some:
-            if not next(left):
-                raise KilledError
-            yield from execute.inline([job])
-
-    asked, folder = study(), StudyFolder(tmp_path / "small")
-    with pytest.raises(KilledError):
-        list(search.drive(asked, folder, dying))
+    asked, folder = study(), killed_after(jobs, tmp_path, study())
     with folder.trials.open("a") as file:
         file.write("7,")  # torn, as a line is that was being written
     searched(folder.path, asked)
@@ -122,6 +113,34 @@ def test_a_search_that_was_killed_comes_to_the_same(
         for seed in asked.seeds:
             mine, theirs = (f.run(result.trial.arm, seed).evaluations for f in (folder, whole))
             assert mine.read_bytes() == theirs.read_bytes()
+
+
+def killed_after(jobs: int, path: Path, asked: Study) -> StudyFolder:
+    """A search that came so far."""
+    left = itertools.count(jobs, -1)
+
+    def dying(some: Iterable[execute.Job]) -> Iterator[execute.Finished | None]:
+        for job in some:
+            if not next(left):
+                raise KilledError
+            yield from execute.inline([job])
+
+    folder = StudyFolder(path / "small")
+    with pytest.raises(KilledError):
+        list(search.drive(asked, folder, dying))
+    return folder
+
+
+def test_a_search_in_lockstep_prunes_and_survives_a_kill_too(tmp_path: Path) -> None:
+    """A job is a rung of a generation: the trials that are left, from where they were kept."""
+    asked = parse_study(SMALL | {"training": SMALL["training"] | {"engine": "lockstep"}})
+    calm = searched(tmp_path / "calm", asked)
+    states = [state for _, state, _, _ in outcome(asked, calm)]
+    assert {"done", "pruned"} == set(states)
+    folder = killed_after(2, tmp_path, asked)
+    assert outcome(asked, folder) != outcome(asked, calm)
+    searched(folder.path, asked)
+    assert outcome(asked, folder) == outcome(asked, calm)
 
 
 def test_the_order_in_which_runs_end_changes_nothing(whole: StudyFolder, tmp_path: Path) -> None:

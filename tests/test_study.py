@@ -400,6 +400,32 @@ def test_a_gpu_is_for_lockstep() -> None:
         assert "only runs in lockstep are trained on a GPU" in refused
 
 
+def test_envpool_is_for_what_was_compared() -> None:
+    lander = {"id": "LunarLander-v3", "backend": "envpool"}
+    assert accept("environment", lander).environment.backend == "envpool"
+    limited = lander | {"options": {"max_episode_steps": 500}}
+    assert accept("environment", limited).environment.backend == "envpool"
+    windy = lander | {"options": {"enable_wind": True}}
+    assert "it has no option enable_wind" in refuse("environment", windy)
+    for env_id, why in {"Pendulum-v1": "another one there", "Taxi-v4": "not compared"}.items():
+        refused = refuse("environment", {"id": env_id, "backend": "envpool"})
+        assert why in refused
+        assert "leave backend out" in refused
+
+
+def test_gymnasium_is_not_worth_a_word() -> None:
+    """A run keeps its identity where there is a second backend."""
+    default = accept("study", "plain")
+    assert "backend" not in default.model_dump(mode="json")["environment"]
+    lander = {"id": "LunarLander-v3"}
+    studies = [accept("environment", lander | {"backend": b}) for b in ("gymnasium", "envpool")]
+    configs = [study.run_config(study.arms["default"], 0) for study in studies]
+    assert configs[0].identity != configs[1].identity
+    assert [c.environment.backend for c in configs] == ["gymnasium", "envpool"]
+    again = [RunConfig.model_validate_json(c.model_dump_json()) for c in configs]
+    assert again == configs
+
+
 def test_runs_of_another_engine_are_other_runs() -> None:
     one, other = (accept("training.engine", engine) for engine in ("sb3", "lockstep"))
     identities = {s.run_config(s.arms["default"], 0).identity for s in (one, other)}

@@ -253,8 +253,10 @@ class Lease:
 
     def release(self) -> None:
         """Give it back."""
-        faults.passing("release", self._path)
-        self._lock.release()
+        try:
+            faults.passing("release", self._path)
+        finally:  # whatever is refused, it must not stay taken as long as this process lives
+            self._lock.release()
         faults.passing("released", self._path)
 
     @staticmethod
