@@ -118,6 +118,18 @@ def test_another_training_recipe_is_said(results: Path) -> None:
     assert "they differ: in their training only" in notes[1]
 
 
+def test_another_simulation_is_another_recipe(results: Path) -> None:
+    """Policies that learned in EnvPool's are judged in gymnasium's like all others."""
+    environment = {"id": "CartPole-v1", "backend": "envpool"}
+    others = another(results, "others", environment=environment)
+    notes = pool([tiny(results), others]).notes
+    assert notes[0].startswith(
+        "others was not trained like tiny: environment.backend is gymnasium in tiny and envpool in "
+        "others."
+    )
+    assert "default is not the same arm" in notes[1]
+
+
 def test_the_baseline_is_the_first_studys(results: Path) -> None:
     shaped = another(results, "shaped", arms={"guided": GUIDED})
     found = comparison.compare_studies([shaped, tiny(results)])

@@ -116,7 +116,7 @@ def _refuse_incomparable(first: Study, other: Study) -> None:
 def _protocol(study: Study) -> dict[str, Any]:
     final = study.evaluation.final_episodes
     return {
-        "environment": study.environment.model_dump(mode="json"),
+        "environment": study.environment.model_dump(mode="json", include={"id", "options"}),
         "evaluation": {"final_episodes": final},
     }
 
@@ -197,14 +197,19 @@ def _recipes(studies: Sequence[Study]) -> Iterator[str]:
     """Which studies train otherwise than the first."""
     first = studies[0]
     for other in studies[1:]:
-        a, b = ({"training": s.training.model_dump(mode="json")} for s in (first, other))
-        found = list(differences(a, b))
+        found = list(differences(_recipe(first), _recipe(other)))
         if found:
             yield (
                 f"{other.study} was not trained like {first.study}: "
                 f"{_in_words(found, first.study, other.study)}. A difference between their arms "
                 "is then not about the reward alone."
             )
+
+
+def _recipe(study: Study) -> dict[str, Any]:
+    """How a study trains; judged is every policy in the same simulation."""
+    training = study.training.model_dump(mode="json")
+    return {"training": training, "environment": {"backend": study.environment.backend}}
 
 
 def _same(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
