@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimiser would, in every worker anew: a second each
 
 from shaperun import alone, checkpoint, learner, lockstep, trainee
 from shaperun.arm import PythonTerm
