@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -87,14 +88,37 @@ def tiny_file(tmp_path: Path) -> Path:
     return path
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made by the first of several test processes to need it; others copy it.
+
+    Each has its own, so that none sees what another reads or locks. Of two that begin to make it
+    at once, none waits for the other.
+    """
+    own, together = factory.mktemp(name), factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        together = together.parent
+    whole = together / f"whole-{name}"
+    if whole.exists():
+        shutil.copytree(whole, own, dirs_exist_ok=True)
+        return own
+    make(own)
+    part = factory.mktemp(f"part-{name}") / name
+    shutil.copytree(own, part)
+    with suppress(OSError):  # another was quicker
+        part.rename(whole)
+    return own
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny study trained in it; nobody may change it."""
-    folder = tmp_path_factory.mktemp("trained")
+    return made_once(tmp_path_factory, "trained", _train)
+
+
+def _train(folder: Path) -> None:
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
     done = call_shaperun("train", "tiny.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
-    return folder
 
 
 SEARCHED = TINY | {
@@ -124,11 +148,13 @@ SEARCHED = TINY | {
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a search in it, its arms trained: two trials finished, four were pruned."""
-    path = tmp_path_factory.mktemp("searched")
+    return made_once(tmp_path_factory, "searched", _search)
+
+
+def _search(path: Path) -> None:
     study, folder = parse_study(SEARCHED), StudyFolder(path / "results" / "searched")
     runs = planned_runs(study, study.arms)
     batch.prepare(study, folder, runs, fresh=False)
     for states in (search.drive(study, folder, inline), batch.drive(folder, runs, inline)):
         *_, last = states
         assert {state.state for state in last} <= {"done", "pruned"}
-    return path

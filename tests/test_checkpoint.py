@@ -39,7 +39,7 @@ def config(env_id: str, algorithm: str = "PPO", **changes: Any) -> RunConfig:
     study = parse_study(
         {
             "study": "test",
-            "environment": {"id": env_id},
+            "environment": {"id": env_id, "options": {"max_episode_steps": 150}},
             "training": training,
             "evaluation": {"every": 400, "episodes": 2, "final_episodes": 3},
             "arms": {"arm": changes.pop("reward", {})},

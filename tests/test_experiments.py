@@ -51,11 +51,12 @@ def readme_commands() -> list[str]:
     return [line for line in lines if line]
 
 
-def test_the_readmes_commands_run(tmp_path: Path) -> None:
+def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one folder; trainings are cut short, everything else is typed as it stands.
 
     What stands there for several studies is tried with the last of them.
     """
+    monkeypatch.setattr("shaperun.preview.FILMED", 1)  # most of the time would go into pictures
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     commands = readme_commands()
     last = {tuple(shlex.split(command)[:2]): command for command in commands}

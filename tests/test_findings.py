@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shaperun.behaviours import Behaviour, record_behaviours
 from shaperun.check import Check, check_study
 from shaperun.findings import RULES
-from shaperun.study import parse_study
+from shaperun.study import EnvironmentConfig, parse_study
 
 BASE: dict[str, Any] = {
     "study": "s",
@@ -67,6 +69,20 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]] = {
         {"mode": "add", "weights": {"distance": 1}},
     ),
 }
+
+
+@cache
+def _recorded(config: str) -> list[Behaviour]:
+    return record_behaviours(EnvironmentConfig.model_validate_json(config))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recorded_once() -> Iterator[None]:
+    """Every check here is of another reward, on behaviours that are the same every time."""
+    with pytest.MonkeyPatch.context() as patch:
+        asked = "shaperun.check.record_behaviours"
+        patch.setattr(asked, lambda config: _recorded(config.model_dump_json()))
+        yield
 
 
 @cache

@@ -25,7 +25,7 @@ from shaperun.arm import RewardConfig
 from shaperun.behaviours import EPISODES, Behaviour, record_behaviours
 from shaperun.ranking import Payment, best, favourite, inversions, payments
 from shaperun.reward import RewardKernel
-from shaperun.study import Study, parse_study
+from shaperun.study import EnvironmentConfig, Study, parse_study
 from shaperun.yaml_source import read_yaml
 
 LANDER = Path(__file__).parents[1] / "experiments" / "article.yaml"
@@ -67,8 +67,16 @@ class Case:
     @classmethod
     def of(cls, text: str, folder: Path) -> Case:
         study = parse_study(read_yaml(text).data)
-        (folder / "page.html").write_text(preview.page(study), encoding="utf-8")
         behaviours = record_behaviours(study.environment, EPISODES)
+
+        def recorded(config: EnvironmentConfig, episodes: int) -> list[Behaviour]:
+            assert (config, episodes) == (study.environment, EPISODES)
+            return behaviours  # which would be the same again
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(preview, "record_behaviours", recorded)
+            patch.setattr(preview, "FILMED", 2)  # no more are looked at here
+            (folder / "page.html").write_text(preview.page(study), encoding="utf-8")
         return cls(text, study, behaviours, folder / "page.html")
 
     def with_arm(self, given: str) -> Study:

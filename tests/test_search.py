@@ -48,7 +48,7 @@ SMALL: dict[str, Any] = {
         "engine": "sb3",  # a job a run; in lockstep there would be one a rung
     },
     "seeds": 2,
-    "evaluation": {"every": 50, "episodes": 3, "final_episodes": 4},
+    "evaluation": {"every": 100, "episodes": 3, "final_episodes": 4},
     "arms": {"default": {}, "guided": {"mode": "add", "weights": {"upright": 1}}},
     "sweep": SWEEP,
 }
