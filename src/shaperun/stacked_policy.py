@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,28 +34,37 @@ _COLUMNS = 2  # of a product at least: one column is a product with a vector, an
 class Layout:
     """Where the parameters of a policy stand in its row, by stable-baselines3's names and order.
 
+    One half of a row is the actor's, the other the critic's. Where their layers are of the same
+    sizes, as by default, the halves are alike, and both networks of a run are two of one kind.
+
     Attributes:
         shapes: as they are in the policy, (outputs, inputs) or (outputs,).
         blocks: as they are in the row, widened.
         offsets: where a block begins.
         width: of a row.
+        twins: whether its halves are alike.
     """
 
     shapes: dict[str, tuple[int, ...]]
     blocks: dict[str, tuple[int, ...]]
     offsets: dict[str, int]
     width: int
+    twins: bool
 
     @classmethod
     def of(cls, policy: ActorCriticPolicy) -> Layout:
         """The layout of a policy like this."""
         shapes = {name: tuple(p.shape) for name, p in policy.named_parameters()}
-        blocks = {**shapes, **_widened(actor_layers(policy)), **_widened(critic_layers(policy))}
-        offsets, end = {}, 0
-        for name, block in blocks.items():
-            offsets[name] = end
-            end += _rounded_up(math.prod(block), _ALIGNED)
-        return cls(shapes, blocks, offsets, end)
+        columns = max(_COLUMNS, cast(int, policy.action_net.out_features))
+        actor = _widened(actor_layers(policy), columns)
+        critic = _widened(critic_layers(policy), columns)
+        others = {name: shape for name, shape in shapes.items() if name not in actor | critic}
+        offsets, end = _one_after_another(actor | others)
+        of_critic, its_end = _one_after_another(critic)
+        half = max(end, its_end)
+        offsets |= {name: half + offset for name, offset in of_critic.items()}
+        twins = list(actor.values()) == list(critic.values())
+        return cls(shapes, actor | others | critic, offsets, 2 * half, twins)
 
     def views(self, rows: Tensor) -> dict[str, Tensor]:
         """The blocks in a matrix of rows (R, width), each (R, …) and sharing its memory."""
@@ -64,11 +73,22 @@ class Layout:
             for name, start in self.offsets.items()
         }
 
+    def twin_views(self, rows: Tensor) -> dict[str, Tensor]:
+        """The actors' blocks each with the critics' beside them, (2R, …), where they are twins."""
+        halves = rows.view(2 * len(rows), -1)
+        ends = {name: self.offsets[name] + math.prod(block) for name, block in self.blocks.items()}
+        return {
+            name: halves[:, start : ends[name]].view(-1, *self.blocks[name])
+            for name, start in self.offsets.items()
+            if ends[name] <= self.width // 2
+        }
+
     def parameters(self, row: Tensor) -> dict[str, Tensor]:
         """One run's parameters in its row (width,), without what widens them."""
+        blocks = self.views(row[None])
         return {
-            name: block[0][tuple(slice(size) for size in self.shapes[name])]
-            for name, block in self.views(row[None]).items()
+            name: blocks[name][0][tuple(slice(size) for size in shape)]
+            for name, shape in self.shapes.items()
         }
 
 
@@ -136,14 +156,66 @@ class Network:
                 gradient = made.activations[depth - 1](layer.gradient_by_inputs(gradient))
 
 
+class Networks(Protocol):
+    """The actors and critics of R runs."""
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Actors' outputs (R, B, K) and values (R, B) for features (R, B, F), and how it went."""
+        ...
+
+    def backward(self, made: Any, of_outputs: Tensor, of_values: Tensor) -> None:
+        """Put down the gradients of all parameters, given those of outputs and values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Actors and critics of different sizes."""
+
+    actor: Network
+    critic: Network
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, tuple[Pass, Pass]]:
+        """One after the other."""
+        outputs, actor = self.actor.forward(features)
+        values, critic = self.critic.forward(features)
+        return outputs, values[..., 0], (actor, critic)
+
+    def backward(self, made: tuple[Pass, Pass], of_outputs: Tensor, of_values: Tensor) -> None:
+        """One after the other."""
+        self.actor.backward(made[0], of_outputs)
+        self.critic.backward(made[1], of_values[..., None])
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Actors and critics of the same sizes as 2R networks: half the products, twice as large."""
+
+    both: Network
+    outputs: int
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Pass]:
+        """All at once."""
+        made, pass_ = self.both.forward(features[:, None].expand(-1, 2, -1, -1).flatten(0, 1))
+        actor, critic = made.view(-1, 2, *made.shape[1:]).unbind(1)
+        return actor[..., : self.outputs].contiguous(), critic[..., 0].contiguous(), pass_
+
+    def backward(self, made: Pass, of_outputs: Tensor, of_values: Tensor) -> None:
+        """All at once."""
+        runs, count, _ = of_outputs.shape
+        gradient = of_outputs.new_zeros((runs, 2, count, self.both.outputs))
+        gradient[:, 0, :, : self.outputs] = of_outputs
+        gradient[:, 1, :, 0] = of_values
+        self.both.backward(made, gradient.flatten(0, 1))
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What the networks make of states, and how they came to it."""
 
     distribution: Distribution
     values: Tensor
-    actor: Pass
-    critic: Pass
+    made: Any
 
 
 class StackedPolicy:
@@ -172,20 +244,24 @@ class StackedPolicy:
         self._blocks = self.layout.views(self.rows)
         self._gradients = self.layout.views(self.gradient)
         activation = _activation(policy.activation_fn)
-        actor, critic = self._layers(actor_layers(policy)), self._layers(critic_layers(policy))
+        actor, critic = list(actor_layers(policy)), list(critic_layers(policy))
         self.outputs: int = policy.action_net.out_features  # type: ignore[assignment]
-        self._actor = Network(actor, activation, self.outputs)
-        self._critic = Network(critic, activation, 1)
+        self._actor = Network(self._layers(actor, self.layout.views), activation, self.outputs)
+        self._critic = Network(self._layers(critic, self.layout.views), activation, 1)
+        self._networks: Networks = Apart(self._actor, self._critic)
+        if self.layout.twins:
+            both = self._layers(actor, self.layout.twin_views)
+            columns = both[-1].bias.shape[1]
+            self._networks = Twins(Network(both, activation, columns), self.outputs)
         self._distribution = distribution_over(policy.action_space)
         self._action_space: spaces.Space[Any] = policy.action_space
         self._observation_space = policy.observation_space
 
     def forward(self, features: Tensor) -> Evaluation:
         """Distributions over actions, and values (R, B), for features (R, B, F) of states."""
-        outputs, actor = self._actor.forward(features)
-        values, critic = self._critic.forward(features)
+        outputs, values, made = self._networks.forward(features)
         distribution = self._distribution(outputs, self._blocks.get("log_std"))
-        return Evaluation(distribution, values[..., 0], actor, critic)
+        return Evaluation(distribution, values, made)
 
     def backward(
         self, made: Evaluation, of_outputs: Tensor, of_log_std: Tensor | None, of_values: Tensor
@@ -198,8 +274,7 @@ class StackedPolicy:
             of_log_std: by log_std (R, D).
             of_values: by the values (R, B).
         """
-        self._actor.backward(made.actor, of_outputs)
-        self._critic.backward(made.critic, of_values[..., None])
+        self._networks.backward(made.made, of_outputs, of_values)
         if of_log_std is not None:
             self._gradients["log_std"].copy_(of_log_std)
 
@@ -238,12 +313,12 @@ class StackedPolicy:
         parameters = self.layout.parameters(self.rows[run].cpu().clone())
         return {name: parameter.contiguous() for name, parameter in parameters.items()}
 
-    def _layers(self, names: Iterable[str]) -> list[Layer]:
+    def _layers(
+        self, names: Iterable[str], views: Callable[[Tensor], dict[str, Tensor]]
+    ) -> list[Layer]:
+        blocks, gradients = views(self.rows), views(self.gradient)
         ends = [(f"{name}.weight", f"{name}.bias") for name in names]
-        return [
-            Layer(self._blocks[w], self._blocks[b], self._gradients[w], self._gradients[b])
-            for w, b in ends
-        ]
+        return [Layer(blocks[w], blocks[b], gradients[w], gradients[b]) for w, b in ends]
 
 
 def _activation(kind: type[nn.Module]) -> Callable[[Tensor], tuple[Tensor, Backward]]:
@@ -279,17 +354,26 @@ def _linear(network: str, policy: ActorCriticPolicy) -> dict[str, nn.Linear]:
     return {f"{network}.{name}": m for name, m in modules if isinstance(m, nn.Linear)}
 
 
-def _widened(layers: dict[str, nn.Linear]) -> dict[str, tuple[int, ...]]:
-    """The blocks of a network: hidden layers fill whole vectors, the last has two outputs."""
+def _widened(layers: dict[str, nn.Linear], columns: int) -> dict[str, tuple[int, ...]]:
+    """The blocks of a network: hidden layers fill whole vectors, the last has so many outputs."""
     blocks: dict[str, tuple[int, ...]] = {}
     *_, last = layers
     inputs = next(iter(layers.values())).in_features
     for name, layer in layers.items():
         widened = _rounded_up(layer.out_features, _VECTOR)
-        outputs = max(_COLUMNS, layer.out_features) if name == last else widened
+        outputs = columns if name == last else widened
         blocks |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
         inputs = outputs
     return blocks
+
+
+def _one_after_another(blocks: dict[str, tuple[int, ...]]) -> tuple[dict[str, int], int]:
+    """Where each block begins, and where the last one ends."""
+    offsets, end = {}, 0
+    for name, block in blocks.items():
+        offsets[name] = end
+        end += _rounded_up(math.prod(block), _ALIGNED)
+    return offsets, end
 
 
 def _rounded_up(count: int, unit: int) -> int:
