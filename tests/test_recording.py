@@ -24,6 +24,7 @@ def test_checkpoints_that_take_long_are_made_less_often(
 
     study = parse_study(TINY)
     folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
     folder.begin(dict.fromkeys(SAME, "anything"))
     monkeypatch.setattr(recording, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(recording, "KEEP_SECONDS", 10.0)
