@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test check bench calibrate soak clean
+.PHONY: venv demo test check bench calibrate physics soak clean
 
 venv: .venv/installed
 
@@ -32,6 +32,9 @@ bench: venv
 
 calibrate: venv
 	$(BIN)/python -m calibration
+
+physics: venv
+	$(BIN)/python -m physics
 
 soak: venv
 	$(BIN)/python -m soak
