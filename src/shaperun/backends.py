@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 Backend = Literal["gymnasium", "envpool"]
 
-# Environments of EnvPool that hand-written policies fare alike in.
+# Environments of EnvPool in which hand-written policies have the same returns and outcomes.
 ALIKE = (
     "CartPole-v1",
     "LunarLander-v3",
