@@ -16,12 +16,13 @@ SOURCE = Path(__file__).parent.parent / "src" / "shaperun"
 FLOORS = {
     "ground": "errors wording faults files yaml_source stats importance execute ray_cluster",
     "domain": "terms metrics expression plugins envs describe",
-    "study": "algorithms backends arm study study_file sweep corners schema reward wrapper episodes",
+    "study": "algorithms backends arm study study_file sweep corners schema reward wrapper "
+    "episodes",
     "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
     "learning": "checkpoint evaluate parameters stacked_actions stacked_policy stacked_ppo "
-    "normalization learner episode_recorder copies envpool_copies training_envs tensorboard recording trainee "
-    "alone lockstep train replay",
+    "normalization learner episode_recorder copies envpool_copies training_envs tensorboard "
+    "recording trainee alone lockstep train replay",
     "analysis": "payments evaluation_table results cross_reward exploitation term_history "
     "training_record health sample_efficiency summary pooling",
     "search": "halving suggest trials trial_results trial_table search standing",
