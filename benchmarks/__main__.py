@@ -11,6 +11,12 @@ from benchmarks.measure import ONE_THREAD, ROOT, Row, tell
 # Row -> its module, which is imported when its turn comes: some need torch, some must not have it.
 TOPICS = {
     "training": "benchmarks.peers",
+    "lockstep": "benchmarks.lockstep",
+    "one-run": "benchmarks.one_run",
+    "bare": "benchmarks.bare",
+    "cohorts": "benchmarks.cohorts",
+    "memory": "benchmarks.memory",
+    "article": "benchmarks.article",
     "shaping": "benchmarks.shaping",
     "workers": "benchmarks.workers",
     "scheduling": "benchmarks.scheduling",
@@ -35,7 +41,7 @@ def main() -> None:
     os.environ.update(ONE_THREAD)
     from rich.console import Console
 
-    from benchmarks import peers, table
+    from benchmarks import table, venvs
 
     load = table.load_now()
     if load > BUSY:
@@ -48,7 +54,7 @@ def main() -> None:
     if given.quick or given.rows:
         tell("README.md is left as it is: only a full table is kept there.")
     else:
-        table.write(rows, [peers.RL_ZOO3.replace("==", " ")], load)
+        table.write(rows, venvs.versions(), load)
         tell(f"Written into {table.README.relative_to(ROOT)}.")
 
 

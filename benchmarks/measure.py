@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,19 @@ def alternate(
             first, second = pairs[-1]
             tell(f"  round {number} of {rounds}: {first:,.1f} and {second:,.1f} {unit}")
     return pairs
+
+
+def in_turn(
+    sides: Mapping[str, Callable[[int], float]], rounds: int, unit: str
+) -> dict[str, list[float]]:
+    """Measure several sides in turn, A B C A B C; each is told which round it is, from 0."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name, side in sides.items():
+            found[name].append(side(number))
+        told = ", ".join(f"{name} {figures[-1]:,.1f}" for name, figures in found.items())
+        tell(f"  round {number + 1} of {rounds}: {told} {unit}")
+    return found
 
 
 def ratios(pairs: Sequence[Pair]) -> list[float]:

@@ -40,7 +40,7 @@ def rows(*, quick: bool) -> list[Row]:
 
 def train(folder: Path, kind: str, rollouts: int, seed: int) -> tuple[float, float, int]:
     """Seconds of learning, seconds of shaping and recording in it, environment steps."""
-    study = write_study(folder, rollouts=rollouts, seeds=[seed])
+    study = write_study(folder, rollouts=rollouts, seeds=[seed], engine="sb3")
     clock, stopwatch = folder / "clock.json", folder / "stopwatch.json"
     options: Command = ["--results", folder / kind, "--executor", "inline", "--quiet"]
     variant: Command = ["benchmarks.variants", kind, stopwatch, "train", study, *options]

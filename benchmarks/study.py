@@ -26,7 +26,14 @@ WEIGHTS = {
 }
 
 
-def write_study(folder: Path, *, rollouts: int, seeds: list[int]) -> Path:
+def write_study(
+    folder: Path,
+    *,
+    rollouts: int,
+    seeds: list[int],
+    engine: str = "auto",
+    backend: str = "gymnasium",
+) -> Path:
     """A study of one shaped arm at the tuned hyperparameters of LunarLander.
 
     The shaping is computed, added and recorded like any other, and is scaled until it is lost in
@@ -36,9 +43,10 @@ def write_study(folder: Path, *, rollouts: int, seeds: list[int]) -> Path:
     """
     document = {
         "study": "benchmark",
-        "environment": {"id": "LunarLander-v3"},
+        "environment": {"id": "LunarLander-v3", "backend": backend},
         "training": {
             "algorithm": "PPO",
+            "engine": engine,
             "total_timesteps": int(rollouts * ROLLOUT),
             "n_envs": N_ENVS,
             "hyperparameters": HYPERPARAMETERS,

@@ -18,7 +18,16 @@ from benchmarks.measure import ROOT, Row, cores
 README = ROOT / "benchmarks" / "README.md"
 BEGIN, END = "<!-- the last table: begin -->", "<!-- the last table: end -->"
 HEAD = ("row", "median", "range", "target", "reached", "rounds")
-PACKAGES = ("gymnasium", "stable-baselines3", "torch", "numpy", "pillow", "imageio", "typer")
+PACKAGES = (
+    "gymnasium",
+    "stable-baselines3",
+    "torch",
+    "numpy",
+    "envpool",
+    "pillow",
+    "imageio",
+    "typer",
+)
 VERDICTS = {True: "yes", False: "no", None: ""}
 STYLES = {True: "green", False: "bold red", None: ""}
 

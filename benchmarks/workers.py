@@ -31,7 +31,7 @@ def rows(*, quick: bool) -> list[Row]:
     rounds, rollouts = (1, 1) if quick else (2, 6)
     with tempfile.TemporaryDirectory() as name, on_cores(2):
         folder, number = Path(name), count()
-        study = write_study(folder, rollouts=rollouts, seeds=list(range(RUNS)))
+        study = write_study(folder, rollouts=rollouts, seeds=list(range(RUNS)), engine="sb3")
 
         def train(workers: int) -> float:
             results = folder / str(next(number))

@@ -1,0 +1,83 @@
+"""Runs shaperun's command line as `lockstep_clock` does, and notes what the time goes into.
+
+python -m benchmarks.split OUT ARGUMENTS…
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks.lockstep_clock import learn
+from shaperun.copies import Copies
+from shaperun.envpool_copies import EnvPoolCopies
+from shaperun.lockstep import Cohort
+from shaperun.stacked_actions import Categorical
+from shaperun.stacked_policy import StackedPolicy
+from shaperun.training_envs import TrainingEnvs
+
+# Part of a step -> what it is spent in. All else is the rest: handing things around, advantages,
+# checkpoints.
+PARTS: dict[str, list[tuple[type, str]]] = {
+    "environment": [(Copies, "step"), (EnvPoolCopies, "step")],
+    "inference": [
+        (Cohort, "_noise"),
+        (StackedPolicy, "features"),
+        (StackedPolicy, "forward"),
+        (StackedPolicy, "values"),
+        (StackedPolicy, "to_environment"),
+        (Categorical, "sample"),
+        (Categorical, "log_prob"),
+    ],
+    "shaping, recording": [(TrainingEnvs, "shaped")],
+    "update": [(Cohort, "update")],
+}
+REST = "rest"
+
+
+class Stopwatches:
+    """Seconds by part. What is called within a part belongs to it: an update has inference too."""
+
+    def __init__(self) -> None:
+        self.spent: defaultdict[str, float] = defaultdict(float)
+        self._running = False
+
+    def watch(self, part: str, owner: type, name: str) -> None:
+        """Count every call of a method."""
+        method: Callable[..., Any] = getattr(owner, name)
+
+        @wraps(method)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if self._running:
+                return method(*args, **kwargs)
+            self._running, start = True, perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.spent[part] += perf_counter() - start
+                self._running = False
+
+        setattr(owner, name, timed)
+
+
+def main() -> None:
+    """Learn with stopwatches, and write down what they and the clock saw."""
+    out, *arguments = sys.argv[1:]
+    watches = Stopwatches()
+    for part, methods in PARTS.items():
+        for owner, name in methods:
+            watches.watch(part, owner, name)
+    noted = learn(arguments)
+    parts = {part: watches.spent[part] for part in PARTS}
+    noted["parts"] = {**parts, REST: noted["seconds"] - sum(parts.values())}
+    Path(out).write_text(json.dumps(noted), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
