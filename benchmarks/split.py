@@ -39,6 +39,7 @@ PARTS: dict[str, list[tuple[type, str]]] = {
     "update": [(Cohort, "update")],
 }
 REST = "rest"
+EVALUATION = "evaluation"  # before the first rollout and after the last update: the clock stands
 
 
 class Stopwatches:
@@ -73,6 +74,7 @@ def main() -> None:
     for part, methods in PARTS.items():
         for owner, name in methods:
             watches.watch(part, owner, name)
+    watches.watch(EVALUATION, Cohort, "_evaluate")  # which has inference too
     noted = learn(arguments)
     parts = {part: watches.spent[part] for part in PARTS}
     noted["parts"] = {**parts, REST: noted["seconds"] - sum(parts.values())}
