@@ -55,8 +55,8 @@ def train(trainees: Sequence[Trainee], until: int | None) -> dict[int, Exception
 def _give_back_memory() -> None:
     """Return what is free of the heap to the system, where the C library can (glibc).
 
-    A physics world is one large block, made anew for every episode. Small things settle in the place
-    of an old one, and the heap of many runs would grow by gigabytes, most of it unused.
+    A physics world is one large block, made anew for every episode. Small things settle in the
+    place of an old one, and the heap of many runs would grow by gigabytes, most of it unused.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
