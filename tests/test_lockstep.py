@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from shaperun.plan import planned_runs
 from shaperun.store import RunFolder, StudyFolder
 from shaperun.study import RunConfig, parse_study
 from shaperun.train import train_cohort, train_run, train_runs
-from shaperun.trainee import begin
+from shaperun.trainee import Trainee, begin
 from tests.test_checkpoint import KilledError, outcome
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -212,6 +213,11 @@ def test_a_rollout_is_what_stable_baselines3_makes_of_its_actions(
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
     ours, theirs = (begin(RunFolder(tmp_path / name), run, None) for name in ("ours", "theirs"))
+    with closing(ours), closing(theirs):
+        assert_alike(ours, theirs, run)
+
+
+def assert_alike(ours: Trainee, theirs: Trainee, run: RunConfig) -> None:
     rollout = Cohort([ours]).collect_rollout()
     (found,) = rollout.minibatches(torch.arange(rollout.size)[None], rollout.size)
 
