@@ -121,6 +121,18 @@ def test_actions_that_would_crash_the_process_are_refused() -> None:
         copies.attribute("gravity")
 
 
+@pytest.mark.parametrize("kept", [np.zeros((5, 3)), np.zeros((5, 1)), np.zeros(5)])
+def test_kept_actions_that_would_crash_the_process_are_refused(kept: Any) -> None:
+    """Whoever wrote the checkpoint."""
+    copies = pool_of("LunarLanderContinuous-v3")
+    copies.reset(SEEDS)
+    memory = copies.memory()
+    memory[1]["actions"] = kept
+    for forged in (memory, copies.memory()[:2]):
+        with pytest.raises(ValueError, match="of another environment"):
+            copies.restore(forged)
+
+
 # --- training
 
 

@@ -80,12 +80,21 @@ class EnvPoolCopies:
         ]
 
     def restore(self, memory: Sequence[dict[str, Any]]) -> Array:
-        """Play every copy's episode again, up to where it was; observations there (N, …)."""
+        """Play every copy's episode again, up to where it was; observations there (N, …).
+
+        Raises:
+            ValueError: the memory is of another environment.
+        """
+        # EnvPool looks at the first actions only, and reads past the end of any that do not fit.
+        space = self.action_space
+        played = [copy["actions"].astype(space.dtype) for copy in memory]
+        fits = all(not len(some) or some.shape[1:] == (space.shape or ()) for some in played)
+        if not fits or len(memory) != self._count:
+            raise ValueError("its actions are of another environment")
         self._make([copy["seed"] for copy in memory])
         resets, before = (np.array([copy[key] for copy in memory]) for key in ("resets", "before"))
         self._wind_on(resets - 1, before)
         obs = np.array(self._pool.reset()[0])
-        played = [copy["actions"] for copy in memory]
         for step in range(max(map(len, played))):
             which = np.array([c for c, actions in enumerate(played) if len(actions) > step])
             actions = np.stack([played[copy][step] for copy in which])
