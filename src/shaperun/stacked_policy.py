@@ -196,9 +196,9 @@ class Twins:
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Pass]:
         """All at once."""
-        made, pass_ = self.both.forward(features[:, None].expand(-1, 2, -1, -1).flatten(0, 1))
-        actor, critic = made.view(-1, 2, *made.shape[1:]).unbind(1)
-        return actor[..., : self.outputs].contiguous(), critic[..., 0].contiguous(), pass_
+        outputs, made = self.both.forward(features[:, None].expand(-1, 2, -1, -1).flatten(0, 1))
+        actor, critic = outputs.view(-1, 2, *outputs.shape[1:]).unbind(1)
+        return actor[..., : self.outputs].contiguous(), critic[..., 0].contiguous(), made
 
     def backward(self, made: Pass, of_outputs: Tensor, of_values: Tensor) -> None:
         """All at once."""
