@@ -49,7 +49,8 @@ def learn(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         RuntimeError: it trained no cohort, or several.
     """
-    plan.LARGEST_COHORT = sys.maxsize  # as many as are asked for, which is also how memory is seen
+    # As many as are asked for are trained together, which is also how memory is seen.
+    plan.LARGEST_COHORT = plan.LARGEST_MINIBATCH = sys.maxsize
     setattr(lockstep, "Cohort", ClockedCohort)  # noqa: B010 (mypy refuses the plain assignment)
     sys.argv = ["shaperun", *arguments]
     try:

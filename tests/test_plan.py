@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shaperun.errors import UserError
-from shaperun.plan import COMMON_COHORT, LARGEST_COHORT, cohorts, planned_runs
+from shaperun.plan import cohorts, largest_cohort, planned_runs
 from shaperun.study import parse_study
 
 STUDY = parse_study(
@@ -85,8 +85,17 @@ def test_every_run_is_handed_out_once(count: int, workers: int) -> None:
     assert sorted(run.seed for cohort in handed for run in cohort) == study.seeds
     sizes = [len(cohort) for cohort in handed]
     assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= (LARGEST_COHORT if workers else COMMON_COHORT)
+    assert max(sizes) <= largest_cohort(runs[0].config, workers)
     assert len(handed) % (workers or 1) == 0 or len(handed) == count
+
+
+@pytest.mark.parametrize(("batch_size", "size"), [(64, 32), (1024, 4), (4096, 1), (10_000, 1)])
+def test_large_minibatches_are_learnt_from_by_fewer_runs(batch_size: int, size: int) -> None:
+    learners = {"hyperparameters": STUDY.training.hyperparameters | {"batch_size": batch_size}}
+    training = STUDY.training.model_copy(update={"engine": "lockstep"} | learners)
+    study = STUDY.model_copy(update={"seeds": list(range(32)), "training": training})
+    runs = planned_runs(study, {"a": STUDY.arms["a"]})
+    assert [len(cohort) for cohort in cohorts(runs, 1)] == [size] * (32 // size)
 
 
 def test_only_what_is_alike_is_trained_together() -> None:

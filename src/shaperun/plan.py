@@ -12,6 +12,7 @@ from shaperun.study import RunConfig, Study
 
 LARGEST_COHORT = 32  # an update of more costs each run hardly less
 COMMON_COHORT = 8  # where most of that is won
+LARGEST_MINIBATCH = 4096  # transitions of a whole cohort; with more, its update leaves the caches
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +76,15 @@ def _recipe(run: Run) -> object:
     return config.model_dump_json(include={"environment", "training", "evaluation"})
 
 
+def largest_cohort(recipe: RunConfig, workers: int) -> int:
+    """How many runs of a recipe are trained together at most."""
+    in_a_minibatch = LARGEST_MINIBATCH // recipe.training.hyperparameters.get("batch_size", 1)
+    return max(1, min(in_a_minibatch, LARGEST_COHORT if workers else COMMON_COHORT))
+
+
 def _split(runs: list[Run], workers: int) -> list[list[Run]]:
     """As few cohorts as give every worker the same to do."""
-    count = math.ceil(len(runs) / (LARGEST_COHORT if workers else COMMON_COHORT))
+    count = math.ceil(len(runs) / largest_cohort(runs[0].config, workers))
     if workers:
         count = math.ceil(count / workers) * workers
     count = min(count, len(runs))
