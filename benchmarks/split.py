@@ -18,7 +18,7 @@ from benchmarks.lockstep_clock import learn
 from shaperun.copies import Copies
 from shaperun.envpool_copies import EnvPoolCopies
 from shaperun.lockstep import Cohort
-from shaperun.stacked_actions import Categorical
+from shaperun.stacked_actor import StackedActor
 from shaperun.stacked_policy import StackedPolicy
 from shaperun.training_envs import TrainingEnvs
 
@@ -28,12 +28,11 @@ PARTS: dict[str, list[tuple[type, str]]] = {
     "environment": [(Copies, "step"), (EnvPoolCopies, "step")],
     "inference": [
         (Cohort, "_noise"),
-        (StackedPolicy, "features"),
-        (StackedPolicy, "forward"),
+        (StackedActor, "features"),
+        (StackedActor, "actions"),
+        (StackedActor, "to_environment"),
+        (StackedPolicy, "evaluate_actions"),
         (StackedPolicy, "values"),
-        (StackedPolicy, "to_environment"),
-        (Categorical, "sample"),
-        (Categorical, "log_prob"),
     ],
     "shaping, recording": [(TrainingEnvs, "shaped")],
     "update": [(Cohort, "update")],

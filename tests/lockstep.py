@@ -15,6 +15,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 from shaperun.learner import build
+from shaperun.stacked_actor import features_of
 from shaperun.stacked_policy import StackedPolicy
 from shaperun.stacked_ppo import Rollout, StackedPPO
 from shaperun.study import TrainingConfig
@@ -106,10 +107,11 @@ def rollout_of(models: Sequence[PPO], policy: StackedPolicy) -> Rollout:
 
     observations = stacked("observations")
     steps, runs, envs = observations.shape[:3]
-    shape = models[0].observation_space.shape
-    features = policy.features(observations.reshape(steps, -1, *(shape or ())))
+    space = models[0].observation_space
+    features = features_of(observations.reshape(steps, -1, *(space.shape or ())).numpy(), space)
+    seen = torch.from_numpy(features).to(policy.rows).view(steps, runs, envs, -1)
     names = ("values", "log_probs", "advantages", "returns")
-    return Rollout(features.view(steps, runs, envs, -1), stacked("actions"), *map(stacked, names))
+    return Rollout(seen, stacked("actions"), *map(stacked, names))
 
 
 def stack(models: Sequence[PPO], seeds: Sequence[int]) -> tuple[StackedPPO, Rollout]:

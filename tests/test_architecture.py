@@ -20,7 +20,7 @@ FLOORS = {
     "episodes",
     "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
-    "learning": "checkpoint evaluate parameters stacked_actions stacked_policy stacked_ppo "
+    "learning": "checkpoint evaluate parameters stacked_actions stacked_actor stacked_policy stacked_ppo "
     "normalization learner episode_recorder copies envpool_copies training_envs tensorboard "
     "recording trainee alone lockstep train replay",
     "analysis": "payments evaluation_table results cross_reward exploitation term_history "

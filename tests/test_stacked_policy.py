@@ -8,7 +8,8 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 
-from shaperun.stacked_actions import distribution_over, draw_noise
+from shaperun.stacked_actions import distribution_over
+from shaperun.stacked_actor import features_of
 from shaperun.stacked_policy import StackedPolicy
 from tests.lockstep import ENVIRONMENTS, learner
 
@@ -18,90 +19,56 @@ NETWORK = {"net_arch": {"pi": [9], "vf": [33, 5]}, "activation_fn": "gelu"}
 
 @pytest.mark.parametrize("environment", sorted(ENVIRONMENTS))
 @pytest.mark.parametrize("policy_kwargs", [{}, NETWORK], ids=["default", "other"])
-def test_actions_values_and_probabilities_are_those_of_each_policy(
+def test_values_and_probabilities_are_those_of_each_policy(
     environment: str, policy_kwargs: dict[str, Any]
 ) -> None:
     models = [learner(environment, seed, policy_kwargs=policy_kwargs) for seed in (1, 2, 3)]
     stacked = StackedPolicy([model.policy for model in models])
-    steps = [model.rollout_buffer.observations[3] for model in models]
-    shape = models[0].observation_space.shape or ()
-    obs = torch.from_numpy(np.stack(steps)).view(3, 4, *shape)
-    actions = torch.from_numpy(np.stack([m.rollout_buffer.actions[3] for m in models]))
-    made = stacked.forward(stacked.features(obs))
-    distribution, values = made.distribution, made.values
+    features, actions = rollouts(models)
+    values, log_probs = stacked.evaluate_actions(features, actions)
+    entropy = stacked.forward(features[3]).distribution.entropy()
     for run, model in enumerate(models):
-        one = torch.from_numpy(steps[run]).view(4, *shape)
-        taken = actions[run].flatten() if len(actions[run].shape) < 2 else actions[run]
-        if isinstance(model.action_space, spaces.Discrete):
-            taken = taken.flatten()
-        with torch.no_grad():
-            theirs = model.policy.evaluate_actions(one, taken.float())
-            mode = model.policy.get_distribution(one).mode()
-        value, log_prob, entropy = theirs
-        assert values[run].numpy() == pytest.approx(value.flatten().numpy(), abs=1e-5)
-        assert distribution.log_prob(actions)[run].numpy() == pytest.approx(
-            log_prob.numpy(), abs=1e-5
-        )
-        assert entropy is not None
-        assert distribution.entropy()[run].numpy() == pytest.approx(entropy.numpy(), abs=1e-5)
-        found = distribution.mode()[run].view(mode.shape).numpy()
-        assert found == pytest.approx(mode.numpy(), abs=1e-5)
+        buffer = model.rollout_buffer
+        assert values[:, run].numpy() == pytest.approx(buffer.values, abs=1e-5)
+        assert log_probs[:, run].numpy() == pytest.approx(buffer.log_probs, abs=1e-5)
+        obs = torch.from_numpy(buffer.observations[3])
+        theirs = model.policy.get_distribution(obs.view(4, *model.observation_space.shape or ()))
+        expected = theirs.entropy()
+        assert expected is not None
+        assert entropy[run].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-5)
+        last = stacked.values(features[-1])[run]
+        assert last.numpy() == pytest.approx(buffer.values[-1], abs=1e-5)
 
 
 @pytest.mark.parametrize("environment", sorted(ENVIRONMENTS))
-def test_samples_are_distributed_as_the_policy_says(environment: str) -> None:
-    """The mean of −log p over samples is the entropy."""
-    model = learner(environment, 1, learning_rate=0.05)
-    np.random.seed(1)
-    model.train()  # away from the even odds that policies begin with
-    stacked = StackedPolicy([model.policy])
-    obs = torch.from_numpy(model.rollout_buffer.observations[:1]).view(
-        1, 1, *(model.observation_space.shape or ())
-    )
-    count = 20_000
-    features = stacked.features(obs).expand(1, count, -1)
-    noise = draw_noise(
-        model.action_space,
-        stacked.rows.dtype,
-        (count, stacked.outputs),
-        torch.Generator().manual_seed(0),
-    )
-    distribution = stacked.forward(features).distribution
-    surprise = -distribution.log_prob(distribution.sample(noise[None]))[0]
-    entropy = float(distribution.entropy()[0, 0])
-    spread = float(surprise.std()) / count**0.5
-    assert abs(float(surprise.mean()) - entropy) < 4 * spread + 1e-5
-
-
-@pytest.mark.parametrize("environment", sorted(ENVIRONMENTS))
-def test_what_a_run_draws_depends_on_nobody(environment: str) -> None:
-    models = [learner(environment, seed) for seed in range(5)]
-    alone = [sampled([models[run]], [run])[0] for run in range(5)]
+def test_what_is_known_of_a_rollout_depends_on_nobody(environment: str) -> None:
+    models = [learner(environment, seed, n_steps=150) for seed in range(5)]
+    alone = [known([model])[0] for model in models]
     for chosen in ([0, 1, 2, 3, 4], [4, 2], [3, 1, 0]):
-        together = sampled([models[run] for run in chosen], chosen)
-        assert together == [alone[run] for run in chosen]
+        assert known([models[run] for run in chosen]) == [alone[run] for run in chosen]
     assert len(set(alone)) == 5
 
 
-def sampled(models: list[PPO], seeds: list[int]) -> list[bytes]:
-    """The actions of each run in the states of its rollout, with what is known of them."""
+def known(models: list[PPO]) -> list[bytes]:
+    """Values, log-probabilities and entropies of the rollouts, by run."""
     stacked = StackedPolicy([model.policy for model in models])
-    states = [torch.from_numpy(model.rollout_buffer.observations) for model in models]
-    obs = torch.stack(states).view(len(models), -1, *(models[0].observation_space.shape or ()))
-    shape = (obs.shape[1], stacked.outputs)
-    space = models[0].action_space
-    noise = [
-        draw_noise(space, stacked.rows.dtype, shape, torch.Generator().manual_seed(s))
-        for s in seeds
-    ]
-    made = stacked.forward(stacked.features(obs))
-    actions = made.distribution.sample(torch.stack(noise))
-    known = (made.distribution.log_prob(actions), made.distribution.entropy(), made.values)
-    parts = (actions, *known)
+    features, actions = rollouts(models)
+    entropy = stacked.forward(features.transpose(0, 1).flatten(1, 2)).distribution.entropy()
+    values, log_probs = stacked.evaluate_actions(features, actions)
     return [
-        b"".join(part[run].contiguous().numpy().tobytes() for part in parts)
-        for run in range(len(models))
+        b"".join(part.numpy().tobytes() for part in (values[:, r], log_probs[:, r], entropy[r]))
+        for r in range(len(models))
     ]
+
+
+def rollouts(models: list[PPO]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (T, R, E, F) and actions (T, R, E, D) of the rollouts of some learners."""
+    space = models[0].observation_space
+    obs = np.stack([model.rollout_buffer.observations for model in models], 1)
+    steps = obs.reshape(len(obs), -1, *(space.shape or ()))
+    features = features_of(steps, space).astype(np.float32).reshape(*obs.shape[:3], -1)
+    actions = np.stack([model.rollout_buffer.actions for model in models], 1)
+    return torch.from_numpy(features), torch.from_numpy(actions)
 
 
 def test_parameters_go_in_and_out_unchanged() -> None:

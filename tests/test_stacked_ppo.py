@@ -9,6 +9,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 
+from shaperun import stacked_policy
 from shaperun.stacked_ppo import Minibatch, StackedPPO, advantages_and_returns
 from tests.lockstep import ENVIRONMENTS, PROGRESS, in_float64, learner, stack, train_alone
 
@@ -66,6 +67,15 @@ def test_other_actions_are_those_of_stable_baselines3(environment: str, double: 
 
 def test_countable_observations_are_those_of_stable_baselines3() -> None:
     check_parity([learner("countable", seed) for seed in (1, 2)], double=False)
+
+
+@pytest.mark.parametrize("environment", ["discrete", "box"])
+def test_an_update_by_the_kernels_of_an_accelerator_is_the_same(
+    environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = stacked_policy.kernels_for(torch.device("cuda"))
+    monkeypatch.setattr(stacked_policy, "kernels_for", lambda _: elsewhere)
+    check_parity([learner(environment, seed) for seed in (1, 2)], double=True)
 
 
 def check_parity(models: list[PPO], double: bool) -> None:
@@ -272,7 +282,6 @@ def test_a_policy_that_was_stacked_is_saved_and_predicts_the_same(tmp_path: Path
     model.save(tmp_path / "policy.zip")
     again = PPO.load(tmp_path / "policy.zip", device="cpu")
     obs = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
-    features = stacked.policy.features(torch.from_numpy(np.stack([obs, obs])))
-    actions = stacked.policy.forward(features).distribution.mode()[1, :, 0].numpy()
+    actions = stacked.policy.actor().act(np.stack([obs, obs]))[1]
     assert len(set(actions.tolist())) == 2
     assert np.array_equal(again.predict(obs, deterministic=True)[0], actions)

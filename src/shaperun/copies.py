@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, NamedTuple, SupportsFloat, cast
 
 import gymnasium as gym
 import numpy as np
@@ -109,6 +109,9 @@ class Remembering(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
+        while type(env).step is gym.Wrapper.step:  # only handed on: a call less for each
+            env = cast(Any, env).env
+        self._step = env.step
         self._start: Any = None  # a seed, or the state of the generator
         self._actions: list[npt.NDArray[Any]] = []
         self._again: dict[str, Any] | None = None
@@ -128,7 +131,7 @@ class Remembering(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step, and remember the action."""
         self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
-        return super().step(action)
+        return self._step(action)
 
     def memory(self) -> dict[str, Any]:
         """How the episode began, and its actions so far (T, …)."""

@@ -79,10 +79,10 @@ def actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
 
 def stacked_actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
     """The same as the lockstep engine has it, whose products round in another order."""
-    policy = StackedPolicy([model.policy])  # type: ignore[list-item]
+    actor = StackedPolicy([model.policy]).actor()  # type: ignore[list-item]
 
     def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.asarray(policy.act((scaling(obs) if scaling else obs)[None])[0])
+        return np.asarray(actor.act((scaling(obs) if scaling else obs)[None])[0])
 
     return act
 

@@ -14,7 +14,7 @@ import ctypes
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from shaperun import learner
 from shaperun.checkpoint import Memory
 from shaperun.evaluate import WIDTH
 from shaperun.normalization import scaled_as_now, scaled_observations, scaled_rewards
-from shaperun.stacked_actions import draw_noise
+from shaperun.stacked_actor import draw_noise, features_of
 from shaperun.stacked_ppo import Rollout, StackedPPO, advantages_and_returns
 from shaperun.trainee import Trainee, diverged
 
@@ -125,36 +125,27 @@ class Cohort:
 
     def collect_rollout(self) -> Rollout:
         """Act for T steps in all environments, and reckon what every action was worth."""
-        noise = self._noise()
-        seen, acted, log_probs, values, starts, beyond = [], [], [], [], [self._starts], []
+        noise, actor = self._noise(), self._policy.actor()
+        seen, acted, starts, beyond = [], [], [self._starts], []
         for step in range(self._model.n_steps):
-            features = self._features(self._obs)
-            made = self._policy.forward(features)
-            actions = made.distribution.sample(noise[step])
-            seen.append(features)
-            acted.append(actions)
-            log_probs.append(made.distribution.log_prob(actions))
-            values.append(made.values)
-            beyond.append(self._step(self._policy.to_environment(actions)))
+            seen.append(actor.features(self._obs))
+            acted.append(actor.actions(seen[-1], noise[step]))
+            beyond.append(self._step(actor.to_environment(acted[-1])))
             starts.append(self._starts)
             self.evaluate_if_due()
+        features, actions = self._tensor(np.stack(seen)), self._tensor(np.stack(acted))
+        values, log_probs = self._policy.evaluate_actions(features, actions)
         episode_starts = np.stack(starts)
         advantages, returns = advantages_and_returns(
             self._rewards(episode_starts[1:] > 0) + np.stack(beyond),
-            torch.stack(values).cpu().numpy(),
+            values.cpu().numpy(),
             episode_starts,
             self._values_of(self._obs),
             gamma=self._model.gamma,
             gae_lambda=self._model.gae_lambda,
         )
-        return Rollout(
-            torch.stack(seen),
-            torch.stack(acted),
-            torch.stack(values),
-            torch.stack(log_probs),
-            torch.from_numpy(advantages).to(self._policy.rows.device),
-            torch.from_numpy(returns).to(self._policy.rows.device),
-        )
+        scalars = (values, log_probs, self._tensor(advantages), self._tensor(returns))
+        return Rollout(features, actions, *scalars)
 
     def update(self, rollout: Rollout) -> None:
         """Learn from a rollout."""
@@ -219,7 +210,7 @@ class Cohort:
                 trainee.recording.progress(self.timesteps, "evaluating")
                 playing[run] = trainee.evaluation.play(trainee.episodes(final=final), share)
         scalings = {run: self._trainees[run].scaling for run in playing}
-        actions: Any = [None] * len(obs)
+        actor, actions = self._policy.actor(), cast(Any, [None] * len(obs))
         while playing:
             for run in list(playing):
                 with self._of(run) as trainee:
@@ -232,7 +223,7 @@ class Cohort:
                 if run in self.failures:
                     playing.pop(run, None)
             if playing:
-                actions = self._policy.act(obs)
+                actions = actor.act(obs)
 
     def _first_obs(self, run: int) -> Array:
         """Where a run begins, or goes on with its generators as they were."""
@@ -247,17 +238,18 @@ class Cohort:
 
     def _values_of(self, obs: Array) -> Array:
         """What the critics expect (R, E) after observations (R, E, …)."""
-        return self._policy.values(self._features(obs)).cpu().numpy()
+        features = self._tensor(features_of(obs, self._model.observation_space))
+        return self._policy.values(features).cpu().numpy()
 
-    def _features(self, obs: Array) -> Tensor:
-        return self._policy.features(torch.from_numpy(obs))
+    def _tensor(self, array: Array) -> Tensor:
+        """An array where the learners are, in their precision."""
+        return torch.from_numpy(array).to(self._policy.rows)
 
-    def _noise(self) -> Tensor:
+    def _noise(self) -> Array:
         """What the actions of a rollout are made of (T, R, E, K), each run's from its generator."""
-        space, rows = self._model.action_space, self._policy.rows
+        space, dtype = self._model.action_space, self._policy.rows.dtype
         shape = (self._model.n_steps, self._model.n_envs, self._policy.outputs)
-        drawn = [draw_noise(space, rows.dtype, shape, gen) for gen in self._generators]
-        return torch.stack(drawn, 1).to(rows.device)  # drawn here, so that no device changes it
+        return np.stack([draw_noise(space, dtype, shape, gen) for gen in self._generators], 1)
 
     def _memory(self, run: int) -> Memory:
         """What a run's learner goes on from, in the form of the engine for one."""

@@ -78,8 +78,9 @@ def _recipe(run: Run) -> object:
 
 def largest_cohort(recipe: RunConfig, workers: int) -> int:
     """How many runs of a recipe are trained together at most."""
-    in_a_minibatch = LARGEST_MINIBATCH // recipe.training.hyperparameters.get("batch_size", 1)
-    return max(1, min(in_a_minibatch, LARGEST_COHORT if workers else COMMON_COHORT))
+    batch_size: int = recipe.training.hyperparameters.get("batch_size", 1)
+    most = LARGEST_COHORT if workers else COMMON_COHORT
+    return max(1, min(most, LARGEST_MINIBATCH // batch_size))
 
 
 def _split(runs: list[Run], workers: int) -> list[list[Run]]:

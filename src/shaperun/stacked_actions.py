@@ -1,9 +1,8 @@
 """Distributions over the actions of R runs at once, as stable-baselines3 has them for one.
 
-Outputs of the actors are (R, B, K), actions (R, B, D), log-probabilities and entropies (R, B). A
-sample is a function of the outputs and of noise (R, B, K) that is drawn before, a run from its own
-generator: nothing about a run's actions depends on who is beside it. Gradients are written out: at
-these sizes an update by hand takes half the time of one that torch records and plays back.
+Outputs of the actors are (R, B, K), actions (R, B, D), log-probabilities and entropies (R, B).
+Gradients are written out: at these sizes an update by hand takes half the time of one that torch
+records and plays back. How actions are drawn is told in `stacked_actor`.
 """
 
 from __future__ import annotations
@@ -22,14 +21,6 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 class Distribution(Protocol):
     """Over the actions of R runs in B states each."""
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """Actions (R, B, D) that the noise (R, B, K) makes."""
-        ...
-
-    def mode(self) -> Tensor:
-        """The likeliest actions (R, B, D)."""
-        ...
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-probabilities (R, B) of actions (R, B, D)."""
@@ -60,15 +51,6 @@ class Categorical:
         self._log_probs = [torch.log_softmax(part, -1) for part in parts]
         self._probs = [log_probs.exp() for log_probs in self._log_probs]
         self._sizes = list(sizes)
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """The largest of the log-probabilities with Gumbel noise on them."""
-        parts = zip(self._log_probs, torch.split(noise, self._sizes, -1), strict=True)
-        return torch.stack([(part + drawn).argmax(-1) for part, drawn in parts], -1)
-
-    def mode(self) -> Tensor:
-        """The likeliest option of each choice."""
-        return torch.stack([part.argmax(-1) for part in self._log_probs], -1)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """The sum over the choices."""
@@ -109,14 +91,6 @@ class DiagonalGaussian:
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self._mean, self._log_std = mean, log_std[:, None]
 
-    def sample(self, noise: Tensor) -> Tensor:
-        """The means and so many standard deviations of standard normal noise."""
-        return self._mean + self._log_std.exp() * noise
-
-    def mode(self) -> Tensor:
-        """The means."""
-        return self._mean
-
     def log_prob(self, actions: Tensor) -> Tensor:
         """The log-density: −½z² − log σ − ½ log 2π, summed over the D dimensions."""
         z = self._standardized(actions)
@@ -148,14 +122,6 @@ class Bernoulli:
         # As a choice of two: the logarithm of torch's sigmoid rounds by where in an array it is.
         pairs = torch.log_softmax(torch.stack([torch.zeros_like(logits), logits], -1), -1)
         self._off, self._on = pairs.unbind(-1)
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """On where the logit and logistic noise come to more than 0."""
-        return (self._logits + noise > 0).to(self._logits.dtype)
-
-    def mode(self) -> Tensor:
-        """On where that is likelier."""
-        return (self._logits > 0).to(self._logits.dtype)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """The sum over the switches."""
@@ -211,26 +177,3 @@ def _gaussian(space: spaces.Box, outputs: Tensor, log_std: Tensor | None) -> Dis
     if log_std is None:
         raise ValueError(f"a policy over {space} has no log_std")
     return DiagonalGaussian(outputs, log_std)
-
-
-def draw_noise(
-    space: spaces.Space[Any],
-    dtype: torch.dtype,
-    shape: tuple[int, ...],
-    generator: torch.Generator,
-) -> Tensor:
-    """What one run's samples are made of, for a whole rollout in one draw.
-
-    Args:
-        space: of the actions.
-        dtype: of the policy.
-        shape: of the noise, K last.
-        generator: the run's own.
-    """
-    noise = torch.empty(shape, dtype=dtype)
-    if choice_sizes(space):
-        return -noise.exponential_(generator=generator).log()
-    if isinstance(space, spaces.Box):
-        return noise.normal_(generator=generator)
-    uniform = noise.uniform_(generator=generator)
-    return uniform.log() - torch.log1p(-uniform)

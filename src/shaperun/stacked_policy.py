@@ -12,22 +12,21 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
 from shaperun.stacked_actions import Distribution, distribution_over
+from shaperun.stacked_actor import StackedActor
 
 _VECTOR = 32  # numbers that the kernels of activations take at a time, at most
 _ALIGNED = 16  # numbers from one cache line to the next; kernels may round by where data begins
 _COLUMNS = 2  # of a product at least: one column is a product with a vector, another kernel
+_EVALUATED = 256  # transitions of a run at a time; with more, what is between leaves the caches
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,17 @@ class Layout:
 Backward = Callable[[Tensor], Tensor]
 """The gradient by what a function was given, from the gradient by what it returned."""
 
+Activation = Callable[[Tensor], tuple[Tensor, Backward]]
+Product = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Matrices (R, N, K) times matrices (R, K, M), put into a third argument (R, N, M)."""
+
+
+class Kernels(NamedTuple):
+    """What most of the time of an update goes into."""
+
+    product: Product
+    tanh: Activation
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -104,19 +114,22 @@ class Layer:
     bias: Tensor
     weight_gradient: Tensor
     bias_gradient: Tensor
+    product: Product
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (R, B, outputs) of inputs (R, B, inputs)."""
-        return torch.baddbmm(self.bias[:, None], inputs, self.weight.transpose(1, 2))
+        outputs = inputs.new_empty((*inputs.shape[:2], self.weight.shape[1]))
+        return self.product(inputs, self.weight.transpose(1, 2), outputs).add_(self.bias[:, None])
 
     def backward(self, inputs: Tensor, gradient: Tensor) -> None:
         """Put down the gradient of the parameters, given that of the outputs."""
-        torch.bmm(gradient.transpose(1, 2), inputs, out=self.weight_gradient)
+        self.product(gradient.transpose(1, 2), inputs, self.weight_gradient)
         torch.sum(gradient, 1, out=self.bias_gradient)
 
     def gradient_by_inputs(self, gradient: Tensor) -> Tensor:
         """The gradient by the inputs, given that by the outputs."""
-        return torch.bmm(gradient, self.weight)
+        by_inputs = gradient.new_empty((*gradient.shape[:2], self.weight.shape[2]))
+        return self.product(gradient, self.weight, by_inputs)
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,7 @@ class Network:
     """Layers with an activation between them; `outputs` of the last one's columns are meant."""
 
     layers: list[Layer]
-    activation: Callable[[Tensor], tuple[Tensor, Backward]]
+    activation: Activation
     outputs: int
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Pass]:
@@ -223,7 +236,7 @@ class StackedPolicy:
 
     Args:
         policies: one a run.
-        device: where all is computed; observations, actions and states of policies are elsewhere.
+        device: where they learn; observations, actions and states of policies are elsewhere.
 
     Attributes:
         rows: the parameters (R, width).
@@ -243,19 +256,21 @@ class StackedPolicy:
             self.load(run, one.state_dict())
         self._blocks = self.layout.views(self.rows)
         self._gradients = self.layout.views(self.gradient)
-        activation = _activation(policy.activation_fn)
-        actor, critic = list(actor_layers(policy)), list(critic_layers(policy))
+        kernels = kernels_for(self.rows.device)
+        activation = _activation(policy.activation_fn, kernels)
+        names, of_critic = list(actor_layers(policy)), list(critic_layers(policy))
         self.outputs: int = policy.action_net.out_features  # type: ignore[assignment]
-        self._actor = Network(self._layers(actor, self.layout.views), activation, self.outputs)
-        self._critic = Network(self._layers(critic, self.layout.views), activation, 1)
-        self._networks: Networks = Apart(self._actor, self._critic)
+        self._ends = _ends(names)
+        stacked = partial(self._layers, product=kernels.product)
+        actor = Network(stacked(names, self.layout.views), activation, self.outputs)
+        self._critic = Network(stacked(of_critic, self.layout.views), activation, 1)
+        self._networks: Networks = Apart(actor, self._critic)
         if self.layout.twins:
-            both = self._layers(actor, self.layout.twin_views)
+            both = stacked(names, self.layout.twin_views)
             columns = both[-1].bias.shape[1]
             self._networks = Twins(Network(both, activation, columns), self.outputs)
         self._distribution = distribution_over(policy.action_space)
-        self._action_space: spaces.Space[Any] = policy.action_space
-        self._observation_space = policy.observation_space
+        self._policy = policy
 
     def forward(self, features: Tensor) -> Evaluation:
         """Distributions over actions, and values (R, B), for features (R, B, F) of states."""
@@ -278,30 +293,36 @@ class StackedPolicy:
         if of_log_std is not None:
             self._gradients["log_std"].copy_(of_log_std)
 
-    def act(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The likeliest actions (R, B, …) for observations (R, B, …), as environments take them."""
-        outputs, _ = self._actor.forward(self.features(torch.from_numpy(obs)))
-        distribution = self._distribution(outputs, self._blocks.get("log_std"))
-        return self.to_environment(distribution.mode())
+    @np.errstate(over="ignore", invalid="ignore")
+    def evaluate_actions(self, features: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and log-probabilities (T, R, E) of what was done in a rollout.
 
-    def to_environment(self, actions: Tensor) -> npt.NDArray[Any]:
-        """Actions (R, B, D) as environments take them (R, B, …): clipped to their space."""
-        space = self._action_space
-        taken: npt.NDArray[Any] = actions.cpu().numpy()
-        if isinstance(space, spaces.Box):
-            within: npt.NDArray[Any] = np.clip(taken, space.low, space.high)
-            return within.reshape(*taken.shape[:2], *space.shape)
-        choices = taken.astype(space.dtype)
-        return np.asarray(choices[..., 0] if isinstance(space, spaces.Discrete) else choices)
+        Args:
+            features: of the observations (T, R, E, F).
+            actions: (T, R, E, D).
+        """
+        steps, runs, envs = features.shape[:3]
+        values, log_probs = features.new_empty((2, steps, runs, envs))
+        for first in range(0, steps, max(1, _EVALUATED // envs)):
+            some = slice(first, first + max(1, _EVALUATED // envs))
+            made = self.forward(features[some].transpose(0, 1).flatten(1, 2))
+            taken = actions[some].transpose(0, 1).flatten(1, 2)
+            values[some] = made.values.view(runs, -1, envs).transpose(0, 1)
+            log_prob = made.distribution.log_prob(taken)
+            log_probs[some] = log_prob.view(runs, -1, envs).transpose(0, 1)
+        return values, log_probs
 
+    def actor(self) -> StackedActor:
+        """The policies as they act with the parameters of now."""
+        blocks = self.layout.views(self.rows.cpu())
+        layers = [(blocks[weight].numpy(), blocks[bias].numpy()) for weight, bias in self._ends]
+        std = blocks["log_std"].exp().numpy() if "log_std" in blocks else None
+        return StackedActor(self._policy, layers, std)
+
+    @np.errstate(over="ignore", invalid="ignore")
     def values(self, features: Tensor) -> Tensor:
         """What the critics expect (R, B) from states with features (R, B, F)."""
         return self._critic.forward(features)[0][..., 0]
-
-    def features(self, obs: Tensor) -> Tensor:
-        """What the networks see (R, B, F) of observations (R, B, …), as stable-baselines3 does."""
-        seen = preprocess_obs(obs.flatten(0, 1), self._observation_space)
-        return cast(Tensor, seen).to(self.rows).reshape(*obs.shape[:2], -1)
 
     def load(self, run: int, state_dict: Mapping[str, Tensor]) -> None:
         """Take over one run's parameters."""
@@ -314,21 +335,49 @@ class StackedPolicy:
         return {name: parameter.contiguous() for name, parameter in parameters.items()}
 
     def _layers(
-        self, names: Iterable[str], views: Callable[[Tensor], dict[str, Tensor]]
+        self, names: Iterable[str], views: Callable[[Tensor], dict[str, Tensor]], product: Product
     ) -> list[Layer]:
         blocks, gradients = views(self.rows), views(self.gradient)
-        ends = [(f"{name}.weight", f"{name}.bias") for name in names]
-        return [Layer(blocks[w], blocks[b], gradients[w], gradients[b]) for w, b in ends]
+        return [
+            Layer(blocks[w], blocks[b], gradients[w], gradients[b], product)
+            for w, b in _ends(names)
+        ]
 
 
-def _activation(kind: type[nn.Module]) -> Callable[[Tensor], tuple[Tensor, Backward]]:
-    return _tanh if kind is nn.Tanh else partial(_recorded, kind())
+def kernels_for(device: torch.device) -> Kernels:
+    """Those of torch on an accelerator; on the CPU those of numpy, which are faster when small.
+
+    A product with eight columns takes it a third of the time, tanh less than a tenth.
+    """
+    if device.type == "cpu":
+        return Kernels(_product_by_numpy, partial(_tanh, _tanh_by_numpy))
+    return Kernels(_product, partial(_tanh, torch.tanh_))
 
 
-def _tanh(inputs: Tensor) -> tuple[Tensor, Backward]:
-    """2 · sigmoid(2x) − 1: within 2e-7 of torch's tanh, in less than half of its time."""
-    outputs = (2 * inputs).sigmoid_().mul_(2).sub_(1)
-    return outputs, lambda gradient: torch.addcmul(gradient, gradient * outputs, outputs, value=-1)
+def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    return torch.bmm(left, right, out=out)
+
+
+def _product_by_numpy(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    np.matmul(left.numpy(), right.numpy(), out=out.numpy())
+    return out
+
+
+def _tanh_by_numpy(inputs: Tensor) -> Tensor:
+    np.tanh(inputs.numpy(), out=inputs.numpy())
+    return inputs
+
+
+def _tanh(tanh: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Backward]:
+    """Tanh in place, of what nobody else needs; and so is its backward pass."""
+    outputs = tanh(inputs)
+    return outputs, lambda gradient: torch.addcmul(
+        gradient, gradient * outputs, outputs, value=-1, out=gradient
+    )
+
+
+def _activation(kind: type[nn.Module], kernels: Kernels) -> Activation:
+    return kernels.tanh if kind is nn.Tanh else partial(_recorded, kind())
 
 
 def _recorded(function: nn.Module, inputs: Tensor) -> tuple[Tensor, Backward]:
@@ -352,6 +401,11 @@ def critic_layers(policy: ActorCriticPolicy) -> dict[str, nn.Linear]:
 def _linear(network: str, policy: ActorCriticPolicy) -> dict[str, nn.Linear]:
     modules = policy.get_submodule(network).named_children()
     return {f"{network}.{name}": m for name, m in modules if isinstance(m, nn.Linear)}
+
+
+def _ends(layers: Iterable[str]) -> list[tuple[str, str]]:
+    """The names of each layer's weight and bias."""
+    return [(f"{name}.weight", f"{name}.bias") for name in layers]
 
 
 def _widened(layers: dict[str, nn.Linear], columns: int) -> dict[str, tuple[int, ...]]:

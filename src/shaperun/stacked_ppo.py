@@ -211,6 +211,7 @@ class StackedPPO:
         policy.optimizer.load_state_dict(optimizer)
         model._n_updates = int(self.updates[run])
 
+    @np.errstate(over="ignore", invalid="ignore")  # a run that diverges is found out by its loss
     def update(self, rollout: Rollout, progress_remaining: float) -> list[dict[str, float]]:
         """Learn from a rollout: some epochs over all of it in minibatches.
 
