@@ -20,9 +20,9 @@ FLOORS = {
     "episodes",
     "foresight": "behaviours ranking distances findings check",
     "runs": "store plan opening batch",
-    "learning": "checkpoint evaluate parameters stacked_actions stacked_actor stacked_policy stacked_ppo "
-    "normalization learner episode_recorder copies envpool_copies training_envs tensorboard "
-    "recording trainee alone lockstep train replay",
+    "learning": "checkpoint evaluate parameters stacked_actions stacked_actor stacked_policy "
+    "stacked_ppo normalization learner episode_recorder copies envpool_copies training_envs "
+    "tensorboard recording trainee alone lockstep train replay",
     "analysis": "payments evaluation_table results cross_reward exploitation term_history "
     "training_record health sample_efficiency summary pooling",
     "search": "halving suggest trials trial_results trial_table search standing",
