@@ -44,10 +44,10 @@ class LoggedCopies(Copies):
         LoggedCopies.runs.append(self._flown)
         return super().reset(seeds)
 
-    def step(self, actions: Array) -> Step:
+    def receive(self) -> Step:
         """Remember the actions."""
-        step = super().step(actions)
-        self._flown.actions.append(actions)
+        step = super().receive()
+        self._flown.actions.append(self._actions)
         self._flown.restarts += int((step.terminated | step.truncated).sum())
         return step
 

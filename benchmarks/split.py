@@ -22,10 +22,11 @@ from shaperun.stacked_actor import StackedActor
 from shaperun.stacked_policy import StackedPolicy
 from shaperun.training_envs import TrainingEnvs
 
+POOLS = (Copies, EnvPoolCopies)
 # Part of a step -> what it is spent in. All else is the rest: handing things around, advantages,
 # checkpoints.
 PARTS: dict[str, list[tuple[type, str]]] = {
-    "environment": [(Copies, "step"), (EnvPoolCopies, "step")],
+    "environment": [(copies, name) for copies in POOLS for name in ("send", "receive")],
     "inference": [
         (Cohort, "_noise"),
         (StackedActor, "features"),

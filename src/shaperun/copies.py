@@ -44,6 +44,7 @@ class Copies:
         self.observation_space: spaces.Space[Any] = envs[0].observation_space
         self.action_space: spaces.Space[Any] = envs[0].action_space
         self._plain = isinstance(self.action_space, spaces.Discrete)
+        self._actions: Array  # that were sent
 
     @classmethod
     def of(cls, environment: EnvironmentConfig, count: int) -> Copies:
@@ -59,7 +60,16 @@ class Copies:
 
     def step(self, actions: Array) -> Step:
         """Step every copy with its action (N, …)."""
-        obs, last_obs = self._empty(), None
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: Array) -> None:
+        """Give every copy its action (N, …)."""
+        self._actions = actions
+
+    def receive(self) -> Step:
+        """What they came to."""
+        actions, obs, last_obs = self._actions, self._empty(), None
         rewards = np.zeros(len(self.envs))
         terminated, truncated = np.zeros((2, len(self.envs)), dtype=bool)
         each = actions.tolist() if self._plain else actions

@@ -53,12 +53,21 @@ class EnvPoolCopies:
 
     def step(self, actions: Array) -> Step:
         """Step every copy with its action (N, …)."""
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: Array) -> None:
+        """Give every copy its action (N, …); the pool steps them while others are given theirs."""
         if actions.shape != (self._count, *(self.action_space.shape or ())):
             raise ValueError(f"actions of the shape {actions.shape}")  # EnvPool would crash
         taken = actions.astype(self.action_space.dtype)
         for actions_of, action in zip(self._actions, taken, strict=True):
             actions_of.append(action)
-        obs, rewards, terminated, _, info = self._pool.step(taken)
+        self._pool.send(taken)
+
+    def receive(self) -> Step:
+        """What they came to."""
+        obs, rewards, terminated, _, info = self._pool.recv()
         truncated = info["elapsed_step"] >= self._limit
         ended, last_obs = np.flatnonzero(terminated | truncated), None
         if len(ended):

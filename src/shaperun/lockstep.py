@@ -179,7 +179,10 @@ class Cohort:
         starts, cut = np.zeros((2, *self._starts.shape), np.float32)
         for run in self.going_on:
             with self._of(run) as trainee:
-                step = trainee.copies.act(actions[run])
+                trainee.copies.act(actions[run])
+        for run in self.going_on:
+            with self._of(run) as trainee:
+                step = trainee.copies.observe()
                 obs[run] = scaled_observations(trainee.envs, step.obs)
                 starts[run] = step.terminated | step.truncated
                 if step.last_obs is not None:

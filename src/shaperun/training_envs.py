@@ -54,10 +54,15 @@ class TrainingEnvs(VecEnv):
         """Start the copies from their seeds; afterwards they go on with their own generators."""
         return self._begin_with(self._copies.reset(self._reset_with))
 
-    def act(self, actions: npt.NDArray[Any]) -> Step:
-        """Step the copies with their actions (N, …), and leave the shaping for later."""
-        step = self._copies.step(actions)
-        self._taken.append((np.array(actions), step))
+    def act(self, actions: npt.NDArray[Any]) -> None:
+        """Give the copies their actions (N, …)."""
+        self._actions = np.array(actions)
+        self._copies.send(actions)
+
+    def observe(self) -> Step:
+        """What they came to; shaping is left for later."""
+        step = self._copies.receive()
+        self._taken.append((self._actions, step))
         self._obs = step.obs
         return step
 
@@ -102,12 +107,12 @@ class TrainingEnvs(VecEnv):
         self.recorder.restore(memory["recorder"])
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Remember the actions (N, …)."""
-        self._actions = actions
+        """Give the copies their actions (N, …)."""
+        self.act(actions)
 
     def step_wait(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
-        """Step the copies; one that is done restarts at once and hands on its last observation."""
-        step = self.act(self._actions)
+        """What they came to; one that is done restarts at once, its last observation handed on."""
+        step = self.observe()
         done = step.terminated | step.truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if step.last_obs is not None:
