@@ -44,7 +44,7 @@ def study(algorithm: str = "PPO", **hyperparameters: Any) -> Study:
                 "total_timesteps": 1000,
                 "hyperparameters": hyperparameters,
             },
-            "arms": {"default": {}},
+            "arms": {"arm": {}, "a": {}, "b": {}},
         }
     )
 

@@ -430,3 +430,54 @@ def test_runs_of_another_engine_are_other_runs() -> None:
     one, other = (accept("training.engine", engine) for engine in ("sb3", "lockstep"))
     identities = {s.run_config(s.arms["default"], 0).identity for s in (one, other)}
     assert len(identities) == 2
+
+
+RECIPE = {"n_steps": 32, "gamma": 0.9}
+
+
+def arm_training(own: dict[str, Any], **shared: Any) -> Study:
+    data = copy.deepcopy(PLAIN)
+    data["training"] = data["training"] | {"hyperparameters": RECIPE} | shared
+    data["arms"] = {"default": {}, "own": {"training": own}}
+    return parse_study(data)
+
+
+def test_an_arm_may_have_a_recipe_of_its_own() -> None:
+    study = arm_training({"n_envs": 3, "hyperparameters": {"ent_coef": 0.1}}, n_envs=2)
+    default, own = (study.training_of(arm) for arm in study.arms.values())
+    assert default == study.training
+    assert own.hyperparameters == default.hyperparameters | {"ent_coef": 0.1}
+    assert (default.n_envs, own.n_envs) == (2, 3)
+    runs = [study.run_config(arm, 0) for arm in study.arms.values()]
+    assert [run.training for run in runs] == [default, own]
+    assert runs[0].reward == runs[1].reward
+
+
+def test_of_another_algorithms_hyperparameters_gamma_is_left() -> None:
+    study = arm_training({"algorithm": "A2C"}, engine="lockstep", normalize={"rewards": True})
+    own = study.training_of(study.arms["own"])
+    alone = parse_study(PLAIN | {"training": {"algorithm": "A2C", "total_timesteps": 1}}).training
+    assert own.hyperparameters == alone.hyperparameters | {"gamma": 0.9}
+    assert (own.engine, own.normalize.rewards) == ("sb3", True)
+
+
+def test_a_recipe_of_an_arms_own_survives_json() -> None:
+    study = arm_training({"algorithm": "TRPO", "hyperparameters": {"gamma": 0.5}})
+    plain = study.model_dump(mode="json")
+    assert "training" not in plain["arms"]["default"]
+    assert "total_timesteps" not in plain["arms"]["own"]["training"]
+    assert parse_study(plain) == study
+    longer = plain | {"training": plain["training"] | {"total_timesteps": 9_999}}
+    assert parse_study(longer).arms["own"].training.total_timesteps == 9_999  # type: ignore
+
+
+def test_arms_of_a_study_take_as_many_steps() -> None:
+    with pytest.raises(ValidationError, match="is the same for all arms"):
+        arm_training({"total_timesteps": 5})
+
+
+@pytest.mark.parametrize("shared", [{"n_envs": 0}, {"bogus": 1}, {"hyperparameters": {"x": 1}}])
+def test_a_mistake_in_the_studys_recipe_is_reported_once(shared: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as error:
+        arm_training({"n_envs": 3}, **shared)
+    assert error.value.error_count() == 1

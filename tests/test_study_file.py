@@ -213,6 +213,10 @@ def places(model_place: str) -> tuple[dict[str, Any], tuple[str, ...]]:
                 "weights": {"legs": 1},
                 "terms": {"wide": {"python": "json:dumps"}},
                 "schedule": {"kind": "linear"},
+                "training": {
+                    "normalize": {},
+                    "hyperparameters": {"policy_kwargs": {"net_arch": {"pi": [64]}}},
+                },
             }
         },
         "sweep": {
@@ -236,7 +240,7 @@ def places(model_place: str) -> tuple[dict[str, Any], tuple[str, ...]]:
         "arms.*.schedule.linear": "arms.default.schedule",
         "arms.*.schedule.piecewise": "arms.default.schedule",
     }
-    path = words.get(model_place, model_place).removesuffix(".networks")
+    path = words.get(model_place, model_place.replace("*", "default")).removesuffix(".networks")
     return data, tuple(filter(None, path.split(".")))
 
 
@@ -259,6 +263,13 @@ def test_a_misspelt_key_at_every_level(file: Path, place: str, model: type[BaseM
         key = ".".join([*path, wrong])
         assert line.startswith(f"study.yaml:{row}:{column}: {key}: unknown key, expected one of ")
         assert line.endswith(f"; did you mean {name}?")
+
+
+def test_an_arms_hyperparameters_are_those_of_its_own_learner(file: Path) -> None:
+    arm = "  default: {training: {algorithm: A2C, hyperparameters: {n_epochs: 3}}}"
+    (line,) = problems(file, STUDY.replace("  default: {}", arm))
+    key = "arms.default.training.hyperparameters.n_epochs"
+    assert f": {key}: unknown key, A2C takes no such hyperparameter, expected one of " in line
 
 
 def test_every_model_of_the_schema_has_a_place() -> None:

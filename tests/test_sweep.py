@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
-from shaperun.study import Study, parse_study
+from shaperun.study import Arm, Study, parse_study
 from shaperun.sweep import arm_name, sweep_arms
 
 Ranges = Mapping[str, Mapping[str, object]]
@@ -36,11 +35,11 @@ def study(sweep: dict[str, Any] | None) -> Study:
     )
 
 
-def grid(weights: dict[str, list[float]]) -> dict[str, RewardConfig]:
+def grid(weights: dict[str, list[float]]) -> dict[str, Arm]:
     return sweep_arms(study({"method": "grid", "base": "base", "weights": weights}))
 
 
-def draws(weights: Ranges, *, samples: int = 20, seed: int = 0) -> dict[str, RewardConfig]:
+def draws(weights: Ranges, *, samples: int = 20, seed: int = 0) -> dict[str, Arm]:
     sweep = {"method": "random", "base": "base", "weights": weights, "samples": samples}
     return sweep_arms(study(sweep | {"seed": seed}))
 
@@ -58,7 +57,7 @@ def test_a_grid_is_every_combination_in_order_on_top_of_the_base() -> None:
         "distance=50_angle=1.5",
         "distance=50_angle=-1",
     ]
-    assert arms["distance=50_angle=-1"] == RewardConfig(
+    assert arms["distance=50_angle=-1"] == Arm(
         mode="add", weights={"distance": 50.0, "legs": 1.0, "angle": -1.0}, scale=0.5
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -193,7 +193,7 @@ def refuse_changed(folder: StudyFolder, runs: Iterable[Run]) -> None:
         raise UserError(_what_changed(folder, changed))
 
 
-def _check_environment(study: Study, arms: dict[str, RewardConfig]) -> None:
+def _check_environment(study: Study, arms: Mapping[str, RewardConfig]) -> None:
     """Take a step with every reward: what is wrong at once is said before anything is written."""
     environment = study.environment.describe()
     module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
@@ -225,7 +225,8 @@ def _take_a_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None
     from shaperun.reward import RewardError
     from shaperun.wrapper import RewardShapingWrapper
 
-    shaped = RewardShapingWrapper(env, reward, gamma=study.training.gamma, total_timesteps=1)
+    gamma = study.training_of(reward).gamma
+    shaped = RewardShapingWrapper(env, study.resolved(reward), gamma=gamma, total_timesteps=1)
     shaped.reset(seed=0)
     try:
         shaped.step(env.action_space.sample())

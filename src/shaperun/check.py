@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,7 +91,7 @@ class Check:
 
 def check_study(
     study: Study,
-    arms: dict[str, RewardConfig],
+    arms: Mapping[str, RewardConfig],
     *,
     difference: float | None = None,
     spread: float | None = None,
@@ -109,17 +109,18 @@ def check_study(
         UserError: the environment cannot be played, or a reward is not finite.
     """
     behaviours = record_behaviours(study.environment)
-    environment, gamma = study.environment.describe(), study.training.gamma
+    environment = study.environment.describe()
     difference = difference or caring_about(behaviours)
     kernels, paid, findings = {}, {}, []
     for arm, config in arms.items():
-        reward = study.resolved(config)
-        kernels[arm] = RewardKernel(environment, reward, gamma)
+        reward, training = study.resolved(config), study.training_of(config)
+        kernels[arm] = RewardKernel(environment, reward, training.gamma)
         try:
-            paid[arm] = payments(kernels[arm], behaviours, gamma)
+            paid[arm] = payments(kernels[arm], behaviours, training.gamma)
         except RewardError as error:
             raise UserError(f"the reward of the arm {arm} will not do: {error}") from None
-        findings += arm_findings(Case(study, environment, arm, reward, kernels[arm], paid[arm]))
+        case = Case(study, environment, arm, reward, training, kernels[arm], paid[arm])
+        findings += arm_findings(case)
         # The terms one by one were for the findings; those of many arms would fill the memory.
         paid[arm] = [payment.without_terms() for payment in paid[arm]]
     findings += study_findings(Plan(study, behaviours, difference, spread))

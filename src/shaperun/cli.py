@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shaperun.check import Check
     from shaperun.plan import Run
     from shaperun.store import StudyFolder
-    from shaperun.study import Study
+    from shaperun.study import Arm, Study
     from shaperun.terms import Environment
     from shaperun.trials import Trial
 
@@ -204,7 +204,7 @@ def _checked(study: Study, folder: StudyFolder, only: list[str], difference: flo
     return check_study(study, arms, difference=difference, spread=spread)
 
 
-def _of_search(study: Study, folder: StudyFolder) -> dict[str, RewardConfig]:
+def _of_search(study: Study, folder: StudyFolder) -> dict[str, Arm]:
     """What stands for a search: the corners of its ranges, and the best of what it has tried."""
     from shaperun.corners import corner_arms
     from shaperun.standing import best_arms
@@ -276,7 +276,7 @@ def train(
     raise typer.Exit(SOME_FAILED if failed else FINE)
 
 
-def _select(study: Study, arms: dict[str, RewardConfig], only: str, seeds: str) -> list[Run]:
+def _select(study: Study, arms: Mapping[str, RewardConfig], only: str, seeds: str) -> list[Run]:
     from shaperun.plan import planned_runs
 
     try:
@@ -315,10 +315,11 @@ def _train(
         from shaperun import search  # with polars, which plain training does not need
 
         search.refuse_another(folder)
-    if study.training.device != "cpu" and executor != "ray":
+    accelerated = [t for run in runs if (t := run.config.training).device != "cpu"]
+    if accelerated and executor != "ray":
         from shaperun.learner import check_device  # torch takes a second
 
-        check_device(study.training)
+        check_device(accelerated[0])
     batch.prepare(study, folder, runs, fresh=fresh, tensorboard=tensorboard)
     introduce = screen.introduce_sweep if whole_sweep else screen.introduce
     introduce(study, runs, console)

@@ -27,12 +27,11 @@ def write(found: StudyResults, target: Path) -> list[Path]:
 def _draw(found: StudyResults, target: Path) -> list[Path]:
     study = found.study
     environment, arms = study.environment.describe(), list(study.arms)
-    recipes = found.pool.recipes if found.pool else dict.fromkeys(arms, study.training)
-    algorithms = " and ".join(dict.fromkeys(recipe.algorithm for recipe in recipes.values()))
+    recipes = [study.training_of(arm) for arm in study.arms.values()]
+    algorithms = " and ".join(dict.fromkeys(recipe.algorithm for recipe in recipes))
     title = f"{study.study}: {algorithms} on {study.environment.id}"
     shares = results.outcome_shares(found.final, study, environment)
-    gammas = {arm: recipe.gamma for arm, recipe in recipes.items()}
-    paid = results.contributions(found.final, study, environment, gammas)
+    paid = results.contributions(found.final, study, environment)
     figures = {
         "curves": plots.learning_curves(
             found.curves,

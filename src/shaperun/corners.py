@@ -6,14 +6,13 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from shaperun.arm import RewardConfig
-from shaperun.study import Range, SearchSweep, Study
+from shaperun.study import Arm, Range, SearchSweep, Study
 from shaperun.sweep import arm_name, rounded, with_weights
 
 MOST_WEIGHTS = 3  # whose corners are all looked at: 8
 
 
-def corner_arms(study: Study) -> dict[str, RewardConfig]:
+def corner_arms(study: Study) -> dict[str, Arm]:
     """The corners of the searched ranges as arms, named after their weights.
 
     Of more than three weights there would be too many: then each is at its ends by itself, with

@@ -19,7 +19,7 @@ from shaperun.behaviours import Behaviour
 from shaperun.expression import difference_factor
 from shaperun.ranking import Payment, best, favourite, inversions
 from shaperun.reward import RewardKernel
-from shaperun.study import Study
+from shaperun.study import Study, TrainingConfig
 from shaperun.terms import OWN_REWARD, Array, Environment, Term
 from shaperun.wording import number, words
 
@@ -48,6 +48,7 @@ class Case:
     environment: Environment
     arm: str
     config: RewardConfig
+    training: TrainingConfig
     kernel: RewardKernel
     paid: Sequence[Payment]
 
@@ -123,7 +124,7 @@ def inverted_ranking(case: Case) -> Iterator[str]:
         f"{case.arm} pays {number(worst.discounted_return)} to {words(worst.behaviour.name)} and "
         f"{number(right.discounted_return)} to {words(right.behaviour.name)}: {expected} "
         f"(environment return {number(worst.environment_return)} instead of "
-        f"{number(right.environment_return)}; discounted with γ = {case.study.training.gamma:g})"
+        f"{number(right.environment_return)}; discounted with γ = {case.training.gamma:g})"
     )
 
 
@@ -282,7 +283,7 @@ def drowned_terms(case: Case) -> Iterator[str]:
 
 def _spread_between(case: Case, place: int, weight: float) -> float:
     """How far the behaviours' mean returns from one term lie apart (standard deviation)."""
-    gamma = case.study.training.gamma
+    gamma = case.training.gamma
     means = [
         p.behaviour.per_episode(weight * p.rewards.raw[:, place], gamma).mean() for p in case.paid
     ]
@@ -292,7 +293,7 @@ def _spread_between(case: Case, place: int, weight: float) -> float:
 @about_arm
 def large_returns(case: Case) -> Iterator[str]:
     """The returns are so large that the value function takes long to reach them."""
-    if case.study.training.normalize.rewards:
+    if case.training.normalize.rewards:
         return
     size = float(np.quantile(np.abs(np.concatenate([p.discounted for p in case.paid])), 0.9))
     if size < LARGE:
@@ -310,7 +311,7 @@ def large_returns(case: Case) -> Iterator[str]:
 @about_arm
 def gamma_differs(case: Case) -> Iterator[str]:
     """Potential-based shaping written by hand with another γ than the learner's."""
-    gamma = case.study.training.gamma
+    gamma = case.training.gamma
     for _, term, _ in case.weighted:
         definition = case.config.terms.get(term.name)
         factor = difference_factor(definition) if isinstance(definition, str) else None
@@ -325,7 +326,7 @@ def gamma_differs(case: Case) -> Iterator[str]:
 @about_arm
 def clipped_potential(case: Case) -> Iterator[str]:
     """Rewards are normalised and clipped, which a potential does not survive."""
-    if case.config.mode == "potential" and case.study.training.normalize.rewards:
+    if case.config.mode == "potential" and case.training.normalize.rewards:
         yield (
             "normalize.rewards scales and clips what the learner sees, so that the shaping no "
             "longer cancels out exactly. Set it to false, or take the guarantee as approximate"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from shaperun.study import Study
+from shaperun.study import Study, TrainingConfig
 from shaperun.terms import Array
 from shaperun.wording import number
 
@@ -78,12 +78,13 @@ def breaches(updates: pl.DataFrame, study: Study) -> list[Breach]:
     if updates.is_empty():
         return found
     for (arm, seed), run in updates.group_by("arm", "seed", maintain_order=True):
+        training = study.training_of(study.arms[str(arm)])
         for name, rule in RULES.items():
-            found += [Breach(str(arm), int(str(seed)), name, text) for text in rule(run, study)]
+            found += [Breach(str(arm), int(str(seed)), name, text) for text in rule(run, training)]
     return found
 
 
-Rule = Callable[[pl.DataFrame, Study], Iterator[str]]
+Rule = Callable[[pl.DataFrame, TrainingConfig], Iterator[str]]
 RULES: dict[str, Rule] = {}
 
 
@@ -101,8 +102,8 @@ def _values(run: pl.DataFrame, column: str) -> Array:
 
 
 @_rule
-def _kl_above_target(run: pl.DataFrame, study: Study) -> Iterator[str]:
-    target = study.training.hyperparameters.get("target_kl")
+def _kl_above_target(run: pl.DataFrame, training: TrainingConfig) -> Iterator[str]:
+    target = training.hyperparameters.get("target_kl")
     # stable-baselines3's PPO stops an update only at 1.5 times the target.
     kl, bound = _values(run, "approx_kl"), 1.5 * float(target) if target else KL
     beyond = float((kl > bound).mean()) if len(kl) else 0.0
@@ -115,7 +116,7 @@ def _kl_above_target(run: pl.DataFrame, study: Study) -> Iterator[str]:
 
 
 @_rule
-def _clipping(run: pl.DataFrame, _study: Study) -> Iterator[str]:
+def _clipping(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
     late = _second_half(_values(run, "clip_fraction"))
     if len(late) and np.median(late) > CLIPPED:
         yield (
@@ -125,7 +126,7 @@ def _clipping(run: pl.DataFrame, _study: Study) -> Iterator[str]:
 
 
 @_rule
-def _entropy_collapse(run: pl.DataFrame, _study: Study) -> Iterator[str]:
+def _entropy_collapse(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
     column = "std" if len(_values(run, "std")) else "entropy"  # a Box's entropy can be negative
     values = _values(run, column)
     early = values[: max(1, len(values) // 2)]
@@ -138,7 +139,7 @@ def _entropy_collapse(run: pl.DataFrame, _study: Study) -> Iterator[str]:
 
 
 @_rule
-def _explains_nothing(run: pl.DataFrame, _study: Study) -> Iterator[str]:
+def _explains_nothing(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
     late = _second_half(_values(run, "explained_variance"))
     if len(late) and np.median(late) < 0.005:
         yield (
@@ -149,7 +150,7 @@ def _explains_nothing(run: pl.DataFrame, _study: Study) -> Iterator[str]:
 
 
 @_rule
-def _still_random(run: pl.DataFrame, _study: Study) -> Iterator[str]:
+def _still_random(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
     clip, entropy = _values(run, "clip_fraction"), _values(run, "entropy")
     if len(clip) < 2 or len(entropy) < 2 or np.quantile(clip, 0.9) > UNCLIPPED:
         return

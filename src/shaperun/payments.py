@@ -49,7 +49,8 @@ def contributions(
         progress: the share of training whose factor applies, where the reward has a schedule.
     """
     environment = study.environment.describe()
-    kernel = RewardKernel(environment, study.resolved(reward), study.training.gamma)
+    gamma = study.training_of(reward).gamma
+    kernel = RewardKernel(environment, study.resolved(reward), gamma)
     return paid(episodes, kernel, environment, progress)
 
 

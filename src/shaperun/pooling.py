@@ -15,7 +15,7 @@ from shaperun.errors import UserError
 from shaperun.plan import planned_runs
 from shaperun.results import Recorded, recorded
 from shaperun.store import StudyFolder
-from shaperun.study import RunConfig, Study, TrainingConfig
+from shaperun.study import Arm, RunConfig, Study
 
 Opened = tuple[Study, StudyFolder]
 Differences = list[tuple[str, Any, Any]]
@@ -46,14 +46,12 @@ class Pool:
         study: the arms of all of them.
         studies: their names.
         runs: every run, arm by arm; a seed that two studies have of the same arm is there once.
-        recipes: how each arm was trained.
         notes: sentences on what is the same and what differs.
     """
 
     study: PooledStudy
     studies: list[str]
     runs: list[Recorded]
-    recipes: dict[str, TrainingConfig]
     notes: list[str]
 
 
@@ -69,6 +67,11 @@ class _Arm:
     def name(self) -> str:
         """What the first study calls it."""
         return next(iter(self.names.values()))
+
+    @property
+    def arm(self) -> Arm:
+        """As an arm of a study that trains otherwise."""
+        return Arm.model_construct(**dict(self.config.reward), training=self.config.training)
 
 
 def pool(opened: Sequence[Opened]) -> Pool:
@@ -92,7 +95,6 @@ def pool(opened: Sequence[Opened]) -> Pool:
         _as_one(studies, arms, labels, label_of),
         [study.study for study in studies],
         _pooled_runs(opened, labels, label_of),
-        {label: arm.config.training for label, arm in zip(labels, arms, strict=True)},
         [*_recipes(studies), *_same(arms, labels), *_apart(arms, labels)],
     )
 
@@ -168,7 +170,7 @@ def _as_one(
             "study": " + ".join(study.study for study in studies),
             "evaluation": first.evaluation.model_copy(update={"episodes": fewest}),
             "terms": {},  # they are in the rewards
-            "arms": {a: arm.config.reward for a, arm in zip(labels, arms, strict=True)},
+            "arms": {label: arm.arm for label, arm in zip(labels, arms, strict=True)},
             "sweep": None,
             "first_baseline": label_of[first.study, first.baseline],
         }

@@ -10,11 +10,10 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from shaperun import results, sweep_figures, sweep_results
-from shaperun.arm import RewardConfig
 from shaperun.batch import RunStatus, refuse_changed, status
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
-from shaperun.study import Study
+from shaperun.study import Arm, Study
 from shaperun.summary import ArmSummary, summarize
 from shaperun.sweep_results import SweepResults
 from shaperun.trial_results import TrialResult, judge
@@ -27,7 +26,7 @@ class Trials:
 
     found: SweepResults
     """The ranking has no rows as long as no trial is finished."""
-    arms: dict[str, RewardConfig]
+    arms: dict[str, Arm]
     """The trials that were begun and not pruned: first those that are finished, the best first."""
     beside: Sequence[RunStatus] = ()
     """The runs that are no arm's: of pruned trials, and of the best on fresh seeds."""
@@ -81,7 +80,7 @@ def _ranked(found: SweepResults) -> list[str]:
     return [] if found.ranking.is_empty() else list(found.ranking["arm"])
 
 
-def _arms(found: SweepResults, folder: StudyFolder) -> dict[str, RewardConfig]:
+def _arms(found: SweepResults, folder: StudyFolder) -> dict[str, Arm]:
     ranked = _ranked(found)
     # Weights may have been drawn twice, and one of the two trials be finished.
     left = [r.trial for r in found.trials if r.state != "pruned" or r.trial.arm in ranked]

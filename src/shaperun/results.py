@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -177,22 +177,16 @@ def outcome_shares(final: pl.DataFrame, study: Study, environment: Environment) 
     return pl.DataFrame(rows, schema)
 
 
-def contributions(
-    final: pl.DataFrame,
-    study: Study,
-    environment: Environment,
-    gammas: Mapping[str, float] | None = None,
-) -> pl.DataFrame:
+def contributions(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
     """One row an arm and term: what the term paid, per episode, to the learner of that arm.
 
-    The environment's own reward counts as the term `environment` where the learner sees it. Arms
-    whose learner has another γ than the study's have theirs in `gammas`.
+    The environment's own reward counts as the term `environment` where the learner sees it.
     """
-    rows, gammas = [], gammas or {}
+    rows = []
     for arm, reward in study.arms.items():
         episodes = final.filter(arm=arm)
         if len(episodes):
-            gamma = gammas.get(arm, study.training.gamma)
+            gamma = study.training_of(reward).gamma
             kernel = RewardKernel(environment, study.resolved(reward), gamma)
             rows += [
                 {"arm": arm, "term": term, "contribution": float(values.mean())}

@@ -13,9 +13,14 @@ def json_schema() -> dict[str, Any]:
     """The schema as a plain document (JSON Schema 2020-12)."""
     schema = Study.model_json_schema(mode="validation")
     definitions = schema["$defs"]
-    definitions["TrainingConfig"]["allOf"] = [
-        _hyperparameters(name, definitions) for name in LOCATIONS
-    ]
+    training = definitions["TrainingConfig"]
+    training["allOf"] = [_hyperparameters(name, definitions) for name in LOCATIONS]
+    # Of an arm's own recipe only what differs stands there, and whose hyperparameters they are may
+    # be said elsewhere.
+    own = {k: v for k, v in training.items() if k not in ("allOf", "required", "description")}
+    properties = {k: v for k, v in training["properties"].items() if k != "total_timesteps"}
+    definitions["ArmTraining"] = {**own, "title": "ArmTraining", "properties": properties}
+    definitions["Arm"]["properties"]["training"]["anyOf"][0] = {"$ref": "#/$defs/ArmTraining"}
     # Any other that gymnasium has will do; these are worth suggesting.
     definitions["EnvironmentConfig"]["properties"]["id"]["anyOf"] = [
         {"enum": list(environments())},

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from shaperun.arm import RewardConfig
 from shaperun.batch import RunStatus, refuse_changed
 from shaperun.errors import UserError
 from shaperun.search import fresh_seeds
 from shaperun.store import StudyFolder
-from shaperun.study import SearchSweep, Study
+from shaperun.study import Arm, SearchSweep, Study
 from shaperun.trial_results import TrialResult, best, judge
 from shaperun.trials import known_trials, rewards, runs_of
 
 
-def best_arms(study: Study, folder: StudyFolder) -> dict[str, RewardConfig]:
+def best_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
     """The best finished trial, or of two objectives all that no other beats; none if none is.
 
     Raises:

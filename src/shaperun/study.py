@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -126,7 +127,7 @@ class NormalizeConfig(Model):
 
 
 class TrainingConfig(Model):
-    """The recipe that every arm is trained with."""
+    """The recipe that arms are trained with."""
 
     algorithm: Algorithm = "PPO"
     total_timesteps: Positive = Field(description="Environment steps a run, over all its copies.")
@@ -204,6 +205,56 @@ class TrainingConfig(Model):
     def gamma(self) -> float:
         """The learner's own discount factor."""
         return float(self.hyperparameters["gamma"])
+
+
+class Arm(RewardConfig):
+    """A reward, and what is different about how it is trained."""
+
+    training: TrainingConfig | None = Field(
+        None,
+        description="Keys of the recipe that are others for this arm. With another algorithm, only "
+        "gamma is left of the study's hyperparameters.",
+    )
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _on_top_of_the_studys(cls, value: object, info: ValidationInfo) -> object:
+        shared = context(info, "training")
+        if not (isinstance(value, dict) and isinstance(shared, dict)):
+            return value
+        steps = shared.get("total_timesteps")
+        if value.get("total_timesteps", steps) != steps:
+            raise ValueError("total_timesteps is the same for all arms of a study; leave it out")
+        try:
+            TrainingConfig.model_validate(shared, context=info.context)
+        except ValidationError:
+            return None  # its errors are reported already
+        return _merged(shared, value)
+
+    @model_serializer(mode="wrap")
+    def _as_in_a_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data = self._without_what_is_not_used(handler)
+        if self.training is None:
+            del data["training"]
+        else:
+            del data["training"]["total_timesteps"]
+        return data
+
+
+def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with some keys replaced, as they stand in a file."""
+    if own.get("algorithm", shared.get("algorithm")) != shared.get("algorithm"):
+        # What else stands in the study's recipe is about another learner.
+        kept = {k: v for k, v in shared.items() if k in ("total_timesteps", "n_envs", "normalize")}
+        hyperparameters = _mapping(shared.get("hyperparameters"))
+        gamma = {k: v for k, v in hyperparameters.items() if k == "gamma"}
+        shared = {**kept, "hyperparameters": gamma}
+    parts = [key for key in ("normalize", "hyperparameters") if isinstance(own.get(key), dict)]
+    return {**shared, **own, **{key: {**_mapping(shared.get(key)), **own[key]} for key in parts}}
+
+
+def _mapping(value: object) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 class EvaluationConfig(Model):
@@ -395,7 +446,7 @@ class Study(Model):
     terms: Terms = Field(
         {}, description="Terms for all arms, recorded in every run: name -> formula or function."
     )
-    arms: dict[Name, RewardConfig] = Field(min_length=1)
+    arms: dict[Name, Arm] = Field(min_length=1)
     sweep: Sweep | None = None
 
     @field_validator("sweep")
@@ -431,15 +482,21 @@ class Study(Model):
         return next(plain, next(iter(self.arms)))
 
     def resolved(self, reward: RewardConfig) -> RewardConfig:
-        """A reward with the terms that the study defines for all arms."""
-        return reward.model_copy(update={"terms": {**self.terms, **reward.terms}})
+        """A reward alone, with the terms that the study defines for all arms."""
+        fields = {name: getattr(reward, name) for name in RewardConfig.model_fields}
+        return RewardConfig.model_construct(**fields | {"terms": {**self.terms, **reward.terms}})
+
+    def training_of(self, reward: RewardConfig) -> TrainingConfig:
+        """How an arm is trained: as the study says, or in its own way."""
+        own = reward.training if isinstance(reward, Arm) else None
+        return own or self.training
 
     def run_config(self, reward: RewardConfig, seed: int) -> RunConfig:
         """Everything that decides the numbers of one run."""
         every = self.evaluation.every or max(1, self.training.total_timesteps // 20)
         return RunConfig(
             environment=self.environment,
-            training=self.training,
+            training=self.training_of(reward),
             evaluation=self.evaluation.model_copy(update={"every": every}),
             reward=self.resolved(reward),
             seed=seed,
@@ -480,9 +537,9 @@ def parse_study(data: object, *, allow_code: bool = False) -> Study:
     Raises:
         pydantic.ValidationError: all that is wrong with it, at once.
     """
-    environment, arms, terms = (
+    environment, arms, terms, training = (
         part if isinstance(data, dict) and isinstance(part := data.get(key), dict) else {}
-        for key in ("environment", "arms", "terms")
+        for key in ("environment", "arms", "terms", "training")
     )
     known, problem = _described(environment, allow_code=allow_code)
     return Study.model_validate(
@@ -492,6 +549,7 @@ def parse_study(data: object, *, allow_code: bool = False) -> Study:
             "problem": problem,
             "arms": arms,
             "terms": terms,
+            "training": training,
             "allow_code": allow_code,
         },
     )

@@ -25,10 +25,10 @@ from shaperun.arm import (
     LinearSchedule,
     PiecewiseSchedule,
     PythonTerm,
-    RewardConfig,
 )
 from shaperun.errors import UserError
 from shaperun.study import (
+    Arm,
     EnvironmentConfig,
     EvaluationConfig,
     GridSweep,
@@ -42,20 +42,25 @@ from shaperun.study import (
 )
 from shaperun.yaml_source import MAX_SIZE, YamlError, YamlSource, read_yaml
 
-# Which model's fields are the keys at a place, for the suggestions; `*` stands for a name.
-MODELS: dict[str, type[BaseModel]] = {
-    "": Study,
-    "environment": EnvironmentConfig,
+RECIPE: dict[str, type[BaseModel]] = {
     "training": TrainingConfig,
     "training.normalize": NormalizeConfig,
     "training.hyperparameters.policy_kwargs": PolicyKwargs,
     "training.hyperparameters.policy_kwargs.net_arch.networks": Networks,
+}
+
+# Which model's fields are the keys at a place, for the suggestions; `*` stands for a name.
+MODELS: dict[str, type[BaseModel]] = {
+    "": Study,
+    "environment": EnvironmentConfig,
+    **RECIPE,
     "evaluation": EvaluationConfig,
     "terms.*": PythonTerm,
     "arms.*.terms.*": PythonTerm,
     "arms.*.schedule.linear": LinearSchedule,
     "arms.*.schedule.piecewise": PiecewiseSchedule,
-    "arms.*": RewardConfig,
+    **{f"arms.*.{place}": model for place, model in RECIPE.items()},
+    "arms.*": Arm,
     "sweep.grid": GridSweep,
     "sweep.random": RandomSweep,
     **dict.fromkeys(["sweep.tpe", "sweep.nsga2", "sweep.cmaes"], SearchSweep),
@@ -245,8 +250,8 @@ def _what_there_is(context: dict[str, Any]) -> str:
 
 def _unknown_key(loc: tuple[str | int, ...], data: Any) -> tuple[str, str]:
     name, parent = str(loc[-1]), ".".join(map(str, loc[:-1]))
-    if parent == "training.hyperparameters":
-        algorithm = data["training"].get("algorithm", "PPO")
+    if parent.endswith("training.hyperparameters"):
+        algorithm = _algorithm(data, loc)
         if name in MANAGED:
             return f"{name} is set by shaperun itself, leave it out", ""
         fields = hyperparameter_model(algorithm).model_fields
@@ -254,6 +259,15 @@ def _unknown_key(loc: tuple[str | int, ...], data: Any) -> tuple[str, str]:
     model = next(model for place, model in MODELS.items() if fnmatchcase(parent, place))
     known = [field.alias or name for name, field in model.model_fields.items()]
     return "unknown key", _one_of(known, name)
+
+
+def _algorithm(data: Any, loc: tuple[str | int, ...]) -> str:
+    """Whose hyperparameter a key would be: the arm's own learner, or the study's."""
+    recipes = [data.get("training")]
+    if loc[0] == "arms":
+        recipes.insert(0, data["arms"][loc[1]]["training"])
+    named = (recipe.get("algorithm") for recipe in recipes if isinstance(recipe, dict))
+    return next((str(name) for name in named if name), "PPO")
 
 
 def _one_of(known: Iterable[str], name: str, shown: str | None = None) -> str:

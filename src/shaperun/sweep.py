@@ -7,12 +7,11 @@ import math
 import random
 from collections.abc import Iterator
 
-from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
-from shaperun.study import GridSweep, RandomSweep, Range, SearchSweep, Study
+from shaperun.study import Arm, GridSweep, RandomSweep, Range, SearchSweep, Study
 
 
-def sweep_arms(study: Study) -> dict[str, RewardConfig]:
+def sweep_arms(study: Study) -> dict[str, Arm]:
     """The arms that the study's sweep is known to have, in order, named after their weights.
 
     Raises:
@@ -27,7 +26,7 @@ def sweep_arms(study: Study) -> dict[str, RewardConfig]:
     return {arm_name(point): with_weights(base, point) for point in points}
 
 
-def with_weights(base: RewardConfig, weights: dict[str, float]) -> RewardConfig:
+def with_weights(base: Arm, weights: dict[str, float]) -> Arm:
     """An arm with some of its weights replaced."""
     return base.model_copy(update={"weights": {**base.weights, **weights}})
 

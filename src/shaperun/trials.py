@@ -14,13 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from shaperun.arm import RewardConfig
 from shaperun.batch import differences
 from shaperun.errors import UserError
 from shaperun.files import AppendedTable, read_json, read_table, write_json
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
-from shaperun.study import SearchSweep, Study
+from shaperun.study import Arm, SearchSweep, Study
 from shaperun.sweep import arm_name, sweep_arms, with_weights
 
 
@@ -56,14 +55,14 @@ def known_trials(study: Study, folder: StudyFolder) -> list[Trial]:
     return _read(sweep, folder)[: sweep.samples]
 
 
-def trial_arms(study: Study, folder: StudyFolder) -> dict[str, RewardConfig]:
+def trial_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
     """The arms of all trials that are decided upon; none without a sweep."""
     if study.sweep is None:
         return {}
     return rewards(study, known_trials(study, folder))
 
 
-def rewards(study: Study, trials: Iterable[Trial]) -> dict[str, RewardConfig]:
+def rewards(study: Study, trials: Iterable[Trial]) -> dict[str, Arm]:
     """The arms of trials, by name."""
     assert study.sweep  # noqa: S101 (there are no trials without one)
     base = study.arms[study.sweep.base]
