@@ -23,7 +23,7 @@ FLOORS = {
     "learning": "checkpoint evaluate parameters stacked_actions stacked_actor stacked_policy "
     "stacked_ppo normalization learner episode_recorder copies envpool_copies training_envs "
     "tensorboard recording trainee alone lockstep train replay",
-    "analysis": "payments evaluation_table results cross_reward exploitation term_history "
+    "analysis": "recipes payments evaluation_table results cross_reward exploitation term_history "
     "training_record health sample_efficiency summary pooling",
     "search": "halving suggest trials trial_results trial_table search standing",
     "output": "canvas plots training_plots sweep_plots search_plots parallel_plots front_plots "

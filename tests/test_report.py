@@ -23,6 +23,7 @@ from shaperun.errors import UserError
 from shaperun.opening import open_study
 from shaperun.report_material import Material, gather, summarized
 from shaperun.report_trials import gather_trials
+from shaperun.study import parse_study
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = {
@@ -174,6 +175,21 @@ def test_it_says_what_matters(material: Material) -> None:
         assert record["versions"]["torch"] in text
     assert "shaperun train tiny.yaml" in text
     assert "upright: 1" in text  # of the study as resolved
+
+
+def test_rewards_and_learners_have_a_table(material: Material) -> None:
+    assert "Rewards and learners" not in report.page(material, static=True)
+    raw = material.study.model_dump(mode="json")
+    raw["arms"]["by_a2c"] = {"training": {"algorithm": "A2C"}}
+    text = report.page(replace(material, study=parse_study(raw)), static=True)
+    (table,) = re.findall(
+        r'aria-label="Table of rewards and learners">(.*?)</div>', text, re.DOTALL
+    )
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["reward", "PPO", "A2C"]
+    assert re.findall(r"<bdi>(.*?)</bdi>", table) == ["default", "guided"]
+    assert table.count("<td>–</td>") == 2  # what was not trained
+    assert "by_a2c was not trained like default: training.algorithm is PPO" in text
+    assert "PPO and A2C on CartPole-v1" in text
 
 
 def test_runs_that_are_left_out_are_counted(material: Material) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from shaperun import exports, results, summary
+from shaperun import exports, recipes, results, summary
 from shaperun.batch import RunStatus, refuse_changed
 from shaperun.errors import UserError
 from shaperun.metrics import metrics
@@ -44,12 +44,17 @@ class StudyResults:
     missing: list[RunStatus]
     pool: Pool | None = None
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on arms that differ in more than their reward, or that two studies share."""
+        return self.pool.notes if self.pool else list(recipes.notes(self.study))
+
     def document(self) -> dict[str, Any]:
         """As `compare --json` prints it."""
         document = self.summary.document()
-        if self.pool is None:
-            return document
-        return document | {"studies": self.pool.studies, "notes": self.pool.notes}
+        if self.pool:
+            document["studies"] = self.pool.studies
+        return document | ({"notes": self.notes} if self.notes or self.pool else {})
 
 
 def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> StudyResults:

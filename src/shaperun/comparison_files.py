@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shaperun import canvas, exports, plots, results, summary
+from shaperun import canvas, exports, plots, recipes, results, summary
 from shaperun.comparison import StudyResults
 from shaperun.files import write_atomically, write_json
 
@@ -27,9 +27,7 @@ def write(found: StudyResults, target: Path) -> list[Path]:
 def _draw(found: StudyResults, target: Path) -> list[Path]:
     study = found.study
     environment, arms = study.environment.describe(), list(study.arms)
-    recipes = [study.training_of(arm) for arm in study.arms.values()]
-    algorithms = " and ".join(dict.fromkeys(recipe.algorithm for recipe in recipes))
-    title = f"{study.study}: {algorithms} on {study.environment.id}"
+    title = f"{study.study}: {' and '.join(recipes.algorithms(study))} on {study.environment.id}"
     shares = results.outcome_shares(found.final, study, environment)
     paid = results.contributions(found.final, study, environment)
     figures = {

@@ -13,15 +13,12 @@ from typing import Any
 from shaperun.batch import differences, refuse_changed
 from shaperun.errors import UserError
 from shaperun.plan import planned_runs
+from shaperun.recipes import in_words
 from shaperun.results import Recorded, recorded
 from shaperun.store import StudyFolder
 from shaperun.study import Arm, RunConfig, Study
 
 Opened = tuple[Study, StudyFolder]
-Differences = list[tuple[str, Any, Any]]
-
-_MOST_SHOWN = 8
-_LONGEST = 60
 
 
 class PooledStudy(Study):
@@ -35,6 +32,10 @@ class PooledStudy(Study):
     @property
     def baseline(self) -> str:
         """The first study's."""
+        return self.first_baseline
+
+    def baseline_of(self, arm: str) -> str:
+        """The same for all arms: it is the studies that are compared."""
         return self.first_baseline
 
 
@@ -111,7 +112,7 @@ def _refuse_incomparable(first: Study, other: Study) -> None:
     if found:
         raise UserError(
             f"{first.study} and {other.study} cannot be compared, they were not judged alike: "
-            f"{_in_words(found, first.study, other.study)}"
+            f"{in_words(found, first.study, other.study)}"
         )
 
 
@@ -203,7 +204,7 @@ def _recipes(studies: Sequence[Study]) -> Iterator[str]:
         if found:
             yield (
                 f"{other.study} was not trained like {first.study}: "
-                f"{_in_words(found, first.study, other.study)}. A difference between their arms "
+                f"{in_words(found, first.study, other.study)}. A difference between their arms "
                 "is then not about the reward alone."
             )
 
@@ -232,7 +233,7 @@ def _apart(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
         (label, first), *others = group
         for other_label, other in others:
             found = list(differences(_judged(first), _judged(other)))
-            what = _in_words(found, label, other_label) if found else "in their training only"
+            what = in_words(found, label, other_label) if found else "in their training only"
             yield (
                 f"{name} is not the same arm in {_owners(first)} ({label}) and in "
                 f"{_owners(other)} ({other_label}); they differ: {what}."
@@ -245,14 +246,3 @@ def _judged(arm: _Arm) -> dict[str, Any]:
 
 def _owners(arm: _Arm) -> str:
     return " and ".join(arm.names)
-
-
-def _in_words(found: Differences, a: str, b: str) -> str:
-    said = [f"{key} is {_short(x)} in {a} and {_short(y)} in {b}" for key, x, y in found]
-    more = len(said) - _MOST_SHOWN
-    return "; ".join([*said[:_MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])])
-
-
-def _short(value: Any) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

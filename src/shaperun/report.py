@@ -17,6 +17,7 @@ from shaperun import (
     exploitation,
     health,
     plots,
+    recipes,
     report_charts,
     report_search,
     results,
@@ -72,6 +73,9 @@ def _context(material: Material) -> Context:
         "arms": arms,
         "theme": report_charts.theme(arms),
         "headline": _headline(material.summary),
+        "algorithms": _listed(recipes.algorithms(material.study)),
+        "recipe_notes": list(recipes.notes(material.study)),
+        "grid": _grid(material),
         "cards": _cards(material),
         "drawn": _drawn(material),
         "open": arms if len(arms) <= 3 * MOST_ARMS else shown,
@@ -128,8 +132,12 @@ def _headline(found: summary.Summary) -> str:
     better, worse = groups.get("better", []), groups.get("worse", [])
     few = groups.get("underpowered", [])
     equal = [a for a in verdicts if a not in better + worse + few]
-    said = f"{_listed(better)} {_is(better)} better than {found.baseline}"
-    parts = [said if better else f"No reward was shown to be better than {found.baseline}"]
+    baselines = {c.baseline for c in found.comparisons}
+    theirs = found.baseline if len(baselines) == 1 else "what it is compared with"
+    said = f"{_listed(better)} {_is(better)} better than {theirs}"
+    parts = [said if better else f"No arm was shown to be better than {theirs}"]
+    if not better and len(baselines) == 1:
+        parts = [f"No reward was shown to be better than {theirs}"]
     if worse:
         parts.append(f"{_listed(worse)} {_is(worse)} worse")
     if few:
@@ -162,6 +170,7 @@ def _card(material: Material, arm: str) -> Context:
     judged = exploitation.judge(material.episodes, material.study, arm)
     return {
         "arm": arm,
+        "baseline": own.baseline,
         "verdict": verdict,
         "facts": [
             _fact(text, found[name])
@@ -176,6 +185,21 @@ def _card(material: Material, arm: str) -> Context:
         "seeds_needed": own.result.seeds_needed,
         "behaviour": exploitation.sentence(judged, verdict) if judged else "",
     }
+
+
+def _grid(material: Material) -> Context | None:
+    """Environment return by reward and learner, where a reward was given to several."""
+    grid = recipes.grid(material.study)
+    if grid is None:
+        return None
+    returns = {
+        arm.arm: summary.in_words("return", arm.metrics["return"]) for arm in material.summary.arms
+    }
+    rows = []
+    for reward in grid.rewards:
+        arms = [grid.arms.get((reward, learner), "") for learner in grid.learners]
+        rows.append({"reward": reward, "cells": [returns.get(arm) for arm in arms]})
+    return {"learners": grid.learners, "rows": rows}
 
 
 def _fact(text: str, comparison: summary.ArmComparison) -> Context:

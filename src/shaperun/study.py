@@ -481,6 +481,17 @@ class Study(Model):
         plain = (name for name, reward in self.arms.items() if reward.mode == "log")
         return next(plain, next(iter(self.arms)))
 
+    def baseline_of(self, arm: str) -> str:
+        """What an arm is compared with.
+
+        Where arms have recipes of their own, that is the first one that leaves the reward alone and
+        is trained like it. If there is none, or it is that arm, it is the study's baseline.
+        """
+        own = self.training_of(self.arms[arm])
+        plain = (name for name, reward in self.arms.items() if reward.mode == "log")
+        alike = next((a for a in plain if self.training_of(self.arms[a]) == own), arm)
+        return self.baseline if alike == arm else alike
+
     def resolved(self, reward: RewardConfig) -> RewardConfig:
         """A reward alone, with the terms that the study defines for all arms."""
         fields = {name: getattr(reward, name) for name in RewardConfig.model_fields}

@@ -82,9 +82,10 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """One arm against the baseline in one metric."""
+    """One arm against its baseline in one metric."""
 
     arm: str
+    baseline: str
     metric: str
     result: stats.Comparison
     """Its verdict says "higher" or "lower" where neither is better, as with an episode's length."""
@@ -119,7 +120,7 @@ class Summary:
             "comparisons": [
                 {
                     "arm": comparison.arm,
-                    "baseline": self.baseline,
+                    "baseline": comparison.baseline,
                     "metric": comparison.metric,
                     **{key: _number(value) for key, value in vars(comparison.result).items()},
                     "paired": comparison.paired,
@@ -167,8 +168,9 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
     ]
     arms.sort(key=lambda arm: -arm.metrics[by].iqm)
     others = [arm.arm for arm in arms if arm.arm != study.baseline]
+    pairs = [(arm, study.baseline_of(arm)) for arm in others]
     names = [*names, *learning]
-    found = {name: _comparisons(samples, others, study.baseline, name) for name in names}
+    found = {name: _comparisons(samples, pairs, name) for name in names}
     directions = {name: _direction(name, environment) for name in names}
     found = {name: [_worded(c, directions[name]) for c in found[name]] for name in names}
     in_order = [c for arm in others for name in names for c in found[name] if c.arm == arm]
@@ -266,20 +268,19 @@ def _ends(found: stats.Interval | None) -> tuple[float | None, float | None, flo
 
 
 def _comparisons(
-    samples: Samples, arms: Sequence[str], baseline: str, name: str
+    samples: Samples, pairs: Sequence[tuple[str, str]], name: str
 ) -> list[ArmComparison]:
-    """All arms against the baseline in one metric; a winner must survive Holm's correction."""
-    if baseline not in samples:
-        return []
-    found = [_compare(samples[arm], samples[baseline], name) for arm in arms]
+    """Arms against their baselines in one metric; a winner must survive Holm's correction."""
+    pairs = [(arm, baseline) for arm, baseline in pairs if baseline in samples]
+    found = [_compare(samples[arm], samples[baseline], name) for arm, baseline in pairs]
     adjusted = stats.holm([result.p_value for _, result in found])
     return [
         _corrected(
-            ArmComparison(arm, name, result, paired, float(p)),
+            ArmComparison(arm, baseline, name, result, paired, float(p)),
             (samples[arm][name], samples[baseline][name]),
             len(found),
         )
-        for arm, (paired, result), p in zip(arms, found, adjusted, strict=True)
+        for (arm, baseline), (paired, result), p in zip(pairs, found, adjusted, strict=True)
     ]
 
 

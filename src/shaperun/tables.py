@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shaperun import recipes
 from shaperun.comparison import StudyResults
 from shaperun.sample_efficiency import AUC, STEPS_TO_SOLVED
 from shaperun.summary import ArmComparison, Summary, in_words
@@ -35,7 +36,10 @@ def show(found: StudyResults, console: Console) -> None:
     for comparison in found.summary.comparisons:
         if comparison.metric == "return":
             console.print(verdict(comparison, found.summary))
-    for note in found.pool.notes if found.pool else ():
+    grid = recipes.grid(found.study)
+    if grid and found.summary.arms:
+        console.print(grid_table(grid, found.summary), "\n")
+    for note in found.notes:
         console.print(Text(note, style="dim"))
     if found.missing:
         console.print(missing(found))
@@ -64,6 +68,19 @@ def arm_table(summary: Summary) -> Table:
     return table
 
 
+def grid_table(grid: recipes.Grid, summary: Summary) -> Table:
+    """Environment return by reward and learner."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("return by reward and learner")
+    for learner in grid.learners:
+        table.add_column(learner, justify="right")
+    returns = {arm.arm: in_words("return", arm.metrics["return"]) for arm in summary.arms}
+    for reward in grid.rewards:
+        arms = [grid.arms.get((reward, learner), "") for learner in grid.learners]
+        table.add_row(Text(reward), *(_cell(*returns.get(arm, ("–", ""))) for arm in arms))
+    return table
+
+
 def verdict(comparison: ArmComparison, summary: Summary) -> Text:
     """What is said of an arm against the baseline: at the end, and over training."""
     result = comparison.result
@@ -71,14 +88,14 @@ def verdict(comparison: ArmComparison, summary: Summary) -> Text:
     text = Text.assemble(
         (comparison.arm, "bold"),
         " against ",
-        (summary.baseline, "bold"),
+        (comparison.baseline, "bold"),
         ": ",
         (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
         f". Environment return {_difference(comparison)}",
     )
     test = f"permutation test{' paired by seed' if comparison.paired else ''}{_holm(comparison)}"
     text.append(f", p = {result.p_value:.2g} ({test}), ")
-    text.append(f"{runs[comparison.arm]} against {runs[summary.baseline]} runs.")
+    text.append(f"{runs[comparison.arm]} against {runs[comparison.baseline]} runs.")
     if result.seeds_needed:
         text.append(f" About {result.seeds_needed} seeds an arm would settle such a difference.")
     learning = [
