@@ -10,9 +10,9 @@ from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
 from shaperun.study import RunConfig, Study
 
-LARGEST_COHORT = 32  # an update of more costs each run hardly less
-COMMON_COHORT = 8  # where most of that is won
-LARGEST_MINIBATCH = 4096  # transitions of a whole cohort; with more, its update leaves the caches
+# With more runs an update costs each hardly less, and the worlds of all leave the caches.
+LARGEST_COHORT = 8
+LARGEST_MINIBATCH = 4096  # transitions of a whole cohort; with more, its update leaves them, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +76,15 @@ def _recipe(run: Run) -> object:
     return config.model_dump_json(include={"environment", "training", "evaluation"})
 
 
-def largest_cohort(recipe: RunConfig, workers: int) -> int:
+def largest_cohort(recipe: RunConfig) -> int:
     """How many runs of a recipe are trained together at most."""
     batch_size: int = recipe.training.hyperparameters.get("batch_size", 1)
-    most = LARGEST_COHORT if workers else COMMON_COHORT
-    return max(1, min(most, LARGEST_MINIBATCH // batch_size))
+    return max(1, min(LARGEST_COHORT, LARGEST_MINIBATCH // batch_size))
 
 
 def _split(runs: list[Run], workers: int) -> list[list[Run]]:
     """As few cohorts as give every worker the same to do."""
-    count = math.ceil(len(runs) / largest_cohort(runs[0].config, workers))
+    count = math.ceil(len(runs) / largest_cohort(runs[0].config))
     if workers:
         count = math.ceil(count / workers) * workers
     count = min(count, len(runs))
