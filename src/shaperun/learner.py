@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from threadpoolctl import threadpool_limits
 
 from shaperun.algorithms import LOCATIONS, linear_schedule_start
 from shaperun.checkpoint import Memory
@@ -36,6 +37,15 @@ ACTIVATIONS = {
     "gelu": torch.nn.GELU,
     "silu": torch.nn.SiLU,
 }
+
+
+def compute_with_one_thread() -> None:
+    """Let torch and numpy's products have one thread in this process.
+
+    More would wait for each other at these sizes, and a product rounds by how many there are.
+    """
+    torch.set_num_threads(1)
+    threadpool_limits(1, "blas")
 
 
 def check_device(training: TrainingConfig) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from shaperun import learner
 from shaperun.episodes import play
 from shaperun.evaluate import WIDTH, Act
 from shaperun.reward import RewardKernel
@@ -42,7 +42,7 @@ def replay(config: RunConfig, act: Act, seed: int, keep: Callable[[Frame], Frame
         keep: is applied to every frame before it is kept, to save memory.
     """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
-    torch.set_num_threads(1)  # as in training; more would wait for each other at these sizes
+    learner.compute_with_one_thread()  # as in training
     environment = config.environment.describe()
     kernel = RewardKernel(environment, config.reward, config.training.gamma)
     env = make_environment(config.environment, render_mode="rgb_array")

@@ -102,7 +102,7 @@ def train_runs(
     """
     for config in runs.values():
         learner.check_device(config.training)
-    torch.set_num_threads(1)
+    learner.compute_with_one_thread()
     # Checks every action's distribution, at a twentieth of the training time; sampling from one
     # that is not a distribution fails by itself.
     torch.distributions.Distribution.set_default_validate_args(False)
