@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from shaperun.files import read_json
-from shaperun.learner import actor, build, load_actor
+from shaperun.learner import actor, build, compute_with_one_thread, load_actor
 from shaperun.normalization import ObservationScaling
 from shaperun.store import RunFolder, StudyFolder
 from shaperun.study import EnvironmentConfig, RunConfig, TrainingConfig
@@ -87,3 +88,10 @@ def test_the_fused_optimizer_is_the_same_adam() -> None:
         assert {k: v for k, v in ours.items() if k not in ("params", "fused")} == {
             k: v for k, v in plain.items() if k not in ("params", "fused")
         }
+
+
+def test_numpys_products_have_one_thread() -> None:
+    with threadpool_limits(2, "blas"):
+        compute_with_one_thread()
+        pools = threadpool_info()
+        assert {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"} == {1}
