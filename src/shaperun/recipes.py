@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,8 @@ def grid(study: Study) -> Grid | None:
             recipes.append(recipe)
         reward = rewards.setdefault(study.resolved(config).model_dump_json(), arm)
         places.setdefault((reward, recipes.index(recipe)), arm)
-    several = max(sum(reward == name for reward, _ in places) for name in rewards.values())
-    if len(rewards) < 2 or several < 2:
+    learners_of = Counter(reward for reward, _ in places)
+    if len(rewards) < 2 or max(learners_of.values()) < 2:
         return None
     learners = [_name(recipe, recipes) for recipe in recipes]
     arms = {(reward, learners[place]): arm for (reward, place), arm in places.items()}

@@ -124,11 +124,11 @@ def _of(name: str, size: int) -> str:
 
 def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:
     """Say what is about to be trained, and what one should know about its rewards."""
-    training = study.training
     arms = {run.arm: run.config.reward for run in runs}
+    algorithms = dict.fromkeys(run.config.training.algorithm for run in runs)
     console.print(
-        f"{study.study}: {training.algorithm} on {study.environment.id}, {len(arms)} arms × "
-        f"{len({run.seed for run in runs})} seeds × {training.total_timesteps:,} steps"
+        f"{study.study}: {' and '.join(algorithms)} on {study.environment.id}, {len(arms)} arms × "
+        f"{len({run.seed for run in runs})} seeds × {study.training.total_timesteps:,} steps"
     )
     for reference in study.code:
         console.print(Text(f"runs code that is not installed: {reference}", style="yellow"))
