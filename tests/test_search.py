@@ -20,8 +20,9 @@ from shaperun import execute, halving, search, trial_results
 from shaperun.errors import UserError
 from shaperun.files import Lease
 from shaperun.store import StudyFolder
-from shaperun.study import SearchSweep, Study, parse_study
+from shaperun.study import Study, parse_study
 from shaperun.suggest import Tried, suggest
+from shaperun.sweep_config import SearchSweep
 from shaperun.trials import Trial, known_trials, write_down
 
 from .conftest import Shaperun

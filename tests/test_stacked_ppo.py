@@ -10,6 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from shaperun import stacked_policy
+from shaperun.stacked_networks import kernels_for
 from shaperun.stacked_ppo import Minibatch, StackedPPO, advantages_and_returns
 from tests.lockstep import ENVIRONMENTS, PROGRESS, in_float64, learner, stack, train_alone
 
@@ -73,7 +74,7 @@ def test_countable_observations_are_those_of_stable_baselines3() -> None:
 def test_an_update_by_the_kernels_of_an_accelerator_is_the_same(
     environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = stacked_policy.kernels_for(torch.device("cuda"))
+    elsewhere = kernels_for(torch.device("cuda"))
     monkeypatch.setattr(stacked_policy, "kernels_for", lambda _: elsewhere)
     check_parity([learner(environment, seed) for seed in (1, 2)], double=True)
 

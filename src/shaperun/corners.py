@@ -6,8 +6,9 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from shaperun.study import Arm, Range, SearchSweep, Study
+from shaperun.study import Arm, Study
 from shaperun.sweep import arm_name, rounded, with_weights
+from shaperun.sweep_config import Range, SearchSweep
 
 MOST_WEIGHTS = 3  # whose corners are all looked at: 8
 

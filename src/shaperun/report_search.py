@@ -9,8 +9,9 @@ from typing import Any
 from shaperun.halving import rungs
 from shaperun.report_charts import data_url
 from shaperun.report_trials import Trials
-from shaperun.study import SearchSweep, Study, Sweep
+from shaperun.study import Study
 from shaperun.summary import ArmSummary, Estimate, in_words
+from shaperun.sweep_config import SearchSweep, Sweep
 from shaperun.sweep_results import Confirmed
 from shaperun.tables import AGGREGATES, metric_in_words
 from shaperun.trial_results import TrialResult

@@ -15,8 +15,9 @@ from shaperun.files import Lease
 from shaperun.halving import rungs
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
-from shaperun.study import SearchSweep, Study
+from shaperun.study import Study
 from shaperun.suggest import Tried, suggest
+from shaperun.sweep_config import SearchSweep
 from shaperun.trial_results import (
     Rivals,
     TrialResult,

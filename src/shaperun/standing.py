@@ -8,7 +8,8 @@ from shaperun.batch import RunStatus, refuse_changed
 from shaperun.errors import UserError
 from shaperun.search import fresh_seeds
 from shaperun.store import StudyFolder
-from shaperun.study import Arm, SearchSweep, Study
+from shaperun.study import Arm, Study
+from shaperun.sweep_config import SearchSweep
 from shaperun.trial_results import TrialResult, best, judge
 from shaperun.trials import known_trials, rewards, runs_of
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shaperun.errors import UserError
-from shaperun.study import SearchSweep
 from shaperun.sweep import rounded
+from shaperun.sweep_config import SearchSweep
 
 
 @dataclass(frozen=True)

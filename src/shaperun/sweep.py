@@ -8,7 +8,8 @@ import random
 from collections.abc import Iterator
 
 from shaperun.errors import UserError
-from shaperun.study import Arm, GridSweep, RandomSweep, Range, SearchSweep, Study
+from shaperun.study import Arm, Study
+from shaperun.sweep_config import GridSweep, RandomSweep, Range, SearchSweep
 
 
 def sweep_arms(study: Study) -> dict[str, Arm]:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from shaperun import canvas, front_plots, parallel_plots, search_plots, sweep_plots
 from shaperun.importance import shares
 from shaperun.search_plots import SweptWeight, count
-from shaperun.study import GridSweep, Study, Sweep
+from shaperun.study import Study
+from shaperun.sweep_config import GridSweep, Sweep
 
 
 def write(study: Study, ranking: pl.DataFrame, trials: pl.DataFrame, folder: Path) -> list[Path]:

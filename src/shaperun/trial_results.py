@@ -15,7 +15,8 @@ from shaperun import results, stats
 from shaperun.halving import better_half, rungs
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
-from shaperun.study import Study, Sweep
+from shaperun.study import Study
+from shaperun.sweep_config import Sweep
 from shaperun.trials import Trial, runs_of
 
 Rivals = dict[int, dict[int, float]]

@@ -19,8 +19,9 @@ from shaperun.errors import UserError
 from shaperun.files import AppendedTable, read_json, read_table, write_json
 from shaperun.plan import Run
 from shaperun.store import StudyFolder
-from shaperun.study import Arm, SearchSweep, Study
+from shaperun.study import Arm, Study
 from shaperun.sweep import arm_name, sweep_arms, with_weights
+from shaperun.sweep_config import SearchSweep
 
 
 @dataclass(frozen=True)
