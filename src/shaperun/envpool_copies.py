@@ -29,6 +29,7 @@ class EnvPoolCopies:
 
     def __init__(self, env_id: str, count: int, limit: int, spaces: Any) -> None:
         self._id, self._count, self._limit = env_id, count, limit
+        self._ids = np.arange(count, dtype=np.int32)
         self.observation_space, self.action_space = spaces
         self._pool: Any
         self._seeds: list[int] = []
@@ -63,7 +64,9 @@ class EnvPoolCopies:
         taken = actions.astype(self.action_space.dtype)
         for actions_of, action in zip(self._actions, taken, strict=True):
             actions_of.append(action)
-        self._pool.send(taken)
+        # Named, so that the pool need not find out at every step whose they are.
+        action = taken.astype(self._dtype)
+        self._pool.send({"action": action, "env_id": self._ids, "players.env_id": self._ids})
 
     def receive(self) -> Step:
         """What they came to."""
@@ -134,6 +137,7 @@ class EnvPoolCopies:
             num_threads=1,
             max_episode_steps=self._limit + 1,
         )
+        self._dtype = self._pool.spec.action_array_spec["action"].dtype
         self._seeds = seeds
         self._resets, self._before = np.zeros((2, self._count), np.int64)
         self._actions = [[] for _ in seeds]
