@@ -15,6 +15,7 @@ from shaperun.algorithms import (
     BOUNDS,
     LOCATIONS,
     MANAGED,
+    WITHOUT_CRITIC,
     Algorithm,
     hyperparameter_model,
     linear_schedule_start,
@@ -52,7 +53,7 @@ def test_annotations_are_those_of_the_class(algorithm: str) -> None:
 
 
 def test_every_algorithm_has_a_place() -> None:
-    assert set(get_args(Algorithm)) == set(LOCATIONS)
+    assert set(get_args(Algorithm)) == {*LOCATIONS, *WITHOUT_CRITIC}
 
 
 def test_what_is_managed_exists_and_every_bound_is_of_something() -> None:

@@ -11,7 +11,7 @@ from gymnasium.envs.box2d.lunar_lander import heuristic
 from shaperun.episodes import episode_seeds
 from shaperun.evaluate import WIDTH, Evaluation, columns
 from shaperun.study import RunConfig, parse_study
-from shaperun.trainee import _env_seeds
+from shaperun.training_envs import training_seeds
 
 LANDER = gym.make("LunarLander-v3")
 
@@ -42,7 +42,7 @@ def test_the_episodes_are_fixed_and_apart_from_training() -> None:
     assert len(set(episode_seeds(1000))) == 1000
     assert max(episode_seeds(1000)) < 2**32
     for seed in range(20):
-        assert min(_env_seeds(np.random.SeedSequence(seed), 64)) >= 2**32
+        assert min(training_seeds(np.random.SeedSequence(seed), 64)) >= 2**32
 
 
 @pytest.mark.parametrize("mode", ["log", "add", "replace", "potential"])

@@ -123,7 +123,7 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
             "PPO",
             "ppo",
             "5:14: training.algorithm: found 'ppo', "
-            "expected one of PPO, A2C, DQN, TRPO; did you mean PPO?",
+            "expected one of PPO, A2C, DQN, TRPO, REINFORCE, GRPO; did you mean PPO?",
         ),
         (
             "mode: add",

@@ -11,7 +11,7 @@ import importlib.util
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,7 @@ from pydantic import (
     FiniteFloat,
     Tag,
     create_model,
+    field_validator,
 )
 
 # class -> the package it is installed with and its file there.
@@ -33,7 +34,8 @@ LOCATIONS = {
     "TRPO": ("sb3_contrib", "trpo/trpo.py"),
 }
 
-Algorithm = Literal["PPO", "A2C", "DQN", "TRPO"]
+Algorithm = Literal["PPO", "A2C", "DQN", "TRPO", "REINFORCE", "GRPO"]
+ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 
 # Parameters of the classes that a study says in other words, or that change no number of a run.
 MANAGED = {
@@ -53,6 +55,8 @@ def whole(value: object) -> object:
 
 Whole = Annotated[int, BeforeValidator(whole)]
 """An integer; 1e6 is one too."""
+
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 Layers = list[Annotated[Whole, Field(ge=1, le=65_536)]]
 
@@ -88,7 +92,7 @@ class PolicyKwargs(BaseModel):
     log_std_init: FiniteFloat | None = None
 
 
-Engine = Literal["auto", "sb3", "lockstep"]
+Engine = Literal["auto", "sb3", "lockstep", "episodic"]
 Device = Literal["cpu", "cuda"]
 
 
@@ -101,11 +105,33 @@ def obstacle_to_lockstep(algorithm: str, hyperparameters: dict[str, Any]) -> str
     return None
 
 
+SCHEDULED = "lin_"  # a value that falls from what follows to 0
+
+
+def engine_of(algorithm: str, hyperparameters: dict[str, Any], wanted: Engine) -> Engine:
+    """What trains runs of these, given what the study says.
+
+    Raises:
+        ValueError: not the engine that it says.
+    """
+    if algorithm in WITHOUT_CRITIC:
+        if wanted not in ("auto", "episodic"):
+            raise ValueError(f"{algorithm} learns from whole episodes; leave engine out")
+        return "episodic"
+    if wanted == "episodic":
+        learners = " and ".join(WITHOUT_CRITIC)
+        raise ValueError(f"only {learners} learn from whole episodes; leave engine out")
+    obstacle = obstacle_to_lockstep(algorithm, hyperparameters)
+    if wanted == "lockstep" and obstacle:
+        raise ValueError(f"{obstacle}; leave engine out")
+    return ("sb3" if obstacle else "lockstep") if wanted == "auto" else wanted
+
+
 def linear_schedule_start(text: str) -> float:
     """The value that a schedule like `lin_2.5e-4` falls from, to 0 at the end of training."""
     with suppress(ValueError):
-        if text.startswith("lin_"):
-            return float(text.removeprefix("lin_"))
+        if text.startswith(SCHEDULED):
+            return float(text.removeprefix(SCHEDULED))
     raise ValueError("a number, or a linear schedule written like lin_2.5e-4, is expected")
 
 
@@ -182,9 +208,84 @@ def _constructor(module: ast.Module, class_name: str) -> ast.FunctionDef:
     )
 
 
+class WithoutCritic(BaseModel):
+    """What the learners from whole episodes have in common."""
+
+    model_config = STRICT
+
+    learning_rate: Schedule = 1e-3
+    gamma: Annotated[FiniteFloat, BOUNDS["gamma"]] = 0.99
+    group_size: Annotated[Whole, Field(ge=2)] = Field(
+        8, description="Episodes that begin in the same state, of the n_envs that an update has."
+    )
+    policy_kwargs: PolicyKwargs = PolicyKwargs()
+
+    @field_validator("policy_kwargs")
+    @classmethod
+    def _without_values(cls, value: PolicyKwargs) -> PolicyKwargs:
+        if isinstance(value.net_arch, Networks) and (value.net_arch.vf or value.net_arch.qf):
+            raise ValueError("there is no critic: net_arch takes pi alone")
+        return value
+
+
+class Reinforce(WithoutCritic):
+    """Hyperparameters of REINFORCE."""
+
+    baseline: Literal["moving", "group"] = Field(
+        "moving",
+        description="What returns are compared with: a moving average over the updates before, or "
+        "the other episodes of the group.",
+    )
+
+
+class Grpo(WithoutCritic):
+    """Hyperparameters of GRPO."""
+
+    n_epochs: Annotated[Whole, BOUNDS["n_epochs"]] = 4
+    batch_size: Annotated[Whole, BOUNDS["batch_size"]] = Field(
+        256, description="Transitions of a minibatch."
+    )
+    clip_range: Schedule = 0.2
+    kl_coef: Annotated[FiniteFloat, Field(ge=0)] = Field(
+        0.01, description="How much a step away from the reference policy costs."
+    )
+    reference_updates: Annotated[Whole, Field(ge=1)] = Field(
+        10, description="Updates after which the policy of now becomes the reference."
+    )
+    ent_coef: FiniteFloat = 0.0
+    max_grad_norm: Annotated[FiniteFloat, BOUNDS["max_grad_norm"]] = 0.5
+
+
+# Learners of our own, each with its hyperparameters: they learn from whole episodes.
+WITHOUT_CRITIC: dict[str, type[WithoutCritic]] = {"REINFORCE": Reinforce, "GRPO": Grpo}
+
+
+def check_groups(algorithm: str, hyperparameters: dict[str, Any], n_envs: int) -> None:
+    """Make sure that the episodes of an update can be divided into groups.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    group_size = group_size_of(algorithm, hyperparameters)
+    if n_envs % group_size:
+        raise ValueError(
+            f"an update of {algorithm} has one episode of each of the n_envs copies, and "
+            f"{n_envs} cannot be divided into groups of {group_size} (group_size); "
+            f"say training.n_envs: {group_size * max(1, round(n_envs / group_size))}"
+        )
+
+
+def group_size_of(algorithm: str, hyperparameters: dict[str, Any]) -> int:
+    """How many episodes of an update begin in the same state."""
+    grouped = algorithm == "GRPO" or hyperparameters.get("baseline") == "group"
+    return int(hyperparameters["group_size"]) if grouped else 1
+
+
 @cache
 def hyperparameter_model(algorithm: str) -> type[BaseModel]:
-    """A strict model of the keyword arguments that the class takes from a study."""
+    """A strict model of what a study may set: of a class, the keyword arguments that it takes."""
+    if algorithm in WITHOUT_CRITIC:
+        return WITHOUT_CRITIC[algorithm]
     fields: dict[str, Any] = {
         # Validated too: DQN's `max_grad_norm: float = 10` is the 10.0 of a study that says so.
         name: (_type(name, annotation), Field(default, validate_default=True))

@@ -63,9 +63,9 @@ class EpisodeRecorder:
             self._end(copies, transition.take(last * len(self.lengths) + copies))
         self._add(steps[begin:])
 
-    def place(self, error: RewardError, copy: int) -> RewardError:
-        """An error in the next step of a copy, with the place where that is."""
-        return error.at(int(self._episodes[copy]), int(self.lengths[copy]))
+    def place(self, error: RewardError, copy: int, step: int = 0) -> RewardError:
+        """An error in the next step of a copy, or some later, with the place where that is."""
+        return error.at(int(self._episodes[copy]), int(self.lengths[copy]) + step)
 
     def memory(self) -> dict[str, Any]:
         """The sums so far."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,6 +76,38 @@ def play(
     transition = transitions(states, actions, env_rewards, terminated, truncated)
     end = transition.take(np.array([-1]))
     return Episode(transition, str(environment.outcome(end)[0]))
+
+
+@dataclass
+class UnderWay:
+    """An episode of an environment whose policy plays several: states are one more than steps."""
+
+    env: gym.Env[Any, Any]
+    number: int
+    seed: int
+    states: list[npt.NDArray[Any]]
+    actions: list[Any] = field(default_factory=list)
+    env_rewards: list[float] = field(default_factory=list)
+    ended: tuple[bool, bool] = (False, False)  # terminated, truncated
+
+    @classmethod
+    def begin(cls, env: gym.Env[Any, Any], number: int, seed: int) -> UnderWay:
+        """Reset the environment."""
+        obs, _ = env.reset(seed=seed)
+        return cls(env, number, seed, [np.array(obs)])
+
+    def step(self, action: Any) -> bool:
+        """Go on; whether the episode is over."""
+        obs, reward, terminated, truncated, _ = self.env.step(action)
+        self.states.append(np.array(obs))  # an environment may hand out the same array every time
+        self.actions.append(action)
+        self.env_rewards.append(float(reward))
+        self.ended = terminated, truncated
+        return terminated or truncated
+
+    def transitions(self) -> Transition:
+        """Its steps so far (T,)."""
+        return transitions(self.states, self.actions, self.env_rewards, *self.ended)
 
 
 def transitions(

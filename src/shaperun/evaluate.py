@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.episodes import episode_seeds, transitions
+from shaperun.episodes import UnderWay, episode_seeds
 from shaperun.reward import RewardError, RewardKernel, check_identity
 from shaperun.study import RunConfig
 from shaperun.terms import Array, Transition
@@ -41,28 +39,6 @@ def columns(kernel: RewardKernel) -> list[str]:
     schedule = ["schedule"] if kernel.scheduled else []
     own = ["episode", "seed", "length", "outcome", "terminated"]
     return [*own, *REWARDS, *schedule, *per_term]
-
-
-@dataclass
-class _Slot:
-    """An episode under way: its states (one more than steps), actions and rewards so far."""
-
-    env: gym.Env[Any, Any]
-    number: int
-    seed: int
-    states: list[npt.NDArray[Any]]
-    actions: list[Any] = field(default_factory=list)
-    env_rewards: list[float] = field(default_factory=list)
-    ended: tuple[bool, bool] = (False, False)  # terminated, truncated
-
-    def step(self, action: Any) -> bool:
-        """Go on; whether the episode is over."""
-        obs, reward, terminated, truncated, _ = self.env.step(action)
-        self.states.append(np.array(obs))  # an environment may hand out the same array every time
-        self.actions.append(action)
-        self.env_rewards.append(float(reward))
-        self.ended = terminated, truncated
-        return terminated or truncated
 
 
 class Evaluation:
@@ -110,7 +86,7 @@ class Evaluation:
         Both have `WIDTH` rows, however many episodes are under way.
         """
         waiting = deque(enumerate(episode_seeds(episodes)))
-        slots = [self._start(env, *waiting.popleft()) for env in self._envs[:episodes]]
+        slots = [UnderWay.begin(env, *waiting.popleft()) for env in self._envs[:episodes]]
         obs = np.zeros((WIDTH, *slots[0].states[0].shape), slots[0].states[0].dtype)
         running = list(range(len(slots)))
         rows: dict[int, Row] = {}
@@ -124,19 +100,14 @@ class Evaluation:
                 slot = slots[place]
                 rows[slot.number] = self._row(slot, progress)
                 if waiting:
-                    slots[place] = self._start(slot.env, *waiting.popleft())
+                    slots[place] = UnderWay.begin(slot.env, *waiting.popleft())
                 else:
                     running.remove(place)
         return [rows[episode] for episode in range(episodes)]
 
-    @staticmethod
-    def _start(env: gym.Env[Any, Any], number: int, seed: int) -> _Slot:
-        obs, _ = env.reset(seed=seed)
-        return _Slot(env, number, seed, [np.array(obs)])
-
-    def _row(self, slot: _Slot, progress: float) -> Row:
+    def _row(self, slot: UnderWay, progress: float) -> Row:
         """Shape an episode that is over, all of it at once."""
-        transition = transitions(slot.states, slot.actions, slot.env_rewards, *slot.ended)
+        transition = slot.transitions()
         try:
             rewards = self.kernel(transition, (progress, progress))
         except RewardError as error:

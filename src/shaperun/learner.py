@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from threadpoolctl import threadpool_limits
 
-from shaperun.algorithms import LOCATIONS, linear_schedule_start
+from shaperun.algorithms import LOCATIONS, SCHEDULED, WITHOUT_CRITIC, linear_schedule_start
 from shaperun.checkpoint import Memory
 from shaperun.errors import UserError
 from shaperun.evaluate import Act
@@ -61,21 +61,38 @@ def check_device(training: TrainingConfig) -> None:
 
 
 def build(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
-    """The algorithm of a study with its hyperparameters, on these environments, saying nothing."""
+    """The algorithm of a study with its hyperparameters, on these environments, saying nothing.
+
+    Of a learner without a critic it is a PPO, which holds the policy and its optimiser.
+    """
     hyperparameters: dict[str, Any] = {
-        name: _schedule(value) if isinstance(value, str) else value
+        name: _schedule(value) if str(value).startswith(SCHEDULED) else value
         for name, value in training.hyperparameters.items()
     }
     if isinstance(hyperparameters.get("train_freq"), list):
         hyperparameters["train_freq"] = tuple(hyperparameters["train_freq"])
     names = training.hyperparameters["policy_kwargs"]
     hyperparameters["policy_kwargs"] = _policy_kwargs(training.algorithm, names)
-    package, _ = LOCATIONS[training.algorithm]
-    algorithm = getattr(importlib.import_module(package), training.algorithm)
+    name = training.algorithm
+    if name in WITHOUT_CRITIC:
+        hyperparameters, name = _policy_alone(hyperparameters, envs), "PPO"
+    package, _ = LOCATIONS[name]
+    algorithm = getattr(importlib.import_module(package), name)
     model: BaseAlgorithm = algorithm("MlpPolicy", envs, device="cpu", **hyperparameters)
     # Without a logger of its own, stable-baselines3 makes one that writes temporary folders.
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
+
+
+def _policy_alone(hyperparameters: dict[str, Any], envs: VecEnv) -> dict[str, Any]:
+    """What of hyperparameters PPO has too, and a critic that sees nothing worth learning."""
+    shared = ("learning_rate", "gamma", "clip_range", "policy_kwargs")
+    kept = {name: value for name, value in hyperparameters.items() if name in shared}
+    networks = kept["policy_kwargs"].get("net_arch") or [64, 64]
+    actor = networks if isinstance(networks, list) else networks["pi"]
+    kept["policy_kwargs"]["net_arch"] = {"pi": actor, "vf": []}
+    # It makes room for a rollout, which nobody needs: the smallest there can be.
+    return {**kept, "n_steps": 2, "batch_size": 2 * envs.num_envs}
 
 
 def actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
@@ -88,7 +105,7 @@ def actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
 
 
 def stacked_actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
-    """The same as the lockstep engine has it, whose products round in another order."""
+    """The same as our own engines have it, whose products round in another order."""
     actor = StackedPolicy([model.policy]).actor()  # type: ignore[list-item]
 
     def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -247,7 +264,7 @@ def load_actor(config: RunConfig, folder: RunFolder) -> Act:
         raise folder.damaged(folder.policy, f"it is not a policy of this run, {error}") from None
     normalized = config.training.normalize.observations
     scaling = ObservationScaling.load(folder, observations.shape) if normalized else None
-    return (stacked_actor if config.training.engine == "lockstep" else actor)(model, scaling)
+    return (actor if config.training.engine == "sb3" else stacked_actor)(model, scaling)
 
 
 def _schedule(text: str) -> LinearSchedule:

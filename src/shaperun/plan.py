@@ -71,7 +71,7 @@ def cohorts(runs: Iterable[Run], workers: int) -> list[list[Run]]:
 def _recipe(run: Run) -> object:
     """What runs of one cohort have in common: all but the reward and the seed."""
     config = run.config
-    if config.training.engine == "sb3":
+    if config.training.engine != "lockstep":
         return run
     return config.model_dump_json(include={"environment", "training", "evaluation"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shaperun.algorithms import LOCATIONS, hyperparameter_model
+from shaperun.algorithms import ALGORITHMS, hyperparameter_model
 from shaperun.envs import environments
 from shaperun.study import Study
 
@@ -14,7 +14,7 @@ def json_schema() -> dict[str, Any]:
     schema = Study.model_json_schema(mode="validation")
     definitions = schema["$defs"]
     training = definitions["TrainingConfig"]
-    training["allOf"] = [_hyperparameters(name, definitions) for name in LOCATIONS]
+    training["allOf"] = [_hyperparameters(name, definitions) for name in ALGORITHMS]
     # Of an arm's own recipe only what differs stands there, and whose hyperparameters they are may
     # be said elsewhere.
     own = {k: v for k, v in training.items() if k not in ("allOf", "required", "description")}
@@ -39,7 +39,7 @@ def _hyperparameters(algorithm: str, definitions: dict[str, Any]) -> dict[str, A
     schema = hyperparameter_model(algorithm).model_json_schema()
     definitions.update(schema.pop("$defs", {}))
     chosen = {"properties": {"algorithm": {"const": algorithm}}}
-    if algorithm != next(iter(LOCATIONS)):
+    if algorithm != ALGORITHMS[0]:
         chosen["required"] = ["algorithm"]  # type: ignore[assignment]
     return {"if": chosen, "then": {"properties": {"hyperparameters": schema}}}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,12 +20,15 @@ from pydantic import (
 )
 
 from shaperun.algorithms import (
+    WITHOUT_CRITIC,
     Algorithm,
     Device,
     Engine,
+    Seed,
     Whole,
+    check_groups,
+    engine_of,
     hyperparameter_model,
-    obstacle_to_lockstep,
     whole,
 )
 from shaperun.arm import (
@@ -35,18 +38,16 @@ from shaperun.arm import (
     RewardConfig,
     Terms,
     check_potential,
-    check_weighable,
     context,
     unknown,
 )
 from shaperun.backends import Backend, obstacle_to_envpool
 from shaperun.describe import UnfitEnvironmentError, UnknownEnvironmentError, describe
 from shaperun.envs import environments
-from shaperun.metrics import direction, metrics
+from shaperun.sweep_config import Sweep
 from shaperun.terms import Environment
 
 Positive = Annotated[Whole, Field(ge=1)]
-Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Scalar = bool | int | FiniteFloat | str | None
 
 
@@ -144,7 +145,8 @@ class TrainingConfig(Model):
         "auto",
         validate_default=True,
         description="lockstep trains many runs of PPO at once; sb3 trains each run by "
-        "stable-baselines3's own loop; auto is lockstep wherever that can be had.",
+        "stable-baselines3's own loop; auto is lockstep wherever that can be had. REINFORCE and "
+        "GRPO have an engine of their own, episodic.",
     )
     device: Device = Field(
         "cpu",
@@ -172,6 +174,9 @@ class TrainingConfig(Model):
                 f"an observation of {environment.id} is the number of a state, which has no mean; "
                 "leave observations out"
             )
+        algorithm = info.data.get("algorithm")
+        if value.rewards and algorithm in WITHOUT_CRITIC:
+            raise ValueError(f"{algorithm} compares whole returns as they are; leave rewards out")
         return value
 
     @field_validator("hyperparameters")
@@ -180,24 +185,22 @@ class TrainingConfig(Model):
         algorithm = info.data.get("algorithm")
         if algorithm is None:  # its own error is reported already
             return value
-        return hyperparameter_model(algorithm).model_validate(value).model_dump()
+        found = hyperparameter_model(algorithm).model_validate(value).model_dump()
+        if algorithm in WITHOUT_CRITIC and "n_envs" in info.data:
+            check_groups(algorithm, found, info.data["n_envs"])
+        return found
 
     @field_validator("engine")
     @classmethod
     def _can_be_had(cls, value: Engine, info: ValidationInfo) -> Engine:
         if not {"algorithm", "hyperparameters"} <= info.data.keys():  # which has its own error
             return value
-        obstacle = obstacle_to_lockstep(info.data["algorithm"], info.data["hyperparameters"])
-        if value == "auto":
-            return "sb3" if obstacle else "lockstep"
-        if value == "lockstep" and obstacle:
-            raise ValueError(f"{obstacle}; leave engine out")
-        return value
+        return engine_of(info.data["algorithm"], info.data["hyperparameters"], value)
 
     @field_validator("device")
     @classmethod
     def _of_lockstep(cls, value: Device, info: ValidationInfo) -> Device:
-        if value != "cpu" and info.data.get("engine") == "sb3":
+        if value != "cpu" and info.data.get("engine") in ("sb3", "episodic"):
             raise ValueError("only runs in lockstep are trained on a GPU; leave device out")
         return value
 
@@ -268,150 +271,6 @@ class EvaluationConfig(Model):
     final_episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 100
 
 
-class Range(Model):
-    """Where a random search draws a weight from."""
-
-    low: FiniteFloat
-    high: FiniteFloat
-    log: bool = Field(
-        False,
-        validate_default=True,
-        description="Draw uniformly in the logarithm; both ends positive.",
-    )
-
-    @field_validator("log")
-    @classmethod
-    def _ordered(cls, value: bool, info: ValidationInfo) -> bool:
-        if not {"low", "high"} <= info.data.keys():  # their own errors are reported already
-            return value
-        low, high = info.data["low"], info.data["high"]
-        if low > high or (value and low <= 0):
-            raise ValueError("low must not exceed high, and must be positive where log is true")
-        return value
-
-
-def _check_arm(name: str, info: ValidationInfo) -> str:
-    arms = context(info, "arms")
-    if arms is not None and name not in arms:
-        raise unknown("arm", name, arms)
-    return name
-
-
-ArmName = Annotated[Name, AfterValidator(_check_arm)]
-
-
-def _check_swept(name: str, info: ValidationInfo) -> str:
-    base = (context(info, "arms") or {}).get(info.data.get("base"))
-    own = base.get("terms") if isinstance(base, dict) else None
-    terms = {**(context(info, "terms") or {}), **(own if isinstance(own, dict) else {})}
-    check_weighable(name, context(info, "environment"), terms)
-    return name
-
-
-SweptTerm = Annotated[str, AfterValidator(_check_swept)]
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _check_objective(name: str, info: ValidationInfo) -> str:
-    """A metric of the environment's, with a minus in front where less of it is to be had."""
-    environment: Environment | None = context(info, "environment")
-    metric = name.removeprefix("-")
-    if environment is None or not metric:
-        return name
-    known = metrics(environment)
-    own = {"shaped", "shaped_return", "shaping", *environment.terms}
-    if metric not in known and metric in own:
-        raise ValueError(
-            f"{metric} is part of the shaped reward, and arms that are paid differently cannot be "
-            f"compared by what they are paid; choose among {', '.join(known)}"
-        )
-    if metric not in known:
-        raise unknown("metric", metric, known)
-    if name == metric and direction(metric, environment) < 1:
-        raise ValueError(f"write -{metric} if less is better")
-    return name
-
-
-Objective = Annotated[str, AfterValidator(_check_objective)]
-
-
-class SweepModel(Model):
-    """What all sweeps have in common: what is sought, and how it is believed."""
-
-    objective: Annotated[list[Objective], BeforeValidator(_listed), Field(min_length=1)] = Field(
-        ["return"],
-        max_length=2,
-        description="One or two of the environment's metrics; a minus in front: less is better.",
-    )
-    aggregate: Literal["iqm", "mean", "median", "worst"] = Field(
-        "iqm", description="What the runs of a trial come to together."
-    )
-    pruning: Literal["halving"] | None = Field(
-        None,
-        description="halving: the half of the trials with the lower environment return stops at a "
-        "quarter of the training, and half of the rest at half of it.",
-    )
-    confirm: Annotated[Whole, Field(ge=0, le=1000)] | None = Field(
-        None, description="Fresh seeds to confirm the best with; as many as seeds unless said."
-    )
-
-    @field_validator("pruning")
-    @classmethod
-    def _one_objective(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value and len(info.data.get("objective", [])) > 1:
-            raise ValueError("two objectives have no worse half: prune a sweep for one")
-        return value
-
-
-class GridSweep(SweepModel):
-    """Every combination of the weights listed, on top of the base arm."""
-
-    method: Literal["grid"]
-    base: ArmName
-    weights: dict[SweptTerm, Annotated[list[FiniteFloat], Field(min_length=1)]] = Field(
-        min_length=1
-    )
-
-
-class RandomSweep(SweepModel):
-    """A number of draws of the weights, on top of the base arm."""
-
-    method: Literal["random"]
-    base: ArmName
-    weights: dict[SweptTerm, Range] = Field(min_length=1)
-    samples: Annotated[Whole, Field(ge=1, le=10_000)]
-    seed: Seed = 0
-
-
-class SearchSweep(SweepModel):
-    """Draws that learn from those before, a population at a time, on top of the base arm."""
-
-    method: Literal["tpe", "nsga2", "cmaes"]
-    base: ArmName
-    weights: dict[SweptTerm, Range] = Field(min_length=1)
-    samples: Annotated[Whole, Field(ge=1, le=1000)]
-    population: Annotated[Whole, Field(ge=2, le=100)] = Field(
-        8, description="Trials that are drawn together, knowing all that came before them."
-    )
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _fits_the_method(self) -> Self:
-        if self.method == "cmaes" and len(self.objective) > 1:
-            raise ValueError("cmaes seeks one objective; take nsga2 or tpe for two")
-        if self.method == "cmaes" and len(self.weights) < 2:
-            raise ValueError("cmaes needs two weights or more; take tpe for one")
-        if self.method != "tpe" and self.pruning:
-            raise ValueError(f"{self.method} learns from finished trials only: no pruning")
-        return self
-
-
-Sweep = Annotated[GridSweep | RandomSweep | SearchSweep, Field(discriminator="method")]
-
-
 def _seed_list(value: object) -> object:
     value = whole(value)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000:
@@ -463,6 +322,17 @@ class Study(Model):
     def _pruned_runs_go_on(self) -> Self:
         if self.sweep and self.sweep.pruning and self.training.algorithm == "DQN":
             raise ValueError("sweep.pruning: DQN cannot pause its training; take it away")
+        return self
+
+    @model_validator(mode="after")
+    def _episodes_can_begin_alike(self) -> Self:
+        recipes = [self.training, *(self.training_of(arm) for arm in self.arms.values())]
+        alone = next((r.algorithm for r in recipes if r.algorithm in WITHOUT_CRITIC), None)
+        if alone and self.environment.backend == "envpool":
+            raise ValueError(
+                f"environment.backend: {alone} says which state an episode begins in, which "
+                "EnvPool cannot be told; leave it out"
+            )
         return self
 
     @property

@@ -31,15 +31,12 @@ from shaperun.study import (
     Arm,
     EnvironmentConfig,
     EvaluationConfig,
-    GridSweep,
     NormalizeConfig,
-    RandomSweep,
-    Range,
-    SearchSweep,
     Study,
     TrainingConfig,
     parse_study,
 )
+from shaperun.sweep_config import GridSweep, RandomSweep, Range, SearchSweep
 from shaperun.yaml_source import MAX_SIZE, YamlError, YamlSource, read_yaml
 
 RECIPE: dict[str, type[BaseModel]] = {

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch._dynamo  # the first optimiser would, in every worker anew: a second each
 
-from shaperun import alone, checkpoint, learner, lockstep, trainee
+from shaperun import alone, checkpoint, episodic, learner, lockstep, trainee
 from shaperun.arm import PythonTerm
 from shaperun.checkpoint import DamagedError, Memory
 from shaperun.copies import NotTheSameError
@@ -34,7 +34,7 @@ from shaperun.trainee import Trainee
 
 PACKAGES = ("shaperun", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 
-ENGINES = {"sb3": alone.train, "lockstep": lockstep.train}
+ENGINES = {"sb3": alone.train, "lockstep": lockstep.train, "episodic": episodic.train}
 
 Runs = dict[RunFolder, RunConfig]
 
@@ -167,7 +167,7 @@ def _groups(
     while choices:
         counts = Counter(steps for memories in choices.values() for steps in memories)
         first = next(iter(choices))
-        if runs[first].training.engine == "sb3":
+        if runs[first].training.engine != "lockstep":
             group = {first: choices[first][max(choices[first])]}
         else:
             steps = max(counts, key=lambda steps: (counts[steps], steps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from shaperun import learner
 from shaperun.checkpoint import DamagedError, Memory
 from shaperun.copies import NotTheSameError
 from shaperun.episode_recorder import Row
+from shaperun.episodic_envs import EpisodicEnvs
 from shaperun.evaluate import Evaluation
 from shaperun.files import replaced
 from shaperun.normalization import ObservationScaling
 from shaperun.recording import Recording
 from shaperun.store import RunFolder
 from shaperun.study import RunConfig
-from shaperun.training_envs import TrainingEnvs
+from shaperun.training_envs import TrainingEnvs, training_seeds
 
 
 @dataclass
@@ -72,8 +74,13 @@ class Trainee:
     @contextmanager
     def speaking(self) -> Iterator[None]:
         """Whatever is printed meanwhile goes into the run's log."""
-        with redirect_stdout(self._log), redirect_stderr(self._log):
+        # By hand: it is done for every run at every step, and contextlib's two cost three times it.
+        before = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = self._log
+        try:
             yield
+        finally:
+            sys.stdout, sys.stderr = before
 
     def cause(self, error: Exception) -> Exception:
         """What an error comes from: a damaged checkpoint, where the run was not on its way again.
@@ -144,7 +151,9 @@ def begin(
     with ExitStack() as opened:
         log = opened.enter_context(folder.log.open("a"))
         with redirect_stdout(log), redirect_stderr(log):
-            copies = TrainingEnvs(config, _env_seeds(envs_stream, config.training.n_envs), emit)
+            whole = config.training.engine == "episodic"
+            make = EpisodicEnvs if whole else TrainingEnvs
+            copies = make(config, training_seeds(envs_stream, config.training.n_envs), emit)
             opened.callback(copies.close)
             recording = Recording(
                 folder, config, copies, kept, tensorboard=tensorboard, together=together
@@ -202,12 +211,6 @@ def _normalized(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
         norm_reward=normalize.rewards,
         gamma=config.training.gamma,
     )
-
-
-def _env_seeds(stream: np.random.SeedSequence, copies: int) -> list[int]:
-    # Above 2³², where no evaluation episode is seeded; 63 bits, so that no two runs share a copy.
-    words = stream.generate_state(copies, np.uint64)
-    return [int(word >> np.uint64(2)) + 2**62 for word in words]
 
 
 def _word(stream: np.random.SeedSequence) -> int:

@@ -26,6 +26,15 @@ Taken = tuple[npt.NDArray[Any], Step]
 """The actions (N, …) of one step, and what they came to."""
 
 
+def training_seeds(stream: np.random.SeedSequence, count: int) -> list[int]:
+    """What episodes of training are seeded with: no episode that is held out, and no other run's.
+
+    They are above 2³², where no evaluation episode is seeded, and have 63 bits.
+    """
+    words = stream.generate_state(count, np.uint64)
+    return [int(word >> np.uint64(2)) + 2**62 for word in words]
+
+
 class TrainingEnvs(VecEnv):
     """N shaped copies of a run's environment, behind stable-baselines3's interface.
 
