@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from shaperun import recipes
 from shaperun.batch import differences, refuse_changed
 from shaperun.errors import UserError
 from shaperun.plan import planned_runs
@@ -92,11 +93,15 @@ def pool(opened: Sequence[Opened]) -> Pool:
         for label, arm in zip(labels, arms, strict=True)
         for study, name in arm.names.items()
     }
+    study = _as_one(studies, arms, labels, label_of)
+    # What a study says of all its arms is said once; an arm may have a recipe of its own.
+    own = [label_of[s.study, name] for s in studies for name, arm in s.arms.items() if arm.training]
+    apart = recipes.notes(study, dict.fromkeys(own))
     return Pool(
-        _as_one(studies, arms, labels, label_of),
+        study,
         [study.study for study in studies],
         _pooled_runs(opened, labels, label_of),
-        [*_recipes(studies), *_same(arms, labels), *_apart(arms, labels)],
+        [*_recipes(studies), *apart, *_same(arms, labels), *_apart(arms, labels)],
     )
 
 

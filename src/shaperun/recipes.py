@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,10 @@ def algorithms(study: Study) -> list[str]:
     return list(dict.fromkeys(study.training_of(arm).algorithm for arm in study.arms.values()))
 
 
-def notes(study: Study) -> Iterator[str]:
-    """A sentence on each arm that is compared with one which was trained otherwise."""
-    for arm, config in study.arms.items():
-        baseline = study.baseline_of(arm)
+def notes(study: Study, arms: Iterable[str] | None = None) -> Iterator[str]:
+    """A sentence on each arm, of these or of all, that is compared with one trained otherwise."""
+    for arm in study.arms if arms is None else arms:
+        baseline, config = study.baseline_of(arm), study.arms[arm]
         found = _between(study.training_of(study.arms[baseline]), study.training_of(config))
         if found:
             yield (
