@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test check bench calibrate physics soak clean
+.PHONY: venv demo test check bench calibrate physics annotators soak clean
 
 venv: .venv/installed
 
@@ -35,6 +35,9 @@ calibrate: venv
 
 physics: venv
 	$(BIN)/python -m physics
+
+annotators: venv
+	$(BIN)/python -m annotators
 
 soak: venv
 	$(BIN)/python -m soak

@@ -16,20 +16,21 @@ SOURCE = Path(__file__).parent.parent / "src" / "shaperun"
 FLOORS = {
     "ground": "errors wording faults files yaml_source stats importance execute ray_cluster",
     "domain": "terms metrics expression plugins envs describe",
-    "study": "algorithms backends arm study study_file sweep corners schema reward wrapper "
-    "episodes",
-    "foresight": "behaviours ranking distances findings check",
+    "study": "algorithms backends arm sweep_config study study_file sweep corners schema reward "
+    "wrapper episodes",
+    "foresight": "behaviours ranking distances findings check answers preferences fitted",
     "runs": "store plan opening batch",
-    "learning": "checkpoint evaluate parameters stacked_actions stacked_actor stacked_policy "
-    "stacked_ppo normalization learner episode_recorder copies envpool_copies training_envs "
-    "tensorboard recording trainee alone lockstep train replay",
+    "learning": "checkpoint evaluate parameters stacked_actions stacked_actor stacked_networks "
+    "stacked_policy stacked_ppo normalization learner episode_recorder copies envpool_copies "
+    "training_envs episodic_envs tensorboard recording trainee alone lockstep monte_carlo "
+    "reinforce grpo episodic train replay",
     "analysis": "recipes payments evaluation_table results cross_reward exploitation term_history "
     "training_record health sample_efficiency summary pooling",
     "search": "halving suggest trials trial_results trial_table search standing",
     "output": "canvas plots training_plots sweep_plots search_plots parallel_plots front_plots "
     "sweep_figures exports comparison comparison_files sweep_results gifs video record_gif "
-    "terminal screen tables check_screen check_plots film preview report_trials report_material "
-    "report_charts report_search report",
+    "terminal screen tables check_screen check_plots fit_screen film preview questions ask "
+    "report_trials report_material report_charts report_search report",
     "roof": "cli __main__ __init__",
 }
 ORDER = [file for row in FLOORS.values() for file in row.split()]

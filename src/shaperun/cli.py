@@ -240,6 +240,83 @@ def preview(
 
 
 @app.command()
+def ask(
+    study: StudyArgument,
+    results: Results = RESULTS,
+    overrides: Overrides = [],  # noqa: B006
+    allow_code: AllowCode = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a page that asks which of two episodes is better, and fits weights to the answers.
+
+    Its episodes are those of hand-written controllers, of chance, and of the policies that the
+    study has trained so far. It needs no network; the answers are saved from the page as a small
+    file for shaperun fit.
+    """
+    from shaperun.ask import page
+    from shaperun.files import write_atomically
+    from shaperun.opening import open_study
+
+    opened, folder = open_study(study, results, overrides, allow_code=allow_code)
+    console = _console(quiet=quiet)
+
+    def write() -> list[Path]:
+        with console.status("Playing and filming episodes…"):
+            text = page(opened, folder, console.print)
+        write_atomically(folder.ask, text.encode())
+        return [folder.ask]
+
+    typer.echo(_written(write, folder)[0])
+
+
+@app.command()
+def fit(
+    answers: Annotated[Path, typer.Argument(help="The file that was saved from the page of ask.")],
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="STUDY", help="Add the arm to this study file, and check it there."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the arm is to be called.")] = "fitted",
+    results: Results = RESULTS,
+    allow_code: AllowCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the weights of a reward to answers which of two episodes was better.
+
+    Prints the weights with intervals, how many answers they foresee that they do not know, what
+    the answers leave open, and the arm as it stands in a study file.
+    """
+    from shaperun import answers as sheets
+    from shaperun import fit_screen, fitted, preferences
+    from shaperun.opening import open_study
+
+    if into and not into.is_file():
+        raise UserError(f"{into}: there is no such file to add an arm to")
+    fitted.check_name(name)
+    sheet = sheets.read(answers)
+    opened = open_study(str(into), results, allow_code=allow_code) if into else None
+    if opened:
+        sheets.refuse_another(sheet, opened[0])
+    found = preferences.fit(sheet)
+    arm = fitted.arm(found)
+    if into:
+        fitted.add(into, name, arm)
+    if as_json:
+        _print_json(preferences.document(found, sheet) | {"arm": {name: arm}})
+        return
+    console = _console(stderr=False)
+    fit_screen.show(found, sheet, name, arm, console)
+    if not into:
+        console.print(f"\nAdd it to a study: shaperun fit {answers} --into STUDY", style="dim")
+        return
+    console.print(f"\nAdded to {into}. What it pays:\n", style="dim")
+    study, folder = open_study(str(into), results, allow_code=allow_code)
+    from shaperun import check_screen
+
+    check_screen.show(_checked(study, folder, [name], None), console)
+
+
+@app.command()
 def train(
     study: StudyArgument,
     results: Results = RESULTS,

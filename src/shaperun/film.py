@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from PIL import Image
 
 from shaperun.behaviours import Behaviour, everywhere
 from shaperun.episodes import Episode, episode_seeds, play
 from shaperun.study import EnvironmentConfig
+from shaperun.terms import Environment
 from shaperun.wrapper import make_environment
 
 FRAMES = 60  # of an episode, however long it is
@@ -41,17 +43,15 @@ def film(config: EnvironmentConfig, behaviours: Sequence[Behaviour]) -> list[lis
     The episodes are played once more: an environment that draws itself is slower, and one whose
     episodes do not repeat gets no pictures that would show something else.
     """
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
-    try:
-        env = make_environment(config, render_mode="rgb_array")
-    except Exception:  # it cannot draw itself, or lacks what it draws with
+    env = drawing(config)
+    if env is None:
         return [[None for _ in behaviour.episodes] for behaviour in behaviours]
     environment = config.describe()
     controllers = environment.controllers | everywhere(env)
     try:
         return [
             [
-                _strip(env, environment, controllers[behaviour.name], seed, episode)
+                strip(env, environment, controllers[behaviour.name].make(), seed, episode)
                 for seed, episode in zip(
                     episode_seeds(len(behaviour.episodes)), behaviour.episodes, strict=True
                 )
@@ -62,9 +62,31 @@ def film(config: EnvironmentConfig, behaviours: Sequence[Behaviour]) -> list[lis
         env.close()
 
 
-def _strip(
-    env: Any, environment: Any, controller: Any, seed: int, episode: Episode
+def drawing(config: EnvironmentConfig) -> gym.Env[Any, Any] | None:
+    """An environment that draws itself; None where there is none to be had."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
+    try:
+        return make_environment(config, render_mode="rgb_array")
+    except Exception:  # it cannot draw itself, or lacks what it draws with
+        return None
+
+
+def strip(
+    env: gym.Env[Any, Any],
+    environment: Environment,
+    act: Callable[[Any], Any],
+    seed: int,
+    episode: Episode,
 ) -> Strip | None:
+    """The strip of an episode, which is played once more; None where it cannot be had.
+
+    Args:
+        env: draws itself.
+        environment: what is known about it.
+        act: who played the episode.
+        seed: what it began with.
+        episode: as it was without pictures.
+    """
     every = -(-(len(episode) + 1) // FRAMES)
     frames: list[Image.Image] = []
     step = 0
@@ -76,7 +98,7 @@ def _strip(
         step += 1
 
     try:
-        played = play(env, environment, controller.make(), seed, watch=watch, most=len(episode))
+        played = play(env, environment, act, seed, watch=watch, most=len(episode))
     except Exception:  # drawing may need more than playing
         return None
     same = np.array_equal(played.transition.next_obs, episode.transition.next_obs)

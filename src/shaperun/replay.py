@@ -54,7 +54,7 @@ def replay(config: RunConfig, act: Act, seed: int, keep: Callable[[Frame], Frame
         returns.append((returns[-1] if returns else 0.0) + reward)
 
     try:
-        played = play(env, environment, _alone(act), seed, watch=watch)
+        played = play(env, environment, alone(act), seed, watch=watch)
         fps = int(env.metadata.get("render_fps", 30))
     finally:
         env.close()
@@ -82,8 +82,8 @@ def _paid(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
     return kernel.paid(parts, np.cumsum(episode.env_reward), factor)
 
 
-def _alone(act: Act) -> Callable[[Any], Any]:
-    """The policy for one observation, which it sees in a batch as wide as in an evaluation."""
+def alone(act: Act) -> Callable[[Any], Any]:
+    """A policy for one observation, which it sees in a batch as wide as in an evaluation."""
 
     def act_alone(obs: Any) -> Any:
         obs = np.asarray(obs)

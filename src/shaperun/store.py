@@ -390,6 +390,11 @@ class StudyFolder:
         """The page in which the weights can be moved."""
         return self.inside("preview.html")
 
+    @property
+    def ask(self) -> Path:
+        """The page that asks which of two episodes is better."""
+        return self.inside("ask.html")
+
     def write_study(self, study: dict[str, Any]) -> None:
         """Keep the study as resolved."""
         comment = "# Written by shaperun: the study as it was trained, every default spelled out."

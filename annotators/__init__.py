@@ -1,0 +1,1 @@
+"""Simulated annotators answer the page of `shaperun ask`: how many answers does a reward take?"""

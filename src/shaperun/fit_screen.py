@@ -1,0 +1,69 @@
+"""What `fit` says in the terminal: the weights, how far they are to be believed, and the arm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shaperun.answers import AnswerSheet
+from shaperun.fitted import in_yaml
+from shaperun.preferences import Fit
+from shaperun.wording import number
+
+
+def show(fit: Fit, sheet: AnswerSheet, name: str, arm: dict[str, Any], console: Console) -> None:
+    """Print everything that a fit came to."""
+    unsure = sheet.counts()["unsure"]
+    beside = [f"{fit.equal} call both equal"] if fit.equal else []
+    beside += [f"{unsure} cannot say and tell nothing"] if unsure else []
+    counts = "; ".join([f"{fit.decided} prefer one of two episodes", *beside])
+    console.print(Text.assemble(("What the answers say", "bold"), f"   {sheet.study}: {counts}"))
+    console.print()
+    console.print(weight_table(fit))
+    console.print(
+        f"\nOf answers that the weights did not know, they foresaw {fit.predicted:.0%}; "
+        f"a coin foresees 50%.   ridge {fit.ridge:g}",
+    )
+    for note in notes(fit):
+        console.print(Text(note, style="yellow"))
+    console.print(Text.assemble(("\nThe arm", "bold")))
+    console.print(in_yaml(name, arm).rstrip())
+
+
+def weight_table(fit: Fit) -> Table:
+    """Weights with their intervals; those that may be 0 are faint."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("term", min_width=16)
+    table.add_column("weight", justify="right")
+    table.add_column("95% interval", justify="right")
+    table.add_column("")
+    for name, weight in fit.weights.items():
+        low, high = fit.low[name], fit.high[name]
+        open_ = low <= 0 <= high
+        table.add_row(
+            name,
+            number(weight),
+            f"{number(low)} to {number(high)}",
+            "may be for or against" if open_ else "",
+            style="dim" if open_ else "",
+        )
+    return table
+
+
+def notes(fit: Fit) -> list[str]:
+    """What the answers cannot say."""
+    said = [
+        f"{one} and {other} {'rise together' if alike > 0 else 'rise against each other'} in these "
+        f"episodes (correlation {alike:.2f}): the answers hardly tell how to share a weight "
+        "between them."
+        for one, other, alike in fit.together
+    ]
+    if fit.same:
+        said.append(
+            f"{', '.join(fit.same)}: the same in both episodes of every pair, so nothing was "
+            "learned of it, and it has no weight."
+        )
+    return said

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from shaperun import fit_screen, fitted
+from shaperun.preferences import Fit, fit
+from tests.preferences import simulated
+
+
+def shown(found: Fit, answers: int) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    fit_screen.show(found, simulated([2.0, -1.0], answers), "mine", fitted.arm(found), console)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_a_fit_says_what_it_is_worth() -> None:
+    text = shown(fit(simulated([2.0, -1.0], 60)), 60)
+    assert "60 prefer one of two episodes" in text
+    assert "a coin foresees 50%" in text
+    assert "mine:\n  mode: replace" in text
+    assert "t0" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"together": [("t0", "t1", 0.99)]}, "t0 and t1 rise together"),
+        ({"together": [("t0", "t1", -0.99)]}, "t0 and t1 rise against each other"),
+        ({"same": ["t7"]}, "t7: the same in both episodes of every pair"),
+        ({"equal": 3}, "3 call both equal"),
+    ],
+)
+def test_what_the_answers_leave_open_is_said(changes: dict[str, object], said: str) -> None:
+    found = fit(simulated([2.0, -1.0], 60))
+    assert said in " ".join(shown(Fit(**vars(found) | changes), 60).split())
+
+
+def test_a_weight_that_may_be_nothing_is_marked() -> None:
+    found = fit(simulated([5.0, 0.0], 60))
+    text = shown(found, 60)
+    assert ("may be for or against" in text) == any(
+        found.low[name] <= 0 <= found.high[name] for name in found.weights
+    )
