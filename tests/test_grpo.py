@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -30,6 +30,7 @@ def learner(model: Any, **changes: Any) -> Grpo:
     return Grpo(model, HYPERPARAMETERS | changes, np.random.RandomState(0))
 
 
+@settings(deadline=None)
 @given(some_returns)
 def test_advantages_are_standardised_within_a_group(returns: Array) -> None:
     found = group_advantages(returns, 3).reshape(2, 3)
@@ -42,6 +43,7 @@ def test_advantages_are_standardised_within_a_group(returns: Array) -> None:
             assert (np.diff(advantages[np.argsort(group)]) >= 0).all()
 
 
+@settings(deadline=None)
 @given(some_returns, st.lists(st.floats(-100, 100), min_size=2, max_size=2))
 def test_what_a_group_has_in_common_changes_nothing(returns: Array, common: list[float]) -> None:
     """Such as −Φ(s₀), which is all that potential-based shaping does to a return."""
@@ -51,6 +53,7 @@ def test_what_a_group_has_in_common_changes_nothing(returns: Array, common: list
     assert group_advantages(shaped, 3) == pytest.approx(group_advantages(returns, 3), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(arrays(float, (2, 4), elements=st.floats(0.01, 1)))
 def test_the_mean_of_k3_is_the_divergence(weights: Array) -> None:
     policy, reference = torch.from_numpy(weights / weights.sum(1, keepdims=True))

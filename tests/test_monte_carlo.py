@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shaperun.monte_carlo import Array, Batch
@@ -19,6 +19,7 @@ def batch(episodes: list[Array]) -> Batch:
     return Batch.of(where, where[..., 0].astype(np.int64), episodes)
 
 
+@settings(deadline=None)
 @given(rewards, st.floats(0.01, 1))
 def test_a_return_is_what_is_paid_from_a_step_on(episodes: list[Array], gamma: float) -> None:
     found = batch(episodes).returns_to_go(gamma)
@@ -29,6 +30,7 @@ def test_a_return_is_what_is_paid_from_a_step_on(episodes: list[Array], gamma: f
             assert row[step] == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(rewards)
 def test_steps_stand_episode_by_episode(episodes: list[Array]) -> None:
     made = batch(episodes)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -20,6 +20,7 @@ def learner(model: Any, **changes: Any) -> Reinforce:
     return Reinforce(model, HYPERPARAMETERS | changes, np.random.RandomState(0))
 
 
+@settings(deadline=None)
 @given(arrays(float, (6, 4), elements=st.floats(-100, 100)))
 def test_nobody_is_compared_with_himself(returns: Array) -> None:
     found = others_mean(returns, 3)
