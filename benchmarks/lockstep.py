@@ -6,7 +6,7 @@ from benchmarks.measure import Pair, Row, in_turn, on_cores, ratios
 from benchmarks.sides import cohort, sbx, steps_per_second, zoo
 from benchmarks.venvs import RL_ZOO3, SBX
 
-RUNS = 8
+RUNS = {"lockstep": 8, "lockstep on EnvPool": 16}  # as many as the planner puts together
 AT_LEAST = {
     ("lockstep", "rl_zoo3"): 2.3,
     ("lockstep", "SBX"): 1.6,
@@ -23,9 +23,11 @@ def rows(*, quick: bool) -> list[Row]:
     with on_cores(1):
         found = in_turn(
             {
-                "lockstep": lambda number: _cohort(rollouts, number, "gymnasium"),
+                "lockstep": lambda number: _cohort("lockstep", rollouts, number, "gymnasium"),
                 "rl_zoo3": lambda number: steps_per_second(zoo(rollouts, number)),
-                "lockstep on EnvPool": lambda number: _cohort(rollouts, number, "envpool"),
+                "lockstep on EnvPool": lambda number: _cohort(
+                    "lockstep on EnvPool", rollouts, number, "envpool"
+                ),
                 "SBX": lambda number: steps_per_second(sbx(rollouts, number)),
             },
             rounds,
@@ -35,7 +37,7 @@ def rows(*, quick: bool) -> list[Row]:
         Row(f"{ours} / {peer}", ratios(_pairs(found, ours, peer)), at_least=least)
         for (ours, peer), least in AT_LEAST.items()
     ]
-    counts = {name: "one run" if name in ("rl_zoo3", "SBX") else f"{RUNS} runs" for name in found}
+    counts = {name: f"{RUNS[name]} runs" if name in RUNS else "one run" for name in found}
     return compared + [
         Row(f"{name}, {counts[name]}", speeds, "{:,.0f}", "steps/s")
         for name, speeds in found.items()
@@ -46,5 +48,5 @@ def _pairs(found: dict[str, list[float]], a: str, b: str) -> list[Pair]:
     return list(zip(found[a], found[b], strict=True))
 
 
-def _cohort(rollouts: int, number: int, backend: str) -> float:
-    return steps_per_second(cohort(RUNS, rollouts, number, backend=backend))
+def _cohort(name: str, rollouts: int, number: int, backend: str) -> float:
+    return steps_per_second(cohort(RUNS[name], rollouts, number, backend=backend))

@@ -89,11 +89,21 @@ def test_every_run_is_handed_out_once(count: int, workers: int) -> None:
     assert len(handed) % (workers or 1) == 0 or len(handed) == count
 
 
-@pytest.mark.parametrize(("batch_size", "size"), [(64, 8), (1024, 4), (4096, 1), (10_000, 1)])
-def test_large_minibatches_are_learnt_from_by_fewer_runs(batch_size: int, size: int) -> None:
+@pytest.mark.parametrize(
+    ("backend", "batch_size", "size"),
+    [
+        *[("gymnasium", 64, 8), ("gymnasium", 1024, 4), ("gymnasium", 4096, 1)],
+        *[("gymnasium", 10_000, 1), ("envpool", 64, 16), ("envpool", 1024, 4)],
+    ],
+)
+def test_as_many_are_trained_together_as_the_caches_hold(
+    backend: str, batch_size: int, size: int
+) -> None:
     learners = {"hyperparameters": STUDY.training.hyperparameters | {"batch_size": batch_size}}
     training = STUDY.training.model_copy(update={"engine": "lockstep"} | learners)
-    study = STUDY.model_copy(update={"seeds": list(range(32)), "training": training})
+    environment = STUDY.environment.model_copy(update={"backend": backend})
+    changes = {"seeds": list(range(32)), "training": training, "environment": environment}
+    study = STUDY.model_copy(update=changes)
     runs = planned_runs(study, {"a": STUDY.arms["a"]})
     assert [len(cohort) for cohort in cohorts(runs, 1)] == [size] * (32 // size)
 

@@ -10,8 +10,9 @@ from shaperun.arm import RewardConfig
 from shaperun.errors import UserError
 from shaperun.study import RunConfig, Study
 
-# With more runs an update costs each hardly less, and the worlds of all leave the caches.
-LARGEST_COHORT = 8
+# With more runs an update costs each hardly less, and the worlds of all leave the caches; EnvPool's
+# are smaller.
+LARGEST_COHORT = {"gymnasium": 8, "envpool": 16}
 LARGEST_MINIBATCH = 4096  # transitions of a whole cohort; with more, its update leaves them, too
 
 
@@ -79,7 +80,8 @@ def _recipe(run: Run) -> object:
 def largest_cohort(recipe: RunConfig) -> int:
     """How many runs of a recipe are trained together at most."""
     batch_size: int = recipe.training.hyperparameters.get("batch_size", 1)
-    return max(1, min(LARGEST_COHORT, LARGEST_MINIBATCH // batch_size))
+    most = LARGEST_COHORT[recipe.environment.backend]
+    return max(1, min(most, LARGEST_MINIBATCH // batch_size))
 
 
 def _split(runs: list[Run], workers: int) -> list[list[Run]]:
