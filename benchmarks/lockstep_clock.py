@@ -50,7 +50,8 @@ def learn(arguments: Sequence[str]) -> dict[str, Any]:
         RuntimeError: it trained no cohort, or several.
     """
     # As many as are asked for are trained together, which is also how memory is seen.
-    plan.LARGEST_COHORT = plan.LARGEST_MINIBATCH = sys.maxsize
+    plan.LARGEST_COHORT = dict.fromkeys(plan.LARGEST_COHORT, sys.maxsize)
+    plan.LARGEST_MINIBATCH = sys.maxsize
     setattr(lockstep, "Cohort", ClockedCohort)  # noqa: B010 (mypy refuses the plain assignment)
     sys.argv = ["shaperun", *arguments]
     try:
