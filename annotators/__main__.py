@@ -69,7 +69,7 @@ def main() -> None:
 def write_page(folder: Path, study: Path) -> Path:
     """The page of a study of which nothing is trained."""
     page = folder / "ask.html"
-    text = ask.page(load_study(study), StudyFolder(folder / "results"), print)
+    text = ask.page(load_study(study), StudyFolder(folder / "results"), print, lambda *_: None)
     page.write_text(text, encoding="utf-8")
     print(f"a page of {len(text.encode()) / 1e6:.1f} MB")
     return page

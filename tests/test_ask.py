@@ -22,6 +22,7 @@ from shaperun.questions import Question, gather
 from shaperun.store import StudyFolder
 from shaperun.study import Study, parse_study
 
+QUIETLY = (lambda _: None, lambda *_: None)
 HOSTILE = '</script><script>document.hacked = 1</script><img src=x onerror="document.hacked = 1">'
 
 
@@ -41,14 +42,14 @@ def study() -> Study:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shaperun.questions.MOST_STARTS", 6)
-        return gather(study(), StudyFolder(tmp_path_factory.mktemp("results")), lambda _: None)
+        return gather(study(), StudyFolder(tmp_path_factory.mktemp("results")), *QUIETLY)
 
 
 @pytest.fixture(scope="module")
 def path(asked: list[Question], tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ask, "gather", lambda *_: asked)
-        text = ask.page(study(), StudyFolder(Path("nowhere")), lambda _: None)
+        text = ask.page(study(), StudyFolder(Path("nowhere")), *QUIETLY)
     page = tmp_path_factory.mktemp("page") / "ask.html"
     page.write_text(text, encoding="utf-8")
     return page
@@ -91,7 +92,7 @@ def test_nothing_in_the_data_can_end_their_place(
     ]
     monkeypatch.setattr(ask, "gather", lambda *_: hostile)
     evil = study().model_copy(update={"study": HOSTILE})
-    text = ask.page(evil, StudyFolder(Path("nowhere")), lambda _: None)
+    text = ask.page(evil, StudyFolder(Path("nowhere")), *QUIETLY)
     data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
     assert "<" not in data
     assert json.loads(data) == json.loads(json.dumps(ask.data(evil, hostile)))

@@ -18,6 +18,8 @@ from shaperun.store import StudyFolder
 from shaperun.study import Study, parse_study
 from shaperun.wrapper import make_environment
 
+QUIETLY = (lambda _: None, lambda *_: None)
+
 
 def poles(**changes: object) -> Study:
     return parse_study(
@@ -41,7 +43,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_everybody_plays_the_same_starts(tmp_path: Path) -> None:
     told: list[str] = []
     study = poles()
-    found = gather(study, StudyFolder(tmp_path), told.append)
+    found = gather(study, StudyFolder(tmp_path), told.append, QUIETLY[1])
     by_start = {
         start: [q.episode.by for q in some]
         for start, some in groupby(found, lambda question: question.episode.start)
@@ -58,7 +60,7 @@ def test_an_episode_is_summed_up_as_it_was_played(tmp_path: Path) -> None:
     kernel = kernel_of_all_terms(study)
     env, environment = make_environment(study.environment), study.environment.describe()
     assert list(kernel.names) == list(Subject.of(study).terms)
-    for question in gather(study, StudyFolder(tmp_path), lambda _: None):
+    for question in gather(study, StudyFolder(tmp_path), *QUIETLY):
         asked = question.episode
         if asked.by not in environment.controllers:
             continue
@@ -81,7 +83,7 @@ def test_discounting_begins_with_the_first_step() -> None:
 @pytest.mark.usefixtures("few")
 def test_finished_runs_play_too(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
-    players = Counter(question.episode.by for question in gather(study, folder, lambda _: None))
+    players = Counter(question.episode.by for question in gather(study, folder, *QUIETLY))
     assert {"default, seed 0", "guided, seed 0", "default, seed 1"} <= set(players)
     assert set(players.values()) == {2}
 
@@ -91,10 +93,15 @@ def test_an_environment_that_cannot_draw_itself(
 ) -> None:
     monkeypatch.setattr(questions, "drawing", lambda config: None)
     with pytest.raises(UserError, match="cannot draw itself"):
-        gather(poles(), StudyFolder(tmp_path), lambda _: None)
+        gather(poles(), StudyFolder(tmp_path), *QUIETLY)
 
 
 @pytest.mark.usefixtures("few")
 def test_a_term_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"these terms will not do: .*broken"):
-        gather(poles(terms={"broken": "log(x)"}), StudyFolder(tmp_path), lambda _: None)
+        gather(
+            poles(terms={"broken": "log(x)"}),
+            StudyFolder(tmp_path),
+            lambda _: None,
+            lambda *_: None,
+        )

@@ -10,7 +10,7 @@ from typing import Any
 from shaperun import answers
 from shaperun.errors import UserError
 from shaperun.preferences import FEWEST
-from shaperun.questions import Question, gather, kernel_of_all_terms
+from shaperun.questions import Question, Watch, gather, kernel_of_all_terms
 from shaperun.store import StudyFolder
 from shaperun.study import Study
 
@@ -19,13 +19,13 @@ PLACE = "/*DATA*/null"
 """What the page's data stands in place of."""
 
 
-def page(study: Study, folder: StudyFolder, tell: Callable[[str], None]) -> str:
+def page(study: Study, folder: StudyFolder, tell: Callable[[str], None], watch: Watch) -> str:
     """The page of a study as HTML: it needs no network and no server.
 
     Raises:
         UserError: there is nothing that could be asked.
     """
-    questions = gather(study, folder, tell)
+    questions = gather(study, folder, tell, watch)
     if len(questions) < 2:
         raise UserError(f"{study.environment.id} did not play the same episode twice: no pictures")
     template = files("shaperun").joinpath(TEMPLATE).read_text(encoding="utf-8")

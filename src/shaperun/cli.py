@@ -261,8 +261,12 @@ def ask(
     console = _console(quiet=quiet)
 
     def write() -> list[Path]:
-        with console.status("Playing and filming episodes…"):
-            text = page(opened, folder, console.print)
+        with console.status("Playing and filming episodes…") as status:
+
+            def watch(played: int, of: int) -> None:
+                status.update(f"Playing and filming episode {played} of {of}…")
+
+            text = page(opened, folder, console.print, watch)
         write_atomically(folder.ask, text.encode())
         return [folder.ask]
 

@@ -48,13 +48,20 @@ class Question:
     strip: Strip
 
 
-def gather(study: Study, folder: StudyFolder, tell: Callable[[str], None]) -> list[Question]:
+Watch = Callable[[int, int], None]
+"""Is told how many episodes are played, and of how many."""
+
+
+def gather(
+    study: Study, folder: StudyFolder, tell: Callable[[str], None], watch: Watch
+) -> list[Question]:
     """Play and film the episodes that can be asked about.
 
     Args:
         study: the study.
         folder: its folder, for the policies of finished runs.
-        tell: is told who plays, in a sentence each.
+        tell: is told who plays, in a sentence.
+        watch: is told how far it is.
 
     Raises:
         UserError: the environment cannot be played or drawn, or a term is not finite.
@@ -67,7 +74,7 @@ def gather(study: Study, folder: StudyFolder, tell: Callable[[str], None]) -> li
             "episodes is better without seeing them"
         )
     try:
-        return list(_play(study, folder, env, drawn, tell))
+        return list(_play(study, folder, env, drawn, tell, watch))
     except RewardError as error:
         raise UserError(f"these terms will not do: {error}") from None
     finally:
@@ -94,6 +101,7 @@ def _play(
     env: gym.Env[Any, Any],
     drawn: gym.Env[Any, Any],
     tell: Callable[[str], None],
+    watch: Watch,
 ) -> Iterator[Question]:
     environment, kernel = study.environment.describe(), kernel_of_all_terms(study)
     trained = _trained(study, folder)
@@ -103,7 +111,9 @@ def _play(
         min(MOST_STARTS, MOST_EPISODES // len(players)), np.uint32
     )
     tell(f"{', '.join(players)}: {len(starts)} episodes each")
-    for seed, (name, player) in itertools.product(starts.tolist(), players.items()):
+    to_play = list(itertools.product(starts.tolist(), players.items()))
+    for number, (seed, (name, player)) in enumerate(to_play, start=1):
+        watch(number, len(to_play))
         episode = play(env, environment, player(), seed, most=LONGEST)
         shown = strip(drawn, environment, again[name](), seed, episode)
         if shown:
