@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shaperun.answers import Subject
+from shaperun.store import StudyFolder
 from shaperun.study_file import load_study
 from tests.conftest import call_shaperun
 from tests.preferences import asked, sheet_of
@@ -91,3 +92,4 @@ def test_the_page_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert done.stdout.strip() == str(Path("results", "poles", "ask.html"))
     assert "act_randomly: 1 episodes each" in done.stderr
     assert (folder / "results" / "poles" / "ask.html").stat().st_size > 10_000
+    assert not StudyFolder(folder / "results" / "poles").is_foreign()  # it can be trained into

@@ -421,7 +421,8 @@ class StudyFolder:
             return False
         if not self.path.is_dir():
             return True
-        ours = {self.check.name, self.preview.name}  # which are made before anything is trained
+        # What is made before anything is trained.
+        ours = {self.check.name, self.preview.name, self.ask.name}
         return not self.study.exists() and any(
             path.name not in ours and not is_temporary(path) for path in self.path.iterdir()
         )
