@@ -62,14 +62,16 @@ def test_the_first_time_that_counts_as_solved() -> None:
     tables = [
         curve([(0, 0), (10, 99), (20, 100), (30, 5), (40, 200)], seed=0),  # exactly is enough
         curve([(0, 0), (10, 99), (20, 99.9), (35, 0)], seed=1),  # never
-        curve([(0, 100), (10, 0)], seed=2),  # from the start
+        curve([(0, 100), (30, 0)], seed=2),  # from the start
+        curve([(0, 0), (35, 100)], seed=3),  # when the shortest was over
     ]
     found = sample_efficiency(pl.concat(tables), 100.0)
     assert found.columns == ["arm", "seed", AUC, STEPS_TO_SOLVED, SOLVED]
     assert found.select(STEPS_TO_SOLVED, SOLVED).rows() == [
         (20.0, True),
-        (35.0, False),  # censored at its own last evaluation
+        (30.0, False),  # censored where the shortest run ends
         (0.0, True),
+        (30.0, True),
     ]
     assert found.schema[STEPS_TO_SOLVED] == pl.Float64
 

@@ -112,9 +112,10 @@ def _summarized(
         return None
     last = pl.concat(final, how="diagonal_relaxed")
     learned = pl.concat(curves).sort("arm", "seed", "timesteps")
-    per_run = results.run_metrics(last, environment).join(
-        sample_efficiency(learned, environment.solved), on=["arm", "seed"], maintain_order="left"
-    )
+    per_run = results.run_metrics(last, environment)
+    finished = learned.join(per_run, on=["arm", "seed"], how="semi", maintain_order="left")
+    learning = sample_efficiency(finished, environment.solved)
+    per_run = per_run.join(learning, on=["arm", "seed"], maintain_order="left")
     per_run = exports.run_table(per_run, last)
     return StudyResults(
         study,

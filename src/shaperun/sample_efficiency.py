@@ -17,11 +17,12 @@ def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFram
       (trapezia), which is its mean return over training, in units of return.
     - `steps_to_solved`: environment steps until an evaluation first reached the return that counts
       as solved. A run that never did is censored at its last evaluation: that is its value, and
-      `solved` is false. Since the arms of a study share one budget, means of such times are
-      restricted means (Royston & Parmar 2013): they count what was needed within the budget.
+      `solved` is false. Means of such times are restricted means (Royston & Parmar 2013): they
+      count what was needed within a time that is the same for all. That is the shortest run's,
+      since some learners go on to the end of a rollout, and others do not.
 
     Args:
-        curves: one row an evaluation of a run: arm, seed, timesteps, return.
+        curves: one row an evaluation of a finished run: arm, seed, timesteps, return.
         solved: the return that counts as solved; without one the last two columns are absent.
     """
     curves = curves.sort("timesteps", maintain_order=True)
@@ -33,15 +34,11 @@ def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFram
         return found
     reached = curves.filter(pl.col("return") >= solved)
     first = reached.group_by("arm", "seed").agg(pl.col("timesteps").min().alias(STEPS_TO_SOLVED))
-    budget = curves.group_by("arm", "seed").agg(pl.col("timesteps").max().alias("budget"))
-    return (
-        found.join(first, on=["arm", "seed"], how="left", maintain_order="left")
-        .join(budget, on=["arm", "seed"], maintain_order="left")
-        .with_columns(
-            pl.col(STEPS_TO_SOLVED).is_not_null().alias(SOLVED),
-            pl.col(STEPS_TO_SOLVED).fill_null(pl.col("budget")).cast(pl.Float64),
-        )
-        .drop("budget")
+    end = curves.group_by("arm", "seed").agg(pl.col("timesteps").max())["timesteps"].min()
+    time = pl.col(STEPS_TO_SOLVED)
+    return found.join(first, on=["arm", "seed"], how="left", maintain_order="left").with_columns(
+        time.is_not_null().alias(SOLVED),
+        time.fill_null(end).clip(upper_bound=end).cast(pl.Float64),
     )
 
 
