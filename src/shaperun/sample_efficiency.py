@@ -34,7 +34,8 @@ def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFram
         return found
     reached = curves.filter(pl.col("return") >= solved)
     first = reached.group_by("arm", "seed").agg(pl.col("timesteps").min().alias(STEPS_TO_SOLVED))
-    end = curves.group_by("arm", "seed").agg(pl.col("timesteps").max())["timesteps"].min()
+    ends = curves.group_by("arm", "seed").agg(pl.col("timesteps").max())
+    end = ends.select(pl.col("timesteps").min()).item()
     time = pl.col(STEPS_TO_SOLVED)
     return found.join(first, on=["arm", "seed"], how="left", maintain_order="left").with_columns(
         time.is_not_null().alias(SOLVED),
