@@ -87,6 +87,11 @@ def test_without_a_threshold_there_is_only_the_area() -> None:
     assert sample_efficiency(curve([(0, 1), (5, 2)]), None).columns == ["arm", "seed", AUC]
 
 
+@pytest.mark.parametrize("solved", [None, 5.0])
+def test_of_no_runs_there_is_nothing_to_say(solved: float | None) -> None:
+    assert len(sample_efficiency(curve([]), solved)) == 0
+
+
 def test_of_trained_runs(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
     episodes = results.evaluation_episodes(folder, planned_runs(study, study.arms))

@@ -35,7 +35,7 @@ def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFram
     reached = curves.filter(pl.col("return") >= solved)
     first = reached.group_by("arm", "seed").agg(pl.col("timesteps").min().alias(STEPS_TO_SOLVED))
     ends = curves.group_by("arm", "seed").agg(pl.col("timesteps").max())
-    end = ends.select(pl.col("timesteps").min()).item()
+    end = pl.lit(ends.select(pl.col("timesteps").min()).item(), pl.Int64)
     time = pl.col(STEPS_TO_SOLVED)
     return found.join(first, on=["arm", "seed"], how="left", maintain_order="left").with_columns(
         time.is_not_null().alias(SOLVED),
@@ -45,5 +45,7 @@ def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFram
 
 def _area(points: pl.Series) -> float:
     steps, returns = (points.struct.field(name).to_numpy() for name in ("timesteps", "return"))
+    if not len(steps):  # polars asks even where there is no run
+        return 0.0
     span = float(steps[-1] - steps[0])
     return float(np.trapezoid(returns, steps)) / span if span else float(returns[-1])
