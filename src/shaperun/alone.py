@@ -10,7 +10,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from shaperun import learner
 from shaperun.learner import actor
-from shaperun.trainee import Trainee, diverged
+from shaperun.trainee import Trainee, diverged, one_after_another
 
 
 class _StopError(Exception):
@@ -27,15 +27,7 @@ def train(trainees: Sequence[Trainee], until: int | None) -> dict[int, Exception
     Returns:
         what became of those that failed, by their place.
     """
-    failures: dict[int, Exception] = {}
-    for place, trainee in enumerate(trainees):
-        try:
-            with trainee.speaking(), trainee.going_on():
-                if _learn(trainee, until):
-                    trainee.finish()
-        except Exception as error:
-            failures[place] = error
-    return failures
+    return one_after_another(trainees, lambda trainee: _learn(trainee, until))
 
 
 def _learn(trainee: Trainee, until: int | None) -> bool:

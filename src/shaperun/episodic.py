@@ -23,7 +23,7 @@ from shaperun.normalization import scaled_as_now, scaled_observations
 from shaperun.reinforce import Reinforce
 from shaperun.stacked_actor import draw_noise
 from shaperun.stacked_policy import StackedPolicy
-from shaperun.trainee import Trainee, diverged
+from shaperun.trainee import Trainee, diverged, one_after_another
 
 _DRAWN = 64  # steps whose noise is drawn at once
 
@@ -57,15 +57,7 @@ def train(trainees: Sequence[Trainee], until: int | None) -> dict[int, Exception
     Returns:
         what became of those that failed, by their place.
     """
-    failures: dict[int, Exception] = {}
-    for place, trainee in enumerate(trainees):
-        try:
-            with trainee.speaking(), trainee.going_on():
-                if EpisodicRun(trainee).learn(until):
-                    trainee.finish()
-        except Exception as error:
-            failures[place] = error
-    return failures
+    return one_after_another(trainees, lambda trainee: EpisodicRun(trainee).learn(until))
 
 
 class EpisodicRun:

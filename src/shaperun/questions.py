@@ -30,7 +30,7 @@ from shaperun.terms import Array, Environment
 from shaperun.wrapper import make_environment
 
 MOST_EPISODES = 200
-MOST_STARTS, MOST_PLAYERS = 20, 20
+MOST_STARTS, MOST_TRAINED = 20, 20
 
 # Any constant will do that no other starts come from: a reward is not to be fitted to the episodes
 # that it is judged by.
@@ -129,7 +129,7 @@ def _trained(study: Study, folder: StudyFolder) -> dict[str, Player]:
     found: dict[str, Player] = {}
     for run in planned_runs(study, study.arms):
         own = folder.run(run.arm, run.seed)
-        if len(found) < MOST_PLAYERS and own.is_done() and own.identity() == run.config.identity:
+        if len(found) < MOST_TRAINED and own.is_done() and own.identity() == run.config.identity:
             act = alone(load_actor(run.config, own))
             found[f"{run.arm}, seed {run.seed}"] = partial(_itself, act)
     return found

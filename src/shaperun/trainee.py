@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TextIO
@@ -191,6 +191,29 @@ def begin(
                     learner.restore(model, kept["learner"], kept["timesteps"])
         trainee._opened = opened.pop_all()
     return trainee
+
+
+def one_after_another(
+    trainees: Sequence[Trainee], learn: Callable[[Trainee], bool]
+) -> dict[int, Exception]:
+    """Train runs, and write those that come to their end.
+
+    Args:
+        trainees: the runs.
+        learn: trains one; whether it came to its end.
+
+    Returns:
+        what became of those that failed, by their place.
+    """
+    failures: dict[int, Exception] = {}
+    for place, trainee in enumerate(trainees):
+        try:
+            with trainee.speaking(), trainee.going_on():
+                if learn(trainee):
+                    trainee.finish()
+        except Exception as error:
+            failures[place] = error
+    return failures
 
 
 def diverged(timesteps: int) -> FloatingPointError:
