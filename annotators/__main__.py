@@ -130,7 +130,7 @@ def ranked(sheet: AnswerSheet) -> list[str] | None:
     except UserError:
         return None
     by_term = [weights.get(term, 0.0) for term in sheet.terms]
-    return ranking(sheet, [float(worth) for worth in sheet.sums @ by_term])
+    return ranking(sheet, [float(worth) for worth in sheet.sums[0] @ by_term])
 
 
 def ranking(sheet: AnswerSheet, values: list[float]) -> list[str]:

@@ -16,6 +16,7 @@ TERMS = {"near": "built in", "calm": "-abs(action)", "upright": "built in"}
 
 def asked(place: int, *, start: int = 4, sums: list[float] | None = None, **changes: Any) -> Any:
     """An episode as a row of a page's table."""
+    own = [0.5, float(place), -0.5 * place] if sums is None else sums
     return {
         "start": start,
         "by": f"player {place}",
@@ -23,7 +24,8 @@ def asked(place: int, *, start: int = 4, sums: list[float] | None = None, **chan
         "length": 10 + place,
         "env_return": 10.0 + place,
         "discounted": 5.0 + place,
-        "sums": [0.5, float(place), -0.5 * place] if sums is None else sums,
+        "sums": own,
+        "undiscounted": own,
         **changes,
     }
 

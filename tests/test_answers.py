@@ -84,6 +84,10 @@ def with_table(sheet: dict[str, Any], rows: Any) -> dict[str, Any]:
         (lambda s: changed(s, answers=[{"left": 1, "right": 1, "answer": "left"}]), "no pair"),
         (lambda s: changed(s, answers=[{"left": 0, "right": 3, "answer": "left"}]), "different"),
         (lambda s: with_table(s, [json.loads(s["table"])[0] | {"sums": [1.0]}] * 4), "other terms"),
+        (
+            lambda s: with_table(s, [json.loads(s["table"])[0] | {"undiscounted": []}] * 4),
+            "other terms",
+        ),
         (lambda s: with_table(s, [[1]] * 4), "not as the page saved it"),
         (lambda s: changed(s, subject={"gamma": 1}), "subject"),
     ],

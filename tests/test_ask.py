@@ -21,6 +21,7 @@ from shaperun.preferences import curvature, maximum
 from shaperun.questions import Question, gather
 from shaperun.store import StudyFolder
 from shaperun.study import Study, parse_study
+from shaperun.terms import Array
 
 QUIETLY = (lambda _: None, lambda *_: None)
 HOSTILE = '</script><script>document.hacked = 1</script><img src=x onerror="document.hacked = 1">'
@@ -77,6 +78,14 @@ def by_return(page: AskPage, episodes: list[Question]) -> str:
     return "left" if left > right else "right" if right > left else "equal"
 
 
+def scaled_sums(sheet: AnswerSheet) -> Array:
+    """Sums in units of their standard deviation (episodes, K); 0 where γ leaves nothing of them."""
+    sums, undiscounted = sheet.sums
+    told = sums.std(0) > 0.01 * undiscounted.std(0)
+    assert not told[sheet.terms.index("balanced")]  # 500 steps at γ 0.98
+    return np.where(told, sums / np.where(told, sums.std(0), 1), 0)
+
+
 def sheet_of(page: AskPage, path: Path) -> AnswerSheet:
     saved = path / "answers.json"
     saved.write_text(page.sheet(), encoding="utf-8")
@@ -114,8 +123,8 @@ def test_answers_are_fitted_as_they_come(
     sheet = sheet_of(page, tmp_path)
     pairs, preferred = sheet.compared()
     assert len(pairs) == 25
-    spread = sheet.sums.std(0)
-    scaled = (sheet.sums[pairs[:, 0]] - sheet.sums[pairs[:, 1]]) / np.where(spread > 0, spread, 1)
+    scaled = scaled_sums(sheet)
+    scaled = scaled[pairs[:, 0]] - scaled[pairs[:, 1]]
     weights = maximum(scaled, preferred, 1.0)
     error = 1.959964 * np.sqrt(np.diag(np.linalg.inv(curvature(scaled, weights, 1.0))))
     shown = page.run(
@@ -152,8 +161,7 @@ def test_what_is_asked_would_teach_most(
     all_pairs = [tuple(pair) for pair in page.run("return PAIRS")]
     for _ in range(12):
         sheet = sheet_of(page, tmp_path)
-        spread = sheet.sums.std(0)
-        worth = sheet.sums / np.where(spread > 0, spread, 1)
+        worth = scaled_sums(sheet)
         pairs, preferred = sheet.compared()
         known = worth[pairs[:, 0]] - worth[pairs[:, 1]]
         weights = maximum(known, preferred, 1.0)

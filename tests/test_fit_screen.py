@@ -31,6 +31,7 @@ def test_a_fit_says_what_it_is_worth() -> None:
         ({"together": [("t0", "t1", 0.99)]}, "t0 and t1 rise together"),
         ({"together": [("t0", "t1", -0.99)]}, "t0 and t1 rise against each other"),
         ({"same": ["t7"]}, "t7: the same in both episodes of every pair"),
+        ({"faint": ["t7"]}, "t7: γ = 0.98 leaves less than 1% of how it differs"),
         ({"equal": 3}, "3 call both equal"),
     ],
 )

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from shaperun import preferences
 from shaperun.answers import AnswerSheet
 from shaperun.errors import UserError
-from shaperun.preferences import FEWEST, curvature, fit, maximum
+from shaperun.preferences import FEWEST, Fit, curvature, fit, maximum
+from shaperun.terms import Array
 from tests.preferences import simulated
 
 WEIGHTS = [2.0, -1.0, 0.5]
@@ -71,7 +72,7 @@ def test_the_unit_of_a_term_does_not_matter() -> None:
 
 def test_worths_spread_as_the_returns_do() -> None:
     sheet = simulated(WEIGHTS, 50)
-    worths = sheet.sums @ np.array(list(fit(sheet).weights.values()))
+    worths = sheet.sums[0] @ np.array(list(fit(sheet).weights.values()))
     returns = [episode.discounted for episode in sheet.episodes]
     assert worths.std() == pytest.approx(np.std(returns))
 
@@ -107,6 +108,23 @@ def test_a_term_that_is_the_same_everywhere_has_no_weight() -> None:
         fit(with_sums(lambda sums: np.ones_like(sums)))
 
 
+def test_a_term_of_which_nothing_is_left_with_gamma_has_no_weight() -> None:
+    """As an outcome after 500 steps at γ 0.98: whatever its weight, the answers are the same."""
+    ends = (np.arange(80) % 7 == 0).astype(float)
+
+    def found(left: float) -> Fit:
+        plain = with_sums(lambda sums: np.column_stack([sums, ends])).sums[0]
+        return fit(with_sums(lambda sums: np.column_stack([sums, left * ends]), plain))
+
+    assert found(0.98**500).faint == ["t3"]
+    for part in (found(0.98**500).weights, found(0.98**500).low, found(0.98**500).high):
+        assert list(part) == ["t0", "t1", "t2"]
+    assert found(0.98**200).faint == []
+    assert "t3" in found(0.98**200).weights
+    with pytest.raises(UserError, match="no term differs"):
+        fit(with_sums(lambda sums: 1e-3 * sums, simulated(WEIGHTS, 40).sums[0]))
+
+
 def test_a_few_answers_are_too_few() -> None:
     with pytest.raises(UserError, match=f"{FEWEST - 1} answers prefer one of two"):
         fit(simulated(WEIGHTS, FEWEST - 1))
@@ -121,16 +139,18 @@ def test_the_document_is_plain() -> None:
     assert document["answers"] == {"preferring": 30, "equal": 0, "unsure": 0}
 
 
-def with_sums(change: object) -> AnswerSheet:
+def with_sums(change: object, without_gamma: Array | None = None) -> AnswerSheet:
     """Simulated answers about episodes with other sums."""
     import json
 
     from tests.preferences import sheet_of
 
     sheet = simulated(WEIGHTS, 40)
-    sums = change(sheet.sums)  # type: ignore[operator]
+    sums = change(sheet.sums[0])  # type: ignore[operator]
+    undiscounted = sums if without_gamma is None else without_gamma
     rows = [
-        row | {"sums": own.tolist()} for row, own in zip(json.loads(sheet.table), sums, strict=True)
+        row | {"sums": own.tolist(), "undiscounted": plain.tolist()}
+        for row, own, plain in zip(json.loads(sheet.table), sums, undiscounted, strict=True)
     ]
     terms = {f"t{place}": "built in" for place in range(sums.shape[1])}
     subject = sheet.subject.model_dump() | {"terms": terms}

@@ -71,6 +71,7 @@ def test_an_episode_is_summed_up_as_it_was_played(tmp_path: Path) -> None:
         assert asked.env_return == paid.sum()
         factors = 0.9 ** np.arange(len(episode))
         assert asked.sums == pytest.approx((raw * factors[:, None]).sum(0))
+        assert asked.undiscounted == pytest.approx(raw.sum(0))
         assert asked.discounted == pytest.approx((paid * factors).sum())
         assert question.strip.count == min(len(episode) + 1, question.strip.count)
 

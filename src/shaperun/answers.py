@@ -32,8 +32,8 @@ PREFERRED = {"left": 1.0, "right": 0.0, "equal": 0.5}
 class AskedEpisode(Model):
     """An episode that somebody may be asked about.
 
-    `sums` are the terms' values over its steps, Σ γ^t c(s_t, a_t, s_t+1); `discounted` is the same
-    of the environment's reward, and `env_return` that without γ.
+    `sums` are the terms' values over its steps, Σ γ^t c(s_t, a_t, s_t+1), and `undiscounted` the
+    same without γ; `discounted` and `env_return` are the two of the environment's reward.
     """
 
     start: Annotated[int, Field(ge=0)]  # what the environment was reset with
@@ -43,6 +43,7 @@ class AskedEpisode(Model):
     env_return: FiniteFloat
     discounted: FiniteFloat
     sums: list[FiniteFloat]
+    undiscounted: list[FiniteFloat]
 
 
 class Subject(Model):
@@ -108,9 +109,9 @@ class AnswerSheet(Model):
         return list(self.subject.terms)
 
     @property
-    def sums(self) -> Array:
-        """Of every episode and term (episodes, K)."""
-        return np.array([episode.sums for episode in self.episodes], dtype=np.float64)
+    def sums(self) -> tuple[Array, Array]:
+        """Of every episode and term, with γ and without (episodes, K)."""
+        return sums(self.episodes)
 
     def compared(self) -> tuple[npt.NDArray[np.intp], Array]:
         """The pairs (n, 2) that were told apart or called equal, and how far for the left (n,)."""
@@ -129,6 +130,14 @@ def table(episodes: Sequence[AskedEpisode]) -> str:
     """The JSON of episodes, as it is shown to the page and comes back with the answers."""
     rows = [episode.model_dump() for episode in episodes]
     return json.dumps(rows, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sums(episodes: Sequence[AskedEpisode]) -> tuple[Array, Array]:
+    """Of every episode and term, with γ and without (episodes, K)."""
+    return (
+        np.array([episode.sums for episode in episodes], dtype=np.float64),
+        np.array([episode.undiscounted for episode in episodes], dtype=np.float64),
+    )
 
 
 def digest(text: str) -> str:
@@ -197,7 +206,8 @@ def _problem(sheet: AnswerSheet) -> str | None:
     """What a page would never have saved; None where there is nothing."""
     if digest(sheet.table) != sheet.digest:
         return "its episodes were changed after the page had saved them; take the file it saved"
-    if any(len(episode.sums) != len(sheet.terms) for episode in sheet.episodes):
+    counts = {len(own) for e in sheet.episodes for own in (e.sums, e.undiscounted)}
+    if counts - {len(sheet.terms)}:
         return "its episodes have other terms than it names"
     seen: dict[frozenset[int], str] = {}
     for place, answer in enumerate(sheet.answers, start=1):

@@ -9,7 +9,7 @@ from typing import Any
 
 from shaperun import answers
 from shaperun.errors import UserError
-from shaperun.preferences import FEWEST
+from shaperun.preferences import FEWEST, scales
 from shaperun.questions import Question, Watch, gather, kernel_of_all_terms
 from shaperun.store import StudyFolder
 from shaperun.study import Study
@@ -36,13 +36,15 @@ def page(study: Study, folder: StudyFolder, tell: Callable[[str], None], watch: 
 
 def data(study: Study, questions: list[Question]) -> dict[str, Any]:
     """All that the page shows, as it stands in it."""
-    table = answers.table([question.episode for question in questions])
+    episodes = [question.episode for question in questions]
+    table = answers.table(episodes)
     return {
         "format": answers.FORMAT,
         "study": study.study,
         "subject": answers.Subject.of(study).model_dump(mode="json"),
         "formulas": [term.formula for term in kernel_of_all_terms(study).terms],
         "fewest": FEWEST,
+        "scales": scales(*answers.sums(episodes)).tolist(),
         "table": table,
         "digest": answers.digest(table),
         "strips": [vars(question.strip) for question in questions],

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from shaperun.answers import AnswerSheet
 from shaperun.fitted import in_yaml
-from shaperun.preferences import Fit
+from shaperun.preferences import FAINT, Fit
 from shaperun.wording import number
 
 
@@ -27,7 +27,7 @@ def show(fit: Fit, sheet: AnswerSheet, name: str, arm: dict[str, Any], console: 
         f"\nOf answers that the weights did not know, they foresaw {fit.predicted:.0%}; "
         f"a coin foresees 50%.   ridge {fit.ridge:g}",
     )
-    for note in notes(fit):
+    for note in notes(fit, sheet):
         console.print(Text(note, style="yellow"))
     console.print(Text.assemble(("\nThe arm", "bold")))
     console.print(in_yaml(name, arm).rstrip())
@@ -53,7 +53,7 @@ def weight_table(fit: Fit) -> Table:
     return table
 
 
-def notes(fit: Fit) -> list[str]:
+def notes(fit: Fit, sheet: AnswerSheet) -> list[str]:
     """What the answers cannot say."""
     said = [
         f"{one} and {other} {'rise together' if alike > 0 else 'rise against each other'} in these "
@@ -65,5 +65,11 @@ def notes(fit: Fit) -> list[str]:
         said.append(
             f"{', '.join(fit.same)}: the same in both episodes of every pair, so nothing was "
             "learned of it, and it has no weight."
+        )
+    if fit.faint:
+        said.append(
+            f"{', '.join(fit.faint)}: γ = {sheet.subject.gamma:g} leaves less than {FAINT:.0%} of "
+            "how it differs between these episodes. Any weight, a huge one too, goes with the "
+            "answers, so it has none."
         )
     return said

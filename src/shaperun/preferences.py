@@ -29,6 +29,7 @@ from shaperun.terms import Array
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 FEWEST = 10  # answers for one of the two; of fewer nothing can be left out to try the weights on
 TOGETHER = 0.95  # correlation from which on two terms are hardly told apart
+FAINT = 0.01  # of how a term's sums vary: if no more is left of it with γ, a weight says nothing
 _FOLDS = 5
 _Z = 1.959964  # of a normal distribution, for 95%
 
@@ -38,8 +39,8 @@ class Fit:
     """What answers come to.
 
     Attributes:
-        weights: of the terms that vary between the episodes; under them the episodes' worths
-            spread as widely as their discounted environment returns.
+        weights: of the terms that vary between the episodes as a learner sees them; under them the
+            episodes' worths spread as widely as their discounted environment returns.
         low: lower ends of the weights' 95% intervals (normal approximation at the optimum, with
             the ridge as a prior).
         high: upper ends.
@@ -49,6 +50,8 @@ class Fit:
         decided: how many such answers there are.
         equal: how many called both equal.
         same: terms whose sums are the same in both episodes of every pair.
+        faint: terms that vary, but of whose variation γ leaves less than `FAINT`, as of what comes
+            after hundreds of steps: any weight explains the answers as well, a huge one too.
         together: pairs of terms that hardly differ otherwise than together, with their correlation.
     """
 
@@ -60,6 +63,7 @@ class Fit:
     decided: int
     equal: int
     same: list[str]
+    faint: list[str]
     together: list[tuple[str, str, float]]
 
 
@@ -76,21 +80,23 @@ def fit(sheet: AnswerSheet) -> Fit:
             f"{decided} answers prefer one of two episodes, and weights need {FEWEST} at least; "
             "answer more and save again"
         )
-    sums = sheet.sums
-    spread = sums.std(0)
+    sums, undiscounted = sheet.sums
     differences = sums[pairs[:, 0]] - sums[pairs[:, 1]]
-    varies = np.abs(differences).max(0) > 1e-9 * np.maximum(1.0, np.abs(sums).max(0))
+    differs = np.abs(differences).max(0) > 1e-9 * np.maximum(1.0, np.abs(sums).max(0))
+    scale = scales(sums, undiscounted)
+    faint = (scale == 0) & (undiscounted.std(0) > 0)
+    varies = differs & ~faint
     if not varies.any():
         raise UserError(
             "no term differs between the episodes that were asked about, so nothing can be fitted; "
             "define terms that do, and ask again"
         )
-    names = [name for name, differs in zip(sheet.terms, varies, strict=True) if differs]
-    scaled = differences[:, varies] / spread[varies]
+    names = _names(sheet, varies)
+    scaled = differences[:, varies] * scale[varies]
     ridge = best_ridge(scaled, preferred)
     weights = maximum(scaled, preferred, ridge)
     error = np.sqrt(np.diag(np.linalg.inv(curvature(scaled, weights, ridge))))
-    unit = _unit(sheet, varies, weights / spread[varies]) / spread[varies]
+    unit = _unit(sheet, varies, weights * scale[varies]) * scale[varies]
     low, high = weights - _Z * error, weights + _Z * error
     by_name = [
         dict(zip(names, (unit * part).tolist(), strict=True)) for part in (weights, low, high)
@@ -103,9 +109,22 @@ def fit(sheet: AnswerSheet) -> Fit:
         predicted=_predicted(scaled, preferred),
         decided=decided,
         equal=len(preferred) - decided,
-        same=[name for name in sheet.terms if name not in names],
+        same=_names(sheet, ~differs & ~faint),
+        faint=_names(sheet, faint),
         together=list(_together(names, scaled)),
     )
+
+
+def scales(sums: Array, undiscounted: Array) -> Array:
+    """One over the standard deviation of each term's sums (K,); 0 where hardly anything varies.
+
+    Args:
+        sums: of every episode and term, with γ (episodes, K).
+        undiscounted: the same without.
+    """
+    spread = sums.std(0)
+    varies = (spread > 0) & (spread >= FAINT * undiscounted.std(0))
+    return np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
 
 
 def document(fit: Fit, sheet: AnswerSheet) -> dict[str, object]:
@@ -125,6 +144,7 @@ def document(fit: Fit, sheet: AnswerSheet) -> dict[str, object]:
         "ridge": fit.ridge,
         "together": [list(pair) for pair in fit.together],
         "same": fit.same,
+        "faint": fit.faint,
     }
 
 
@@ -173,6 +193,10 @@ def best_ridge(differences: Array, preferred: Array) -> float:
     return RIDGES[len(RIDGES) - 1 - int(np.argmin(losses[::-1]))]
 
 
+def _names(sheet: AnswerSheet, which: npt.NDArray[np.bool_]) -> list[str]:
+    return [name for name, is_one in zip(sheet.terms, which, strict=True) if is_one]
+
+
 def _loss(differences: Array, preferred: Array, weights: Array) -> float:
     worth = differences @ weights
     return float((np.logaddexp(0.0, worth) - preferred * worth).sum())
@@ -210,7 +234,7 @@ def _together(names: list[str], differences: Array) -> Iterator[tuple[str, str, 
 
 def _unit(sheet: AnswerSheet, varies: npt.NDArray[np.bool_], weights: Array) -> float:
     """By what to multiply weights, so that worths spread as discounted environment returns do."""
-    worths = sheet.sums[:, varies] @ weights
+    worths = sheet.sums[0][:, varies] @ weights
     returns = np.array([episode.discounted for episode in sheet.episodes])
     if not worths.std() or not returns.std():
         return 1.0

@@ -142,6 +142,7 @@ def _itself(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _summed_up(episode: Episode, by: str, start: int, kernel: RewardKernel) -> AskedEpisode:
     transition = episode.transition
+    values = kernel(transition).raw
     return AskedEpisode(
         start=start,
         by=by,
@@ -149,5 +150,6 @@ def _summed_up(episode: Episode, by: str, start: int, kernel: RewardKernel) -> A
         length=len(episode),
         env_return=float(transition.env_reward.sum()),
         discounted=float(discounted(transition.env_reward, kernel.gamma)),
-        sums=discounted(kernel(transition).raw, kernel.gamma).tolist(),
+        sums=discounted(values, kernel.gamma).tolist(),
+        undiscounted=values.sum(0).tolist(),
     )
