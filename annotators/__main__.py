@@ -1,6 +1,7 @@
 """python -m annotators: how many answers until a fitted reward ranks right?
 
-With --study FILE the first annotator answers the page of another study, once, and that is kept.
+With --study FILE the first annotator answers the page of another study, once, and that is kept;
+with --results FOLDER the page shows the policies too that were trained there.
 """
 
 from __future__ import annotations
@@ -54,22 +55,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m annotators", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--study", type=Path)
+    parser.add_argument("--results", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, chromium(Path(name, "profile")) as browser:
-        page = write_page(Path(name), given.study or STUDY)
+        page = write_page(Path(name), given.study or STUDY, given.results or Path(name, "results"))
         if given.study:
-            annotator = ANNOTATORS[0]
-            keep(
-                f"{given.study.stem} {annotator.name}", answered(browser, page, annotator, 1).sheet
-            )
+            annotator, again = ANNOTATORS[0], " again" if given.results else ""
+            sheet = answered(browser, page, annotator, 1).sheet
+            keep(f"{given.study.stem} {annotator.name}{again}", sheet)
         else:
             measure(browser, page, given.repetitions)
 
 
-def write_page(folder: Path, study: Path) -> Path:
-    """The page of a study of which nothing is trained."""
-    page = folder / "ask.html"
-    text = ask.page(load_study(study), StudyFolder(folder / "results"), print, lambda *_: None)
+def write_page(folder: Path, file: Path, results: Path) -> Path:
+    """The page of a study, and of what of it is trained in a results folder."""
+    page, study = folder / "ask.html", load_study(file)
+    text = ask.page(study, StudyFolder(results / study.study), print, lambda *_: None)
     page.write_text(text, encoding="utf-8")
     print(f"a page of {len(text.encode()) / 1e6:.1f} MB")
     return page
