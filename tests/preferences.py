@@ -26,6 +26,7 @@ def asked(place: int, *, start: int = 4, sums: list[float] | None = None, **chan
         "discounted": 5.0 + place,
         "sums": own,
         "undiscounted": own,
+        "states": [],
         **changes,
     }
 

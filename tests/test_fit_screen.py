@@ -6,13 +6,15 @@ import pytest
 from rich.console import Console
 
 from shaperun import fit_screen, fitted
-from shaperun.preferences import Fit, fit
+from shaperun.preferences import Fit, NetworkFit, fit
 from tests.preferences import simulated
+from tests.test_network import of_sizes
 
 
-def shown(found: Fit, answers: int) -> str:
+def shown(found: Fit, answers: int, network: NetworkFit | None = None) -> str:
     console = Console(file=io.StringIO(), width=100)
-    fit_screen.show(found, simulated([2.0, -1.0], answers), "mine", fitted.arm(found), console)
+    sheet = simulated([2.0, -1.0], answers)
+    fit_screen.show(found, network, sheet, "mine", fitted.arm(found, network), console)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -46,3 +48,14 @@ def test_a_weight_that_may_be_nothing_is_marked() -> None:
     assert ("may be for or against" in text) == any(
         found.low[name] <= 0 <= found.high[name] for name in found.weights
     )
+
+
+def test_a_network_says_whether_it_was_worth_it() -> None:
+    found = fit(simulated([2.0, -1.0], 60))
+    worse, better = (NetworkFit(of_sizes(4, 16, 1), share, 1.0) for share in (0.5, 1.0))
+    text = shown(found, 60, better)
+    assert "With a network of the state beside them (4–16–1), 100%." in text
+    assert "kind: network" in text
+    assert "leave it out" not in text
+    said = " ".join(shown(found, 60, worse).split())
+    assert "It foresees no more than they do: leave it out." in said

@@ -7,9 +7,10 @@ import pytest
 
 from shaperun import fitted
 from shaperun.errors import UserError
-from shaperun.preferences import fit
+from shaperun.preferences import Fit, NetworkFit, fit
 from shaperun.study_file import load_study
 from tests.preferences import simulated
+from tests.test_network import of_sizes
 
 ARM: dict[str, Any] = {"mode": "replace", "weights": {"upright": 1.25, "still": -0.5}}
 HEAD = """\
@@ -72,3 +73,23 @@ def test_the_arm_is_that_of_the_fit() -> None:
     for name, weight in found.weights.items():
         assert arm["weights"][name] == pytest.approx(weight, rel=1e-3)
     assert fitted.in_yaml("mine", arm).startswith("mine:\n")
+
+
+def test_a_network_stands_in_the_file(tmp_path: Path) -> None:
+    found, learned = fit(simulated([2.0, -1.0], 60)), NetworkFit(of_sizes(4, 16, 1), 0.9, 1.0)
+    arm = fitted.arm(found, learned)
+    assert arm["weights"] == fitted.arm(found)["weights"] | {"learned": 1.0}
+    assert "bias: [" in fitted.in_yaml("mine", arm)  # numbers side by side, not a line each
+    config = {"mode": "replace", "terms": arm["terms"], "weights": {"upright": 1.0, "learned": 1.0}}
+    path = tmp_path / "study.yaml"
+    path.write_text(FILES["last"])
+    fitted.add(path, "mine", config)
+    assert load_study(path).arms["mine"].terms == {"learned": learned.term}
+
+
+def test_its_name_is_not_that_of_a_term_that_was_asked_about() -> None:
+    found = fit(simulated([2.0, -1.0], 60))
+    weights = {"learned": 1.0, "learned_2": 2.0}
+    taken = Fit(**vars(found) | {"weights": weights})
+    arm = fitted.arm(taken, NetworkFit(of_sizes(4, 1), 0.9, 1.0))
+    assert list(arm["terms"]) == ["learned_3"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shaperun.answers import Subject
+from shaperun.network import NetworkTerm
 from shaperun.store import StudyFolder
 from shaperun.study_file import load_study
 from tests.conftest import call_shaperun
@@ -33,11 +34,14 @@ def folder(tmp_path: Path) -> Path:
         sums = [0.0] * len(names)
         sums[names.index("upright")] = float(place % 2) * (1 + place)
         sums[names.index("centred")] = float((place * 7) % 5)
-        rows.append(asked(place, sums=sums))
+        states = [[float(place % 2), 0.0, 0.1 * step, 0.0] for step in range(3)]
+        rows.append(asked(place, sums=sums, length=3, states=states))
     for left in range(0, 24, 2):
         given.append((left, left + 1, "right"))
-    sheet = sheet_of(rows, given, subject=subject)
-    (tmp_path / "answers.json").write_text(json.dumps(sheet))
+    for file, states in (("answers", rows[0]["states"]), ("blind", []), ("wide", [[0.0] * 5] * 3)):
+        changed = [row if file == "answers" else row | {"states": states} for row in rows]
+        sheet = sheet_of(changed, given, subject=subject)
+        (tmp_path / f"{file}.json").write_text(json.dumps(sheet))
     return tmp_path
 
 
@@ -63,6 +67,22 @@ def test_a_document_for_scripts(folder: Path) -> None:
     assert document["weights"]["upright"]["interval"][1] > 0
 
 
+def test_a_network_becomes_a_term_of_the_arm(folder: Path) -> None:
+    done = call_shaperun("fit", "answers.json", "--network", "--into", "study.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "With a network of the state beside them (4–16–1)" in done.stdout
+    arm = load_study(folder / "study.yaml").arms["fitted"]
+    assert arm.weights["learned"] == 1.0
+    assert isinstance(arm.terms["learned"], NetworkTerm)
+    trained = call_shaperun(
+        *("train", "study.yaml", "--arms", "fitted", "--seeds", "0"),
+        *("--set", "training.total_timesteps=64", "--set", "training.hyperparameters.n_steps=32"),
+        *("--set", "evaluation.final_episodes=2"),
+        cwd=folder,
+    )
+    assert trained.returncode == 0, trained.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -71,6 +91,8 @@ def test_a_document_for_scripts(folder: Path) -> None:
         (["answers.json", "--name", "a/b"], "names no arm"),
         (["answers.json", "--into", "study.yaml", "--name", "default"], "has an arm default"),
         (["answers.json", "--into", "other.yaml"], "about another study"),
+        (["blind.json", "--network", "--into", "study.yaml"], "kept no observations"),
+        (["wide.json", "--into", "study.yaml"], "observations of 5 numbers"),
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(

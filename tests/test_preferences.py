@@ -134,7 +134,7 @@ def test_a_few_answers_are_too_few() -> None:
 def test_the_document_is_plain() -> None:
     sheet = simulated(WEIGHTS, 30)
     found = fit(sheet)
-    document = preferences.document(found, sheet)
+    document = preferences.document(found, sheet, None)
     assert document["weights"]["t0"]["weight"] == found.weights["t0"]  # type: ignore[index]
     assert document["answers"] == {"preferring": 30, "equal": 0, "unsure": 0}
 

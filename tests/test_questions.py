@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shaperun import questions
-from shaperun.answers import Subject
+from shaperun.answers import MOMENTS, Subject, parts
 from shaperun.behaviours import LONGEST
 from shaperun.episodes import episode_seeds, play
 from shaperun.errors import UserError
@@ -72,6 +72,11 @@ def test_an_episode_is_summed_up_as_it_was_played(tmp_path: Path) -> None:
         factors = 0.9 ** np.arange(len(episode))
         assert asked.sums == pytest.approx((raw * factors[:, None]).sum(0))
         assert asked.undiscounted == pytest.approx(raw.sum(0))
+        assert len(asked.states) == min(MOMENTS, len(episode)) == len(parts(len(episode)))
+        middles = [part[len(part) // 2] for part in parts(len(episode))]
+        assert np.array(asked.states) == pytest.approx(
+            episode.transition.next_obs[middles], rel=5e-3
+        )
         assert asked.discounted == pytest.approx((paid * factors).sum())
         assert question.strip.count == min(len(episode) + 1, question.strip.count)
 

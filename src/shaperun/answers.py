@@ -24,6 +24,9 @@ FORMAT = "shaperun answers 1"
 _MOST_BYTES = 50_000_000
 _BUILT_IN = "built in"
 
+MOMENTS = 24  # of an episode, at which the page keeps the state
+WIDEST = 64  # numbers of an observation that is kept
+
 Choice = Literal["left", "right", "equal", "unsure"]
 PREFERRED = {"left": 1.0, "right": 0.0, "equal": 0.5}
 """How far an answer is for the left episode; of one that is unsure nothing is known."""
@@ -33,7 +36,9 @@ class AskedEpisode(Model):
     """An episode that somebody may be asked about.
 
     `sums` are the terms' values over its steps, Σ γ^t c(s_t, a_t, s_t+1), and `undiscounted` the
-    same without γ; `discounted` and `env_return` are the two of the environment's reward.
+    same without γ; `discounted` and `env_return` are the two of the environment's reward. `states`
+    are what was observed in the middle of each of its `parts`; none where that is too much, or no
+    measurement.
     """
 
     start: Annotated[int, Field(ge=0)]  # what the environment was reset with
@@ -44,6 +49,7 @@ class AskedEpisode(Model):
     discounted: FiniteFloat
     sums: list[FiniteFloat]
     undiscounted: list[FiniteFloat]
+    states: list[list[FiniteFloat]]
 
 
 class Subject(Model):
@@ -113,6 +119,11 @@ class AnswerSheet(Model):
         """Of every episode and term, with γ and without (episodes, K)."""
         return sums(self.episodes)
 
+    @property
+    def width(self) -> int:
+        """How many numbers a state of an episode is; 0 where none were kept."""
+        return max((len(state) for e in self.episodes for state in e.states), default=0)
+
     def compared(self) -> tuple[npt.NDArray[np.intp], Array]:
         """The pairs (n, 2) that were told apart or called equal, and how far for the left (n,)."""
         told = {
@@ -138,6 +149,11 @@ def sums(episodes: Sequence[AskedEpisode]) -> tuple[Array, Array]:
         np.array([episode.sums for episode in episodes], dtype=np.float64),
         np.array([episode.undiscounted for episode in episodes], dtype=np.float64),
     )
+
+
+def parts(length: int) -> list[npt.NDArray[np.intp]]:
+    """The steps of an episode, cut into `MOMENTS` parts that follow each other."""
+    return np.array_split(np.arange(length), min(MOMENTS, length))
 
 
 def digest(text: str) -> str:
@@ -188,6 +204,12 @@ def refuse_another(sheet: AnswerSheet, study: Study) -> None:
                 f"the answers are about another study, {sheet.study}: its {name} is "
                 f"{_shown(there)}, and that of {study.study} is {_shown(own)}"
             )
+    size = study.environment.describe().observation_size
+    if sheet.width not in (0, size):
+        raise UserError(
+            f"the answers are about observations of {sheet.width} numbers, and those of "
+            f"{study.environment.id} have {size}"
+        )
 
 
 def _shown(value: Any) -> str:
@@ -209,6 +231,8 @@ def _problem(sheet: AnswerSheet) -> str | None:
     counts = {len(own) for e in sheet.episodes for own in (e.sums, e.undiscounted)}
     if counts - {len(sheet.terms)}:
         return "its episodes have other terms than it names"
+    if any(not _has_its_states(episode, sheet.width) for episode in sheet.episodes):
+        return "its episodes have other states than their lengths ask for"
     seen: dict[frozenset[int], str] = {}
     for place, answer in enumerate(sheet.answers, start=1):
         pair = frozenset((answer.left, answer.right))
@@ -221,6 +245,11 @@ def _problem(sheet: AnswerSheet) -> str | None:
         if seen.setdefault(pair, choice) != choice:
             return f"answer {place} contradicts an earlier one about the same two episodes"
     return None
+
+
+def _has_its_states(episode: AskedEpisode, width: int) -> bool:
+    count = len(parts(episode.length)) if width else 0
+    return [len(state) for state in episode.states] == [width] * count
 
 
 def _of_lower(answer: Answer) -> str:

@@ -22,9 +22,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shaperun import plugins
+from shaperun import network, plugins
 from shaperun.algorithms import STRICT
 from shaperun.expression import ExpressionError, expression_term
+from shaperun.network import NetworkTerm
 from shaperun.terms import RESERVED, Environment, Term
 
 # A leading hyphen would read as an option on a command line and as a formula in a spreadsheet.
@@ -91,18 +92,24 @@ class PythonTerm(Model):
         return value
 
 
-def _formula_or_python(value: object) -> str:
+def _kind(value: object) -> str:
+    if isinstance(value, NetworkTerm) or (isinstance(value, dict) and "kind" in value):
+        return "network"
     return "function" if isinstance(value, dict | PythonTerm) else "formula"
 
 
+AnyTerm = str | PythonTerm | NetworkTerm
+"""What a term is: a formula over the transition, a function, or a network of the state."""
+
 Definition = Annotated[
-    Annotated[str, Tag("formula")] | Annotated[PythonTerm, Tag("function")],
-    Discriminator(_formula_or_python),
+    Annotated[str, Tag("formula")]
+    | Annotated[PythonTerm, Tag("function")]
+    | Annotated[NetworkTerm, Tag("network")],
+    Discriminator(_kind),
 ]
-"""What a term is: a formula over the transition, or a function."""
 
 
-def define(environment: Environment, name: str, definition: str | PythonTerm) -> Term:
+def define(environment: Environment, name: str, definition: AnyTerm) -> Term:
     """The term that a study defines; a function is imported when it is first called.
 
     Raises:
@@ -110,11 +117,20 @@ def define(environment: Environment, name: str, definition: str | PythonTerm) ->
     """
     if isinstance(definition, PythonTerm):
         return plugins.term(name, definition.python, state_only=definition.state_only)
+    if isinstance(definition, NetworkTerm):
+        return network.term(name, definition)
     return expression_term(environment, name, definition)
 
 
-def _check_definition(value: str | PythonTerm, info: ValidationInfo) -> str | PythonTerm:
+def _check_definition(value: AnyTerm, info: ValidationInfo) -> AnyTerm:
     environment: Environment | None = context(info, "environment")
+    if environment and isinstance(value, NetworkTerm):
+        taken, size = value.sizes[0], environment.observation_size
+        if taken != size:
+            raise ValueError(
+                f"the network takes {taken} numbers, and an observation of {environment.id} is "
+                f"{size}"
+            )
     if environment and isinstance(value, str):
         try:
             expression_term(environment, "", value)
@@ -214,7 +230,9 @@ Schedule = Annotated[LinearSchedule | PiecewiseSchedule, Field(discriminator="ki
 class RewardConfig(Model):
     """One reward: weighted terms and what they do to the environment's own reward."""
 
-    terms: Terms = Field({}, description="Terms of this arm's own: name -> formula or function.")
+    terms: Terms = Field(
+        {}, description="Terms of this arm's own: name -> formula, function or network."
+    )
     weights: dict[Annotated[str, AfterValidator(_check_weighed)], FiniteFloat] = Field(
         {}, description="Term -> weight."
     )
@@ -277,8 +295,10 @@ def _of_state(environment: Environment, terms: Mapping[str, Any], name: str) -> 
     definition = terms.get(name)
     if isinstance(definition, PythonTerm):
         return definition.state_only
+    if isinstance(definition, NetworkTerm):
+        return True
     if isinstance(definition, dict):
-        return bool(definition.get("state_only"))
+        return "kind" in definition or bool(definition.get("state_only"))
     try:
         return expression_term(environment, name, str(definition)).state_only
     except ExpressionError:  # its own error is reported already

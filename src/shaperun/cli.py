@@ -21,10 +21,12 @@ from shaperun.wording import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from shaperun.answers import AnswerSheet
     from shaperun.arm import RewardConfig
     from shaperun.batch import RunStatus
     from shaperun.check import Check
     from shaperun.plan import Run
+    from shaperun.preferences import Fit, NetworkFit
     from shaperun.store import StudyFolder
     from shaperun.study import Arm, Study
     from shaperun.terms import Environment
@@ -281,6 +283,12 @@ def fit(
         typer.Option(metavar="STUDY", help="Add the arm to this study file, and check it there."),
     ] = None,
     name: Annotated[str, typer.Option(help="What the arm is to be called.")] = "fitted",
+    network: Annotated[
+        bool,
+        typer.Option(
+            "--network", help="Let a small network of the state learn what the terms leave open."
+        ),
+    ] = False,
     results: Results = RESULTS,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
@@ -302,14 +310,15 @@ def fit(
     if opened:
         sheets.refuse_another(sheet, opened[0])
     found = preferences.fit(sheet)
-    arm = fitted.arm(found)
+    learned = _network(sheet, found, quiet=as_json) if network else None
+    arm = fitted.arm(found, learned)
     if into:
         fitted.add(into, name, arm)
     if as_json:
-        _print_json(preferences.document(found, sheet) | {"arm": {name: arm}})
+        _print_json(preferences.document(found, sheet, learned) | {"arm": {name: arm}})
         return
     console = _console(stderr=False)
-    fit_screen.show(found, sheet, name, arm, console)
+    fit_screen.show(found, learned, sheet, name, arm, console)
     if not into:
         console.print(f"\nAdd it to a study: shaperun fit {answers} --into STUDY", style="dim")
         return
@@ -318,6 +327,17 @@ def fit(
     from shaperun import check_screen
 
     check_screen.show(_checked(study, folder, [name], None), console)
+
+
+def _network(sheet: AnswerSheet, found: Fit, *, quiet: bool) -> NetworkFit:
+    from shaperun import preference_network
+
+    with _console(quiet=quiet).status("Fitting networks…") as status:
+
+        def watch(done: int, of: int) -> None:
+            status.update(f"Fitting networks to parts of the answers: {done} of {of}…")
+
+        return preference_network.fit(sheet, found, watch)
 
 
 @app.command()

@@ -10,11 +10,18 @@ from rich.text import Text
 
 from shaperun.answers import AnswerSheet
 from shaperun.fitted import in_yaml
-from shaperun.preferences import FAINT, Fit
+from shaperun.preferences import FAINT, Fit, NetworkFit
 from shaperun.wording import number
 
 
-def show(fit: Fit, sheet: AnswerSheet, name: str, arm: dict[str, Any], console: Console) -> None:
+def show(
+    fit: Fit,
+    network: NetworkFit | None,
+    sheet: AnswerSheet,
+    name: str,
+    arm: dict[str, Any],
+    console: Console,
+) -> None:
     """Print everything that a fit came to."""
     unsure = sheet.counts()["unsure"]
     beside = [f"{fit.equal} call both equal"] if fit.equal else []
@@ -27,10 +34,21 @@ def show(fit: Fit, sheet: AnswerSheet, name: str, arm: dict[str, Any], console: 
         f"\nOf answers that the weights did not know, they foresaw {fit.predicted:.0%}; "
         f"a coin foresees 50%.   ridge {fit.ridge:g}",
     )
+    if network:
+        console.print(_beside(network, fit))
     for note in notes(fit, sheet):
         console.print(Text(note, style="yellow"))
     console.print(Text.assemble(("\nThe arm", "bold")))
     console.print(in_yaml(name, arm).rstrip())
+
+
+def _beside(network: NetworkFit, fit: Fit) -> Text:
+    """Whether it was worth it."""
+    shape = "–".join(map(str, network.term.sizes))
+    text = f"With a network of the state beside them ({shape}), {network.predicted:.0%}."
+    if network.predicted > fit.predicted:
+        return Text(text)
+    return Text(f"{text} It foresees no more than they do: leave it out.", style="yellow")
 
 
 def weight_table(fit: Fit) -> Table:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from shaperun.arm import NAME
 from shaperun.errors import UserError
 from shaperun.files import write_atomically
-from shaperun.preferences import Fit
+from shaperun.preferences import Fit, NetworkFit
 from shaperun.study_file import NAMES
 from shaperun.yaml_source import YamlError, dump_yaml, read_yaml
 
 _DIGITS = 4  # of a weight; its interval is far wider
+_LEARNED = "learned"
 
 
-def arm(fit: Fit) -> dict[str, Any]:
-    """An arm that is paid by the fitted weights alone, as it stands in a study file."""
+def arm(fit: Fit, network: NetworkFit | None = None) -> dict[str, Any]:
+    """An arm that is paid by what was fitted alone, as it stands in a study file."""
     weights = {name: float(f"{weight:.{_DIGITS}g}") for name, weight in fit.weights.items()}
-    return {"mode": "replace", "weights": weights}
+    if network is None:
+        return {"mode": "replace", "weights": weights}
+    names = chain([_LEARNED], (f"{_LEARNED}_{number}" for number in count(2)))
+    own = next(name for name in names if name not in weights)
+    terms = {own: network.term.model_dump(mode="json")}
+    return {"mode": "replace", "terms": terms, "weights": {**weights, own: 1.0}}
 
 
 def check_name(name: str) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from shaperun.arm import PythonTerm, RewardConfig
+from shaperun.arm import AnyTerm, RewardConfig
 from shaperun.reward import RewardKernel
 from shaperun.study import Study
 from shaperun.terms import OWN_REWARD, Array, Environment
 
-Definitions = Mapping[str, "str | PythonTerm"]
+Definitions = Mapping[str, AnyTerm]
 
 
 def not_recorded(runs_of: RewardConfig, reward: RewardConfig, environment: Environment) -> set[str]:

@@ -24,6 +24,7 @@ from scipy.special import expit
 
 from shaperun.answers import AnswerSheet
 from shaperun.errors import UserError
+from shaperun.network import NetworkTerm
 from shaperun.terms import Array
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -44,6 +45,7 @@ class Fit:
         low: lower ends of the weights' 95% intervals (normal approximation at the optimum, with
             the ridge as a prior).
         high: upper ends.
+        logit: what the worths of two episodes differ by where the odds are e to 1.
         ridge: λ.
         predicted: the share of answers for one of the two that is predicted by weights which were
             fitted, ridge included, without them.
@@ -58,6 +60,7 @@ class Fit:
     weights: dict[str, float]
     low: dict[str, float]
     high: dict[str, float]
+    logit: float
     ridge: float
     predicted: float
     decided: int
@@ -65,6 +68,22 @@ class Fit:
     same: list[str]
     faint: list[str]
     together: list[tuple[str, str, float]]
+
+
+@dataclass(frozen=True)
+class NetworkFit:
+    """What a network adds.
+
+    Attributes:
+        term: the network, as it stands in a study file; its weight is 1 beside those of the fit.
+        predicted: the share of answers for one of two that the terms and it predict, fitted,
+            ridges included, without them.
+        ridge: λ.
+    """
+
+    term: NetworkTerm
+    predicted: float
+    ridge: float
 
 
 def fit(sheet: AnswerSheet) -> Fit:
@@ -96,7 +115,8 @@ def fit(sheet: AnswerSheet) -> Fit:
     ridge = best_ridge(scaled, preferred)
     weights = maximum(scaled, preferred, ridge)
     error = np.sqrt(np.diag(np.linalg.inv(curvature(scaled, weights, ridge))))
-    unit = _unit(sheet, varies, weights * scale[varies]) * scale[varies]
+    logit = _logit(sheet, varies, weights * scale[varies])
+    unit = logit * scale[varies]
     low, high = weights - _Z * error, weights + _Z * error
     by_name = [
         dict(zip(names, (unit * part).tolist(), strict=True)) for part in (weights, low, high)
@@ -105,6 +125,7 @@ def fit(sheet: AnswerSheet) -> Fit:
         weights=by_name[0],
         low=by_name[1],
         high=by_name[2],
+        logit=logit,
         ridge=ridge,
         predicted=_predicted(scaled, preferred),
         decided=decided,
@@ -127,8 +148,9 @@ def scales(sums: Array, undiscounted: Array) -> Array:
     return np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
 
 
-def document(fit: Fit, sheet: AnswerSheet) -> dict[str, object]:
+def document(fit: Fit, sheet: AnswerSheet, network: NetworkFit | None) -> dict[str, object]:
     """A fit as plain data."""
+    own = network and {"predicted": network.predicted, "ridge": network.ridge}
     return {
         "study": sheet.study,
         "answers": {
@@ -145,6 +167,7 @@ def document(fit: Fit, sheet: AnswerSheet) -> dict[str, object]:
         "together": [list(pair) for pair in fit.together],
         "same": fit.same,
         "faint": fit.faint,
+        "network": own,
     }
 
 
@@ -186,7 +209,7 @@ def best_ridge(differences: Array, preferred: Array) -> float:
     losses = [
         sum(
             _loss(differences[out], preferred[out], maximum(differences[~out], preferred[~out], r))
-            for out in _folds(len(preferred))
+            for out in folds(len(preferred))
         )
         for r in RIDGES
     ]
@@ -205,7 +228,7 @@ def _loss(differences: Array, preferred: Array, weights: Array) -> float:
 def _predicted(differences: Array, preferred: Array) -> float:
     """The share of answers for one of two that weights foresee which do not know them."""
     right: list[float] = []
-    for out in _folds(len(preferred)):
+    for out in folds(len(preferred)):
         known, answers = differences[~out], preferred[~out]
         worth = differences[out] @ maximum(known, answers, best_ridge(known, answers))
         for value, answer in zip(worth, preferred[out], strict=True):
@@ -214,7 +237,7 @@ def _predicted(differences: Array, preferred: Array) -> float:
     return float(np.mean(right))
 
 
-def _folds(count: int) -> Iterator[npt.NDArray[np.bool_]]:
+def folds(count: int) -> Iterator[npt.NDArray[np.bool_]]:
     """Which answers are left out at a time (n,): each one once, the same every time."""
     order = np.random.default_rng(0).permutation(count)
     for fold in range(_FOLDS):
@@ -232,7 +255,7 @@ def _together(names: list[str], differences: Array) -> Iterator[tuple[str, str, 
             yield one, other, alike
 
 
-def _unit(sheet: AnswerSheet, varies: npt.NDArray[np.bool_], weights: Array) -> float:
+def _logit(sheet: AnswerSheet, varies: npt.NDArray[np.bool_], weights: Array) -> float:
     """By what to multiply weights, so that worths spread as discounted environment returns do."""
     worths = sheet.sums[0][:, varies] @ weights
     returns = np.array([episode.discounted for episode in sheet.episodes])

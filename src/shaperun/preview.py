@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from shaperun import ranking
-from shaperun.arm import PythonTerm, RewardConfig
+from shaperun.arm import RewardConfig
 from shaperun.behaviours import EPISODES, record_behaviours
 from shaperun.episodes import Episode
 from shaperun.errors import UserError
@@ -112,7 +112,7 @@ def _arm(reward: RewardConfig, columns: Mapping[str, int]) -> dict[str, Any]:
         "weights": dict(reward.weights),
         "columns": dict(columns),
         "terms": {
-            name: given.model_dump(mode="json") if isinstance(given, PythonTerm) else given
+            name: given if isinstance(given, str) else given.model_dump(mode="json")
             for name, given in reward.terms.items()
         },
         "schedule": None if schedule is None else schedule.model_dump(mode="json"),

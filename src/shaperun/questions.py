@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from shaperun.answers import AskedEpisode, Subject
+from shaperun.answers import WIDEST, AskedEpisode, Subject, parts
 from shaperun.arm import RewardConfig
 from shaperun.behaviours import LONGEST, everywhere
 from shaperun.episodes import Episode, play
@@ -31,6 +31,7 @@ from shaperun.wrapper import make_environment
 
 MOST_EPISODES = 200
 MOST_STARTS, MOST_TRAINED = 20, 20
+_DIGITS = 3  # of what was observed
 
 # Any constant will do that no other starts come from: a reward is not to be fitted to the episodes
 # that it is judged by.
@@ -117,7 +118,7 @@ def _play(
         episode = play(env, environment, player(), seed, most=LONGEST)
         shown = strip(drawn, environment, again[name](), seed, episode)
         if shown:
-            yield Question(_summed_up(episode, name, seed, kernel), shown)
+            yield Question(_summed_up(episode, name, seed, environment, kernel), shown)
 
 
 def _players(environment: Environment, env: gym.Env[Any, Any]) -> dict[str, Player]:
@@ -140,9 +141,20 @@ def _itself(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return act
 
 
-def _summed_up(episode: Episode, by: str, start: int, kernel: RewardKernel) -> AskedEpisode:
+def _states(episode: Episode) -> list[list[float]]:
+    middles = [part[len(part) // 2] for part in parts(len(episode))]
+    return [
+        [float(f"{value:.{_DIGITS}g}") for value in state]
+        for state in episode.transition.next_obs[middles].tolist()
+    ]
+
+
+def _summed_up(
+    episode: Episode, by: str, start: int, environment: Environment, kernel: RewardKernel
+) -> AskedEpisode:
     transition = episode.transition
     values = kernel(transition).raw
+    worth_keeping = not environment.countable and environment.observation_size <= WIDEST
     return AskedEpisode(
         start=start,
         by=by,
@@ -152,4 +164,5 @@ def _summed_up(episode: Episode, by: str, start: int, kernel: RewardKernel) -> A
         discounted=float(discounted(transition.env_reward, kernel.gamma)),
         sums=discounted(values, kernel.gamma).tolist(),
         undiscounted=values.sum(0).tolist(),
+        states=_states(episode) if worth_keeping else [],
     )

@@ -303,7 +303,9 @@ class Study(Model):
     )
     evaluation: EvaluationConfig = EvaluationConfig()
     terms: Terms = Field(
-        {}, description="Terms for all arms, recorded in every run: name -> formula or function."
+        {},
+        description="Terms for all arms, recorded in every run: name -> formula, function or "
+        "network.",
     )
     arms: dict[Name, Arm] = Field(min_length=1)
     sweep: Sweep | None = None

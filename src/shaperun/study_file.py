@@ -27,6 +27,7 @@ from shaperun.arm import (
     PythonTerm,
 )
 from shaperun.errors import UserError
+from shaperun.network import Layer, NetworkTerm
 from shaperun.study import (
     Arm,
     EnvironmentConfig,
@@ -52,8 +53,11 @@ MODELS: dict[str, type[BaseModel]] = {
     "environment": EnvironmentConfig,
     **RECIPE,
     "evaluation": EvaluationConfig,
-    "terms.*": PythonTerm,
-    "arms.*.terms.*": PythonTerm,
+    **{
+        f"{place}terms.*{within}": model
+        for place in ("", "arms.*.")
+        for within, model in ((".layers.*", Layer), (".network", NetworkTerm), ("", PythonTerm))
+    },
     "arms.*.schedule.linear": LinearSchedule,
     "arms.*.schedule.piecewise": PiecewiseSchedule,
     **{f"arms.*.{place}": model for place, model in RECIPE.items()},

@@ -350,7 +350,13 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar(_TAG_PREFIX + "str", text, style=None if plain else '"')
 
 
+def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
+    numbers = bool(items) and all(isinstance(item, int | float) for item in items)
+    return dumper.represent_sequence(_TAG_PREFIX + "seq", items, flow_style=numbers or None)
+
+
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(list, _represent_list)
 
 
 def dump_yaml(data: object) -> str:
