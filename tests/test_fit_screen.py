@@ -56,6 +56,10 @@ def test_a_network_says_whether_it_was_worth_it() -> None:
     text = shown(found, 60, better)
     assert "With a network of the state beside them (4–16–1), 100%." in text
     assert "kind: network" in text
-    assert "leave it out" not in text
-    said = " ".join(shown(found, 60, worse).split())
-    assert "It foresees no more than they do: leave it out." in said
+    assert "no more" not in text
+    assert "That is no more than they do by themselves." in " ".join(
+        shown(found, 60, worse).split()
+    )
+    nothing = shown(found, 60, NetworkFit(None, 0.9, 10.0))
+    assert "has nothing to add" in nothing
+    assert "kind: network" not in nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from shaperun import network, preference_network
 from shaperun.answers import AnswerSheet, parts
 from shaperun.errors import UserError
 from shaperun.preferences import Fit, NetworkFit, fit
+from shaperun.terms import Array
 from tests.preferences import asked, sheet_of, simulated
 
 GAMMA, LENGTH = 0.98, 10
@@ -44,17 +46,22 @@ def fitted() -> tuple[AnswerSheet, Fit, NetworkFit]:
     return sheet, linear, preference_network.fit(sheet, linear)
 
 
+def value(found: NetworkFit) -> Callable[[Array], Array]:
+    """What the network makes of states (N, 2)."""
+    assert found.term
+    return network.term("learned", found.term).function
+
+
 def test_it_learns_what_the_terms_leave_open(fitted: tuple[AnswerSheet, Fit, NetworkFit]) -> None:
     _, linear, found = fitted
     assert linear.predicted < 0.75
     assert found.predicted > linear.predicted + 0.1
-    value = network.term("learned", found.term).function
-    there, below, above = value(np.array([[1.0, 40.0], [-1.0, 40.0], [3.0, 40.0]]))
+    there, below, above = value(found)(np.array([[1.0, 40.0], [-1.0, 40.0], [3.0, 40.0]]))
     assert there > max(below, above)
 
 
 def test_what_it_foresees_is_not_what_it_knows() -> None:
-    """Of a coin nothing can be foreseen."""
+    """Of a coin nothing can be foreseen, and no network is made of it."""
     luck = np.random.default_rng(0)
     sheet = near_one(40, sway=0.0)
     coins = [
@@ -62,19 +69,20 @@ def test_what_it_foresees_is_not_what_it_knows() -> None:
         for answer in sheet.answers
     ]
     tossed = sheet.model_copy(update={"answers": coins})
-    assert preference_network.fit(tossed, fit(tossed)).predicted < 0.65
+    found = preference_network.fit(tossed, fit(tossed))
+    assert found.predicted < 0.65
+    assert found.term is None
 
 
 def test_it_is_in_the_units_of_the_weights(fitted: tuple[AnswerSheet, Fit, NetworkFit]) -> None:
     """Terms and network together order the pairs as they were answered."""
     sheet, linear, found = fitted
-    value, right = network.term("learned", found.term).function, []
-    worths = []
+    worths, right = [], []
     for episode in sheet.episodes:
         shares = [(GAMMA**part).sum() for part in parts(episode.length)]
         own = dict(zip(sheet.terms, episode.sums, strict=True))
         paid = sum(weight * own[name] for name, weight in linear.weights.items())
-        worths.append(paid + float(shares @ value(np.array(episode.states))))
+        worths.append(paid + float(shares @ value(found)(np.array(episode.states))))
     for answer in sheet.answers:
         right.append((worths[answer.left] > worths[answer.right]) == (answer.answer == "left"))
     assert np.mean(right) > 0.9

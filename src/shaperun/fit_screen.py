@@ -39,16 +39,22 @@ def show(
     for note in notes(fit, sheet):
         console.print(Text(note, style="yellow"))
     console.print(Text.assemble(("\nThe arm", "bold")))
-    console.print(in_yaml(name, arm).rstrip())
+    console.print(Text(in_yaml(name, arm).rstrip()), soft_wrap=True)
 
 
 def _beside(network: NetworkFit, fit: Fit) -> Text:
     """Whether it was worth it."""
+    if network.term is None:
+        return Text(
+            "A network of the state has nothing to add: answers that were left out are likeliest "
+            "without it. The arm goes without.",
+            style="yellow",
+        )
     shape = "–".join(map(str, network.term.sizes))
     text = f"With a network of the state beside them ({shape}), {network.predicted:.0%}."
     if network.predicted > fit.predicted:
         return Text(text)
-    return Text(f"{text} It foresees no more than they do: leave it out.", style="yellow")
+    return Text(f"{text} That is no more than they do by themselves.", style="yellow")
 
 
 def weight_table(fit: Fit) -> Table:

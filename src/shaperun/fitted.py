@@ -21,7 +21,7 @@ _LEARNED = "learned"
 def arm(fit: Fit, network: NetworkFit | None = None) -> dict[str, Any]:
     """An arm that is paid by what was fitted alone, as it stands in a study file."""
     weights = {name: float(f"{weight:.{_DIGITS}g}") for name, weight in fit.weights.items()}
-    if network is None:
+    if network is None or network.term is None:
         return {"mode": "replace", "weights": weights}
     names = chain([_LEARNED], (f"{_LEARNED}_{number}" for number in count(2)))
     own = next(name for name in names if name not in weights)

@@ -28,7 +28,8 @@ from shaperun.preferences import Fit, NetworkFit, best_ridge, folds, maximum
 from shaperun.terms import Array
 
 UNITS = 16
-RIDGES = (0.3, 1.0, 10.0)  # the last one leaves nothing of a network
+NOTHING = 10.0  # the ridge that leaves nothing of a network
+RIDGES = (0.3, 1.0, NOTHING)
 _DIGITS = 4
 _ITERATIONS = 40
 
@@ -73,6 +74,8 @@ def fit(sheet: AnswerSheet, linear: Fit, watch: Watch = lambda *_: None) -> Netw
     trainer = _Trainer(asked, watch)
     predicted = trainer.predicted()
     ridge, found = trainer.best(np.ones(len(asked.preferred), dtype=bool))
+    if ridge == NOTHING:
+        return NetworkFit(None, predicted, ridge)
     first, bias, last, constant = (part.numpy() for part in found)
     worth = linear.logit / unit
     layers = [

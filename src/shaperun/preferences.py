@@ -76,12 +76,13 @@ class NetworkFit:
 
     Attributes:
         term: the network, as it stands in a study file; its weight is 1 beside those of the fit.
+            None where answers that were left out are likeliest without it.
         predicted: the share of answers for one of two that the terms and it predict, fitted,
             ridges included, without them.
         ridge: λ.
     """
 
-    term: NetworkTerm
+    term: NetworkTerm | None
     predicted: float
     ridge: float
 
