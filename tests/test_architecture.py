@@ -16,14 +16,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "shaperun"
 FLOORS = {
     "ground": "errors wording faults files yaml_source stats importance execute ray_cluster",
     "domain": "terms metrics expression plugins envs describe",
-    "study": "algorithms backends arm sweep_config study study_file sweep corners schema reward "
-    "wrapper episodes",
+    "study": "algorithms backends network arm sweep_config study study_file sweep corners schema "
+    "reward wrapper episodes",
     "foresight": "behaviours ranking distances findings check answers preferences fitted",
     "runs": "store plan opening batch",
     "learning": "checkpoint evaluate parameters stacked_actions stacked_actor stacked_networks "
     "stacked_policy stacked_ppo normalization learner episode_recorder copies envpool_copies "
     "training_envs episodic_envs tensorboard recording trainee alone lockstep monte_carlo "
-    "reinforce grpo episodic train replay",
+    "reinforce grpo episodic train replay preference_network",
     "analysis": "recipes payments evaluation_table results cross_reward exploitation term_history "
     "training_record health sample_efficiency summary pooling",
     "search": "halving suggest trials trial_results trial_table search standing",

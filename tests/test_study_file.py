@@ -193,7 +193,12 @@ def test_a_misspelt_hyperparameter_of_every_algorithm(file: Path, algorithm: str
 SWEEPS = ("grid", "random", "tpe", "nsga2", "cmaes")
 
 
-def places(model_place: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def network() -> dict[str, Any]:
+    """A term of LunarLander's eight numbers."""
+    return {"kind": "network", "layers": [{"weights": [[0.5] * 8], "bias": [0.0]}]}
+
+
+def places(model_place: str) -> tuple[dict[str, Any], tuple[str | int, ...]]:
     """A good study that has something at this place, and the place's path in it."""
     method = model_place.split(".")[1] if model_place.startswith("sweep.") else "grid"
     range_ = {"low": 1, "high": 2}
@@ -206,12 +211,12 @@ def places(model_place: str) -> tuple[dict[str, Any], tuple[str, ...]]:
             "hyperparameters": {"policy_kwargs": {"net_arch": {"pi": [64]}}},
         },
         "evaluation": {},
-        "terms": {"tall": {"python": "json:dumps"}},
+        "terms": {"tall": {"python": "json:dumps"}, "seen": network()},
         "arms": {
             "default": {
                 "mode": "add",
                 "weights": {"legs": 1},
-                "terms": {"wide": {"python": "json:dumps"}},
+                "terms": {"wide": {"python": "json:dumps"}, "own": network()},
                 "schedule": {"kind": "linear"},
                 "training": {
                     "normalize": {},
@@ -235,13 +240,18 @@ def places(model_place: str) -> tuple[dict[str, Any], tuple[str, ...]]:
         **{f"sweep.{m}": "sweep" for m in SWEEPS},
         **{f"sweep.{m}.weights.*": "sweep.weights.legs" for m in SWEEPS},
         "terms.*": "terms.tall",
+        "terms.*.network": "terms.seen",
+        "terms.*.layers.*": "terms.seen.layers.0",
+        "arms.*.terms.*.network": "arms.default.terms.own",
+        "arms.*.terms.*.layers.*": "arms.default.terms.own.layers.0",
         "arms.*": "arms.default",
         "arms.*.terms.*": "arms.default.terms.wide",
         "arms.*.schedule.linear": "arms.default.schedule",
         "arms.*.schedule.piecewise": "arms.default.schedule",
     }
     path = words.get(model_place, model_place.replace("*", "default")).removesuffix(".networks")
-    return data, tuple(filter(None, path.split(".")))
+    parts = (int(part) if part.isdigit() else part for part in path.split(".") if part)
+    return data, tuple(parts)
 
 
 @pytest.mark.parametrize(("place", "model"), MODELS.items(), ids=[p or "top" for p in MODELS])
@@ -250,7 +260,7 @@ def test_a_misspelt_key_at_every_level(file: Path, place: str, model: type[BaseM
         name = info.alias or field
         data, path = places(place)
         parse_study(data, allow_code=True)  # without the mistake it is fine
-        inner = data
+        inner: Any = data
         for part in path:
             inner = inner[part]
         wrong = name + name[-1]
@@ -260,7 +270,7 @@ def test_a_misspelt_key_at_every_level(file: Path, place: str, model: type[BaseM
         [line] = [line for line in lines if "--allow-code" not in line]
         row, at = next((i, x) for i, x in enumerate(text.splitlines(), 1) if f"{wrong}:" in x)
         column = len(at) - len(at.lstrip()) + 1
-        key = ".".join([*path, wrong])
+        key = ".".join(map(str, [*path, wrong]))
         assert line.startswith(f"study.yaml:{row}:{column}: {key}: unknown key, expected one of ")
         assert line.endswith(f"; did you mean {name}?")
 
