@@ -112,6 +112,6 @@ def test_the_page_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     done = call_shaperun("ask", "study.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(Path("results", "poles", "ask.html"))
-    assert "act_randomly: 1 episodes each" in done.stderr
+    assert "act_randomly: 1 episode each" in done.stderr
     assert (folder / "results" / "poles" / "ask.html").stat().st_size > 10_000
     assert not StudyFolder(folder / "results" / "poles").is_foreign()  # it can be trained into

@@ -60,8 +60,8 @@ def test_it_learns_what_the_terms_leave_open(fitted: tuple[AnswerSheet, Fit, Net
     assert there > max(below, above)
 
 
-def test_what_it_foresees_is_not_what_it_knows() -> None:
-    """Of a coin nothing can be foreseen, and no network is made of it."""
+def test_what_it_foresees_is_not_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a coin nothing can be foreseen, however well a network can learn it by heart."""
     luck = np.random.default_rng(0)
     sheet = near_one(40, sway=0.0)
     coins = [
@@ -69,9 +69,9 @@ def test_what_it_foresees_is_not_what_it_knows() -> None:
         for answer in sheet.answers
     ]
     tossed = sheet.model_copy(update={"answers": coins})
-    found = preference_network.fit(tossed, fit(tossed))
-    assert found.predicted < 0.65
-    assert found.term is None
+    assert preference_network.fit(tossed, fit(tossed)).term is None
+    monkeypatch.setattr(preference_network, "RIDGES", (1e-3,))
+    assert preference_network.fit(tossed, fit(tossed)).predicted < 0.65
 
 
 def test_it_is_in_the_units_of_the_weights(fitted: tuple[AnswerSheet, Fit, NetworkFit]) -> None:

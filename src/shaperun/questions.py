@@ -111,7 +111,8 @@ def _play(
     starts = np.random.SeedSequence(_ENTROPY).generate_state(
         min(MOST_STARTS, MOST_EPISODES // len(players)), np.uint32
     )
-    tell(f"{', '.join(players)}: {len(starts)} episodes each")
+    each = "1 episode" if len(starts) == 1 else f"{len(starts)} episodes"
+    tell(f"{', '.join(players)}: {each} each")
     to_play = list(itertools.product(starts.tolist(), players.items()))
     for number, (seed, (name, player)) in enumerate(to_play, start=1):
         watch(number, len(to_play))
