@@ -92,6 +92,7 @@ def with_table(sheet: dict[str, Any], rows: Any) -> dict[str, Any]:
             lambda s: with_table(s, [json.loads(s["table"])[0] | {"states": [[1.0]]}] * 4),
             "other states",
         ),
+        (lambda s: with_table(s, [json.loads(s["table"])[0] | {"length": 10**12}] * 4), "length"),
         (lambda s: with_table(s, [[1]] * 4), "not as the page saved it"),
         (lambda s: changed(s, subject={"gamma": 1}), "subject"),
     ],

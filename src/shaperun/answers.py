@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import Field, FiniteFloat, ValidationError, field_validator
 
 from shaperun.arm import Model
+from shaperun.behaviours import LONGEST
 from shaperun.errors import UserError
 from shaperun.files import parse_json, read_regular
 from shaperun.study import Study
@@ -44,7 +45,7 @@ class AskedEpisode(Model):
     start: Annotated[int, Field(ge=0)]  # what the environment was reset with
     by: str
     outcome: str
-    length: Annotated[int, Field(ge=1)]
+    length: Annotated[int, Field(ge=1, le=LONGEST)]
     env_return: FiniteFloat
     discounted: FiniteFloat
     sums: list[FiniteFloat]
@@ -248,7 +249,7 @@ def _problem(sheet: AnswerSheet) -> str | None:
 
 
 def _has_its_states(episode: AskedEpisode, width: int) -> bool:
-    count = len(parts(episode.length)) if width else 0
+    count = min(MOMENTS, episode.length) if width else 0
     return [len(state) for state in episode.states] == [width] * count
 
 
