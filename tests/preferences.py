@@ -68,7 +68,7 @@ def simulated(
     """
     luck = np.random.default_rng(seed)
     sums = luck.normal(size=(2 * count, len(weights))) * (1.0 if spread is None else spread)
-    rows = [asked(place, sums=row.tolist()) for place, row in enumerate(sums)]
+    rows = [asked(place, length=10, sums=row.tolist()) for place, row in enumerate(sums)]
     given = []
     for left in range(0, 2 * count, 2):
         worth = float((sums[left] - sums[left + 1]) @ weights)
