@@ -308,6 +308,7 @@ def fit(
     sheet = sheets.read(answers)
     opened = open_study(str(into), results, allow_code=allow_code) if into else None
     if opened:
+        fitted.check_name(name, opened[0].arms)
         sheets.refuse_another(sheet, opened[0])
     found = preferences.fit(sheet)
     learned = _network(sheet, found, quiet=as_json) if network else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,16 @@ def arm(fit: Fit, network: NetworkFit | None = None) -> dict[str, Any]:
     return {"mode": "replace", "terms": terms, "weights": {**weights, own: 1.0}}
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, taken: Collection[str] = ()) -> None:
     """Make sure that an arm may be called so.
 
     Raises:
-        UserError: it may not.
+        UserError: it may not, or the study has one of this name.
     """
     if not re.fullmatch(NAME, name):
         raise UserError(f"{name} names no arm: it takes {NAMES[NAME]}")
+    if name in taken:
+        raise UserError(f"the study has an arm {name} already; give this one another --name")
 
 
 def in_yaml(name: str, config: dict[str, Any]) -> str:
@@ -51,7 +54,6 @@ def add(path: Path, name: str, config: dict[str, Any]) -> None:
         UserError: there is such an arm already, or the file is written so that no line can be added
             to its arms; the file is then as it was.
     """
-    check_name(name)
     text = path.read_bytes().decode()
     try:
         source = read_yaml(text)
@@ -66,8 +68,7 @@ def add(path: Path, name: str, config: dict[str, Any]) -> None:
 
 def _inserted(text: str, data: Any, mark: Any, name: str, config: dict[str, Any]) -> str:
     """The text with the arm behind the last one."""
-    if name in data["arms"]:
-        raise UserError(f"the study has an arm {name} already; give this one another --name")
+    check_name(name, data["arms"])
     lines = text.splitlines(keepends=True)
     begins = mark(["arms"], key=True).line
     column = min(mark(["arms", other], key=True).column for other in data["arms"])

@@ -24,7 +24,7 @@ from torch import Tensor
 from shaperun.answers import AnswerSheet, AskedEpisode, parts
 from shaperun.errors import UserError
 from shaperun.network import Layer, NetworkTerm
-from shaperun.preferences import Fit, NetworkFit, best_ridge, folds, maximum
+from shaperun.preferences import FOLDS, Fit, NetworkFit, best_ridge, folds, maximum
 from shaperun.terms import Array
 
 UNITS = 16
@@ -39,7 +39,7 @@ Parameters = list[Tensor]
 Watch = Callable[[int, int], None]
 """Is told how many fits are done, and of how many."""
 
-FITS = (len(RIDGES) * 5 + 1) * 6
+FITS = (len(RIDGES) * FOLDS + 1) * (FOLDS + 1)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 FEWEST = 10  # answers for one of the two; of fewer nothing can be left out to try the weights on
 TOGETHER = 0.95  # correlation from which on two terms are hardly told apart
 FAINT = 0.01  # of how a term's sums vary: if no more is left of it with γ, a weight says nothing
-_FOLDS = 5
+FOLDS = 5
 _Z = 1.959964  # of a normal distribution, for 95%
 
 
@@ -241,9 +241,9 @@ def _predicted(differences: Array, preferred: Array) -> float:
 def folds(count: int) -> Iterator[npt.NDArray[np.bool_]]:
     """Which answers are left out at a time (n,): each one once, the same every time."""
     order = np.random.default_rng(0).permutation(count)
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         out = np.zeros(count, dtype=bool)
-        out[order[fold::_FOLDS]] = True
+        out[order[fold::FOLDS]] = True
         yield out
 
 
