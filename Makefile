@@ -28,19 +28,19 @@ check: venv
 	$(BIN)/mypy
 
 bench: venv
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.speed
 
 calibrate: venv
-	$(BIN)/python -m calibration
+	$(BIN)/python -m benchmarks.calibration
 
 physics: venv
-	$(BIN)/python -m physics
+	$(BIN)/python -m benchmarks.envpool
 
 annotators: venv
-	$(BIN)/python -m annotators
+	$(BIN)/python -m benchmarks.preferences
 
 soak: venv
-	$(BIN)/python -m soak
+	$(BIN)/python -m benchmarks.crashes
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

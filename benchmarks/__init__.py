@@ -1,1 +1,1 @@
-"""Comparisons side by side: `python -m benchmarks`. What each row means stands in README.md."""
+"""Measurements of the project itself, one package per kind."""

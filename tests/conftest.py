@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shaperun import batch, cli, search
-from shaperun.execute import inline
-from shaperun.plan import planned_runs
-from shaperun.store import StudyFolder
-from shaperun.study import parse_study
+from shaperun.cli import app
+from shaperun.runs import driver
+from shaperun.runs.plan import planned_runs
+from shaperun.runs.process_pool import inline
+from shaperun.runs.run_folder import StudyFolder
+from shaperun.search import driver as search
+from shaperun.study.models import parse_study
 
 Shaperun = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -53,7 +55,7 @@ def call_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
         patch.setenv("COLUMNS", "200")
         patch.setenv("NO_COLOR", "1")
         try:
-            cli.main()
+            app.main()
         except SystemExit as end:
             status = int(end.code or 0)
         finally:
@@ -154,7 +156,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _search(path: Path) -> None:
     study, folder = parse_study(SEARCHED), StudyFolder(path / "results" / "searched")
     runs = planned_runs(study, study.arms)
-    batch.prepare(study, folder, runs, fresh=False)
-    for states in (search.drive(study, folder, inline), batch.drive(folder, runs, inline)):
+    driver.prepare(study, folder, runs, fresh=False)
+    for states in (search.drive(study, folder, inline), driver.drive(folder, runs, inline)):
         *_, last = states
         assert {state.state for state in last} <= {"done", "pruned"}

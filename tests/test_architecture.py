@@ -1,4 +1,4 @@
-"""The floors: who may import whom, and which commands wait for which libraries."""
+"""Import order of the packages, and which commands load which libraries."""
 
 from __future__ import annotations
 
@@ -10,39 +10,34 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src" / "shaperun"
+SOURCE = Path(__file__).parent.parent / "shaperun"
 
-# From the ground up. A file imports only from lower floors, or from files before it in its row.
-FLOORS = {
-    "ground": "errors wording faults files yaml_source stats importance execute ray_cluster",
-    "domain": "terms metrics expression plugins envs describe",
-    "study": "algorithms backends network arm sweep_config study study_file sweep corners schema "
-    "reward wrapper episodes",
-    "foresight": "behaviours ranking distances findings check answers preferences fitted",
-    "runs": "store plan opening batch",
-    "learning": "checkpoint evaluate parameters stacked_actions stacked_actor stacked_networks "
-    "stacked_policy stacked_ppo normalization learner episode_recorder copies envpool_copies "
-    "training_envs episodic_envs tensorboard recording trainee alone lockstep monte_carlo "
-    "reinforce grpo episodic train replay preference_network",
-    "analysis": "recipes payments evaluation_table results cross_reward exploitation term_history "
-    "training_record health sample_efficiency summary pooling",
-    "search": "halving suggest trials trial_results trial_table search standing",
-    "output": "canvas plots training_plots sweep_plots search_plots parallel_plots front_plots "
-    "sweep_figures exports comparison comparison_files sweep_results gifs video record_gif "
-    "terminal screen tables check_screen check_plots fit_screen film preview questions ask "
-    "report_trials report_material report_charts report_search report",
-    "roof": "cli __main__ __init__",
-}
-ORDER = [file for row in FLOORS.values() for file in row.split()]
+# A package imports only from packages before it in this list.
+ORDER = [
+    "common",
+    "stats",
+    "envs",
+    "rewards",
+    "study",
+    "runs",
+    "training",
+    "analysis",
+    "check",
+    "search",
+    "preferences",
+    "report",
+    "cli",
+]
 LEARNERS = {"torch", "stable_baselines3", "sb3_contrib"}
 HEAVY = LEARNERS | {"gymnasium", "matplotlib", "polars", "ray"}
 
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
-def file_of(path: Path) -> str:
-    """Its name in the table; the environments are one entry."""
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def package_of(path: Path) -> str:
+    """Name of the package below shaperun; empty for the top level's own files."""
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) > 1 else ""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -68,36 +63,34 @@ def imports(path: Path) -> Iterator[str]:
                 yield node.module or ""
 
 
-def own(path: Path) -> set[str]:
-    """The entries of the table that a file imports."""
-    modules = {name.split(".")[1] for name in imports(path) if name.startswith("shaperun.")}
-    return {name if name in ORDER else "__init__" for name in modules}
+def packages(path: Path) -> set[str]:
+    """The other packages of shaperun that a file imports."""
+    found = {name.split(".")[1] for name in imports(path) if name.startswith("shaperun.")}
+    return found & set(ORDER) - {package_of(path)}
 
 
-def test_every_file_has_one_place() -> None:
-    assert sorted(ORDER) == sorted({file_of(path) for path in FILES})
+def test_every_package_has_its_place() -> None:
+    assert sorted(ORDER) == sorted({package_of(path) for path in FILES} - {""})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_imports_go_down(path: Path) -> None:
-    below = ORDER[: ORDER.index(file_of(path))]
-    assert own(path) <= set(below)
+def test_imports_go_one_way(path: Path) -> None:
+    package = package_of(path)
+    before = ORDER[: ORDER.index(package)] if package else ORDER
+    assert packages(path) <= set(before)
 
 
-def test_the_table_is_not_empty_talk() -> None:
-    """What is looked for is found: some arrows that are known to be there."""
-    assert {"terms"} == own(SOURCE / "envs" / "lunar_lander.py")
-    assert {"arm", "terms"} <= own(SOURCE / "reward.py")
-    assert "batch" in own(SOURCE / "cli.py")  # inside a function
-    assert "torch" in set(imports(SOURCE / "learner.py"))
+def test_imports_are_found() -> None:
+    assert packages(SOURCE / "rewards" / "kernel.py") == {"envs"}
+    assert "runs" in packages(SOURCE / "cli" / "app.py")  # inside a function
+    assert "torch" in set(imports(SOURCE / "training" / "sb3_model.py"))
 
 
-def test_only_the_learning_floor_imports_learners() -> None:
-    users = {
-        file_of(path) for path in FILES if LEARNERS & {name.split(".")[0] for name in imports(path)}
-    }
+def test_only_training_imports_learners() -> None:
+    users = {path for path in FILES if LEARNERS & {name.split(".")[0] for name in imports(path)}}
     assert users
-    assert users <= set(FLOORS["learning"].split())
+    assert {package_of(path) for path in users} == {"training", "preferences"}
+    assert [path.name for path in users if package_of(path) == "preferences"] == ["network.py"]
 
 
 STUDY = """\
@@ -159,5 +152,5 @@ def test_importing_the_package_is_cheap() -> None:
 def test_what_every_worker_imports_of_the_command_line_is_nothing() -> None:
     script = Path(sys.executable).with_name("shaperun")
     code = f"import sys, runpy; runpy.run_path({str(script)!r}, run_name='__mp_main__')"
-    check = "assert not {'typer', 'shaperun.cli'} & set(sys.modules)"
+    check = "assert not {'typer', 'shaperun.cli.app'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=True)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from shaperun.envs.acrobot import NO_TORQUE, PULL_LEFT, PULL_RIGHT, acrobot
-from tests.envs.episodes import controlled, episode, made, one_step, outcome
+from shaperun.envs.builtin.acrobot import NO_TORQUE, PULL_LEFT, PULL_RIGHT, acrobot
+from tests.helpers.env_episodes import controlled, episode, made, one_step, outcome
 
 
 def links(angle1: float, angle2: float, spin1: float = 0.0, spin2: float = 0.0) -> list[float]:

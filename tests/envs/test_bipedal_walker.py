@@ -7,9 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from shaperun.envs.bipedal_walker import bipedal_walker
-from shaperun.terms import Environment, Transition
-from tests.envs.episodes import controlled, episode, made, one_step, outcome
+from shaperun.envs.base import Environment, Transition
+from shaperun.envs.builtin.bipedal_walker import bipedal_walker
+from tests.helpers.env_episodes import controlled, episode, made, one_step, outcome
 
 ZEROS = [0.0] * 24
 

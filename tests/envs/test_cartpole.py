@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shaperun.envs.cartpole import cartpole
-from shaperun.terms import Transition
-from tests.envs.episodes import controlled
+from shaperun.envs.base import Transition
+from shaperun.envs.builtin.cartpole import cartpole
+from tests.helpers.env_episodes import controlled
 
 Policy = Callable[[npt.NDArray[np.float32]], int]
 

@@ -9,10 +9,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from shaperun.arm import Mode
-from shaperun.envs import environments
-from shaperun.terms import OWN_REWARD, RESERVED, Controller, Environment, Term, Transition
-from tests.envs.episodes import Act, controlled, episode, outcome
+from shaperun.envs.base import OWN_REWARD, RESERVED, Controller, Environment, Term, Transition
+from shaperun.envs.builtin import environments
+from shaperun.rewards.config import Mode
+from tests.helpers.env_episodes import Act, controlled, episode, outcome
 
 ENVIRONMENTS = list(environments().values())
 TERMS = [(environment, term) for environment in ENVIRONMENTS for term in environment.terms.values()]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from gymnasium.envs.box2d.lunar_lander import heuristic
 
-from shaperun.envs.lunar_lander import (
+from shaperun.envs.base import Environment, Transition
+from shaperun.envs.builtin.lunar_lander import (
     LEFT_ENGINE,
     MAIN_ENGINE,
     NOTHING,
@@ -16,9 +17,8 @@ from shaperun.envs.lunar_lander import (
     lunar_lander,
     lunar_lander_continuous,
 )
-from shaperun.terms import Environment, Transition
-from tests.envs.episodes import controlled, one_step
-from tests.envs.episodes import outcome as outcome_of
+from tests.helpers.env_episodes import controlled, one_step
+from tests.helpers.env_episodes import outcome as outcome_of
 
 Policy = Callable[[gym.Env[Any, Any], Any], int]
 BOTH = [lunar_lander, lunar_lander_continuous]

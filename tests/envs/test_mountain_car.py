@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shaperun.envs.mountain_car import mountain_car, mountain_car_continuous
-from shaperun.terms import Environment
-from tests.envs.episodes import controlled, episode, one_step, outcome
+from shaperun.envs.base import Environment
+from shaperun.envs.builtin.mountain_car import mountain_car, mountain_car_continuous
+from tests.helpers.env_episodes import controlled, episode, one_step, outcome
 
 BOTH = [mountain_car, mountain_car_continuous]
 both = pytest.mark.parametrize("car", BOTH, ids=lambda car: car.id)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from shaperun.envs.pendulum import pendulum
-from tests.envs.episodes import controlled, episode, one_step, outcome
+from shaperun.envs.builtin.pendulum import pendulum
+from tests.helpers.env_episodes import controlled, episode, one_step, outcome
 
 
 def rod(degrees: float, spin: float = 0.0) -> list[float]:

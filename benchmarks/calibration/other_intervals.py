@@ -1,0 +1,87 @@
+"""What else is used: the intervals that stand beside those of shaperun, for many samples at once.
+
+Samples are rows, shape (m, n), and all intervals are nominal 95% ones.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb, sqrt
+
+import numpy as np
+import scipy.stats
+
+from shaperun.stats.intervals import EXACT, Intervals
+
+RESAMPLES = 999
+
+
+def students_t(x: np.ndarray, _rng: np.random.Generator) -> Intervals:
+    """Of the mean (Student 1908)."""
+    n = x.shape[1]
+    width = scipy.stats.t.ppf(0.975, n - 1) * x.std(axis=1, ddof=1) / sqrt(n)
+    return Intervals(x.mean(axis=1) - width, x.mean(axis=1) + width, 0.95, "Student's t")
+
+
+def bootstrap_of_the_mean(x: np.ndarray, rng: np.random.Generator) -> Intervals:
+    """What is usually drawn: the percentile bootstrap of the mean."""
+    return _percentiles(_resampled(x, 0, rng))
+
+
+def bootstrap_of_the_iqm(x: np.ndarray, rng: np.random.Generator) -> Intervals:
+    """The percentile bootstrap of the interquartile mean: rliable's interval for one task."""
+    return _percentiles(_resampled(x, x.shape[1] // 4, rng))
+
+
+def bootstrap_of_the_difference(
+    a: np.ndarray, b: np.ndarray, rng: np.random.Generator
+) -> Intervals:
+    """The percentile bootstrap of the difference of IQMs."""
+    of_a, of_b = (_resampled(x, x.shape[1] // 4, rng) for x in (a, b))
+    return _percentiles(of_a - of_b)
+
+
+def welchs_t(a: np.ndarray, b: np.ndarray, _rng: np.random.Generator) -> Intervals:
+    """Of the difference of means (Welch 1947)."""
+    found = scipy.stats.ttest_ind(a, b, axis=1, equal_var=False).confidence_interval(0.95)
+    return Intervals(found.low, found.high, 0.95, "Welch's t")
+
+
+def shifts_not_rejected(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> Intervals:
+    """Every shift of `a` that a permutation test of means does not reject (Hodges & Lehmann 1963).
+
+    Exact where the populations differ by a shift. Around a shift δ the observed difference is
+    D − δ, and a rearrangement's is D′ − c δ with c < 1, so it reaches the observed one from
+    δ = (D − D′) / (1 − c) on.
+    """
+    n = a.shape[1]
+    first = np.arange(2 * n) < n
+    splits = _splits(n, rng)
+    splits = splits[(splits != first).any(axis=1)]
+    kept = splits[:, :n].sum(axis=1)
+    pooled = np.hstack([a, b])
+    moved = pooled @ (first / n - ~first / n)
+    found = (moved[:, None] - pooled @ (splits / n - ~splits / n).T) / (2 - 2 * kept / n)
+    k = max(1, int(0.025 * (len(splits) + 1) + 1e-9))
+    ordered = np.sort(found, axis=1)
+    return Intervals(ordered[:, k - 1], ordered[:, -k], 0.95, "shifts")
+
+
+def _splits(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Which n of 2 n values make the first side, in every way or in many: shape (s, 2 n)."""
+    if comb(2 * n, n) > EXACT:
+        return rng.permuted(np.tile(np.arange(2 * n) < n, (RESAMPLES, 1)), axis=1)
+    places = np.array(list(combinations(range(2 * n), n)))
+    return np.asarray((places[:, :, None] == np.arange(2 * n)).any(axis=1))
+
+
+def _resampled(x: np.ndarray, cut: int, rng: np.random.Generator) -> np.ndarray:
+    """Trimmed means of resamples, (m, 999): the same ranks are drawn in every row."""
+    n = x.shape[1]
+    kept = np.sort(rng.integers(0, n, size=(RESAMPLES, n)), axis=1)[:, cut : n - cut]
+    return np.asarray(np.sort(x, axis=1) @ (kept[:, :, None] == np.arange(n)).mean(axis=1).T)
+
+
+def _percentiles(values: np.ndarray) -> Intervals:
+    low, high = np.quantile(values, [0.025, 0.975], axis=1)
+    return Intervals(low, high, 0.95, "percentile bootstrap")

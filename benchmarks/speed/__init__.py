@@ -1,0 +1,1 @@
+"""Comparisons side by side: `python -m benchmarks.speed`. README.md explains each row."""

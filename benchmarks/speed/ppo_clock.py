@@ -1,0 +1,39 @@
+"""Runs a program as `python -m` would, and notes how long its PPO learns: one clock for all sides.
+
+python -m benchmarks.speed.ppo_clock OUT MODULE ARGUMENTS…
+
+Imports, the making of environments and whatever follows the last update are outside. This file is
+run by the other side's Python too, so it needs nothing but stable-baselines3.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from stable_baselines3 import PPO
+
+
+def main() -> None:
+    """Run the module with a clock around `PPO.learn`."""
+    out, module, *arguments = sys.argv[1:]
+    learn = PPO.learn
+
+    def clocked(self: PPO, *args: Any, **kwargs: Any) -> PPO:
+        start = perf_counter()
+        learnt = learn(self, *args, **kwargs)
+        noted = {"seconds": perf_counter() - start, "steps": self.num_timesteps}
+        Path(out).write_text(json.dumps(noted), encoding="utf-8")
+        return learnt
+
+    PPO.learn = clocked  # type: ignore[method-assign,assignment]
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

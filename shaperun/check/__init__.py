@@ -1,0 +1,1 @@
+"""What a reward pays for, before any training."""

@@ -1,0 +1,123 @@
+"""Behaviours in small pictures: a strip of frames an episode, ready for a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from PIL import Image
+
+from shaperun.check.behaviours import Behaviour, everywhere
+from shaperun.envs.base import Environment
+from shaperun.envs.episodes import Episode, episode_seeds, play
+from shaperun.rewards.wrapper import make_environment
+from shaperun.study.models import EnvironmentConfig
+
+FRAMES = 60  # of an episode, however long it is
+WIDTH = 200  # pixels of a frame
+COLUMNS = 10  # frames in a row of the strip
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An episode's frames in one picture, row by row; a frame stands for `every` steps."""
+
+    image: str
+    """A data URI."""
+    width: int
+    height: int
+    columns: int
+    count: int
+    every: int
+
+
+def film(config: EnvironmentConfig, behaviours: Sequence[Behaviour]) -> list[list[Strip | None]]:
+    """A strip for every episode of every behaviour; None where there is no picture to be had.
+
+    The episodes are played once more: an environment that draws itself is slower, and one whose
+    episodes do not repeat gets no pictures that would show something else.
+    """
+    env = drawing(config)
+    if env is None:
+        return [[None for _ in behaviour.episodes] for behaviour in behaviours]
+    environment = config.describe()
+    controllers = environment.controllers | everywhere(env)
+    try:
+        return [
+            [
+                strip(env, environment, controllers[behaviour.name].make(), seed, episode)
+                for seed, episode in zip(
+                    episode_seeds(len(behaviour.episodes)), behaviour.episodes, strict=True
+                )
+            ]
+            for behaviour in behaviours
+        ]
+    finally:
+        env.close()
+
+
+def drawing(config: EnvironmentConfig) -> gym.Env[Any, Any] | None:
+    """An environment that draws itself; None where there is none to be had."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
+    try:
+        return make_environment(config, render_mode="rgb_array")
+    except Exception:  # it cannot draw itself, or lacks what it draws with
+        return None
+
+
+def strip(
+    env: gym.Env[Any, Any],
+    environment: Environment,
+    act: Callable[[Any], Any],
+    seed: int,
+    episode: Episode,
+) -> Strip | None:
+    """The strip of an episode, which is played once more; None where it cannot be had.
+
+    Args:
+        env: draws itself.
+        environment: what is known about it.
+        act: who played the episode.
+        seed: what it began with.
+        episode: as it was without pictures.
+    """
+    every = -(-(len(episode) + 1) // FRAMES)
+    frames: list[Image.Image] = []
+    step = 0
+
+    def watch(_reward: float) -> None:
+        nonlocal step
+        if step % every == 0 or step == len(episode):
+            frames.append(_small(env.render()))
+        step += 1
+
+    try:
+        played = play(env, environment, act, seed, watch=watch, most=len(episode))
+    except Exception:  # drawing may need more than playing
+        return None
+    same = np.array_equal(played.transition.next_obs, episode.transition.next_obs)
+    return _joined(frames, every) if same and frames else None
+
+
+def _small(frame: Any) -> Image.Image:
+    picture = Image.fromarray(np.asarray(frame, dtype=np.uint8))
+    height = max(1, round(picture.height * WIDTH / picture.width))
+    return picture.resize((WIDTH, height), Image.Resampling.BILINEAR)
+
+
+def _joined(frames: Sequence[Image.Image], every: int) -> Strip:
+    width, height = frames[0].size
+    rows = -(-len(frames) // COLUMNS)
+    sheet = Image.new("RGB", (width * min(COLUMNS, len(frames)), height * rows))
+    for place, frame in enumerate(frames):
+        sheet.paste(frame, (place % COLUMNS * width, place // COLUMNS * height))
+    data = io.BytesIO()
+    sheet.save(data, "WEBP", quality=55, method=4)
+    uri = f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return Strip(uri, width, height, min(COLUMNS, len(frames)), len(frames), every)

@@ -1,0 +1,1 @@
+"""Files, YAML, text and errors: nothing here knows about reinforcement learning. Internal."""

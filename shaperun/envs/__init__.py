@@ -1,0 +1,1 @@
+"""Environments: their terms, outcomes, controllers and spaces."""

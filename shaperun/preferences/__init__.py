@@ -1,0 +1,1 @@
+"""Ask which of two episodes is better, and fit a reward to the answers. Internal."""

@@ -1,0 +1,1 @@
+"""Figures, GIFs and the HTML report. Internal."""

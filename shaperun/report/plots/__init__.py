@@ -1,0 +1,1 @@
+"""Static figures, one module per kind. Internal."""

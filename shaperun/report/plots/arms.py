@@ -1,0 +1,260 @@
+"""The tables of a study into figures.
+
+Every function takes tables whose numbers are final and only draws them: centres and intervals are
+columns, not computed here. An arm has one colour everywhere, decided by its place among the arms,
+and text is shown literally, whatever an arm is called.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from shaperun.common.text import number
+from shaperun.report.plots.style import (
+    GREY,
+    MUTED,
+    bar_axis,
+    colours,
+    draw_band,
+    figure_without_data,
+    floats,
+    head,
+    height,
+    ink,
+    label,
+    legend_columns,
+    most_lines,
+    new_figure,
+    panels,
+    parts,
+    percent,
+    say,
+    styled,
+    wrapped,
+)
+
+MOST_LINES = 200  # single runs in one figure; more are a fog
+MOST_PANELS = 12
+
+_OUTCOMES = {
+    True: ("#009E73", "#0072B2", "#56B4E9"),
+    None: (GREY, "#D0D0D0", "#787878"),
+    False: ("#D55E00", "#E69F00", "#8C2D04", "#F3B98B"),
+}
+
+
+@styled
+def learning_curves(
+    runs: pl.DataFrame,
+    centre: pl.DataFrame,
+    *,
+    title: str,
+    threshold: float | None,
+    arms: Sequence[str] | None = None,
+    note: str = "thin: single runs; thick and shaded: their centre and its interval",
+) -> Figure:
+    """Environment return of all arms in one panel; below it, each arm's own shaped return.
+
+    Args:
+        runs: arm, seed, timesteps (environment steps), return and shaped_return (means over the
+            episodes of one evaluation of one run).
+        centre: arm, timesteps, return_centre, return_low, return_high (null where there is no
+            interval) and runs (how many runs are behind the point).
+        title: what the figure shows.
+        threshold: the environment return that counts as solved.
+        arms: the arms to draw, in order; if left out, those in the tables as they appear.
+        note: what the thin lines, the thick lines and the bands are.
+    """
+    if runs.is_empty():
+        return figure_without_data(title, "no evaluations yet")
+    palette = colours(arms or [*runs["arm"], *centre["arm"]])
+    shown = list(palette)[:MOST_PANELS]
+    heights = [3.3 + 0.2 * len(palette) / legend_columns(palette), height(shown, 4, 1.3)]
+    figure = new_figure(title, sum(heights) + 0.4)
+    lines = _few_runs(runs)
+    if len(lines) < len(runs):
+        note = f"{note} (of every arm the first few)"
+    top, bottom = parts(figure, heights)
+    axes = _draw_returns(top, lines, centre, palette)
+    axes.set_title(note, color=MUTED)
+    _bound(axes, [*runs["return"], *([] if threshold is None else [threshold])])
+    if threshold is not None:
+        _draw_level(axes, threshold, f"solved\n({threshold:g})")
+    bottom.supxlabel("environment steps")
+    some = "" if len(shown) == len(palette) else f"; the first {len(shown)} arms"
+    text = f"Shaped return per episode, each on its own scale: not comparable between arms{some}"
+    head(bottom, text)
+    for panel, arm in panels(bottom, shown, 4):
+        _draw_shaped_returns(panel, runs.filter(arm=arm), lines.filter(arm=arm), palette[arm])
+        panel.set_xlim(axes.get_xlim())
+    return figure
+
+
+def _bound(axes: Axes, values: Sequence[float]) -> None:
+    """Show what the runs did, and not how far the interval of a few runs may reach."""
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 1.0
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _few_runs(runs: pl.DataFrame) -> pl.DataFrame:
+    """The runs whose lines are drawn: all, or the first of every arm where they would be a fog."""
+    if runs.select("arm", "seed").n_unique() <= MOST_LINES:
+        return runs
+    of_arm = max(3, MOST_LINES // runs["arm"].n_unique())
+    return runs.filter(pl.col("seed").rank("dense").over("arm") <= of_arm)
+
+
+def _draw_returns(
+    part: SubFigure, runs: pl.DataFrame, centre: pl.DataFrame, palette: dict[str, str]
+) -> Axes:
+    axes = part.subplots()
+    handles, labels, partial = [], [], False
+    faint = min(1.0, 4 / len(palette))
+    for arm, colour in palette.items():
+        points = centre.filter(arm=arm).sort("timesteps")
+        draw_band(axes, points, "timesteps", colour, 0.16 * faint)
+        _draw_runs(axes, runs.filter(arm=arm), "return", colour, 0.5 * faint)
+        partial |= _draw_centre(axes, points, "return_centre", colour)
+        count = int(floats(points["runs"]).max(initial=0))
+        labels.append(wrapped(f"{arm} ({count} run{'s' * (count != 1)})", 60))
+        handles.append(Line2D([], [], color=colour, linewidth=2))
+    if partial:
+        labels.append("not all runs got this far")
+        handles.append(Line2D([], [], color=MUTED, linewidth=2, linestyle=":"))
+    part.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
+    axes.set_xlim(left=0)
+    label(axes, "environment steps", "environment return per episode")
+    return axes
+
+
+def _draw_shaped_returns(axes: Axes, runs: pl.DataFrame, lines: pl.DataFrame, colour: str) -> None:
+    if runs.is_empty():
+        say(axes, "no evaluations yet")
+        return
+    steps = runs.sort("timesteps", "seed").group_by("timesteps", maintain_order=True)
+    means = steps.agg(pl.mean("shaped_return"), runs=pl.len())
+    _draw_runs(axes, lines, "shaped_return", colour, 0.5)
+    _draw_centre(axes, means, "shaped_return", colour)
+    label(axes, "", "")
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def _draw_runs(axes: Axes, runs: pl.DataFrame, column: str, colour: str, alpha: float) -> None:
+    runs = runs.sort("seed", "timesteps")
+    ends = np.flatnonzero(np.diff(runs["seed"])) + 1
+    lines = np.split(runs.select("timesteps", column).to_numpy(), ends)
+    # One artist for all of them: a thousand would take many times as long to draw.
+    drawn = LineCollection(lines, colors=colour, linewidths=0.7, alpha=alpha, capstyle="projecting")
+    axes.add_collection(drawn)
+    for lone in (line for line in lines if len(line) == 1):
+        axes.plot(*lone.T, ".", color=colour, alpha=alpha)
+
+
+def _draw_centre(axes: Axes, points: pl.DataFrame, column: str, colour: str) -> bool:
+    """Draw a centre, dotted where fewer runs are behind it than elsewhere; say if there are."""
+    steps, values, runs = (floats(points[name]) for name in ("timesteps", column, "runs"))
+    fewer = runs < runs.max(initial=0)
+    if fewer.any():
+        axes.plot(steps, values, ":", color=colour, linewidth=2)
+    values[fewer] = np.nan
+    axes.plot(steps, values, "o-" if len(points) == 1 else "-", color=colour, linewidth=2)
+    return bool(fewer.any())
+
+
+def _draw_level(axes: Axes, y: float, text: str) -> None:
+    axes.axhline(y, color=MUTED, linewidth=1, linestyle="--", zorder=1)
+    axes.text(1.008, y, text, transform=axes.get_yaxis_transform(), va="center", color=MUTED)
+
+
+@styled
+def outcomes(table: pl.DataFrame, *, title: str) -> Figure:
+    """How each arm's episodes ended: one bar an arm, successes on the left.
+
+    Args:
+        table: arm, outcome, share (0 to 1 of the arm's episodes) and good (true for a success,
+            false for a failure, null for neither).
+        title: what the figure shows.
+    """
+    if table.is_empty():
+        return figure_without_data(title, "no episodes yet")
+    arms = list(dict.fromkeys(table["arm"]))
+    palette = outcome_colours(table)
+    figure = new_figure(title, 0.9 + len(arms) * max(0.42, 0.17 * most_lines(arms, 24)))
+    [body] = parts(figure, [1])
+    axes = body.subplots()
+    ends = dict.fromkeys(arms, 0.0)
+    for outcome, colour in palette.items():
+        for arm, share in table.filter(outcome=outcome).select("arm", "share").iter_rows():
+            axes.barh(arms.index(arm), share, left=ends[arm], color=colour, height=0.7)
+            text = _fitting(f"{outcome} {percent(share)}", percent(share), share)
+            place = (ends[arm] + share / 2, arms.index(arm))
+            axes.text(*place, text, ha="center", va="center", color=ink(colour), fontsize=8)
+            ends[arm] += share
+    bar_axis(axes, arms, len(arms))
+    axes.set(xlim=(0, 1), xlabel="share of evaluation episodes")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    patches = [Patch(color=colour) for colour in palette.values()]
+    body.legend(patches, palette, loc="outside upper left", ncols=legend_columns(palette))
+    return figure
+
+
+def outcome_colours(table: pl.DataFrame) -> dict[str, str]:
+    """Outcomes in the order they are drawn: successes, those that are neither, failures."""
+    palette = {}
+    for good, shades in _OUTCOMES.items():
+        rows = table.filter(pl.col("good").eq_missing(pl.lit(good, dtype=pl.Boolean)))
+        for place, outcome in enumerate(dict.fromkeys(rows["outcome"])):
+            palette[outcome] = shades[place % len(shades)]
+    return palette
+
+
+def _fitting(long: str, short: str, share: float) -> str:
+    """The longest text that a bar over this share of the figure has room for."""
+    return next((text for text in (long, short) if share > 0.0125 * len(text)), "")
+
+
+@styled
+def contributions(table: pl.DataFrame, *, title: str, arms: Sequence[str] | None = None) -> Figure:
+    """What each term paid: one panel an arm, each on its own scale.
+
+    Args:
+        table: arm, term and contribution (mean over episodes of the sum over an episode of the
+            term's weighted value); the term `environment` is the environment's own reward.
+        title: what the figure shows.
+        arms: the arms to draw, in order; if left out, those in the table as they appear.
+    """
+    palette = colours(arms or table["arm"].to_list())
+    bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
+    bar = max(0.2, 0.17 * most_lines(table["term"], 24))
+    figure = new_figure(title, 0.3 + height(palette, 2, 0.2 + bar * bars))
+    for axes, arm in panels(figure, palette, 2):
+        rows = table.filter(arm=arm)
+        if rows.is_empty():
+            say(axes, "no terms weighted")
+        else:
+            _draw_contributions(axes, rows, palette[arm], bars)
+    figure.supxlabel(
+        "mean contribution per episode (the weighted term, summed); each panel on its own scale"
+    )
+    return figure
+
+
+def _draw_contributions(axes: Axes, rows: pl.DataFrame, colour: str, bars: int) -> None:
+    terms, values = rows["term"].to_list(), floats(rows["contribution"])
+    shades = [GREY if term == "environment" else colour for term in terms]
+    drawn = axes.barh(range(len(terms)), values, color=shades, height=0.7)
+    axes.bar_label(drawn, [number(value) for value in values], padding=3, fontsize=8)
+    axes.vlines(0, -0.5, len(terms) - 0.5, color=MUTED, linewidth=0.8)
+    bar_axis(axes, terms, bars)
+    axes.margins(x=0.35)
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)

@@ -1,0 +1,1 @@
+"""Reward configurations, formulas, and the kernel that computes shaped rewards."""

@@ -1,0 +1,1 @@
+"""Which runs a study has, where they are stored, and what executes them. Internal."""

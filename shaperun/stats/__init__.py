@@ -1,0 +1,1 @@
+"""Intervals, exact tests and comparisons of groups of runs."""

@@ -1,0 +1,1 @@
+"""Study files: parsing, validation and their JSON Schema. Internal."""

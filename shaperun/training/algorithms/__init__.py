@@ -1,0 +1,1 @@
+"""Learners, one module each, named as in `algorithm:`. Internal."""

@@ -1,0 +1,91 @@
+"""REINFORCE (Williams 1992), the simplest learner of a policy: no critic, one step an update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3 import PPO
+
+from shaperun.training.algorithms.episode_batch import Array, Batch
+from shaperun.training.checkpoint import Memory
+
+_PACE = 0.1  # how far the moving baseline goes towards the returns of an update
+
+
+class Reinforce:
+    """One step along the gradient of log π(a_t | s_t) · A_t, the mean over all steps of a batch.
+
+    A_t = G_t − b_t: the return from step t on, Σ γ^(k − t) r_k, and what it is compared with. That
+    is an average of G_t at the same step t, in which an episode that is over counts with 0:
+
+    - `moving`: over the updates before, b_t ← b_t + 0.1 (mean of G_t − b_t) after each;
+    - `group`: over the other episodes that began in the same state (Kool et al. 2019, "Buy 4
+      REINFORCE samples, get a baseline for free!").
+
+    Neither depends on the action that it judges, so the gradient stays unbiased. Potential-based
+    shaping is a baseline as well: at the same γ it takes Φ(s_t) from G_t, where an episode ends by
+    itself. What later steps count is not lessened by γ^t, as in all that is in use.
+
+    Args:
+        model: holds the policy and its optimiser.
+        hyperparameters: of the study.
+        shuffle: is not needed; each update takes its batch as a whole.
+    """
+
+    def __init__(
+        self, model: PPO, hyperparameters: dict[str, Any], shuffle: np.random.RandomState
+    ) -> None:
+        del shuffle
+        self._model, self._gamma = model, float(hyperparameters["gamma"])
+        grouped = hyperparameters["baseline"] == "group"
+        self._group_size: int | None = hyperparameters["group_size"] if grouped else None
+        self._moving = np.zeros(0)  # by step
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Learn from a batch; what it reports, by stable-baselines3's names."""
+        policy = self._model.policy
+        returns = batch.returns_to_go(self._gamma)
+        advantages = batch.of_steps(returns - self._baseline(returns))
+        _, log_prob, entropy = policy.evaluate_actions(batch.obs, batch.actions)
+        loss = -(advantages * log_prob).mean()
+        policy.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        policy.optimizer.step()
+        said = {"policy_gradient_loss": loss}
+        if entropy is not None:
+            said["entropy_loss"] = -entropy.mean()
+        return {f"train/{name}": value.item() for name, value in said.items()}
+
+    def memory(self) -> Memory:
+        """What it needs to go on beside the policy."""
+        return {"moving": self._moving}
+
+    def restore(self, memory: Memory) -> None:
+        """Go on from there.
+
+        Raises:
+            ValueError: it is no such memory.
+        """
+        moving = memory["moving"]
+        if moving.ndim != 1 or moving.dtype != np.float64 or not np.isfinite(moving).all():
+            raise ValueError("its baseline is none")
+        self._moving = moving
+
+    def _baseline(self, returns: Array) -> Array:
+        """What returns (E, T) are compared with."""
+        if self._group_size:
+            return others_mean(returns, self._group_size)
+        longest = max(len(self._moving), returns.shape[1])
+        before, now = np.zeros((2, longest))
+        before[: len(self._moving)] = self._moving
+        now[: returns.shape[1]] = returns.mean(0)
+        self._moving = before + _PACE * (now - before)
+        return np.asarray(before[: returns.shape[1]])
+
+
+def others_mean(returns: Array, group_size: int) -> Array:
+    """The mean over the other episodes of each one's group, at every step (E, T)."""
+    groups = returns.reshape(-1, group_size, returns.shape[1])
+    others = (groups.sum(1, keepdims=True) - groups) / (group_size - 1)
+    return np.asarray(others.reshape(returns.shape))

@@ -1,0 +1,104 @@
+"""Running normalisation of what a learner sees: stable-baselines3's, for a step or for many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from shaperun.common.files import read_json, write_json
+from shaperun.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class ObservationScaling:
+    """The frozen statistics of VecNormalize: (obs − mean) / √(var + ε), clipped. Shapes as obs."""
+
+    mean: npt.NDArray[np.float64]
+    var: npt.NDArray[np.float64]
+    epsilon: float
+    clip: float
+
+    @classmethod
+    def of(cls, envs: VecEnv) -> ObservationScaling | None:
+        """The statistics as they stand now; None where observations are not normalised."""
+        if not isinstance(envs, VecNormalize) or not envs.norm_obs:
+            return None
+        rms: Any = envs.obs_rms
+        return cls(rms.mean.copy(), rms.var.copy(), envs.epsilon, envs.clip_obs)
+
+    def __call__(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Scale observations as the learner saw them."""
+        scaled = (obs - self.mean) / np.sqrt(self.var + self.epsilon)
+        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+
+    def save(self, folder: RunFolder) -> None:
+        """Write the statistics as JSON, which holds every bit of a float and no code."""
+        document = {"mean": self.mean.tolist(), "var": self.var.tolist()}
+        write_json(folder.normalization, {**document, "epsilon": self.epsilon, "clip": self.clip})
+
+    @classmethod
+    def load(cls, folder: RunFolder, shape: tuple[int, ...]) -> ObservationScaling:
+        """Read the statistics of observations of a shape.
+
+        Raises:
+            UserError: the file does not hold such statistics.
+        """
+        found = read_json(folder.normalization)
+        try:
+            mean, var = (np.array(found[name], dtype=np.float64) for name in ("mean", "var"))
+            epsilon, clip = float(found["epsilon"]), float(found["clip"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise folder.damaged(folder.normalization, "it holds no statistics") from None
+        numbers = np.concatenate([mean.ravel(), var.ravel(), [epsilon, clip]])
+        sound = np.isfinite(numbers).all() and (var >= 0).all() and epsilon > 0 and clip > 0
+        if not (sound and mean.shape == var.shape == shape):
+            why = f"it holds no statistics of observations of the shape {shape}"
+            raise folder.damaged(folder.normalization, why)
+        return cls(mean, var, epsilon, clip)
+
+
+def scaled_observations(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Observations (N, …) of one more step as the learner sees them; their statistics go along."""
+    if not isinstance(envs, VecNormalize) or not envs.norm_obs:
+        return obs
+    envs.obs_rms.update(obs)
+    return scaled_as_now(envs, obs)
+
+
+def scaled_as_now(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Observations (N, …) scaled by the statistics as they stand."""
+    if not isinstance(envs, VecNormalize) or not envs.norm_obs:
+        return obs
+    rms: Any = envs.obs_rms
+    return np.asarray(envs._normalize_obs(obs, rms).astype(np.float32))
+
+
+def scaled_rewards(
+    envs: VecEnv, rewards: npt.NDArray[np.float32], ended: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    """Rewards (T, N) of the last T steps as the learner sees them; their statistics go along.
+
+    What VecNormalize does at every step: rewards over the standard deviation of the discounted
+    returns up to there, clipped. Only the means and variances of all steps are had at once.
+
+    Args:
+        envs: whose rewards they are.
+        rewards: as the environments paid them.
+        ended: where an episode ended (T, N).
+    """
+    if not isinstance(envs, VecNormalize) or not envs.norm_reward:
+        return rewards
+    returns = np.empty(rewards.shape)
+    for step, reward in enumerate(rewards):
+        returns[step] = envs.returns * envs.gamma + reward
+        envs.returns = np.where(ended[step], 0.0, returns[step])
+    variances = np.empty((len(rewards), 1))
+    for step, moments in enumerate(zip(returns.mean(1), returns.var(1), strict=True)):
+        envs.ret_rms.update_from_moments(*moments, envs.num_envs)
+        variances[step] = envs.ret_rms.var
+    scaled = rewards / np.sqrt(variances + envs.epsilon)
+    return np.clip(scaled, -envs.clip_reward, envs.clip_reward).astype(np.float32)

@@ -1,0 +1,1 @@
+"""The networks of many runs, evaluated and trained as one batch. Internal."""

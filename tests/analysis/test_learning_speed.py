@@ -1,0 +1,147 @@
+"""How quickly runs learned, on curves whose area and first crossing are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shaperun.analysis import results
+from shaperun.analysis.learning_speed import AUC, SOLVED, STEPS_TO_SOLVED, sample_efficiency
+from shaperun.runs.open_study import open_study
+from shaperun.runs.plan import planned_runs
+
+Points = Sequence[tuple[int, float]]
+
+
+def curve(points: Points, arm: str = "a", seed: int = 0) -> pl.DataFrame:
+    rows = [(arm, seed, steps, float(value)) for steps, value in points]
+    names = {"arm": pl.String, "seed": pl.Int64, "timesteps": pl.Int64, "return": pl.Float64}
+    return pl.DataFrame(rows, names, orient="row")
+
+
+def area(points: Points) -> float:
+    found: float = sample_efficiency(curve(points), None)[AUC].item()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(0, 0), (100, 100)], 50),
+        ([(0, 7), (10, 7), (50, 7)], 7),
+        # Ten steps at 50 on average, then ninety at 100: the steps count, not the evaluations.
+        ([(0, 0), (10, 100), (100, 100)], 95),
+        # From where the curve begins to where it ends.
+        ([(1000, 0), (1010, 100), (1100, 100)], 95),
+        ([(0, -10), (4, 30), (8, -10)], 10),
+        ([(500, 42)], 42),
+    ],
+)
+def test_the_area_under_a_curve(points: Points, expected: float) -> None:
+    assert area(points) == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_row_a_run_in_the_order_of_the_runs() -> None:
+    tables = [
+        curve([(0, 0), (10, 4)], "b", 1),
+        curve([(0, 0), (10, 8)], "a", 1),
+        curve([(0, 0), (10, 2)], "b", 0),
+    ]
+    for solved in (None, 3.0):
+        found = sample_efficiency(pl.concat(tables), solved)
+        rows = found.select("arm", "seed", AUC).rows()
+        assert rows == [("b", 1, 2.0), ("a", 1, 4.0), ("b", 0, 1.0)]
+
+
+def test_the_first_time_that_counts_as_solved() -> None:
+    tables = [
+        curve([(0, 0), (10, 99), (20, 100), (30, 5), (40, 200)], seed=0),  # exactly is enough
+        curve([(0, 0), (10, 99), (20, 99.9), (35, 0)], seed=1),  # never
+        curve([(0, 100), (30, 0)], seed=2),  # from the start
+        curve([(0, 0), (35, 100)], seed=3),  # when the shortest was over
+    ]
+    found = sample_efficiency(pl.concat(tables), 100.0)
+    assert found.columns == ["arm", "seed", AUC, STEPS_TO_SOLVED, SOLVED]
+    assert found.select(STEPS_TO_SOLVED, SOLVED).rows() == [
+        (20.0, True),
+        (30.0, False),  # censored where the shortest run ends
+        (0.0, True),
+        (30.0, True),
+    ]
+    assert found.schema[STEPS_TO_SOLVED] == pl.Float64
+
+
+def test_runs_of_the_same_seed_are_apart() -> None:
+    both = pl.concat([curve([(0, 0), (10, 9)], "a"), curve([(0, 0), (10, 1)], "b")])
+    found = sample_efficiency(both, 5.0)
+    assert found.filter(arm="a")[SOLVED].item()
+    assert not found.filter(arm="b")[SOLVED].item()
+
+
+def test_without_a_threshold_there_is_only_the_area() -> None:
+    assert sample_efficiency(curve([(0, 1), (5, 2)]), None).columns == ["arm", "seed", AUC]
+
+
+@pytest.mark.parametrize("solved", [None, 5.0])
+def test_of_no_runs_there_is_nothing_to_say(solved: float | None) -> None:
+    assert len(sample_efficiency(curve([]), solved)) == 0
+
+
+def test_of_trained_runs(trained: Path) -> None:
+    study, folder = open_study("tiny", trained / "results")
+    episodes = results.evaluation_episodes(folder, planned_runs(study, study.arms))
+    curves = results.curves(episodes, study.evaluation.episodes)
+    found = sample_efficiency(curves, study.environment.describe().solved)
+    assert len(found) == 4
+    for row in found.iter_rows(named=True):
+        # Evaluations are equally far from each other: the ends count half.
+        values = curves.filter(arm=row["arm"], seed=row["seed"])["return"].to_list()
+        assert row[AUC] == pytest.approx((values[0] / 2 + sum(values[1:4]) + values[4] / 2) / 4)
+    assert not found[SOLVED].any()
+    assert set(found[STEPS_TO_SOLVED]) == {2000.0}
+
+
+steps = st.lists(st.integers(0, 10**7), min_size=1, max_size=8, unique=True).map(sorted)
+returns = st.floats(-1e6, 1e6)
+
+
+@st.composite
+def curves_of(draw: st.DrawFn) -> list[tuple[int, float]]:
+    return [(step, draw(returns)) for step in draw(steps)]
+
+
+few = settings(max_examples=40, deadline=None)
+
+
+@few
+@given(curves_of())
+def test_the_area_lies_between_the_worst_and_the_best(points: list[tuple[int, float]]) -> None:
+    values = [value for _, value in points]
+    assert min(values) - 1e-6 <= area(points) <= max(values) + 1e-6
+
+
+@few
+@given(curves_of(), st.floats(-1e6, 1e6), st.integers(0, 10**6), st.integers(1, 9))
+def test_the_area_moves_with_the_returns_and_not_with_the_steps(
+    points: list[tuple[int, float]], shift: float, later: int, slower: int
+) -> None:
+    moved = [(later + slower * step, value + shift) for step, value in points]
+    assert area(moved) == pytest.approx(area(points) + shift, rel=1e-9, abs=1e-5)
+
+
+@few
+@given(curves_of(), returns)
+def test_a_higher_threshold_is_never_reached_sooner(
+    points: list[tuple[int, float]], threshold: float
+) -> None:
+    low, high = (
+        sample_efficiency(curve(points), value).row(0, named=True)
+        for value in (threshold, threshold + 10)
+    )
+    assert low[STEPS_TO_SOLVED] <= high[STEPS_TO_SOLVED] <= points[-1][0]
+    assert low[SOLVED] >= high[SOLVED]

@@ -1,0 +1,113 @@
+"""Controllers recorded on held-out starts: the same every time, for every environment."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from shaperun.check.behaviours import (
+    FEWEST_EPISODES,
+    LONGEST,
+    MOST_STEPS,
+    Behaviour,
+    nothing,
+    record_behaviours,
+)
+from shaperun.envs.builtin import environments
+from shaperun.envs.episodes import episode_seeds
+from shaperun.study.models import EnvironmentConfig
+
+
+@cache
+def recorded(env_id: str, episodes: int = 3) -> dict[str, Behaviour]:
+    return {b.name: b for b in record_behaviours(EnvironmentConfig(id=env_id), episodes)}
+
+
+class Endless(gym.Env[Any, Any]):
+    """Nothing ever ends here."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: object = None
+    ) -> tuple[np.ndarray, dict[str, object]]:
+        super().reset(seed=seed)
+        return np.zeros(2), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
+        return np.full(2, float(action)), 1.0, False, False, {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def endless() -> None:
+    if "Endless-v0" not in gym.registry:
+        gym.register("Endless-v0", lambda **_: Endless(), max_episode_steps=10**6)
+
+
+def test_controllers_come_first_then_those_of_every_environment() -> None:
+    names = list(recorded("CartPole-v1"))
+    assert names[-2:] == ["do_nothing", "act_randomly"]
+    assert names[:-2] == list(environments()["CartPole-v1"].controllers)
+
+
+def test_everybody_starts_where_everybody_starts() -> None:
+    starts = [
+        [tuple(episode.transition.obs[0]) for episode in behaviour.episodes]
+        for behaviour in recorded("CartPole-v1").values()
+    ]
+    assert all(start == starts[0] for start in starts)
+    assert len(set(starts[0])) == 3
+    env = gym.make("CartPole-v1")
+    first = env.reset(seed=episode_seeds(1)[0])[0]
+    assert starts[0][0] == tuple(first.astype(float))
+
+
+def test_recording_again_gives_the_same() -> None:
+    again = {b.name: b for b in record_behaviours(EnvironmentConfig(id="CartPole-v1"), 3)}
+    for name, behaviour in recorded("CartPole-v1").items():
+        assert behaviour.transition.obs.tobytes() == again[name].transition.obs.tobytes()
+        assert behaviour.transition.action.tobytes() == again[name].transition.action.tobytes()
+
+
+def test_random_play_differs_between_episodes() -> None:
+    episodes = recorded("CartPole-v1", 5)["act_randomly"].episodes
+    assert len({tuple(e.transition.action[:8].tolist()) for e in episodes}) > 1
+
+
+def test_sums_per_episode() -> None:
+    behaviour = recorded("CartPole-v1")["act_randomly"]
+    steps = np.arange(len(behaviour.transition), dtype=float)
+    sums = behaviour.per_episode(steps, 0.9)
+    place = 0
+    for number, episode in enumerate(behaviour.episodes):
+        part = steps[place : place + len(episode)]
+        assert sums[number] == pytest.approx((part * 0.9 ** np.arange(len(episode))).sum())
+        assert behaviour.returns[number] == episode.transition.env_reward.sum()
+        place += len(episode)
+
+
+def test_what_never_ends_is_cut_off() -> None:
+    behaviour = recorded("Endless-v0", 20)["do_nothing"]
+    assert {len(episode) for episode in behaviour.episodes} == {LONGEST}
+    assert behaviour.outcomes == {"truncated": len(behaviour.episodes)}
+    assert len(behaviour.episodes) == max(FEWEST_EPISODES, MOST_STEPS // LONGEST + 1)
+
+
+@pytest.mark.parametrize(
+    ("space", "action"),
+    [
+        (gym.spaces.Discrete(3), 0),
+        (gym.spaces.Box(-1, 1, (2,)), [0, 0]),
+        (gym.spaces.Box(2, 5, (2,)), [2, 2]),
+        (gym.spaces.MultiDiscrete([2, 3]), [0, 0]),
+        (gym.spaces.MultiBinary(2), [0, 0]),
+    ],
+)
+def test_doing_nothing(space: gym.Space[Any], action: Any) -> None:
+    assert np.array_equal(nothing(space), action)
+    assert space.contains(nothing(space))

@@ -1,0 +1,451 @@
+"""The playground: its data against the kernel, and the page itself in a headless browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from shaperun.check import preview
+from shaperun.check.behaviours import EPISODES, Behaviour, record_behaviours
+from shaperun.check.ranking import Payment, best, favourite, inversions, payments
+from shaperun.common.yaml import read_yaml
+from shaperun.rewards.config import RewardConfig
+from shaperun.rewards.kernel import RewardKernel
+from shaperun.study.models import EnvironmentConfig, Study, parse_study
+
+LANDER = Path(__file__).parents[2] / "experiments" / "article.yaml"
+CARTPOLE = """
+study: poles
+environment: {id: CartPole-v1}
+training:
+  total_timesteps: 2000
+  hyperparameters: {gamma: 0.98}
+terms:
+  near: "-abs(x) * (x < 1)"
+arms:
+  default: {}
+  helped:
+    mode: replace
+    scale: 2
+    terms: {lean: "-abs(angle) * 10", shake: "-abs(action - last_action)"}
+    weights: {lean: 1.5, still: -0.25, near: 0.1, shake: 1}
+    schedule: {kind: linear, from: 1.0, to: 0.2, until: 0.8}
+  pulled:
+    mode: potential
+    terms: {lean: "cos(angle)"}
+    weights: {lean: 3}
+    schedule: {kind: piecewise, points: [[0, 1], [0.5, 0.5], [1, 0]]}
+"""
+HOSTILE = '</script><script>document.hacked = 1</script><img src=x onerror="document.hacked = 1">'
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A study as written and as understood, its behaviours, and its page."""
+
+    text: str
+    study: Study
+    behaviours: list[Behaviour]
+    page: Path
+
+    @classmethod
+    def of(cls, text: str, folder: Path) -> Case:
+        study = parse_study(read_yaml(text).data)
+        behaviours = record_behaviours(study.environment, EPISODES)
+
+        def recorded(config: EnvironmentConfig, episodes: int) -> list[Behaviour]:
+            assert (config, episodes) == (study.environment, EPISODES)
+            return behaviours  # which would be the same again
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(preview, "record_behaviours", recorded)
+            patch.setattr(preview, "FILMED", 2)  # no more are looked at here
+            (folder / "page.html").write_text(preview.page(study), encoding="utf-8")
+        return cls(text, study, behaviours, folder / "page.html")
+
+    def with_arm(self, given: str) -> Study:
+        """The study with an arm as it stands on the page in place of its own."""
+        data = read_yaml(self.text).data
+        arms = read_yaml(given).data["arms"]
+        assert len(arms) == 1
+        assert arms.keys() <= data["arms"].keys()
+        return parse_study(data | {"arms": data["arms"] | arms})
+
+    def paid(self, reward: RewardConfig, gamma: float, progress: float = 0.0) -> list[Payment]:
+        environment = self.study.environment.describe()
+        kernel = RewardKernel(environment, self.study.resolved(reward), gamma)
+        if not progress:
+            return payments(kernel, self.behaviours, gamma)
+        now = (progress, progress)
+        return [Payment(b, kernel(b.transition, now), gamma) for b in self.behaviours]
+
+
+def without_pictures(config: object, behaviours: Sequence[Behaviour]) -> list[list[None]]:
+    return [[None for _ in behaviour.episodes] for behaviour in behaviours]
+
+
+def decoded(packed: str) -> npt.NDArray[np.float64]:
+    return np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<f8")
+
+
+def data_of(page: str) -> str:
+    return page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+
+
+def test_the_data_are_what_the_kernel_makes_of_the_behaviours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preview, "film", without_pictures)
+    study = parse_study(read_yaml(CARTPOLE).data)
+    environment = study.environment.describe()
+    data = preview.data(study, 2)
+    assert data["gamma"] == 0.98
+    behaviours = record_behaviours(study.environment, 2)
+    for arm, given in study.arms.items():
+        reward = study.resolved(given)
+        columns = data["arms"][arm]["columns"]
+        assert columns.keys() == environment.built_in.keys() | reward.terms.keys()
+        everything = RewardConfig(
+            mode="log", weights=dict.fromkeys(columns, 1.0), terms=reward.terms
+        )
+        kernel = RewardKernel(environment, everything)
+        places = [columns[name] for name in kernel.names]
+        assert [data["terms"][place]["name"] for place in places] == list(kernel.names)
+        for behaviour, shown in zip(behaviours, data["behaviours"], strict=True):
+            assert shown["name"] == behaviour.name
+            for episode, packed in zip(behaviour.episodes, shown["episodes"], strict=True):
+                transition = episode.transition
+                values = decoded(packed["terms"]).reshape(len(data["terms"]), len(episode)).T
+                assert (values[:, places] == kernel(transition).raw).all()
+                assert (decoded(packed["env_reward"]) == transition.env_reward).all()
+                first = kernel.state_values(transition.obs[:1])[0]
+                assert [packed["first"][place] for place in places] == first.tolist()
+                assert packed["outcome"] == episode.outcome
+                assert packed["terminated"] == transition.terminated[-1]
+        factors = data["arms"][arm]["factor"]
+        kernel = RewardKernel(environment, reward, 0.98)
+        assert factors == [kernel.factor(percent / 100) for percent in range(101)]
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study all of whose names and texts try to get out of their place."""
+
+    def recorded(config: Any, episodes: int) -> list[Behaviour]:
+        first, *others = record_behaviours(config, episodes)
+        return [replace(first, name=HOSTILE, description=HOSTILE), *others]
+
+    monkeypatch.setattr(preview, "film", without_pictures)
+    monkeypatch.setattr(preview, "record_behaviours", recorded)
+    study = parse_study(read_yaml(CARTPOLE).data)
+    return study.model_copy(
+        update={
+            "study": HOSTILE,
+            "arms": {HOSTILE: study.arms["helped"], "__proto__": study.arms["pulled"]},
+        }
+    )
+
+
+def test_nothing_in_the_data_can_end_their_place(hostile: Study) -> None:
+    page, data = preview.page(hostile, 2), preview.data(hostile, 2)
+    assert "<" not in data_of(page)
+    assert json.loads(data_of(page)) == data
+    template = Path(preview.__file__).parent.joinpath(preview.TEMPLATE).read_text("utf-8")
+    assert page.count("<script") == template.count("<script") == 2
+    for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert forbidden not in template
+    for address in ("http:", "https:", "//cdn", "@import"):
+        assert address not in template.replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.fixture(scope="module")
+def lander(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case.of(LANDER.read_text(encoding="utf-8"), tmp_path_factory.mktemp("lander"))
+
+
+@pytest.fixture(scope="module")
+def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case.of(CARTPOLE, tmp_path_factory.mktemp("cartpole"))
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    if not BROWSER or not DRIVER:
+        pytest.skip("needs chromium and chromedriver (Debian: apt install chromium-driver)")
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in (
+        *("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"),
+        *("disable-background-networking", "disable-component-update", "window-size=1280,900"),
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(f"--{argument}")
+    driver = Chrome(options=options, service=ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The page as a user handles it."""
+
+    def __init__(self, chrome: Chrome, path: Path) -> None:
+        self.chrome = chrome
+        chrome.get(path.as_uri())
+        rows = (By.CSS_SELECTOR, "[data-behaviour]")  # which are there once all is unpacked
+        WebDriverWait(chrome, 20, poll_frequency=0.05).until(lambda c: c.find_elements(*rows))
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.chrome.execute_script(script, *arguments)
+
+    def find(self, css: str) -> WebElement:
+        return self.chrome.find_element(By.CSS_SELECTOR, css)
+
+    def text(self, css: str) -> str:
+        return str(self.find(css).get_property("textContent"))
+
+    def value(self, name: str) -> str:
+        return str(self.find(f"#{name}").get_property("value"))
+
+    def choose_arm(self, name: str) -> None:
+        self.run("document.querySelector(`input[name=arm][value=${arguments[0]}]`).click()", name)
+
+    def select(self, name: str, value: str) -> None:
+        self.run(
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+            "e.dispatchEvent(new Event('change', {bubbles: true}))",
+            *(name, value),
+        )
+
+    def slide(self, name: str, value: float) -> None:
+        self.run(
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+            "e.dispatchEvent(new Event('input', {bubbles: true}))",
+            *(name, value),
+        )
+
+    def write(self, name: str, value: str) -> None:
+        field = self.find(f"#{name}-number")
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(value)
+
+    def rows(self) -> dict[str, dict[str, float]]:
+        """Behaviour -> its figures, in the order of the page."""
+        script = """
+            return [...document.querySelectorAll("[data-behaviour]")].map((row) =>
+              [row.dataset.behaviour, [...row.querySelectorAll("[data-value]")].map((cell) =>
+                [cell.dataset.column, Number(cell.dataset.value)])])
+        """
+        return {name: dict(figures) for name, figures in self.run(script)}
+
+    def marked(self, what: str) -> list[str]:
+        script = "return [...document.querySelectorAll(arguments[0])].map(r => r.dataset.behaviour)"
+        names: list[str] = self.run(script, f"#rows [data-{what}]")
+        return names
+
+    def check(self, case: Case, arm: str, *, gamma: float, progress: float = 0.0) -> RewardConfig:
+        """Everything that is shown must be what shaperun itself makes of the YAML shown."""
+        reward = case.with_arm(self.text("#yaml")).arms[arm]
+        paid = case.paid(reward, gamma, progress)
+        rows = self.rows()
+        assert list(rows) == [
+            p.behaviour.name for p in sorted(paid, key=lambda p: -p.discounted_return)
+        ]
+        for payment in paid:
+            assert rows[payment.behaviour.name] == pytest.approx(
+                {
+                    "discounted": payment.discounted_return,
+                    "shaped": payment.shaped_return,
+                    "environment": payment.environment_return,
+                    "length": payment.behaviour.length,
+                },
+                rel=1e-9,
+                abs=1e-9,
+            )
+        assert self.marked("inverted") == [p.behaviour.name for p in inversions(paid)]
+        assert self.marked("best") == [best(paid).behaviour.name]
+        return reward
+
+
+@pytest.fixture
+def open_page(chrome: Chrome) -> Iterator[Any]:
+    """Opens a page; nothing may have been printed to its console in the end."""
+    yield lambda path: Page(chrome, path)
+    assert chrome.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_the_page_of_the_article_says_what_to_expect(open_page: Any, lander: Case) -> None:
+    page = open_page(lander.page)
+    for arm, given in lander.study.arms.items():
+        page.choose_arm(arm)
+        assert page.check(lander, arm, gamma=0.999) == given
+    paid = lander.paid(lander.study.arms["article"], 0.999)
+    assert favourite(paid).behaviour.name == "crash"
+    assert page.text("#headline").startswith("article pays −")
+    assert page.text("#headline").endswith(" to land: expect it to crash.")
+    assert "inverted: paid above land" in page.text("[data-behaviour=crash] th")
+    page.choose_arm("default")
+    assert page.text("#headline") == (
+        "No behaviour is paid more than land, which the environment ranks highest."
+    )
+
+
+def test_moving_weights_mode_and_gamma_pays_what_the_kernel_pays(
+    open_page: Any, lander: Case
+) -> None:
+    page = open_page(lander.page)
+    page.choose_arm("article")
+    page.find("#weight-distance").send_keys(*[Keys.ARROW_LEFT] * 3)
+    assert page.value("weight-distance-number") == "197"
+    page.slide("weight-velocity", -40)
+    page.write("weight-legs", "12.345")
+    page.slide("weight-landed", 0.5)  # folded away, and usable
+    page.write("weight-angle", "2000")  # beyond the slider's range, which grows
+    assert page.value("weight-angle") == "2000"
+    weights = {"distance": 197.0, "velocity": -40.0, "angle": 2000.0, "legs": 12.345}
+    engines = {"main_engine": 0.3, "side_engine": 0.03}
+    reward = page.check(lander, "article", gamma=0.999)
+    assert dict(reward.weights) == weights | engines | {"landed": 0.5}
+    for mode in ("add", "log"):
+        page.select("mode", mode)
+        assert page.check(lander, "article", gamma=0.999).mode == mode
+    page.select("mode", "replace")
+    page.write("gamma", "0.9")
+    page.write("scale", "-0.25")
+    assert page.check(lander, "article", gamma=0.9).scale == -0.25
+    page.write("gamma", "7")  # is no discount
+    assert page.find("#gamma-number").get_attribute("aria-invalid") == "true"
+    page.find("#gamma-number").send_keys(Keys.TAB)
+    assert page.value("gamma-number") == "0.9"
+    page.select("mode", "potential")
+    reward = page.check(lander, "article", gamma=0.9)
+    assert dict(reward.weights) == weights  # the engines depend on the action
+    assert not page.find("#weight-main_engine").is_enabled()
+    assert "more than the state" in page.text("#weight-main_engine-hint")
+    page.find("#gamma-reset").send_keys(Keys.ENTER)
+    page.check(lander, "article", gamma=0.999)
+    page.find("#reset").send_keys(Keys.ENTER)
+    assert page.check(lander, "article", gamma=0.999) == lander.study.arms["article"]
+
+
+def test_own_terms_and_schedules_pay_what_the_kernel_pays(open_page: Any, cartpole: Case) -> None:
+    page = open_page(cartpole.page)
+    for arm in ("helped", "pulled"):
+        page.choose_arm(arm)
+        assert page.check(cartpole, arm, gamma=0.98) == cartpole.study.arms[arm]
+        page.slide("progress", 50)
+        for mode in ("add", "replace", "potential"):
+            page.select("mode", mode)
+            page.check(cartpole, arm, gamma=0.98, progress=0.5)
+    page.choose_arm("default")
+    page.select("from", "pulled")  # whose term lean is another than that of helped
+    reward = page.check(cartpole, "default", gamma=0.98)
+    assert (reward.mode, dict(reward.weights)) == ("potential", {"lean": 3})
+
+
+def test_a_reward_that_overflows_is_called_so(open_page: Any, cartpole: Case) -> None:
+    page = open_page(cartpole.page)
+    page.choose_arm("helped")
+    page.write("weight-lean", "1e308")
+    assert page.text("#headline") == "This reward is not finite: the weights are too large."
+    assert page.marked("inverted") == []
+    page.write("weight-lean", "0")
+    page.select("mode", "replace")
+    page.check(cartpole, "helped", gamma=0.98)
+
+
+def test_an_episode_can_be_watched_with_the_keyboard(open_page: Any, lander: Case) -> None:
+    page = open_page(lander.page)
+    page.choose_arm("article")
+    page.find("[data-behaviour=hover] button").send_keys(Keys.ENTER)
+    assert page.marked("watched") == ["hover"]
+    page.select("episode", "1")
+    hover = next(p for p in lander.paid(lander.study.arms["article"], 0.999)
+                 if p.behaviour.name == "hover")  # fmt: skip
+    parts = [float(x) for x in page.run(
+        "return [...document.querySelectorAll('#legend [data-value]')].map(c => c.dataset.value)"
+    )]  # fmt: skip
+    assert parts[-1] == pytest.approx(hover.shaped[1], rel=1e-9)
+    assert sum(parts[:-1]) == pytest.approx(hover.shaped[1], rel=1e-9)
+    length = len(hover.behaviour.episodes[1])
+    assert page.value("step") == str(length)
+    page.find("#step").send_keys(Keys.ARROW_LEFT)
+    assert page.value("step") == str(length - 1)
+    page.find("#step").send_keys(Keys.END)
+    page.find("#play").send_keys(Keys.SPACE)
+    waiting = WebDriverWait(page.chrome, 10, poll_frequency=0.05)
+    waiting.until(lambda _: 0 < int(page.value("step")) < length)
+    before = int(page.value("step"))
+    waiting.until(lambda _: int(page.value("step")) > before)
+    page.find("#play").send_keys(Keys.SPACE)
+    assert page.text("#play") == "Play"
+    stopped = page.value("step")
+    assert f"step {int(stopped):,} of {length:,}" in page.text("#legend caption")
+    pixels = page.run(
+        "const c = document.getElementById('frame');"
+        "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    )
+    assert len(set(pixels)) > 2  # something is drawn
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(open_page: Any, lander: Case, cartpole: Case, scheme: str) -> None:
+    size = {"width": 360, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    for case, arm in ((lander, "article"), (cartpole, "helped")):
+        page = open_page(case.page)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        page.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        try:
+            page.choose_arm(arm)
+            page.run("document.getElementById('more').open = true")
+            assert page.run("return document.documentElement.scrollWidth") <= 360
+            dark = page.run("return matchMedia('(prefers-color-scheme: dark)').matches")
+            assert dark == (scheme == "dark")
+            page.check(case, arm, gamma=case.study.training.gamma)
+        finally:
+            page.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_every_input_has_a_name(open_page: Any, cartpole: Case) -> None:
+    page = open_page(cartpole.page)
+    page.choose_arm("helped")
+    nameless = page.run("""
+        return [...document.querySelectorAll("input, select, button")].filter((e) =>
+          !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map((e) => e.outerHTML)
+    """)
+    assert nameless == []
+
+
+def test_hostile_names_are_shown_as_they_are(
+    open_page: Any, hostile: Study, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(preview.page(hostile, 2), encoding="utf-8")
+    page = open_page(path)
+    assert page.text("#title") == HOSTILE
+    assert HOSTILE in page.rows()
+    arms = page.run("return [...document.querySelectorAll('input[name=arm]')].map(e => e.value)")
+    assert arms == [HOSTILE, "__proto__"]
+    given = read_yaml(page.text("#yaml")).data["arms"]
+    assert given[HOSTILE]["weights"] == hostile.arms[HOSTILE].weights
+    assert page.run("return document.hacked ?? null") is None
+    assert page.run("return document.images.length") == 0
+    assert page.find("#no-strip").is_displayed()
+    assert not page.find("#frame").is_displayed()

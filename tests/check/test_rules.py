@@ -1,0 +1,160 @@
+"""Every rule on a reward that it must find, and on one that it must leave alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shaperun.check.behaviours import Behaviour, record_behaviours
+from shaperun.check.check import Check, check_study
+from shaperun.check.rules import RULES
+from shaperun.study.models import EnvironmentConfig, parse_study
+
+BASE: dict[str, Any] = {
+    "study": "s",
+    "environment": {"id": "LunarLander-v3"},
+    "training": {"total_timesteps": 1000, "hyperparameters": {"gamma": 0.999}},
+    "seeds": 5,
+}
+TUTORIAL = {
+    "mode": "replace",
+    "weights": {"distance": 200, "velocity": 50, "angle": 50, "legs": 10, "main_engine": 0.3},
+}
+LINGER = {"mode": "replace", "weights": {"legs": 1, "height": 1}, "terms": {"height": "1 + 0 * y"}}
+BY_HAND = "0.9 * norm(obs[0:2]) - norm(last_obs[0:2])"
+ALL_IN_ONE = {"mode": "replace", "weights": {"environment": 1, "landed": 100}}
+NORMALISED = {"total_timesteps": 1000, "normalize": {"rewards": True}}
+
+# rule -> an arm that it finds, what else the study says, a pattern of the message,
+# and an arm that it leaves alone.
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]] = {
+    "inverted-ranking": (TUTORIAL, {}, r"pays −[\d,]+ to crash and −[\d,]+ to land", {}),
+    "every-step-costs": (TUTORIAL, {}, r"short life is a cheap one: to crash", ALL_IN_ONE),
+    "every-step-pays": (LINGER, {}, r"nothing ends that: to (hover|linger)", ALL_IN_ONE),
+    "goal-lost": (TUTORIAL, {}, r"ends as landed earns 2\d\d there, 100 of it", ALL_IN_ONE),
+    "repeats-environment": (
+        {"mode": "add", "weights": {"distance": 1, "legs": 1}},
+        {},
+        r"already pays (100|10) × a change of \w+, (100|10) × a change of",
+        {"mode": "add", "weights": {"main_engine": 1}},
+    ),
+    "constant-term": (
+        {"mode": "add", "weights": {"same": 2}, "terms": {"same": "3"}},
+        {},
+        r"same \(weight 2\) was 3 on all",
+        {"mode": "add", "weights": {"angle": 1}},
+    ),
+    "drowned-terms": (
+        {"mode": "replace", "weights": {"distance": 1000, "angle": 0.1}},
+        {},
+        r"distance makes \d+(\.\d)?% of .*; angle is drowned",
+        {"mode": "replace", "weights": {"distance": 1, "velocity": 1}},
+    ),
+    "large-returns": (TUTORIAL, {}, r"set scale: 0\.00|Set scale: 0\.00", ALL_IN_ONE),
+    "gamma-differs": (
+        {"mode": "add", "weights": {"f": 1}, "terms": {"f": BY_HAND}},
+        {},
+        r"γ = 0\.9, and the learner's is 0\.999",
+        {"mode": "add", "weights": {"f": 1}, "terms": {"f": BY_HAND.replace("0.9", "0.999")}},
+    ),
+    "clipped-potential": (
+        {"mode": "potential", "weights": {"distance": 1}},
+        {"training": NORMALISED},
+        r"scales and clips",
+        {"mode": "add", "weights": {"distance": 1}},
+    ),
+}
+
+
+@cache
+def _recorded(config: str) -> list[Behaviour]:
+    return record_behaviours(EnvironmentConfig.model_validate_json(config))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recorded_once() -> Iterator[None]:
+    """Every check here is of another reward, on behaviours that are the same every time."""
+    with pytest.MonkeyPatch.context() as patch:
+        asked = "shaperun.check.check.record_behaviours"
+        patch.setattr(asked, lambda config: _recorded(config.model_dump_json()))
+        yield
+
+
+@cache
+def _checked(arm: str, more: str) -> Check:
+    import ast
+
+    data = BASE | ast.literal_eval(more) | {"arms": {"default": {}, "a": ast.literal_eval(arm)}}
+    study = parse_study(data)
+    return check_study(study, study.arms)
+
+
+def checked(arm: dict[str, Any], more: dict[str, Any] | None = None) -> Check:
+    return _checked(repr(arm), repr(more or {}))
+
+
+def messages(check: Check, rule: str, arm: str | None) -> list[str]:
+    return [f.message for f in check.findings if (f.rule, f.arm) == (rule, arm)]
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_rule_finds_what_it_is_for(rule: str) -> None:
+    arm, more, pattern, _ = CASES[rule]
+    [message, *_] = messages(checked(arm, more), rule, "a")
+    assert re.search(pattern, message)
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_rule_leaves_others_alone(rule: str) -> None:
+    _, more, _, innocent = CASES[rule]
+    check = checked(innocent, more)
+    assert messages(check, rule, "a") == []
+    if rule != "large-returns":
+        assert messages(check, rule, "default") == []
+
+
+def test_every_rule_has_a_case_and_a_docstring_and_a_place_in_the_guide() -> None:
+    about_studies = {"too-few-seeds", "too-few-episodes", "nothing-told-apart"}
+    assert RULES.keys() == CASES.keys() | about_studies
+    assert all(rule.__doc__ for rule in RULES.values())
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    assert [rule for rule in RULES if f"`{rule}`" not in guide] == []
+
+
+def test_too_few_seeds() -> None:
+    assert messages(checked({}, {"seeds": 5}), "too-few-seeds", None) == []
+    [message] = messages(checked({}, {"seeds": 3}), "too-few-seeds", None)
+    assert "Take 4 or more" in message
+
+
+def test_the_spread_of_finished_runs_counts() -> None:
+    study = parse_study(BASE | {"arms": {"default": {}, "a": {}}})
+    wide = check_study(study, study.arms, difference=10, spread=20)
+    # 2 (2.8 · 20 / 10)² = 62.72
+    assert "takes 63 seeds" in messages(wide, "too-few-seeds", None)[0]
+    narrow = check_study(study, study.arms, difference=40, spread=20)
+    assert messages(narrow, "too-few-seeds", None) == []
+
+
+def test_too_few_episodes() -> None:
+    few = {"evaluation": {"final_episodes": 2}}
+    study = parse_study(BASE | few | {"arms": {"default": {}, "a": {}}})
+    [message] = messages(check_study(study, study.arms, difference=5), "too-few-episodes", None)
+    needed = int(message.rsplit(" ", 1)[-1])
+    more = parse_study(
+        BASE | {"evaluation": {"final_episodes": needed}} | {"arms": {"default": {}, "a": {}}}
+    )
+    assert messages(check_study(more, more.arms, difference=5), "too-few-episodes", None) == []
+
+
+def test_an_environment_that_pays_all_alike() -> None:
+    lake = {"id": "FrozenLake-v1", "options": {"is_slippery": False}}
+    study = parse_study(BASE | {"environment": lake, "arms": {"default": {}}})
+    [message] = messages(check_study(study, study.arms), "nothing-told-apart", None)
+    assert "pays 0 to do nothing, act randomly alike" in message
+    assert messages(checked({}), "nothing-told-apart", None) == []

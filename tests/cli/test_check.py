@@ -1,0 +1,238 @@
+"""`check` and `preview` as typed: what they print, what they write, what they leave alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shaperun.cli import app
+from shaperun.cli.console import Terminal
+from shaperun.runs.open_study import open_study
+from shaperun.runs.run_folder import StudyFolder
+from tests.conftest import TINY, Shaperun, call_shaperun
+
+FALLS = {"mode": "replace", "weights": {"fell": 1}}
+
+
+def write(folder: Path, **arms: dict[str, Any]) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | {"arms": {"default": {}, **arms}}, sort_keys=False))
+    return path
+
+
+def test_check_says_what_the_rewards_pay(tmp_path: Path, shaperun: Shaperun) -> None:
+    write(tmp_path, falls=FALLS)
+    done = shaperun("check", "tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    for text in ("balance", "do nothing", "▲ fall", "inverted-ranking", "expect it to fall"):
+        assert text in done.stdout
+    names = {path.name for path in StudyFolder(tmp_path / "results" / "tiny").check.iterdir()}
+    assert names == {
+        f"{stem}.{kind}" for stem in ("rankings", "distances") for kind in ("png", "svg")
+    }
+    # A folder with nothing but a check in it is no obstacle to training.
+    assert shaperun("train", "tiny.yaml", "--seeds", "0", "--dry-run").returncode == 0
+    short = ("--set", "training.total_timesteps=200", "--seeds", "0", "--arms", "default")
+    assert shaperun("train", "tiny.yaml", *short).returncode == 0
+
+
+def test_json_is_one_document_and_writes_nothing(tmp_path: Path, shaperun: Shaperun) -> None:
+    file = write(tmp_path, falls=FALLS)
+    done = shaperun("check", "tiny.yaml", "--json")
+    document = json.loads(done.stdout)
+    assert document["study"] == "tiny"
+    assert document["errors"] == []
+    assert {"inverted-ranking", "goal-lost"} <= {w["rule"] for w in document["warnings"]}
+    assert document["rankings"]["falls"][0]["controller"] == "fall"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_strict_makes_findings_a_failure(tmp_path: Path, shaperun: Shaperun) -> None:
+    write(tmp_path, falls=FALLS)
+    assert shaperun("check", "tiny.yaml", "--strict", "--json").returncode == 1
+    write(tmp_path, guided=TINY["arms"]["guided"])  # type: ignore[index]
+    fine = shaperun("check", "tiny.yaml", "--strict", "--set", "seeds=5", "--difference", "100")
+    assert fine.returncode == 0, fine.stdout
+    assert "Nothing found" in fine.stdout
+    assert "guided changes no ranking" in fine.stdout
+
+
+def test_only_some_arms(tmp_path: Path, shaperun: Shaperun) -> None:
+    write(tmp_path, falls=FALLS)
+    document = json.loads(shaperun("check", "tiny.yaml", "--json", "--arms", "falls").stdout)
+    assert list(document["rankings"]) == ["falls"]
+    assert shaperun("check", "tiny.yaml", "--arms", "flies").returncode == 2
+
+
+def test_a_sweeps_arms_are_checked_too(tmp_path: Path, shaperun: Shaperun) -> None:
+    write(tmp_path, guided=TINY["arms"]["guided"])  # type: ignore[index]
+    sweep = "sweep={base: guided, method: grid, weights: {upright: [0, 1]}}"
+    document = json.loads(shaperun("check", "tiny.yaml", "--json", "--set", sweep).stdout)
+    assert list(document["rankings"]) == ["default", "guided", "upright=0", "upright=1"]
+
+
+def test_of_a_search_the_corners_and_the_best_so_far_are_checked(searched: Path) -> None:
+    corners = [f"upright={u}_centred={c}" for u in (0, 10) for c in (0.1, 10)]
+    for change, trials in (("sweep.samples=9", 1), ("sweep.seed=1", 0)):  # the latter is another
+        study, folder = open_study("searched", searched / "results", [change])
+        found = app._checked(study, folder, [], None)
+        arms = list(found.paid)
+        assert arms[:6] == ["default", "guided", *corners]
+        assert len(arms) == 6 + trials
+        console = Terminal(stderr=False, quiet=False)
+        with console.capture() as said:
+            app._say_of_search(found, console)
+        text = " ".join(said.get().split())
+        assert "(upright, centred), the 4 corners of their ranges" in text
+        assert ("and the best of the trials so far (upright=" in text) == bool(trials)
+        assert set(found.paid) <= set(found.document()["rankings"])
+    some = app._checked(study, folder, ["default"], None)
+    with console.capture() as said:
+        app._say_of_search(some, console)
+    assert said.get() == ""
+
+
+def test_the_spread_of_finished_runs_is_taken_into_account(trained: Path) -> None:
+    done = call_shaperun("check", "tiny.yaml", "--json", "--difference", "0.01", cwd=trained)
+    messages = [w["message"] for w in json.loads(done.stdout)["warnings"]]
+    assert any("finished runs of one arm spread by" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ("-abs(angel)", "there is no name angel, expected one of"),
+        ("().__class__", "an attribute (.) cannot stand in a formula"),
+        ("1 / (x - x)", "will not do: the term own is inf"),
+    ],
+)
+def test_what_is_wrong_is_said_once(
+    term: str, message: str, tmp_path: Path, shaperun: Shaperun
+) -> None:
+    own = {"mode": "add", "terms": {"own": term}, "weights": {"own": 1}}
+    file = write(tmp_path, own=own)
+    for command in (["check"], ["check", "--json"], ["preview"], ["train"]):
+        done = shaperun(*command, "tiny.yaml")
+        assert done.returncode == 2, done.stdout
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert list(tmp_path.iterdir()) == [file]
+
+
+def test_errors_are_in_the_document_too(tmp_path: Path, shaperun: Shaperun) -> None:
+    write(tmp_path, own={"mode": "potential", "weights": {"push_right": 1}})
+    done = shaperun("check", "tiny.yaml", "--json")
+    assert done.returncode == 2
+    [error] = json.loads(done.stdout)["errors"]
+    assert "push_right depends on more than that" in error
+
+
+def test_train_says_the_headlines_and_goes_on(tmp_path: Path, shaperun: Shaperun) -> None:
+    write(tmp_path, falls=FALLS)
+    short = ("--set", "training.total_timesteps=200", "--seeds", "0")
+    done = shaperun("train", "tiny.yaml", *short)
+    assert done.returncode == 0, done.stderr
+    assert "falls pays" in done.stderr
+    assert "expect it to fall" in done.stderr
+    assert "2 of 2 runs finished" in done.stderr
+    again = shaperun("train", "tiny.yaml", *short)
+    assert "expect it to fall" not in again.stderr  # nothing is left to train
+    quiet = shaperun("train", "tiny.yaml", *short, "--fresh", "--quiet")
+    assert quiet.stderr == ""
+
+
+def test_a_page_is_written(tmp_path: Path, shaperun: Shaperun) -> None:
+    write(tmp_path, falls=FALLS)
+    done = shaperun("preview", "tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    page = StudyFolder(tmp_path / "results" / "tiny").preview
+    assert done.stdout.strip() == str(page.relative_to(tmp_path))
+    text = page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    # The name of SVG's namespace is the one address, and nobody goes there.
+    assert set(re.findall(r"https?://[^\"]*", text)) == {"http://www.w3.org/2000/svg"}
+    assert '"falls"' in text
+
+
+CODE = """
+from pathlib import Path
+import numpy as np
+Path("sentinel").touch()
+def tall(obs):
+    return obs[:, 0]
+"""
+
+
+def test_code_runs_only_where_it_is_allowed(tmp_path: Path, shaperun: Shaperun) -> None:
+    (tmp_path / "mine.py").write_text(CODE)
+    own = {
+        "mode": "potential",
+        "terms": {"own": {"python": "mine:tall", "state_only": True}},
+        "weights": {"own": 1},
+    }
+    write(tmp_path, own=own)
+    short = ("--set", "training.total_timesteps=200", "--seeds", "0")
+    for command in (("check",), ("preview",), ("train", *short), ("status",), ("compare",)):
+        done = shaperun(*command, "tiny.yaml")
+        assert done.returncode == 2
+        assert "--allow-code" in done.stderr
+        assert not (tmp_path / "sentinel").exists()
+    done = shaperun("train", "tiny.yaml", *short, "--allow-code")
+    assert done.returncode == 0, done.stderr
+    assert "runs code that is not installed: mine:tall" in done.stderr
+    assert (tmp_path / "sentinel").exists()
+    record = json.loads(StudyFolder(tmp_path / "results/tiny").run("own", 0).config.read_text())
+    assert list(record["code"]) == ["mine"]
+    (tmp_path / "sentinel").unlink()
+    assert shaperun("status", "tiny", "--allow-code").returncode == 0
+    assert shaperun("compare", "tiny.yaml", *short[:2], "--allow-code").returncode == 0
+    assert not (tmp_path / "sentinel").exists()  # reading needs none of it
+
+
+def test_an_environment_that_nobody_has_named(tmp_path: Path, shaperun: Shaperun) -> None:
+    lake = {
+        "evaluation": TINY["evaluation"],
+        "training": {"total_timesteps": 400, "hyperparameters": {"n_steps": 50, "batch_size": 50}},
+        "study": "lake",
+        "environment": {"id": "FrozenLake-v1", "options": {"is_slippery": False}},
+        "seeds": 1,
+        "arms": {
+            "default": {},
+            "eager": {
+                "mode": "potential",
+                "terms": {"right": "obs[0] % 4", "down": "obs[0] // 4"},
+                "weights": {"right": 0.1, "down": 0.1},
+            },
+        },
+    }
+    (tmp_path / "lake.yaml").write_text(yaml.safe_dump(lake))
+    checked = shaperun("check", "lake.yaml")
+    assert checked.returncode == 0, checked.stderr
+    assert "do nothing" in checked.stdout
+    assert "act randomly" in checked.stdout
+    for command in (("train", "lake.yaml"), ("compare", "lake"), ("record-gif", "lake")):
+        done = shaperun(*command)
+        assert done.returncode == 0, done.stderr
+    assert "obs[0]" in shaperun("terms", "FrozenLake-v1").stdout
+    normalised = shaperun("check", "lake.yaml", "--set", "training.normalize.observations=true")
+    assert "is the number of a state, which has no mean" in normalised.stderr
+
+
+def test_a_learner_that_cannot_take_the_actions_is_refused(
+    tmp_path: Path, shaperun: Shaperun
+) -> None:
+    swing = {
+        "study": "swing",
+        "environment": {"id": "Pendulum-v1"},
+        "training": {"algorithm": "DQN", "total_timesteps": 400},
+        "arms": {"default": {}},
+    }
+    (tmp_path / "swing.yaml").write_text(yaml.safe_dump(swing))
+    done = shaperun("train", "swing.yaml")
+    assert done.returncode == 2
+    assert "an action of Pendulum-v1 is 1 numbers; take PPO, A2C or TRPO" in done.stderr

@@ -1,0 +1,335 @@
+"""The commands as a user types them, in real processes, on a study that trains in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from PIL import Image
+from stable_baselines3 import PPO
+
+from shaperun.cli import app
+from shaperun.runs.run_folder import StudyFolder
+from tests.conftest import TINY, Shaperun, call_shaperun
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    """The trained study in a folder that a test may change."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+
+
+def test_a_study_is_trained_whole(trained: Path) -> None:
+    folder = StudyFolder(trained / "results" / "tiny")
+    for arm in ("default", "guided"):
+        for seed in (0, 1):
+            run = folder.run(arm, seed)
+            assert run.state() == "done"
+            assert PPO.load(run.policy, device="cpu").num_timesteps == 2000
+            assert len(pl.read_csv(run.evaluations).filter(timesteps=2000)) == 8
+            assert run.log.exists()
+    assert folder.study.exists()
+
+
+def test_training_again_trains_nothing(copy: Path, shaperun: Shaperun) -> None:
+    before = snapshot(copy / "results" / "tiny" / "runs")
+    again = shaperun("train", "tiny.yaml")
+    assert again.returncode == 0
+    assert "4 of 4 runs finished" in again.stderr
+    assert snapshot(copy / "results" / "tiny" / "runs") == before
+
+
+def test_a_lost_run_is_trained_again_to_the_same_numbers(copy: Path, shaperun: Shaperun) -> None:
+    run = StudyFolder(copy / "results" / "tiny").run("guided", 1)
+    before = run.evaluations.read_bytes()
+    (run.path / "DONE.json").unlink()
+    assert "interrupted" in shaperun("status", "tiny").stdout
+    assert shaperun("train", "tiny.yaml", "--workers", "1").returncode == 0
+    assert run.state() == "done"
+    assert run.evaluations.read_bytes() == before
+
+
+def test_status_tells_every_run(trained: Path) -> None:
+    document = json.loads(call_shaperun("status", "--json", cwd=trained).stdout)
+    assert document["study"] == "tiny"
+    assert {(run["arm"], run["seed"]) for run in document["runs"]} == {
+        (arm, seed) for arm in ("default", "guided") for seed in (0, 1)
+    }
+    for run in document["runs"]:
+        assert (run["state"], run["timesteps"], run["total_timesteps"]) == ("done", 2000, 2000)
+
+
+def test_dry_run_lists_and_changes_nothing(tiny_file: Path, shaperun: Shaperun) -> None:
+    done = shaperun("train", "tiny.yaml", "--dry-run", "--seeds", "1", "--arms", "guided")
+    assert done.returncode == 0
+    assert done.stdout.count("guided") == 2  # the arm, and its folder
+    assert "waiting" in done.stdout
+    assert list(tiny_file.parent.iterdir()) == [tiny_file]
+
+
+def test_compare_writes_what_it_says(copy: Path, shaperun: Shaperun) -> None:
+    done = shaperun("compare")
+    assert done.returncode == 0, done.stderr
+    said = (
+        "default",
+        "guided",
+        "return",
+        "success",
+        "underpowered",
+        "seeds an arm",
+        "Over training",
+    )
+    for word in said:
+        assert word in done.stdout
+    compare = StudyFolder(copy / "results" / "tiny").compare
+    stems = ["curves", "outcomes", "terms"]
+    names = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+    names |= {f"{table}.{kind}" for table in ("runs", "episodes") for kind in ("csv", "parquet")}
+    assert {path.name for path in compare.iterdir()} == names | {"summary.csv", "summary.json"}
+    document = json.loads((compare / "summary.json").read_text())
+    assert json.loads(shaperun("compare", "tiny.yaml", "--json").stdout) == document
+    assert document["baseline"] == "default"
+    assert document["arms"]["guided"]["runs"] == 2
+    assert document["arms"]["guided"]["return"].keys() >= {"mean", "iqm", "low", "high", "level"}
+    keys = {"arm", "baseline", "metric", "difference", "low", "high", "p_value", "verdict"}
+    assert all(keys <= comparison.keys() for comparison in document["comparisons"])
+    table = pl.read_csv(compare / "summary.csv")
+    assert set(table["arm"]) == {"default", "guided"}
+    before = {path: path.read_bytes() for path in compare.iterdir()}
+    assert shaperun("compare", "tiny").returncode == 0
+    assert {path: path.read_bytes() for path in compare.iterdir()} == before
+
+
+def test_compare_works_on_half_a_study_and_says_what_is_missing(
+    copy: Path, shaperun: Shaperun
+) -> None:
+    folder = StudyFolder(copy / "results" / "tiny")
+    shutil.rmtree(folder.run("guided", 0).path)
+    (folder.run("guided", 1).path / "DONE.json").unlink()
+    done = shaperun("compare", "tiny")
+    assert done.returncode == 0
+    assert "2 of 4 runs are not finished (1 waiting, 1 interrupted)" in done.stdout
+    assert list(json.loads(shaperun("compare", "--json").stdout)["arms"]) == ["default"]
+
+
+def test_arms_are_never_ranked_by_a_shaped_return(copy: Path, shaperun: Shaperun) -> None:
+    done = shaperun("compare", "tiny", "--by", "shaped_return")
+    assert done.returncode == 2
+    assert "units of its own reward" in done.stderr
+    assert shaperun("compare", "tiny", "--by", "length").returncode == 0
+    assert "there is no metric size" in shaperun("compare", "tiny", "--by", "size").stderr
+
+
+def test_gifs_show_the_recorded_episode(copy: Path, shaperun: Shaperun) -> None:
+    done = shaperun("record-gif", "tiny")
+    assert done.returncode == 0, done.stderr
+    folder = StudyFolder(copy / "results" / "tiny")
+    assert {path.name for path in folder.gifs.iterdir()} == {
+        "default.gif",
+        "guided.gif",
+        "side-by-side.gif",
+    }
+    assert "trained elsewhere" not in done.stderr  # the replay is the evaluation, to the bit
+    with Image.open(folder.gifs / "side-by-side.gif") as gif:
+        assert gif.size[0] > gif.size[1]
+        assert getattr(gif, "n_frames", 1) > 1
+    assert shaperun("record-gif", "tiny", "--episode-seed", "8").returncode == 2
+    assert shaperun("record-gif", "tiny", "--seed", "9").returncode == 2
+
+
+def test_a_sweep_is_trained_and_ranked(tiny_file: Path, shaperun: Shaperun) -> None:
+    sweep = "sweep={base: guided, method: grid, weights: {upright: [0, 1], centred: [0.5]}}"
+    small = ["--set", "training.total_timesteps=400", "--set", "seeds=1", "--set", sweep]
+    done = shaperun("sweep", "tiny.yaml", *small)
+    assert done.returncode == 0, done.stderr
+    folder = StudyFolder(tiny_file.parent / "results" / "tiny")
+    ranking = pl.read_csv(folder.sweep / "ranking.csv")
+    assert set(ranking["arm"]) == {"upright=0_centred=0.5", "upright=1_centred=0.5"}
+    assert ranking["return"].is_sorted(descending=True)
+    names = {path.name for path in folder.sweep.iterdir()}
+    assert {"response-upright.png", "heatmap-upright-centred.svg", "ranking.json"} <= names
+    assert "no sweep" in shaperun("sweep", "tiny.yaml").stderr
+
+
+def test_one_failing_run_does_not_stop_the_others(tiny_file: Path, shaperun: Shaperun) -> None:
+    arms = "arms={default: {}, wild: {mode: add, weights: {upright: 1e308, centred: 1e308}}}"
+    done = shaperun("train", "tiny.yaml", "--set", arms, "--set", "training.total_timesteps=400")
+    assert done.returncode == 1
+    assert "wild/0 failed: the shaped reward is not finite (episode 2, step 0)" in done.stderr
+    assert "2 of 4 runs finished" in done.stderr
+    folder = StudyFolder(tiny_file.parent / "results" / "tiny")
+    assert "Traceback" in (folder.run("wild", 1).failure() or "")
+    states = {run["state"] for run in json.loads(shaperun("status", "--json").stdout)["runs"]}
+    assert states == {"done", "failed"}
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_is_finished(tiny_file: Path, kill: signal.Signals) -> None:
+    folder = StudyFolder(tiny_file.parent / "results" / "tiny")
+    command = [sys.executable, "-m", "shaperun", "train", "tiny.yaml"]
+    long = [
+        "--set",
+        "training.total_timesteps=100_000_000",
+        "--set",
+        "evaluation.every=100_000_000",
+    ]
+    process = subprocess.Popen(
+        [*command, *long], cwd=tiny_file.parent, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not folder.run("default", 0).read_progress() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(kill)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "0 of 4 runs are finished and kept" in told
+    assert "shaperun train tiny.yaml --set" in told
+    assert "Traceback" not in told
+    assert folder.run("default", 0).state() == "interrupted"
+
+
+def test_ctrl_c_is_answered_whatever_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shaperun.runs.open_study.last_trained", interrupt)
+    monkeypatch.setattr(sys, "argv", ["shaperun", "report", "--static"])
+    with pytest.raises(SystemExit, match="130"):
+        app.main()
+    told = capsys.readouterr().err
+    assert told == "interrupted; the same command begins again: shaperun report --static\n"
+
+
+# Everything a user can give that is wrong: one clear message, exit 2, nothing changed.
+BAD = {
+    "no such file": (["train", "nothing.yaml"], "there is no such file"),
+    "empty file": (["train", "empty.yaml"], "empty.yaml:1:1: found nothing, expected a study"),
+    "binary file": (["train", "binary.yaml"], "binary.yaml:"),
+    "deep file": (["train", "deep.yaml"], "deep.yaml:1:"),
+    "cyclic file": (["train", "cyclic.yaml"], "cyclic.yaml:1:"),
+    "unknown arm": (["train", "tiny.yaml", "--arms", "x"], "no arm x; it has default, guided"),
+    "unknown seed": (["train", "tiny.yaml", "--seeds", "7"], "no seed 7; it has 0, 1"),
+    "seeds": (["train", "tiny.yaml", "--seeds", "a"], "expected whole numbers"),
+    "set": (["train", "tiny.yaml", "--set", "arms"], "expected KEY=VALUE"),
+    "set value": (["train", "tiny.yaml", "--set", "seeds=x"], "--set seeds=x: seeds: found 'x'"),
+    "set deep": (["train", "tiny.yaml", "--set", "study.x=1"], "study is not a mapping"),
+    "executor": (["train", "tiny.yaml", "--executor", "x"], "there is no executor x"),
+    "option": (["train", "tiny.yaml", "--worker", "2"], "No such option"),
+    "option of the environment": (
+        ["train", "tiny.yaml", "--set", "environment.options={gravity: 3}"],
+        "CartPole-v1 with gravity=3 cannot be used",
+    ),
+    "actions that the terms cannot read": (
+        ["train", "lander.yaml"],
+        "LunarLander-v3 with continuous=True cannot be used",
+    ),
+    "untrained": (["compare", "tiny.yaml"], "nothing of tiny has been trained"),
+    "untrained gif": (["record-gif", "tiny.yaml"], "nothing has been trained"),
+    "nothing trained": (["compare"], "nothing has been trained into results yet"),
+    "foreign folder": (["train", "tiny.yaml", "--results", "foreign"], "is no study of shaperun"),
+    "a file for a folder": (["train", "tiny.yaml", "--results", "empty.yaml"], "empty.yaml"),
+    "unknown environment": (["terms", "Lunar-v1"], "there is no environment named Lunar-v1"),
+    "existing file": (["init", "tiny.yaml"], "exists already"),
+}
+
+
+@pytest.fixture
+def bad_folder(tiny_file: Path) -> Path:
+    folder = tiny_file.parent
+    (folder / "empty.yaml").write_text("")
+    lander = TINY | {"environment": {"id": "LunarLander-v3", "options": {"continuous": True}}}
+    lander["arms"] = {"default": {}}
+    (folder / "lander.yaml").write_text(yaml.safe_dump(lander))
+    (folder / "binary.yaml").write_bytes(bytes(range(256)))
+    (folder / "deep.yaml").write_text("[" * 30_000)
+    (folder / "cyclic.yaml").write_text("&a [*a]")
+    (folder / "foreign" / "tiny").mkdir(parents=True)
+    (folder / "foreign" / "tiny" / "thesis.tex").write_text("x")
+    return folder
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_clear_message(name: str, bad_folder: Path) -> None:
+    arguments, message = BAD[name]
+    before = snapshot(bad_folder)
+    done = call_shaperun(*arguments, cwd=bad_folder)
+    assert done.returncode == 2, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert snapshot(bad_folder) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_gets_one_clear_message(tiny_file: Path, shaperun: Shaperun) -> None:
+    results = tiny_file.parent / "results"
+    results.mkdir(mode=0o555)
+    done = shaperun("train", "tiny.yaml")
+    assert (done.returncode, "cannot write to" in done.stderr) == (2, True)
+
+
+def test_a_study_that_changed_is_not_overwritten(copy: Path, shaperun: Shaperun) -> None:
+    before = snapshot(copy)
+    text = (copy / "tiny.yaml").read_text().replace("gamma: 0.98", "gamma: 0.9")
+    changed = ["--set", "training.hyperparameters.gamma=0.9"]
+    for verb in (["train"], ["compare"], ["record-gif"], ["train", "--arms", "guided"]):
+        done = shaperun(verb[0], "tiny.yaml", *changed, *verb[1:])
+        assert done.returncode == 2
+        assert "training.hyperparameters.gamma: 0.98 there, 0.9 here" in done.stderr
+    assert snapshot(copy) == before
+    (copy / "tiny.yaml").write_text(text)
+    done = shaperun("train", "tiny.yaml", "--fresh", "--set", "training.total_timesteps=400")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_new_arm_or_seed_is_no_change(copy: Path, shaperun: Shaperun) -> None:
+    more = ["--set", "arms.plain={}", "--seeds", "0"]
+    done = shaperun("train", "tiny.yaml", *more)
+    assert done.returncode == 0, done.stderr
+    assert StudyFolder(copy / "results" / "tiny").run("plain", 0).state() == "done"
+
+
+def test_init_writes_a_study_that_plans(shaperun: Shaperun, tmp_path: Path) -> None:
+    assert shaperun("init").returncode == 0
+    done = shaperun("train", "study.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "16 runs" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_every_command_has_help(shaperun: Shaperun) -> None:
+    everything = shaperun("--help").stdout
+    for verb in ("init", "train", "sweep", "status", "compare", "record-gif", "terms", "schema"):
+        assert verb in everything
+        done = shaperun(verb, "--help")
+        assert done.returncode == 0
+        assert "Usage" in done.stdout
+
+
+def test_debug_shows_where(shaperun: Shaperun) -> None:
+    done = shaperun("train", "nothing.yaml", "--debug")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_terms_and_schema_name_every_term(shaperun: Shaperun) -> None:
+    assert "main_engine" in shaperun("terms", "LunarLander-v3").stdout
+    assert "upright" in json.dumps(json.loads(shaperun("schema").stdout))

@@ -1,0 +1,83 @@
+"""The words of the domain: a batch of transitions, terms, and how an environment collects them."""
+
+import numpy as np
+import pytest
+
+from shaperun.envs.base import Array, Environment, Transition
+
+
+def transition(n: int = 3) -> Transition:
+    ramp = np.arange(n, dtype=np.float64)
+    return Transition(
+        obs=np.stack([ramp, ramp], axis=1),
+        action=np.arange(n),
+        next_obs=np.stack([ramp + 10, ramp - 10], axis=1),
+        env_reward=ramp / 2,
+        terminated=ramp == 1,
+        truncated=ramp == 2,
+        last_action=np.arange(n) - 1,
+    )
+
+
+def empty_environment() -> Environment:
+    return Environment(
+        id="Nowhere-v0",
+        observations=("x", "y"),
+        outcome=lambda end: np.full(len(end), "over"),
+        outcomes={"over": None},
+    )
+
+
+def test_a_transition_is_as_long_as_its_rewards() -> None:
+    assert len(transition(3)) == 3
+    assert len(transition(0)) == 0
+
+
+@pytest.mark.parametrize("rows", [np.array([False, True, True]), np.array([1, 2])])
+def test_some_rows_of_a_transition(rows: np.ndarray) -> None:
+    taken = transition().take(rows)
+    assert taken.obs.tolist() == [[1, 1], [2, 2]]
+    assert taken.action.tolist() == [1, 2]
+    assert taken.next_obs.tolist() == [[11, -9], [12, -8]]
+    assert taken.env_reward.tolist() == [0.5, 1.0]
+    assert taken.terminated.tolist() == [True, False]
+    assert taken.truncated.tolist() == [False, True]
+
+
+def test_a_state_term_is_taken_at_the_next_state_and_an_action_term_sees_everything() -> None:
+    environment = empty_environment()
+
+    @environment.state_term
+    def height(obs: Array) -> Array:
+        """y, the height."""
+        return obs[:, 1]
+
+    @environment.action_term
+    def effort(t: Transition) -> Array:
+        """−action."""
+        return -t.action.astype(np.float64)
+
+    assert list(environment.terms) == ["height", "effort"]
+    assert environment.terms["height"].formula == "y, the height."
+    assert environment.terms["height"].state_only
+    assert not environment.terms["effort"].state_only
+    assert environment.terms["height"](transition()).tolist() == [-10, -9, -8]
+    assert environment.terms["effort"](transition()).tolist() == [0, -1, -2]
+    assert height(np.array([[1.0, 2.0]])) == 2.0  # the decorator hands the function back
+
+
+def test_a_name_stands_for_one_term() -> None:
+    environment = empty_environment()
+
+    @environment.state_term
+    def height(obs: Array) -> Array:
+        return obs[:, 1]
+
+    with pytest.raises(ValueError, match="Nowhere-v0 already has a term named 'height'"):
+        environment.action_term(height)  # type: ignore[arg-type]
+
+
+def test_environments_do_not_share_their_terms() -> None:
+    one, other = empty_environment(), empty_environment()
+    one.state_term(lambda obs: obs[:, 0])
+    assert not other.terms

@@ -1,0 +1,236 @@
+"""Whole episodes: which ones are held out, and what is known of one that was played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import pytest
+from gymnasium import spaces
+
+from shaperun.envs.base import Environment, Transition
+from shaperun.envs.builtin import environments
+from shaperun.envs.episodes import Episode, episode_seeds, joined, play
+from shaperun.envs.generic import generic
+
+DISCRETE, THROTTLES = spaces.Discrete(3), spaces.Box(-1, 1, (2,), dtype=np.float32)
+PICTURE = spaces.Box(0, 255, (2, 3), dtype=np.uint8)
+NUMBER = spaces.Discrete(500)
+
+
+class Walk(gym.Env[Any, Any]):
+    """Ends after as many steps as it is told, and keeps everything that happened."""
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        observation_space: spaces.Space[Any] = PICTURE,
+        terminated: bool = True,
+        truncated: bool = False,
+    ) -> None:
+        self.observation_space, self.action_space = observation_space, DISCRETE
+        self.length, self.ends = length, (terminated, truncated)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.seeds = [*getattr(self, "seeds", []), seed]
+        self.states, self.actions = [self.observation_space.sample()], list[Any]()
+        return self.states[0], {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.states.append(self.observation_space.sample())
+        self.actions.append(action)
+        over = len(self.actions) == self.length
+        reward = np.float32(len(self.actions) / 4)  # no float of Python's, as many environments
+        terminated, truncated = self.ends
+        return self.states[-1], reward, over and terminated, over and truncated, {}
+
+
+def known(env: Walk) -> Environment:
+    return generic("Walk-v0", env.observation_space, DISCRETE)
+
+
+def counting() -> Callable[[Any], int]:
+    """A policy that takes the actions 0, 1, 2, 0, …"""
+    taken: list[int] = []
+
+    def act(obs: Any) -> int:
+        taken.append(len(taken) % 3)
+        return taken[-1]
+
+    return act
+
+
+def random(seed: int) -> Callable[[Any], npt.NDArray[np.float32]]:
+    generator = np.random.default_rng(seed)
+    return lambda obs: generator.uniform(-1, 1, 2).astype(np.float32)
+
+
+def assert_consistent(t: Transition) -> None:
+    """Every step begins where the one before ended, and only the last one ends anything."""
+    assert t.obs.dtype == t.next_obs.dtype == t.env_reward.dtype == np.float64
+    assert t.obs[1:].tolist() == t.next_obs[:-1].tolist()
+    assert t.last_action[0].tolist() == t.action[0].tolist()
+    assert t.last_action[1:].tolist() == t.action[:-1].tolist()
+    assert t.ended.tolist() == [False] * (len(t) - 1) + [True]
+    sizes = {len(getattr(t, name)) for name in Transition.__dataclass_fields__}
+    assert sizes == {len(t)}
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+@pytest.mark.parametrize("space", [PICTURE, NUMBER], ids=["picture", "number"])
+def test_an_episode_is_what_the_environment_went_through(
+    length: int, space: spaces.Space[Any]
+) -> None:
+    env = Walk(length, observation_space=space)
+    seen: list[Any] = []
+
+    def act(obs: Any) -> int:
+        seen.append(obs)
+        return (len(seen) - 1) % 3
+
+    episode = play(env, known(env), act, seed=11)
+    t = episode.transition
+    assert len(episode) == len(t) == length
+    assert_consistent(t)
+    flat = [np.ravel(state).astype(float).tolist() for state in env.states]
+    assert t.obs.tolist() == flat[:-1]
+    assert t.next_obs.tolist() == flat[1:]
+    assert t.action.tolist() == env.actions == [step % 3 for step in range(length)]
+    assert t.env_reward.tolist() == [(step + 1) / 4 for step in range(length)]
+    assert env.seeds == [11]
+    for obs, state in zip(seen, env.states, strict=False):
+        assert obs is state  # the policy sees what the environment returned
+    assert len(seen) == length
+
+
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "outcome"),
+    [
+        (True, False, "terminated"),
+        (False, True, "truncated"),
+        (True, True, "terminated"),
+    ],
+)
+def test_how_an_episode_ended(terminated: bool, truncated: bool, outcome: str) -> None:
+    env = Walk(4, terminated=terminated, truncated=truncated)
+    episode = play(env, known(env), counting(), seed=0)
+    assert episode.outcome == outcome
+    assert type(episode.outcome) is str
+    assert episode.transition.terminated.tolist() == [False] * 3 + [terminated]
+    assert episode.transition.truncated.tolist() == [False] * 3 + [truncated]
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "LunarLanderContinuous-v3"])
+def test_a_real_episode(env_id: str) -> None:
+    environment = environments()[env_id]
+    env = gym.make(env_id)
+    env.action_space.seed(5)
+    episode = play(env, environment, lambda obs: env.action_space.sample(), seed=5)
+    assert_consistent(episode.transition)
+    assert episode.transition.obs.shape == (len(episode), environment.observation_size)
+    size = () if environment.action_size is None else (environment.action_size,)
+    assert episode.transition.action.shape == (len(episode), *size)
+    assert episode.outcome in environment.outcomes
+    ended = environment.built_in[episode.outcome](episode.transition)
+    assert ended.tolist() == [0.0] * (len(episode) - 1) + [1.0]
+    first, _ = env.reset(seed=5)
+    assert episode.transition.obs[0].tolist() == first.tolist()
+    env.close()
+
+
+def test_the_outcome_is_in_the_environments_own_words() -> None:
+    env = gym.make("CartPole-v1", max_episode_steps=3)
+    cartpole = environments()["CartPole-v1"]
+    assert play(env, cartpole, lambda obs: 0, seed=1).outcome == "balanced"
+    env = gym.make("CartPole-v1")
+    assert play(env, cartpole, lambda obs: 0, seed=1).outcome == "fell"
+
+
+def test_the_same_seed_is_the_same_episode() -> None:
+    env = gym.make("LunarLanderContinuous-v3")
+    environment = environments()["LunarLanderContinuous-v3"]
+    one, again, other = (play(env, environment, random(0), seed=seed) for seed in (3, 3, 4))
+    for name in Transition.__dataclass_fields__:
+        assert getattr(one.transition, name).tolist() == getattr(again.transition, name).tolist()
+    assert one.transition.obs[0].tolist() != other.transition.obs[0].tolist()
+
+
+@pytest.mark.parametrize("length", [1, 6])
+def test_whoever_watches_is_called_for_every_frame(length: int) -> None:
+    env = Walk(length)
+    watched: list[tuple[float, int]] = []
+
+    def watch(reward: float) -> None:
+        watched.append((reward, len(env.actions)))
+
+    play(env, known(env), counting(), 0, watch=watch)
+    rewards = [0.0, *((step + 1) / 4 for step in range(length))]
+    assert watched == [(reward, step) for step, reward in enumerate(rewards)]
+    assert all(type(reward) is float for reward, _ in watched)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_an_episode_that_would_not_end_is_cut_off(most: int) -> None:
+    env = Walk(10**9)
+    episode = play(env, known(env), counting(), 0, most=most)
+    assert_consistent(episode.transition)
+    assert len(episode) == most
+    assert episode.outcome == "truncated"
+    assert not episode.transition.terminated.any()
+
+
+def test_an_episode_that_ends_in_time_is_left_alone() -> None:
+    for most in (5, 6, 100):
+        env = Walk(5)
+        episode = play(env, known(env), counting(), 0, most=most)
+        assert (len(episode), episode.outcome) == (5, "terminated")
+
+
+def episodes(*lengths: int) -> list[Episode]:
+    played = []
+    for seed, length in enumerate(lengths):
+        env = Walk(length, terminated=bool(seed % 2), truncated=not seed % 2)
+        played.append(play(env, known(env), counting(), seed))
+    return played
+
+
+@pytest.mark.parametrize("lengths", [(4,), (1, 1, 1), (3, 1, 5, 2)])
+def test_episodes_one_after_the_other(lengths: tuple[int, ...]) -> None:
+    played = episodes(*lengths)
+    together, begins = joined(played)
+    assert begins.dtype == np.intp
+    assert begins.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
+    assert len(together) == sum(lengths)
+    for episode, begin in zip(played, begins, strict=True):
+        part = together.take(np.arange(begin, begin + len(episode)))
+        for name in Transition.__dataclass_fields__:
+            found, expected = getattr(part, name), getattr(episode.transition, name)
+            assert found.tolist() == expected.tolist()
+            assert found.dtype == expected.dtype
+    assert np.add.reduceat(together.env_reward, begins).tolist() == [
+        episode.transition.env_reward.sum() for episode in played
+    ]
+
+
+def test_joined_throttles_keep_their_shape() -> None:
+    environment = environments()["LunarLanderContinuous-v3"]
+    env = gym.make("LunarLanderContinuous-v3", max_episode_steps=4)
+    played = [play(env, environment, random(seed), seed) for seed in range(3)]
+    together, begins = joined(played)
+    assert together.action.shape == together.last_action.shape == (12, 2)
+    assert begins.tolist() == [0, 4, 8]
+    assert together.last_action[begins].tolist() == together.action[begins].tolist()
+
+
+def test_the_held_out_episodes_are_what_they_always_were() -> None:
+    assert episode_seeds(5) == [4179709664, 51647308, 53082393, 982965811, 2058009003]
+    assert episode_seeds(0) == []
+    assert all(type(seed) is int for seed in episode_seeds(3))
+    for count in (1, 7, 40):
+        assert episode_seeds(count) == episode_seeds(100)[:count]

@@ -1,0 +1,344 @@
+"""Environments without a module of their own: what their spaces tell, and what will not do."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from pydantic import ValidationError
+
+from shaperun.envs.base import Transition
+from shaperun.envs.builtin import environments
+from shaperun.envs.episodes import play
+from shaperun.envs.generic import (
+    UnfitEnvironmentError,
+    UnknownEnvironmentError,
+    _by_spaces,
+    describe,
+    generic,
+)
+from shaperun.rewards.expression import expression_term
+from shaperun.rewards.wrapper import make_environment
+from shaperun.study.models import EnvironmentConfig, Study, parse_study
+
+BOX = spaces.Box(-1, 1, (3,))
+Register = Callable[[str, Callable[..., Any]], None]
+
+
+class Toy(gym.Env[Any, Any]):
+    """Counts how often it was made and closed."""
+
+    action_space: spaces.Space[Any] = spaces.Discrete(2)
+    made, closed = 0, 0
+
+    def __init__(self, size: int = 3, render_mode: str | None = None) -> None:
+        type(self).made += 1
+        self.observation_space = spaces.Box(-1, 1, (size,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.observation_space.sample(), 1.0, True, False, {}
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+@pytest.fixture
+def register() -> Iterator[Register]:
+    """Registers environments for the time of one test."""
+    before = dict(gym.registry)
+    _by_spaces.cache_clear()
+    yield lambda env_id, make: gym.register(env_id, entry_point=make)
+    gym.registry.clear()
+    gym.registry.update(before)
+    _by_spaces.cache_clear()
+
+
+def study(environment: dict[str, Any], *, allow_code: bool = False) -> Study:
+    data = {
+        "study": "any",
+        "environment": environment,
+        "training": {"total_timesteps": 1000},
+        "arms": {"default": {}},
+    }
+    return parse_study(data, allow_code=allow_code)
+
+
+def refusals(environment: dict[str, Any], *, allow_code: bool = False) -> dict[str, str]:
+    """Every message, by the place of what is wrong."""
+    with pytest.raises(ValidationError) as caught:
+        study(environment, allow_code=allow_code)
+    return {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.errors()}
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        (BOX, 3),
+        (spaces.Box(0, 255, (2, 3, 4), dtype=np.uint8), 24),
+        (spaces.Box(-1, 1, ()), 1),
+        (spaces.Discrete(16), 1),
+        (spaces.Discrete(5, start=-2), 1),
+        (spaces.MultiDiscrete([3, 4]), 2),
+        (spaces.MultiDiscrete(np.array([[3, 4, 5], [2, 2, 2]])), 6),
+        (spaces.MultiBinary(5), 5),
+        (spaces.MultiBinary([2, 3]), 6),
+    ],
+    ids=str,
+)
+def test_how_many_numbers_a_space_is(space: spaces.Space[Any], size: int) -> None:
+    seen = generic("Any-v0", space, spaces.Discrete(2))
+    assert seen.observation_size == size
+    assert type(seen.observation_size) is int
+    assert seen.observations == ()
+    assert seen.action_size is None
+    acted = generic("Any-v0", BOX, space)
+    assert acted.action_size == (None if isinstance(space, spaces.Discrete) else size)
+    assert acted.observation_size == 3
+    assert (acted.id, acted.terms) == ("Any-v0", {})
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Dict({"a": BOX}),
+        spaces.Tuple([BOX, spaces.Discrete(2)]),
+        spaces.Text(5),
+        spaces.Sequence(BOX),
+        spaces.Graph(BOX, None),
+        spaces.OneOf([BOX, spaces.Discrete(2)]),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+def test_spaces_of_several_kinds_are_refused(space: spaces.Space[Any]) -> None:
+    kind = type(space).__name__
+    with pytest.raises(UnfitEnvironmentError, match=f"its observations are a {kind}, and only Box"):
+        generic("Any-v0", space, spaces.Discrete(2))
+    with pytest.raises(UnfitEnvironmentError, match=f"its actions are a {kind}, and only Box"):
+        generic("Any-v0", BOX, space)
+
+
+def test_how_any_episode_ends() -> None:
+    environment = generic("Any-v0", BOX, spaces.Discrete(2))
+    flags = np.array([[True, False], [False, True], [True, True], [False, False]])
+    steps = Transition(
+        obs=np.zeros((4, 3)),
+        action=np.zeros(4),
+        next_obs=np.zeros((4, 3)),
+        env_reward=np.array([1.0, 2.0, 3.0, 4.0]),
+        terminated=flags[:, 0],
+        truncated=flags[:, 1],
+        last_action=np.zeros(4),
+    )
+    assert environment.outcome(steps.take(np.arange(3))).tolist() == [
+        "terminated",
+        "truncated",
+        "terminated",
+    ]
+    assert environment.outcomes == {"terminated": None, "truncated": None}
+    terms = environment.built_in
+    assert list(terms) == ["terminated", "truncated", "environment"]
+    assert terms["terminated"](steps).tolist() == [1, 0, 1, 0]
+    assert terms["truncated"](steps).tolist() == [0, 1, 0, 0]
+    assert terms["environment"](steps).tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("env_id", list(environments()))
+def test_an_environment_with_a_module_is_known_by_it(env_id: str) -> None:
+    assert describe(env_id) is environments()[env_id]
+    assert describe(env_id, {"max_episode_steps": 5}) is environments()[env_id]
+
+
+@pytest.mark.parametrize("env_id", ["FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
+def test_environments_of_gymnasium_without_a_module(env_id: str) -> None:
+    environment = describe(env_id)
+    assert (environment.id, environment.observation_size) == (env_id, 1)
+    assert environment.action_size is None
+    config = study({"id": env_id, "options": {"max_episode_steps": 8}}).environment
+    env = make_environment(config)
+    env.action_space.seed(1)
+    episode = play(env, config.describe(), lambda obs: env.action_space.sample(), seed=1)
+    assert episode.outcome in environment.outcomes
+    assert episode.transition.obs.shape == (len(episode), 1)
+    place = expression_term(environment, "place", "obs + 0 * action")
+    assert place(episode.transition).tolist() == episode.transition.next_obs[:, 0].tolist()
+    env.close()
+
+
+def test_observations_of_a_kind_that_nobody_learns_from() -> None:
+    with pytest.raises(UnfitEnvironmentError, match="its observations are a Tuple"):
+        describe("Blackjack-v1")
+    message = "Blackjack-v1 cannot be used: its observations are a Tuple, and only Box, Discrete"
+    assert message in refusals({"id": "Blackjack-v1"})["environment.id"]
+
+
+@pytest.mark.parametrize("env_id", ["FrozenLake-v0", "FrozenLake", "frozenlake-v1", "", "a/b-v1"])
+def test_an_unknown_environment(env_id: str) -> None:
+    with pytest.raises(UnknownEnvironmentError) as caught:
+        describe(env_id)
+    assert caught.value.env_id == env_id
+    assert {"FrozenLake-v1", *environments()} <= set(caught.value.known)
+    [(place, message)] = refusals({"id": env_id}).items()
+    assert place == "environment.id"
+    assert message == f"there is no environment named {env_id}"
+    with pytest.raises(ValidationError, match="there is no environment named"):
+        EnvironmentConfig(id=env_id)
+
+
+def test_an_environment_is_made_once_and_closed(register: Register) -> None:
+    class Counted(Toy):
+        made, closed = 0, 0
+
+    register("Counted-v0", Counted)
+    for _ in range(3):
+        describe("Counted-v0")
+    assert (Counted.made, Counted.closed) == (1, 1)
+
+
+def test_options_are_a_part_of_an_environment(register: Register) -> None:
+    register("Toy-v0", Toy)
+    assert describe("Toy-v0").observation_size == 3
+    assert describe("Toy-v0", {"size": 5}).observation_size == 5
+    assert describe("Toy-v0", {"size": 4, "max_episode_steps": 9}).observation_size == 4
+    config = study({"id": "Toy-v0", "options": {"size": 7, "max_episode_steps": 9}}).environment
+    assert config.describe().observation_size == 7
+
+
+def test_an_environment_that_nothing_limits(register: Register) -> None:
+    register("Toy-v0", Toy)
+    assert describe("Toy-v0").endless
+    assert not describe("Toy-v0", {"max_episode_steps": 9}).endless
+    assert not describe("FrozenLake-v1").endless
+    [(place, message)] = refusals({"id": "Toy-v0"}).items()
+    assert place == "environment.options"
+    assert "nothing limits the length of Toy-v0's episodes" in message
+    study({"id": "Toy-v0", "options": {"max_episode_steps": 9}})
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def make(**_options: Any) -> Any:
+        raise error
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 3}, "TypeError: .* got an unexpected keyword argument 'size'"),
+        ({"map_name": "9x9"}, "KeyError: '9x9'"),
+        ({"max_episode_steps": -5}, "ValueError: .*positive"),
+    ],
+)
+def test_options_that_an_environment_refuses(options: dict[str, Any], message: str) -> None:
+    message = f"it cannot be made: {message}"
+    with pytest.raises(UnfitEnvironmentError, match=message):
+        describe("FrozenLake-v1", options)
+    with pytest.raises(ValidationError, match=f"FrozenLake-v1 cannot be used: {message}"):
+        study({"id": "FrozenLake-v1", "options": options})
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("no display"), "it cannot be made: RuntimeError: no display"),
+        (AssertionError(), "it cannot be made: AssertionError"),
+        (ImportError("No module named 'jax'"), "it cannot be made: ImportError: No module named"),
+    ],
+)
+def test_an_environment_that_cannot_be_made(
+    register: Register, error: Exception, message: str
+) -> None:
+    register("Failing-v0", failing(error))
+    with pytest.raises(UnfitEnvironmentError, match=message):
+        describe("Failing-v0")
+    assert message in refusals({"id": "Failing-v0"})["environment.id"]
+
+
+def test_options_that_are_no_plain_values_have_their_own_error() -> None:
+    places = refusals({"id": "FrozenLake-v1", "options": {"desc": ["SF", "FG"]}})
+    assert places
+    assert all(place.startswith("environment.options.desc") for place in places)
+    assert list(refusals({"id": "FrozenLake-v1", "options": 5})) == ["environment.options"]
+    assert list(refusals({"id": 5})) == ["environment.id"]
+    assert list(refusals({})) == ["environment.id"]
+
+
+# Environments of other modules.
+
+MODULE = f"""\
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+
+Path(__file__).with_name("imported").touch()
+
+{inspect.getsource(Toy)}
+gym.register("Elsewhere-v0", entry_point=Toy)
+"""
+
+
+@pytest.fixture
+def elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, register: Register
+) -> Iterator[Path]:
+    """The sign that a module with an environment in it was imported."""
+    (tmp_path / "elsewhere_module.py").write_text(MODULE)
+    (tmp_path / "elsewhere_broken.py").write_text('raise RuntimeError("out of order")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "imported"
+    for name in ("elsewhere_module", "elsewhere_broken"):
+        sys.modules.pop(name, None)
+
+
+def test_an_id_that_names_code_needs_leave(elsewhere: Path) -> None:
+    for env_id in ("elsewhere_module:Elsewhere-v0", "elsewhere_broken:X-v0", "nobody:X-v0", ":"):
+        message = f"{env_id} cannot be used: it names code; give --allow-code if you trust it"
+        assert message in refusals({"id": env_id})["environment.id"]
+    assert not elsewhere.exists()
+    assert "elsewhere_module" not in sys.modules
+
+
+def test_an_id_that_names_code_with_leave(elsewhere: Path) -> None:
+    env_id = "elsewhere_module:Elsewhere-v0"
+    found = study({"id": env_id, "options": {"size": 6, "max_episode_steps": 9}}, allow_code=True)
+    assert elsewhere.exists()
+    assert found.code == [env_id]
+    environment = found.environment.describe()
+    assert (environment.id, environment.observation_size) == (env_id, 6)
+    env = make_environment(found.environment)
+    assert env.observation_space.shape == (6,)
+    episode = play(env, environment, lambda obs: 0, seed=0)
+    assert (len(episode), episode.outcome) == (1, "terminated")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        (
+            "nobody_there:X-v0",
+            "cannot be made: ModuleNotFoundError: No module named 'nobody_there'",
+        ),
+        ("elsewhere_broken:X-v0", "cannot be made: RuntimeError: out of order"),
+        ("elsewhere_module:X-v0", "there is no environment named elsewhere_module:X-v0"),
+        (":X-v0", "there is no environment named :X-v0"),
+    ],
+)
+@pytest.mark.usefixtures("elsewhere")
+def test_code_that_has_no_such_environment(env_id: str, message: str) -> None:
+    assert message in refusals({"id": env_id}, allow_code=True)["environment.id"]
+
+
+def test_a_plain_id_is_no_code() -> None:
+    assert study({"id": "FrozenLake-v1"}).code == []

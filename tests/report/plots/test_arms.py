@@ -1,0 +1,369 @@
+"""Figures: what is drawn is what the tables say, whatever the arms are called."""
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.collections import FillBetweenPolyCollection, LineCollection, QuadMesh
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from shaperun.report.plots import arms as plots
+from shaperun.report.plots import response
+from shaperun.report.plots import style as canvas
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+LONG = "article-distance=200-velocity=50-angle=50-legs=10-main_engine=0."
+HOSTILE = ["default", LONG, "b" * 64, "$x_", "_hidden", "50%_{a}^$\\frac{1}{2}$"]
+TERMS = ["distance", "velocity", "angle", "legs", "main_engine", "side_engine"]
+
+
+def runs_of(
+    arms: dict[str, tuple[float, float]], seeds: int = 5, last: int = 1_000_000, every: int = 50_000
+) -> pl.DataFrame:
+    """Runs of arms, given their final environment return and the factor to their shaped return."""
+    tables = []
+    for seed, (arm, (final, factor)) in itertools.product(range(seeds), arms.items()):
+        noise = np.random.default_rng(seed)
+        steps = np.arange(every, last + 1, every)
+        value = final + (-200 - final) * np.exp(-5 * steps / 1e6) + noise.normal(0, 20, len(steps))
+        columns = {"timesteps": steps, "return": value, "shaped_return": factor * value}
+        tables.append(pl.DataFrame({"arm": arm, "seed": seed, **columns}))
+    return pl.concat(tables)
+
+
+def centre_of(runs: pl.DataFrame) -> pl.DataFrame:
+    half = 2 * pl.std("return") / pl.len().sqrt()
+    return runs.group_by("arm", "timesteps", maintain_order=True).agg(
+        return_centre=pl.mean("return"),
+        return_low=pl.mean("return") - half,
+        return_high=pl.mean("return") + half,
+        runs=pl.len(),
+    )
+
+
+def curves(runs: pl.DataFrame, **options: object) -> Figure:
+    keywords = {"title": "lunar-lander", "threshold": 200.0, **options}
+    return plots.learning_curves(runs, centre_of(runs), **keywords)  # type: ignore[arg-type]
+
+
+TWO = runs_of({"default": (240, 1), "article": (-300, 80)})
+
+
+def outcome_table(arms: list[str]) -> pl.DataFrame:
+    kinds: list[tuple[str, float, bool | None]]
+    kinds = [("crashed", 0.25, False), ("landed", 0.7, True), ("timed out", 0.05, None)]
+    rows = [(arm, *kind) for arm in arms for kind in kinds]
+    return pl.DataFrame(rows, schema=["arm", "outcome", "share", "good"], orient="row")
+
+
+def contribution_table(arms: list[str]) -> pl.DataFrame:
+    values = [-14203.2, -3321.4, -402.9, 12.1, -0.31, -0.0]
+    rows = [(arm, *pair) for arm in arms for pair in zip(TERMS, values, strict=True)]
+    return pl.DataFrame(rows, schema=["arm", "term", "contribution"], orient="row")
+
+
+RESPONSE = pl.DataFrame(
+    {
+        "value": [50.0, 0.0, 100.0],
+        "return": [230.0, 120.0, -160.0],
+        "return_low": [210.0, 80.0, None],
+        "return_high": [250.0, 160.0, None],
+        "success_rate": [0.995, 0.7, 0.0],
+    }
+)
+GRID = pl.DataFrame(
+    {
+        "distance": [0, 0, 50],
+        "legs": [0.0, 12.5, 0.0],
+        "return": [-140.0, 60.0, 240.0],
+        "success_rate": [0.0, 0.5, 1.0],
+    }
+)
+
+
+def drawn_texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Draw the figure; every text that reached the canvas, and the box it takes."""
+    texts: list[Text] = []
+    draw = Text.draw
+
+    def record(self: Text, renderer: object) -> None:
+        if self.get_visible() and self.get_text().strip():
+            texts.append(self)
+        draw(self, renderer)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", record)
+        figure.draw_without_rendering()
+    return [(text.get_text(), text.get_window_extent()) for text in texts]
+
+
+def check_layout(figure: Figure) -> None:
+    """Every text lies within the figure, and none on another."""
+    texts = drawn_texts(figure)
+    for text, box in texts:
+        assert box.x0 > -1, text
+        assert box.y0 > -1, text
+        assert box.x1 < figure.bbox.width + 1, text
+        assert box.y1 < figure.bbox.height + 1, text
+    for (one, a), (other, b) in itertools.combinations(texts, 2):
+        assert not a.padded(-1).overlaps(b.padded(-1)), (one, other)
+
+
+def words(figure: Figure) -> str:
+    """All that is written in a figure, line breaks removed."""
+    return "|".join(text.replace("\n", "") for text, _ in drawn_texts(figure))
+
+
+def lines(figure: Figure, panel: int, width: float, style: str = "-") -> list[Line2D]:
+    found = figure.get_axes()[panel].get_lines()
+    return [x for x in found if x.get_linewidth() == width and x.get_linestyle() == style]
+
+
+def thin(figure: Figure, panel: int) -> list[list[list[float]]]:
+    """The points of every thin line."""
+    drawn = figure.get_axes()[panel].collections
+    found = [x for x in drawn if isinstance(x, LineCollection) and x.get_linewidth() == [0.7]]
+    return [segment.tolist() for collection in found for segment in collection.get_segments()]
+
+
+def points(line: Line2D) -> tuple[list[float], list[float]]:
+    return np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
+
+
+def eight() -> pl.DataFrame:
+    names = [*"abcdef", "no-fuel-penalty", "default-but-with-a-longer-name"]
+    return runs_of({name: (30.0 * place, 10.0**place) for place, name in enumerate(names)})
+
+
+def half_finished() -> pl.DataFrame:
+    return pl.concat(
+        [
+            TWO.filter((pl.col("seed") < 2) | (pl.col("timesteps") <= 400_000)),
+            runs_of({"potential": (150, 2)}, seeds=1, last=100_000),
+        ]
+    )
+
+
+def one_point() -> pl.DataFrame:
+    return runs_of({"default": (240, 1)}, seeds=1, last=50_000)
+
+
+def figures() -> Iterator[tuple[str, Figure]]:
+    yield "two arms", curves(TWO)
+    yield "one run, one point", curves(one_point())
+    yield "five runs, one point", curves(runs_of({"default": (240, 1)}, last=50_000))
+    yield "eight arms", curves(eight())
+    yield "half finished", curves(half_finished(), arms=["default", "article", "potential", "e"])
+    yield "hostile names", curves(runs_of(dict.fromkeys(HOSTILE, (100.0, 1.0)), 1), title=LONG * 3)
+    yield "no runs", curves(TWO.clear())
+    yield "outcomes", plots.outcomes(outcome_table(HOSTILE), title="t")
+    yield "no outcomes", plots.outcomes(outcome_table([""]).clear(), title="t")
+    yield "contributions", plots.contributions(contribution_table(HOSTILE), title="t")
+    yield "response", response.response_curve(RESPONSE, weight=LONG, title="t")
+    yield "one response", response.response_curve(RESPONSE[:1], weight="distance", title="t")
+    yield "no response", response.response_curve(RESPONSE.clear(), weight="distance", title="t")
+    yield "heatmap", response.heatmap(GRID, x="distance", y="legs", title="t")
+    yield "one cell", response.heatmap(GRID[:1], x="distance", y="legs", title="t")
+    yield "no cell", response.heatmap(GRID.clear(), x="distance", y="legs", title="t")
+
+
+def test_every_text_has_its_place() -> None:
+    for name, figure in figures():
+        try:
+            check_layout(figure)
+        except AssertionError as error:
+            raise AssertionError(name) from error
+
+
+def test_every_run_is_a_thin_line_and_every_centre_a_thick_one() -> None:
+    figure = curves(TWO)
+    assert len(thin(figure, 0)) == 10
+    assert len(lines(figure, 0, 2)) == 2
+    assert len(figure.get_axes()[0].findobj(FillBetweenPolyCollection)) == 2
+    assert len(figure.get_axes()) == 3
+    for panel in (1, 2):
+        assert len(thin(figure, panel)) == 5
+        assert len(lines(figure, panel, 2)) == 1
+
+
+def test_curves_show_the_numbers_of_the_tables() -> None:
+    figure = curves(TWO)
+    one = TWO.filter(arm="default", seed=3).sort("timesteps")
+    assert thin(figure, 0)[3] == [list(row) for row in one["timesteps", "return"].iter_rows()]
+    centre = centre_of(TWO).filter(arm="default")
+    steps, values = points(lines(figure, 0, 2)[0])
+    assert steps == centre["timesteps"].to_list()
+    assert values == centre["return_centre"].to_list()
+    shaped = TWO.filter(arm="article").group_by("timesteps").agg(pl.mean("shaped_return"))
+    _, means = points(lines(figure, 2, 2)[0])
+    assert means == pytest.approx(shaped.sort("timesteps")["shaped_return"].to_list())
+
+
+def test_curves_say_what_they_show() -> None:
+    written = words(curves(TWO))
+    for text in (
+        "environment steps",
+        "environment return per episode",
+        "default (5 runs)",
+        "article (5 runs)",
+        "solved(200)",
+        "each on its own scale: not comparable between arms",
+        "1M",
+        "200k",
+    ):
+        assert text in written
+    assert "not all runs" not in written
+    assert "solved" not in words(curves(TWO, threshold=None))
+    assert "default (1 run)" in words(curves(one_point()))
+
+
+def test_a_centre_of_fewer_runs_is_dotted() -> None:
+    figure = curves(half_finished(), arms=["default", "article", "potential", "later"])
+    written = words(figure)
+    assert "not all runs got this far" in written
+    assert "later (0 runs)" in written
+    assert "no evaluations yet" in written
+    steps, values = points(lines(figure, 0, 2)[0])
+    assert max(np.array(steps)[np.isfinite(values)]) == 400_000
+    assert max(points(lines(figure, 0, 2, ":")[0])[0]) == 1_000_000
+
+
+def test_an_arm_keeps_its_colour() -> None:
+    arms = ["default", "article"]
+    palette = canvas.colours(arms)
+    assert [line.get_color() for line in lines(curves(TWO), 0, 2)] == list(palette.values())
+    alone = curves(TWO.filter(arm="article"), arms=arms)
+    assert lines(alone, 0, 2)[-1].get_color() == palette["article"]
+    bars = plots.contributions(contribution_table(["article"]), title="t", arms=arms).get_axes()[1]
+    assert to_hex(bars.patches[0].get_facecolor()).upper() == palette["article"]
+
+
+def test_colours_differ_also_when_there_are_many() -> None:
+    arms = [str(number) for number in range(40)]
+    assert len(set(canvas.colours(arms).values())) == 40
+    assert canvas.colours(arms[:3]) == {arm: canvas.colours(arms)[arm] for arm in arms[:3]}
+    assert canvas.colours(["a", "b", "a"]) == canvas.colours(["a", "b"])
+
+
+def test_names_are_shown_literally() -> None:
+    written = words(curves(runs_of(dict.fromkeys(HOSTILE, (100.0, 1.0)), 1), title="$\\alpha$"))
+    for arm in HOSTILE:
+        assert f"{arm} (1 run)" in written
+    assert "$\\alpha$" in written
+    figure = plots.outcomes(outcome_table(["$x_$"]), title="t")
+    texts = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+    assert texts
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_outcomes_are_stacked_from_success_to_failure() -> None:
+    figure = plots.outcomes(outcome_table(["default", "article"]), title="t")
+    bars = figure.get_axes()[0].patches
+    starts = [bar.get_path().get_extents(bar.get_patch_transform()).x0 for bar in bars]
+    assert starts == pytest.approx([0, 0, 0.7, 0.7, 0.75, 0.75])
+    written = words(figure)
+    for text in ("landed 70%", "crashed 25%", "|5%|", "timed out", "share of evaluation episodes"):
+        assert text in written
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0%"), (0.004, "<1%"), (0.01, "1%"), (0.994, "99%"), (0.999, ">99%"), (1, "100%")],
+)
+def test_a_percentage_never_claims_none_or_all(share: float, text: str) -> None:
+    assert canvas.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (200, "200"), (1_500, "1.5k"), (50_000, "50k"), (1e6, "1M"), (-28_050, "−28.05k")],
+)
+def test_ticks_are_short(value: float, text: str) -> None:
+    assert canvas.short(value) == text
+
+
+def test_contributions_are_written_at_their_bars() -> None:
+    table = pl.concat(
+        [
+            contribution_table(["article"]),
+            pl.DataFrame({"arm": "default", "term": "environment", "contribution": 241.3}),
+        ]
+    )
+    figure = plots.contributions(table, title="t", arms=["default", "article", "later"])
+    written = words(figure)
+    for text in ("|−14,203|", "|−403|", "|12.1|", "|−0.31|", "|0|", "|241|", *TERMS):
+        assert text in written
+    assert written.count("no terms weighted") == 1
+    grey = figure.get_axes()[0].patches[0].get_facecolor()
+    assert to_hex(grey).upper() == canvas.GREY
+
+
+def test_a_response_is_drawn_in_order_of_the_weight() -> None:
+    upper, lower = response.response_curve(RESPONSE, weight="distance", title="t").get_axes()
+    assert points(upper.get_lines()[0]) == ([0, 50, 100], [120, 230, -160])
+    assert points(lower.get_lines()[0]) == ([0, 50, 100], [0.7, 0.995, 0])
+    assert lower.get_xlabel() == "weight of distance"
+
+
+def test_a_heatmap_leaves_missing_pairs_empty() -> None:
+    figure = response.heatmap(GRID, x="distance", y="legs", title="t")
+    for axes, cells in zip(figure.get_axes(), ([-140, 240, 60], [0, 1, 0.5]), strict=True):
+        [mesh] = axes.findobj(QuadMesh)
+        values = mesh.get_array()
+        assert values is not None
+        assert values[~np.ma.getmaskarray(values)].tolist() == cells
+        assert axes.patch.get_hatch()
+    written = words(figure)
+    for text in ("weight of distance", "weight of legs", "|12.5|", "|−140|", "|50%|", "|100%|"):
+        assert text in written
+
+
+def test_a_large_heatmap_has_a_scale_instead_of_numbers() -> None:
+    pairs = [(x, y, float(x * y), x * y / 200) for x in range(12) for y in range(12)]
+    table = pl.DataFrame(
+        pairs, schema=["distance", "legs", "return", "success_rate"], orient="row"
+    ).with_columns(pl.lit(None, pl.Float64).alias("success_rate"))
+    figure = response.heatmap(table, x="distance", y="legs", title="t")
+    assert len(figure.get_axes()) == 4
+    check_layout(figure)
+
+
+def test_a_figure_is_saved_the_same_again(tmp_path: Path) -> None:
+    figure = curves(TWO)
+    first = canvas.save(figure, tmp_path / "curves-v1.5")
+    again = canvas.save(figure, tmp_path / "again")
+    anew = canvas.save(curves(TWO), tmp_path / "anew")
+    assert [path.name for path in first] == ["curves-v1.5.png", "curves-v1.5.svg"]
+    for one, two, three in zip(first, again, anew, strict=True):
+        assert one.read_bytes() == two.read_bytes() == three.read_bytes()
+        assert matplotlib.__version__.encode() not in one.read_bytes()
+
+
+def test_an_svg_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
+    arms = ["a--b", "</g><script>alert(1)</script>", "-->&amp;\"'"]
+    figure = plots.outcomes(outcome_table(arms), title="-- <b>")
+    tree = ElementTree.fromstring(canvas.save(figure, tmp_path / "outcomes")[1].read_bytes())  # noqa: S314
+    assert not [element for element in tree.iter() if element.tag.endswith("script")]
+
+
+def test_nothing_outside_is_changed() -> None:
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "text.usetex": True}):
+        before = dict(matplotlib.rcParams)
+        figure = curves(one_point())
+        assert dict(matplotlib.rcParams) == before
+    assert to_hex(figure.get_axes()[0].get_facecolor()) == "#ffffff"
+    check_layout(figure)
+    code = "import sys, shaperun.report.plots.arms; sys.exit('matplotlib.pyplot' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

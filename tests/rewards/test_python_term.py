@@ -1,0 +1,295 @@
+"""Terms that are Python functions: found by name, imported late, kept from changing anything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shaperun.envs.base import Transition
+from shaperun.envs.builtin import environments
+from shaperun.rewards import python_term
+from shaperun.rewards.config import RewardConfig
+from shaperun.rewards.kernel import RewardError, RewardKernel
+from shaperun.study.models import parse_study
+
+CODE = """\
+from pathlib import Path
+
+import numpy as np
+
+Path(__file__).with_name("imported").touch()
+
+def height(obs):
+    return obs[:, 1] + 0.5
+
+def effort(transition):
+    return -1.0 * (transition.action != transition.last_action)
+
+def zeroed(argument):
+    obs = getattr(argument, "next_obs", argument)
+    obs[:] = 0.0
+    return obs[:, 0]
+
+def zeroed_reward(transition):
+    transition.env_reward += 1.0
+    return transition.env_reward
+
+def listed(obs):
+    return [7] * len(obs)
+
+def wide(obs):
+    return obs
+
+def missing_key(obs):
+    return {}["gone"]
+
+class Scaled:
+    factor = 3.0
+
+    def __call__(self, obs):
+        return self.factor * obs[:, 0]
+
+scaled = Scaled()
+number = 5
+"""
+ENTRY_POINTS = """\
+[shaperun.terms]
+tall = nowhere_terms:height
+busy = nowhere_terms:effort
+nested = nowhere_terms:Scaled.factor
+lost = nowhere_terms:nothing
+nobody = nowhere_nobody:height
+
+[console_scripts]
+nowhere = nowhere_terms:height
+"""
+BROKEN = """\
+raise RuntimeError("out of order")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path with an installed package of terms in it."""
+    (tmp_path / "nowhere_terms.py").write_text(CODE)
+    (tmp_path / "nowhere_broken.py").write_text(BROKEN)
+    info = tmp_path / "nowhere_terms-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nowhere-terms\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    python_term.installed.cache_clear()
+    python_term._load.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("nowhere_")]:
+        del sys.modules[name]
+
+
+def imported(folder: Path) -> bool:
+    return (folder / "imported").exists()
+
+
+def transition(n: int = 3) -> Transition:
+    ramp = np.arange(n, dtype=np.float64)
+    return Transition(
+        obs=np.stack([ramp, ramp], axis=1),
+        action=np.arange(n),
+        next_obs=np.stack([ramp + 10, ramp - 10], axis=1),
+        env_reward=ramp / 2,
+        terminated=ramp == 1,
+        truncated=ramp == 2,
+        last_action=np.zeros(n, dtype=np.int64),
+    )
+
+
+def test_installed_terms_are_found_without_being_imported(folder: Path) -> None:
+    assert {"tall", "busy", "nested", "lost", "nobody"} <= set(python_term.installed())
+    assert "nowhere" not in python_term.installed()
+    assert not imported(folder)
+
+
+def test_there_are_none_without_the_package() -> None:
+    forget()
+    assert "tall" not in python_term.installed()
+
+
+@pytest.mark.parametrize("reference", ["tall", "nowhere_terms:height"])
+def test_a_term_of_the_state(folder: Path, reference: str) -> None:
+    term = python_term.term("height", reference, state_only=True)
+    assert (term.name, term.state_only) == ("height", True)
+    assert reference in term.formula
+    assert not imported(folder)
+    assert term(transition()).tolist() == [-9.5, -8.5, -7.5]
+    assert imported(folder)
+    assert term.function(transition().obs).tolist() == [0.5, 1.5, 2.5]
+
+
+@pytest.mark.parametrize("reference", ["busy", "nowhere_terms:effort"])
+@pytest.mark.usefixtures("folder")
+def test_a_term_of_the_transition(reference: str) -> None:
+    term = python_term.term("effort", reference, state_only=False)
+    assert not term.state_only
+    assert term(transition()).tolist() == [0, -1, -1]
+
+
+@pytest.mark.usefixtures("folder")
+def test_anything_that_can_be_called_will_do() -> None:
+    term = python_term.term("scaled", "nowhere_terms:scaled", state_only=True)
+    assert term(transition()).tolist() == [30, 33, 36]
+
+
+def test_it_is_imported_once(folder: Path) -> None:
+    for _ in range(3):
+        python_term.term("height", "nowhere_terms:height", state_only=True)(transition())
+        (folder / "imported").unlink(missing_ok=True)
+        sys.modules.pop("nowhere_terms", None)
+    assert not imported(folder)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("nowhere_nobody:height", "No module named 'nowhere_nobody'"),
+        ("nobody", "No module named 'nowhere_nobody'"),
+        ("nowhere_terms:nothing", "has no attribute 'nothing'"),
+        ("lost", "has no attribute 'nothing'"),
+        ("nowhere_broken:height", "out of order"),
+        ("nowhere_terms:", "has no attribute ''"),
+        ("nowhere_terms", "has no attribute ''"),
+        (":height", "Empty module name"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_what_cannot_be_imported(reference: str, message: str) -> None:
+    term = python_term.term("term", reference, state_only=True)
+    for _ in range(2):
+        with pytest.raises(ImportError) as caught:
+            term(transition())
+        assert f"{reference} cannot be imported: " in str(caught.value)
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("reference", ["nowhere_terms:number", "nested"])
+@pytest.mark.usefixtures("folder")
+def test_what_is_no_function(reference: str) -> None:
+    with pytest.raises(ImportError, match=f"{reference} is no function"):
+        python_term.term("term", reference, state_only=True)(transition())
+
+
+@pytest.mark.parametrize("state_only", [True, False])
+@pytest.mark.usefixtures("folder")
+def test_a_term_cannot_change_what_it_is_given(state_only: bool) -> None:
+    batch = transition()
+    term = python_term.term("zeroed", "nowhere_terms:zeroed", state_only=state_only)
+    with pytest.raises(ValueError, match="read-only"):
+        term(batch)
+    assert batch.next_obs.tolist() == transition().next_obs.tolist()
+
+
+@pytest.mark.usefixtures("folder")
+def test_everything_that_a_term_is_given_is_for_reading() -> None:
+    batch = transition()
+    sealed = python_term._sealed(batch)
+    for name in Transition.__dataclass_fields__:
+        ours, theirs = getattr(batch, name), getattr(sealed, name)
+        assert theirs.tolist() == ours.tolist()
+        assert np.shares_memory(ours, theirs)
+        assert ours.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            theirs[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        python_term.term("term", "nowhere_terms:zeroed_reward", state_only=False)(batch)
+    assert batch.env_reward.tolist() == [0, 0.5, 1]
+
+
+# In a reward.
+
+LANDER = environments()["LunarLander-v3"]
+STEP = Transition(
+    obs=np.full((2, 8), 0.5),
+    action=np.array([2, 0]),
+    next_obs=np.full((2, 8), 0.25),
+    env_reward=np.array([3.0, 4.0]),
+    terminated=np.array([False, False]),
+    truncated=np.array([False, False]),
+    last_action=np.array([0, 0]),
+)
+
+
+def kernel(reference: str, *, state_only: bool = True, mode: str = "add") -> RewardKernel:
+    data = {
+        "mode": mode,
+        "weights": {"own": 2.0},
+        "terms": {"own": {"python": reference, "state_only": state_only}},
+    }
+    return RewardKernel(LANDER, RewardConfig.model_validate(data), 0.5)
+
+
+def test_a_function_in_a_reward(folder: Path) -> None:
+    made = kernel("nowhere_terms:height")
+    assert not imported(folder)
+    assert made(STEP).shaped.tolist() == [3 + 2 * 0.75, 4 + 2 * 0.75]
+    effort = kernel("busy", state_only=False)
+    assert effort(STEP).shaped.tolist() == [3 - 2, 4]
+    assert not effort.state_values(STEP.obs)[:, effort.names.index("own")].any()
+    potential = kernel("tall", mode="potential")
+    assert potential(STEP).shaping.tolist() == [0.5 * 1.5 - 2.0] * 2
+    assert kernel("nowhere_terms:listed")(STEP).shaped.tolist() == [17, 18]
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("nowhere_terms:missing_key", "the term own failed: KeyError: 'gone'"),
+        ("nowhere_terms:nothing", "the term own failed: ImportError: nowhere_terms:nothing cannot"),
+        ("nowhere_terms:zeroed", "the term own failed: ValueError: .*read-only"),
+        ("nowhere_terms:wide", r"an array of shape \(2,\) was expected, and it is \(2, 8\)"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_function_that_fails_is_named(reference: str, message: str) -> None:
+    with pytest.raises(RewardError, match=message):
+        kernel(reference)(STEP)
+
+
+def study(term: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "study": "lander",
+        "environment": {"id": "LunarLander-v3"},
+        "training": {"total_timesteps": 1000},
+        "arms": {"default": {"mode": "add", "weights": {"own": 1}, "terms": {"own": term}}},
+    }
+
+
+def test_a_study_names_installed_terms_and_imports_nothing(folder: Path) -> None:
+    found = parse_study(study({"python": "tall", "state_only": True}))
+    assert found.code == []
+    RewardKernel(LANDER, found.arms["default"])
+    assert not imported(folder)
+
+
+def test_a_study_that_names_an_unknown_term(folder: Path) -> None:
+    with pytest.raises(ValueError, match="there is no installed term named tal") as caught:
+        parse_study(study({"python": "tal"}))
+    [error] = caught.value.errors()  # type: ignore[attr-defined]
+    assert "tall" in error["ctx"]["known"]
+    assert not imported(folder)
+
+
+def test_other_code_needs_leave_and_is_not_imported_even_then(folder: Path) -> None:
+    for reference in ("nowhere_terms:height", "nowhere_broken:height"):
+        with pytest.raises(ValueError, match="give --allow-code if you trust it"):
+            parse_study(study({"python": reference}))
+        found = parse_study(study({"python": reference}), allow_code=True)
+        assert found.code == [reference]
+    assert not imported(folder)

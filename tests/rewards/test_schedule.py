@@ -1,0 +1,456 @@
+"""Rewards that change over training, in the kernel and in the wrappers; what steps remember."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import cycle, pairwise
+from typing import Any, get_args
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from shaperun.envs.base import Array, Transition
+from shaperun.envs.generic import generic
+from shaperun.rewards.config import Mode, RewardConfig
+from shaperun.rewards.kernel import START, RewardError, RewardKernel
+from shaperun.rewards.wrapper import RewardShapingWrapper, VectorRewardShapingWrapper
+
+MODES = list(get_args(Mode))
+SPACE = spaces.Box(-np.inf, np.inf, (2,), dtype=np.float64)
+ENVIRONMENT = generic("Any-v0", SPACE, spaces.Discrete(3))
+TERMS = {"low": "-obs[0]", "wide": "norm(obs)", "busy": "action != last_action"}
+STATES = {"low": 2.0, "wide": -0.5}
+POINTS = [[0.1, -1.0], [0.3, 2.0], [0.5, 0.5], [0.9, 1.0]]
+SCHEDULES = {
+    "linear": {"kind": "linear", "from": 1.5, "to": -0.5, "until": 0.8},
+    "piecewise": {"kind": "piecewise", "points": POINTS},
+    "constant": {"kind": "piecewise", "points": [[0.5, 0.25]]},
+    "one": {"kind": "linear", "from": 1, "to": 1},
+    "rising": {"kind": "linear", "from": 0, "to": 1},
+    None: None,
+}
+GAMMA = 0.9
+
+properties = settings(deadline=None, max_examples=50)
+each_mode = pytest.mark.parametrize("mode", MODES)
+each_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
+shares = st.floats(0, 1)
+
+
+def reward(mode: str, schedule: str | None, **more: Any) -> RewardConfig:
+    weights = STATES if mode == "potential" else {**STATES, "busy": 3.0}
+    data = {"mode": mode, "weights": weights, "terms": TERMS, "scale": 0.5}
+    return RewardConfig.model_validate({**data, "schedule": SCHEDULES[schedule], **more})
+
+
+def f(schedule: str | None, progress: float) -> float:
+    """The factor, written out a second time."""
+    if schedule == "linear":
+        return 1.5 - 2.0 * min(progress, 0.8) / 0.8
+    if schedule == "piecewise":
+        return float(np.interp(progress, *np.transpose(POINTS)))
+    if schedule == "rising":
+        return progress
+    return 0.25 if schedule == "constant" else 1.0
+
+
+def phi(obs: Array) -> Array:
+    """The potential of the states' terms."""
+    return np.asarray(0.5 * (2.0 * -obs[:, 0] - 0.5 * np.hypot(obs[:, 0], obs[:, 1])))
+
+
+def shaping_of(mode: str, schedule: str | None, t: Transition, now: float, then: float) -> Array:
+    """What shaping comes to, by the formulas in the docstring of the kernel."""
+    if mode != "potential":
+        s = phi(t.next_obs) + 0.5 * 3.0 * (t.action != t.last_action)
+        return np.asarray(f(schedule, now) * s)
+    after = np.where(t.terminated, 0.0, phi(t.next_obs))
+    return np.asarray(GAMMA * f(schedule, then) * after - f(schedule, now) * phi(t.obs))
+
+
+def shaped_of(mode: str, schedule: str | None, r: Array, shaping: Array, now: float) -> Array:
+    left = 1.0 - f(schedule, now) if schedule else 0.0
+    seen = {
+        "log": r,
+        "add": r + shaping,
+        "replace": left * r + shaping,
+        "potential": r + shaping,
+    }
+    return seen[mode]
+
+
+def near(expected: Any) -> Any:
+    return pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+small = st.floats(-1, 1).map(lambda x: round(x, 6))
+
+
+@st.composite
+def transitions(draw: st.DrawFn, *, end: bool = False) -> Transition:
+    """Steps of one episode; with `end`, only its last one terminates or is truncated."""
+    n = draw(st.integers(1, 6))
+    states = draw(arrays(np.float64, (n + 1, 2), elements=small))
+    terminated, truncated = draw(arrays(np.bool_, (2, n)))
+    if end:
+        terminated[:-1] = truncated[:-1] = False
+        truncated[-1] = not terminated[-1]
+    return Transition(
+        obs=states[:-1],
+        action=draw(arrays(np.int64, n, elements=st.integers(0, 2))),
+        next_obs=states[1:],
+        env_reward=draw(arrays(np.float64, n, elements=small)),
+        terminated=terminated,
+        truncated=truncated,
+        last_action=draw(arrays(np.int64, n, elements=st.integers(0, 2))),
+    )
+
+
+@each_mode
+@properties
+@given(schedule=st.sampled_from(list(SCHEDULES)), steps=transitions(), now=shares, then=shares)
+def test_what_the_learner_sees(
+    mode: str, schedule: str | None, steps: Transition, now: float, then: float
+) -> None:
+    rewards = RewardKernel(ENVIRONMENT, reward(mode, schedule), GAMMA)(steps, (now, then))
+    shaping = shaping_of(mode, schedule, steps, now, then)
+    assert rewards.shaping == near(shaping)
+    assert rewards.shaped == near(shaped_of(mode, schedule, steps.env_reward, shaping, now))
+    assert rewards.schedule == near(f(schedule, now))
+    assert rewards.env_reward.tobytes() == steps.env_reward.tobytes()
+    assert rewards.raw[:, 0] == near(-steps.next_obs[:, 0])  # raw is raw at every moment
+
+
+@each_mode
+@properties
+@given(steps=transitions())
+def test_at_the_start_unless_told_otherwise(mode: str, steps: Transition) -> None:
+    kernel = RewardKernel(ENVIRONMENT, reward(mode, "linear"), GAMMA)
+    assert kernel(steps).shaped.tolist() == kernel(steps, START).shaped.tolist()
+    assert kernel(steps).schedule == 1.5
+
+
+@each_mode
+@properties
+@given(steps=transitions(), now=shares, then=shares)
+def test_a_factor_of_one_is_no_schedule(
+    mode: str, steps: Transition, now: float, then: float
+) -> None:
+    timed = RewardKernel(ENVIRONMENT, reward(mode, "one"), GAMMA)
+    plain = RewardKernel(ENVIRONMENT, reward(mode, None), GAMMA)
+    found, expected = timed(steps, (now, then)), plain(steps)
+    assert found.shaping.tolist() == expected.shaping.tolist()
+    assert found.shaped.tolist() == expected.shaped.tolist()
+
+
+def test_a_reward_is_handed_over() -> None:
+    """From the environment's own to the terms, in the mode replace."""
+    config = reward("replace", "rising", weights={"low": 2.0}, scale=1)
+    kernel = RewardKernel(ENVIRONMENT, config)
+    step = Transition(
+        obs=np.zeros((1, 2)),
+        action=np.array([0]),
+        next_obs=np.array([[-3.0, 0.0]]),
+        env_reward=np.array([10.0]),
+        terminated=np.array([False]),
+        truncated=np.array([False]),
+        last_action=np.array([0]),
+    )
+    seen = [kernel(step, (now, now)).shaped[0] for now in (0.0, 0.25, 0.5, 1.0)]
+    assert seen == [10.0, 9.0, 8.0, 6.0]
+
+
+@properties
+@given(st.sampled_from(list(SCHEDULES)), transitions(end=True), st.data())
+def test_a_potential_that_changes_telescopes(
+    schedule: str | None, episode: Transition, data: st.DataObject
+) -> None:
+    n = len(episode)
+    moments = sorted(data.draw(st.lists(shares, min_size=n + 1, max_size=n + 1)))
+    kernel = RewardKernel(ENVIRONMENT, reward("potential", schedule), GAMMA)
+    total = 0.0
+    for step, progress in enumerate(pairwise(moments)):
+        row = episode.take(np.array([step]))
+        total += GAMMA**step * kernel(row, progress).shaping[0]
+    last = 0.0 if episode.terminated[-1] else phi(episode.next_obs[-1:])[0]
+    first = phi(episode.obs[:1])[0]
+    expected = GAMMA**n * f(schedule, moments[-1]) * last - f(schedule, moments[0]) * first
+    assert total == near(expected)
+
+
+# The wrappers, around an environment whose episodes are as long as one likes.
+
+
+class Counter(gym.Env[Any, Any]):
+    """The observation is the step and the episode; every other episode is cut short."""
+
+    observation_space = SPACE
+
+    def __init__(self, lengths: tuple[int, ...], action_space: spaces.Space[Any]) -> None:
+        self.action_space = action_space
+        self._lengths = cycle(lengths)
+        self._step, self._episode = 0, -1
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._step, self._length = 0, next(self._lengths)
+        self._episode += 1
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._step += 1
+        over, cut = self._step == self._length, self._episode % 2 == 1
+        return self._obs(), self._step / 2, over and not cut, over and cut, {}
+
+    def _obs(self) -> Array:
+        return np.array([self._step, self._episode], dtype=np.float64)
+
+
+CHOICES = spaces.Discrete(3)
+THROTTLES = spaces.Box(-1, 1, (2,), dtype=np.float64)
+LENGTHS = [(3, 1, 4), (2, 5), (1, 1, 6)]
+TOTAL = 30
+
+
+def single(
+    config: RewardConfig, lengths: tuple[int, ...], total: int | None = TOTAL, **more: Any
+) -> RewardShapingWrapper:
+    env = Counter(lengths, more.get("action_space", CHOICES))
+    return RewardShapingWrapper(env, config, gamma=GAMMA, total_timesteps=total)
+
+
+def vector(
+    config: RewardConfig,
+    lengths: list[tuple[int, ...]],
+    mode: AutoresetMode,
+    total: int | None = TOTAL,
+    **more: Any,
+) -> VectorRewardShapingWrapper:
+    space = more.get("action_space", CHOICES)
+    made = SyncVectorEnv([partial(Counter, one, space) for one in lengths], autoreset_mode=mode)
+    return VectorRewardShapingWrapper(made, config, gamma=GAMMA, total_timesteps=total)
+
+
+@each_mode
+@each_schedule
+def test_one_environment_over_a_whole_training(mode: str, schedule: str | None) -> None:
+    env = single(reward(mode, schedule), (3, 1, 4))
+    random = np.random.default_rng(0)
+    over, previous = True, 0
+    for step in range(TOTAL + 5):
+        if over:
+            obs, _ = env.reset()
+        action = int(random.integers(3))
+        next_obs, shaped, terminated, truncated, info = env.step(action)
+        now, then = min(1.0, step / TOTAL), min(1.0, (step + 1) / TOTAL)
+        transition = Transition(
+            obs=obs[None],
+            action=np.array([action]),
+            next_obs=next_obs[None],
+            env_reward=np.array([next_obs[0] / 2]),
+            terminated=np.array([terminated]),
+            truncated=np.array([truncated]),
+            last_action=np.array([action if over else previous]),
+        )
+        shaping = shaping_of(mode, schedule, transition, now, then)
+        parts = info["reward_components"]
+        assert parts["shaping"] == near(shaping[0])
+        assert shaped == near(shaped_of(mode, schedule, transition.env_reward, shaping, now)[0])
+        assert parts.get("schedule", 1.0) == near(f(schedule, now))
+        assert ("schedule" in parts) == (schedule is not None)
+        obs, previous, over = next_obs, action, terminated or truncated
+
+
+@each_mode
+@each_schedule
+def test_many_are_as_good_as_one_at_a_time(mode: str, schedule: str | None) -> None:
+    """Each copy takes a third of the training."""
+    config = reward(mode, schedule)
+    together = vector(config, LENGTHS, AutoresetMode.SAME_STEP, 3 * TOTAL)
+    alone = [single(config, lengths) for lengths in LENGTHS]
+    together.reset()
+    for env in alone:
+        env.reset()
+    random = np.random.default_rng(1)
+    for _ in range(TOTAL + 5):
+        actions = random.integers(3, size=3)
+        _, shaped, *_, info = together.step(actions)
+        parts = info["reward_components"]
+        for copy, env in enumerate(alone):
+            _, one, terminated, truncated, single_info = env.step(int(actions[copy]))
+            assert shaped[copy] == near(one)
+            found = {name: column[copy] for name, column in parts.items()}
+            assert found == near(single_info["reward_components"])
+            if terminated or truncated:
+                env.reset()
+
+
+@each_mode
+@pytest.mark.parametrize("autoreset", AutoresetMode)
+def test_one_copy_is_one_environment(mode: str, autoreset: AutoresetMode) -> None:
+    config = reward(mode, "piecewise")
+    together, alone = vector(config, [(9,)], autoreset), single(config, (9,))
+    together.reset()
+    alone.reset()
+    for step in range(9):
+        action = step * step % 3
+        _, shaped, *_, info = together.step(np.array([action]))
+        _, one, *_, single_info = alone.step(action)
+        assert shaped.tolist() == [one]
+        found = {name: column.tolist() for name, column in info["reward_components"].items()}
+        assert found == {n: [value] for n, value in single_info["reward_components"].items()}
+
+
+def test_the_potential_of_real_episodes_telescopes() -> None:
+    env = single(reward("potential", "linear"), (3, 1, 4))
+    steps = 0
+    for length in (3, 1, 4, 3, 1, 4):
+        first, _ = env.reset()
+        total = 0.0
+        for step in range(length):
+            last, _, terminated, _, info = env.step(step % 3)
+            total += GAMMA**step * info["reward_components"]["shaping"]
+        end = 0.0 if terminated else GAMMA**length * f("linear", (steps + length) / TOTAL)
+        start = f("linear", steps / TOTAL)
+        assert total == near(end * phi(last[None])[0] - start * phi(first[None])[0])
+        steps += length
+
+
+@pytest.mark.parametrize("total", [None, 0])
+@each_mode
+def test_a_schedule_needs_the_length_of_the_training(mode: str, total: int | None) -> None:
+    with pytest.raises(ValueError, match="a schedule needs total_timesteps"):
+        single(reward(mode, "linear"), (3,), total)
+    with pytest.raises(ValueError, match="a schedule needs total_timesteps"):
+        vector(reward(mode, "linear"), [(3,)], AutoresetMode.SAME_STEP, total)
+    single(reward(mode, None), (3,), total)
+    vector(reward(mode, None), [(3,)], AutoresetMode.SAME_STEP, total)
+
+
+# What a step remembers: the action before, and where it is when something goes wrong.
+
+REMEMBER = RewardConfig(
+    mode="replace", weights={"before": 1.0}, terms={"before": "norm(last_action)"}
+)
+SPACES = pytest.mark.parametrize("space", [CHOICES, THROTTLES], ids=["choices", "throttles"])
+
+
+def actions_in(space: spaces.Space[Any], count: int) -> npt.NDArray[Any]:
+    random = np.random.default_rng(7)
+    if space is CHOICES:
+        return random.integers(3, size=(count, 3))
+    return random.uniform(-1, 1, (count, 3, 2))
+
+
+def size_of(action: Any) -> float:
+    return float(np.linalg.norm(np.atleast_1d(action)))
+
+
+@SPACES
+def test_the_action_before_in_one_environment(space: spaces.Space[Any]) -> None:
+    env = single(REMEMBER, (3, 1, 4), action_space=space)
+    expected, found, before = [], [], None
+    env.reset()
+    for action in actions_in(space, 20)[:, 0]:
+        _, seen, terminated, truncated, _ = env.step(action)
+        found.append(seen)
+        expected.append(size_of(action if before is None else before))
+        before = action
+        if terminated or truncated:
+            env.reset()
+            before = None
+    assert found == near(expected)
+
+
+def test_the_action_before_a_reset_is_forgotten() -> None:
+    env = single(REMEMBER, (9,))
+    for actions, expected in [((2, 1, 0), [2, 2, 1]), ((0, 1), [0, 0]), ((), []), ((1,), [1])]:
+        env.reset()
+        assert [env.step(action)[1] for action in actions] == expected
+
+
+@SPACES
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_the_action_before_in_many(space: spaces.Space[Any], mode: AutoresetMode) -> None:
+    env = vector(REMEMBER, LENGTHS, mode, action_space=space)
+    env.reset()
+    before: list[Any] = [None] * 3
+    resets, buffer = np.zeros(3, dtype=bool), np.zeros_like(actions_in(space, 1)[0])
+    for actions in actions_in(space, 40):
+        buffer[:] = actions  # what was handed over may be used again
+        _, seen, terminated, truncated, _ = env.step(buffer)
+        expected = [
+            0.0
+            if resets[copy]
+            else size_of(actions[copy] if before[copy] is None else before[copy])
+            for copy in range(3)
+        ]
+        assert seen.tolist() == near(expected)
+        done = terminated | truncated
+        forget = done if mode == AutoresetMode.SAME_STEP else resets
+        before = [None if forget[copy] else actions[copy] for copy in range(3)]
+        resets = done if mode == AutoresetMode.NEXT_STEP else resets
+
+
+def test_the_action_before_after_a_reset_of_all() -> None:
+    env = vector(REMEMBER, [(9,), (9,)], AutoresetMode.SAME_STEP)
+    env.reset()
+    env.step(np.array([2, 1]))
+    assert env.step(np.array([0, 0]))[1].tolist() == [2, 1]
+    env.reset()
+    assert env.step(np.array([1, 0]))[1].tolist() == [1, 0]
+    assert env.step(np.array([2, 2]))[1].tolist() == [1, 0]
+
+
+# At its third step an episode fails: the lengths say in which episode that is.
+FAILING = RewardConfig(mode="add", weights={"own": 1.0}, terms={"own": "1 / (obs[0] - 3)"})
+EPISODES = [((5,), 0), ((2, 1, 5), 2), ((1, 2, 1, 2, 3), 4)]
+
+
+@pytest.mark.parametrize(("lengths", "episode"), EPISODES)
+def test_an_error_names_episode_and_step(lengths: tuple[int, ...], episode: int) -> None:
+    env = single(FAILING, lengths)
+    for number, length in enumerate(lengths):
+        env.reset()
+        for step in range(length):
+            if (number, step) == (episode, 2):
+                message = rf"the term own is inf at .* \(episode {episode}, step 2\)$"
+                with pytest.raises(RewardError, match=message):
+                    env.step(0)
+                return
+            env.step(0)
+    pytest.fail("nothing was wrong")
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize(("lengths", "episode"), EPISODES)
+def test_an_error_in_many_names_the_copys_own(
+    mode: AutoresetMode, lengths: tuple[int, ...], episode: int
+) -> None:
+    env = vector(FAILING, [(1, 2), lengths], mode)
+    env.reset()
+    with pytest.raises(RewardError) as caught:
+        run_for(env, 30)
+    assert str(caught.value).startswith("the term own is inf at")
+    assert str(caught.value).endswith(f"(episode {episode}, step 2)")
+
+
+def run_for(env: VectorRewardShapingWrapper, steps: int) -> None:
+    for _ in range(steps):
+        env.step(np.zeros(env.num_envs, dtype=np.int64))
+
+
+def test_an_error_of_a_function_has_a_place_too() -> None:
+    python = {"own": {"python": "json:nothing"}}
+    config = RewardConfig.model_validate({"terms": python})
+    env = single(config, (5,))
+    env.reset()
+    with pytest.raises(RewardError, match=r"the term own failed: .* \(episode 0, step 0\)$"):
+        env.step(0)

@@ -1,0 +1,291 @@
+"""The wrappers on real environments: one against many, and against what gymnasium asks for."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import shaperun
+from shaperun.envs.builtin import environments
+from shaperun.rewards.config import RewardConfig
+from shaperun.rewards.wrapper import (
+    RewardShapingWrapper,
+    VectorRewardShapingWrapper,
+    make_environment,
+)
+from shaperun.study.models import EnvironmentConfig
+
+REWARDS = {
+    "LunarLander-v3": {
+        "log": RewardConfig(mode="log", weights={"distance": 200.0, "main_engine": 0.3}),
+        "add": RewardConfig(mode="add", weights={"legs": 10.0, "side_engine": 0.03}),
+        "replace": RewardConfig(mode="replace", weights={"distance": 2.0, "velocity": 1.0}),
+        "potential": RewardConfig(mode="potential", weights={"distance": 100.0, "angle": 5.0}),
+    },
+    "CartPole-v1": {
+        "log": RewardConfig(),
+        "add": RewardConfig(mode="add", weights={"upright": 1.0, "push_right": 0.1}, scale=0.5),
+        "replace": RewardConfig(mode="replace", weights={"centred": 1.0}),
+        "potential": RewardConfig(mode="potential", weights={"still": 1.0, "upright": 3.0}),
+    },
+}
+CASES = [
+    pytest.param(env_id, config, id=f"{env_id}-{mode}")
+    for env_id, configs in REWARDS.items()
+    for mode, config in configs.items()
+]
+GAMMA = 0.9
+STEPS, LIMIT = 45, 20  # long enough for several episodes; CartPole falls, LunarLander is cut short
+
+each_case = pytest.mark.parametrize(("env_id", "config"), CASES)
+
+
+def wrapped(env_id: str, config: RewardConfig, **options: Any) -> RewardShapingWrapper:
+    return RewardShapingWrapper(gym.make(env_id, **options), config, gamma=GAMMA)
+
+
+class Copy:
+    """One wrapped environment that starts its episodes as one copy of a vector does."""
+
+    def __init__(self, env: RewardShapingWrapper, seed: int, mode: AutoresetMode) -> None:
+        self.env, self.mode = env, mode
+        self.obs, _ = env.reset(seed=seed)
+        self.over = False
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, float]]:
+        if self.mode == AutoresetMode.NEXT_STEP and self.over:
+            self.obs, _ = self.env.reset()
+            self.over = False
+            names = [*self.env.kernel.names, "env_reward", "shaping", "shaped"]
+            return self.obs, 0.0, False, False, dict.fromkeys(names, 0.0)
+        self.obs, reward, terminated, truncated, info = self.env.step(action)
+        self.over = terminated or truncated
+        if self.mode == AutoresetMode.SAME_STEP and self.over:
+            self.obs, _ = self.env.reset()
+        return self.obs, float(reward), terminated, truncated, info["reward_components"]
+
+    def restart(self) -> None:
+        if self.mode == AutoresetMode.DISABLED and self.over:
+            self.obs, _ = self.env.reset()
+            self.over = False
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@each_case
+def test_many_are_as_good_as_one_at_a_time(
+    env_id: str, config: RewardConfig, mode: AutoresetMode
+) -> None:
+    make = partial(gym.make, env_id, max_episode_steps=LIMIT)
+    vector = VectorRewardShapingWrapper(
+        SyncVectorEnv([make] * 3, autoreset_mode=mode), config, gamma=GAMMA
+    )
+    copies = [
+        Copy(wrapped(env_id, config, max_episode_steps=LIMIT), seed, mode) for seed in (5, 6, 7)
+    ]
+    obs, _ = vector.reset(seed=[5, 6, 7])
+    random = np.random.default_rng(0)
+    ends = 0
+    for _ in range(STEPS):
+        actions = random.integers(vector.single_action_space.n, size=3)  # type: ignore[attr-defined]
+        obs, rewards, terminated, truncated, info = vector.step(actions)
+        assert_same((obs, rewards, terminated, truncated), info, copies, actions)
+        done = terminated | truncated
+        ends += done.sum()
+        if mode == AutoresetMode.DISABLED and done.any():
+            obs, _ = vector.reset(options={"reset_mask": done})
+            for copy in copies:
+                copy.restart()
+        assert obs.tolist() == [copy.obs.tolist() for copy in copies]
+    assert ends >= 6
+    vector.close()
+
+
+def assert_same(
+    step: tuple[Any, ...], info: dict[str, Any], copies: list[Copy], actions: npt.NDArray[Any]
+) -> None:
+    singles = [copy.step(action) for copy, action in zip(copies, actions, strict=True)]
+    *expected, parts = zip(*singles, strict=True)
+    for found, one_by_one in zip(step, expected, strict=True):
+        assert np.asarray(found).tolist() == pytest.approx(np.array(one_by_one), rel=1e-12)
+    names = list(parts[0])
+    assert list(info["reward_components"]) == names
+    for name in names:
+        values = [part[name] for part in parts]
+        assert info["reward_components"][name] == pytest.approx(values, rel=1e-12, abs=1e-12)
+
+
+def test_an_episode_that_ends_is_judged_by_its_own_last_observation() -> None:
+    config = RewardConfig(mode="replace", weights={"upright": 1.0})
+    make = partial(gym.make, "CartPole-v1")
+    vector = VectorRewardShapingWrapper(
+        SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP), config
+    )
+    vector.reset(seed=3)
+    done = np.zeros(2, dtype=bool)
+    while not done.any():
+        obs, rewards, terminated, truncated, info = vector.step(np.array([1, 0]))
+        done = terminated | truncated
+    assert (rewards[done] < 0).all()  # the pole is past its limit, and not upright again
+    for copy in np.flatnonzero(done):
+        assert vector.transition.next_obs[copy].tolist() == info["final_obs"][copy].tolist()
+    assert vector.transition.next_obs[~done].tolist() == obs[~done].tolist()
+    vector.step(np.array([1, 0]))
+    assert vector.transition.obs.tolist() == obs.tolist()
+
+
+def test_the_vectorised_cartpole_of_gymnasium() -> None:
+    """It resets on the next step, and has no copies to ask for anything."""
+    config = RewardConfig(mode="add", weights={"upright": 2.0})
+    env = gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
+    vector = VectorRewardShapingWrapper(env, config)
+    vector.reset(seed=0)
+    resets = 0
+    over = np.zeros(2, dtype=bool)
+    for _ in range(30):
+        _, rewards, terminated, truncated, info = vector.step(np.ones(2, dtype=np.int64))
+        parts = info["reward_components"]
+        assert rewards.tolist() == pytest.approx(parts["env_reward"] + 2.0 * parts["upright"])
+        for part in parts.values():
+            assert not part[over].any()
+        resets += over.sum()
+        over = terminated | truncated
+    assert resets
+
+
+@each_case
+def test_the_info_holds_every_part_and_they_add_up(env_id: str, config: RewardConfig) -> None:
+    environment = environments()[env_id]
+    env, bare = wrapped(env_id, config), gym.make(env_id)
+    env.reset(seed=1)
+    before, _ = bare.reset(seed=1)
+    env.action_space.seed(1)
+    for _ in range(12):
+        action = env.action_space.sample()
+        obs, reward, terminated, truncated, info = env.step(action)
+        bare_obs, bare_reward, *ends, bare_info = bare.step(action)
+        parts = info["reward_components"]
+        assert obs.tolist() == bare_obs.tolist()
+        assert [terminated, truncated] == ends
+        assert info == {**bare_info, "reward_components": parts}
+        assert list(parts) == [*environment.terms, "env_reward", "shaping", "shaped"]
+        assert all(type(part) is float for part in parts.values())
+        assert parts["env_reward"] == bare_reward
+        assert parts["shaped"] == reward
+        weights = {n: config.scale * w for n, w in config.weights.items()}
+        shaping = sum(weight * parts[name] for name, weight in weights.items())
+        if config.mode == "potential":
+            at = np.array([before], dtype=np.float64)
+            phi = sum(w * environment.terms[n].function(at)[0] for n, w in weights.items())
+            shaping = GAMMA * (0.0 if terminated else shaping) - phi
+        assert parts["shaping"] == pytest.approx(shaping)
+        env_reward = 0.0 if config.mode == "replace" else parts["env_reward"]
+        added = 0.0 if config.mode == "log" else parts["shaping"]
+        assert reward == pytest.approx(env_reward + added)
+        before = obs
+
+
+@each_case
+@pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
+@pytest.mark.filterwarnings("ignore:.*Box observation space m")
+def test_gymnasium_finds_no_fault(env_id: str, config: RewardConfig) -> None:
+    check_env(wrapped(env_id, config), skip_render_check=True)
+
+
+def test_reset_and_step_keep_gymnasiums_contract() -> None:
+    env = wrapped("CartPole-v1", RewardConfig())
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(0)
+    first, info = env.reset(seed=9)
+    assert info == {}
+    again, _ = env.reset(seed=9)
+    assert first.tolist() == again.tolist()
+    low, _ = env.reset(seed=9, options={"low": -0.001, "high": 0.001})
+    assert abs(low).max() <= 0.001
+
+
+def test_a_wrapped_environment_can_be_made_again_from_its_spec() -> None:
+    config = RewardConfig(mode="add", weights={"upright": 1.0})
+    env = wrapped("CartPole-v1", config, max_episode_steps=3)
+    assert env.spec is not None
+    again = gym.make(env.spec)
+    assert isinstance(again, RewardShapingWrapper)
+    env.reset(seed=0)
+    again.reset(seed=0)
+    assert env.step(1)[1] == again.step(1)[1] != 1.0
+
+
+def test_monitor_outside_sees_the_shaped_reward() -> None:
+    monitor = pytest.importorskip("stable_baselines3.common.monitor").Monitor
+    config = RewardConfig(mode="replace", weights={"distance": 200.0})
+    env = monitor(wrapped("LunarLander-v3", config, max_episode_steps=10))
+    env.reset(seed=0)
+    total, over = 0.0, False
+    while not over:
+        _, _, terminated, truncated, info = env.step(0)
+        total += info["reward_components"]["shaped"]
+        over = terminated or truncated
+    assert info["episode"]["r"] == pytest.approx(total, abs=1e-5)
+    assert total < -1000
+    assert info["episode"]["l"] == 10
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (RewardConfig(mode="add", weights={"fuel": 1.0}), "CartPole-v1 has no term named fuel"),
+        (RewardConfig(mode="potential", weights={"push_right": 1.0}), "push_right depends"),
+        (RewardConfig(mode="potential", weights={"still": 1.0}), "gamma"),
+    ],
+)
+def test_a_reward_that_does_not_fit_is_refused(config: RewardConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RewardShapingWrapper(gym.make("CartPole-v1"), config)
+    with pytest.raises(ValueError, match=message):
+        VectorRewardShapingWrapper(SyncVectorEnv([partial(gym.make, "CartPole-v1")]), config)
+
+
+class Unregistered(gym.Env[Any, Any]):
+    observation_space = gym.spaces.Box(-1, 1, (4,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return np.zeros(4), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.full(4, 0.5), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("make", [partial(gym.make, "FrozenLake-v1"), Unregistered])
+def test_any_environment_can_be_shaped(make: Callable[[], Any]) -> None:
+    config = RewardConfig(mode="replace", weights={"far": 2.0}, terms={"far": "obs[0] + 1"})
+    env = RewardShapingWrapper(make(), config)
+    obs, _ = env.reset(seed=0)
+    obs, reward, *_, info = env.step(env.action_space.sample())
+    assert reward == pytest.approx(2 * (np.ravel(obs)[0] + 1))
+    assert info["reward_components"]["far"] == pytest.approx(np.ravel(obs)[0] + 1)
+
+
+def test_the_environment_of_a_study_takes_its_options() -> None:
+    config = EnvironmentConfig(
+        id="LunarLander-v3", options={"gravity": -5.0, "max_episode_steps": 7}
+    )
+    env = make_environment(config)
+    assert env.render_mode is None
+    assert env.unwrapped.gravity == -5.0  # type: ignore[attr-defined]
+    env.reset(seed=0)
+    assert [env.step(0)[3] for _ in range(7)] == [False] * 6 + [True]
+    assert make_environment(config, render_mode="rgb_array").render_mode == "rgb_array"
+
+
+def test_the_wrappers_can_be_had_from_the_package() -> None:
+    assert shaperun.RewardShapingWrapper is RewardShapingWrapper
+    assert shaperun.VectorRewardShapingWrapper is VectorRewardShapingWrapper
+    assert shaperun.RewardConfig is RewardConfig
+    with pytest.raises(AttributeError, match="RewardShaper"):
+        shaperun.RewardShaper  # noqa: B018

@@ -1,0 +1,145 @@
+"""Arms from sweeps: every point once, repeatable, in range, under names that folders can bear."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shaperun.common.errors import UserError
+from shaperun.search.arms import arm_name, sweep_arms
+from shaperun.study.models import Arm, Study, parse_study
+
+Ranges = Mapping[str, Mapping[str, object]]
+
+STATE_TERMS = ["distance", "velocity", "angle", "legs"]
+
+
+def study(sweep: dict[str, Any] | None) -> Study:
+    return parse_study(
+        {
+            "study": "swept",
+            "environment": {"id": "LunarLander-v3"},
+            "training": {"total_timesteps": 1000},
+            "arms": {
+                "default": {},
+                "base": {"mode": "add", "weights": {"distance": 5, "legs": 1}, "scale": 0.5},
+            },
+            "sweep": sweep,
+        }
+    )
+
+
+def grid(weights: dict[str, list[float]]) -> dict[str, Arm]:
+    return sweep_arms(study({"method": "grid", "base": "base", "weights": weights}))
+
+
+def draws(weights: Ranges, *, samples: int = 20, seed: int = 0) -> dict[str, Arm]:
+    sweep = {"method": "random", "base": "base", "weights": weights, "samples": samples}
+    return sweep_arms(study(sweep | {"seed": seed}))
+
+
+def test_a_study_without_a_sweep() -> None:
+    with pytest.raises(UserError, match="the study swept has no sweep"):
+        sweep_arms(study(None))
+
+
+def test_a_grid_is_every_combination_in_order_on_top_of_the_base() -> None:
+    arms = grid({"distance": [0, 50], "angle": [1.5, -1]})
+    assert list(arms) == [
+        "distance=0_angle=1.5",
+        "distance=0_angle=-1",
+        "distance=50_angle=1.5",
+        "distance=50_angle=-1",
+    ]
+    assert arms["distance=50_angle=-1"] == Arm(
+        mode="add", weights={"distance": 50.0, "legs": 1.0, "angle": -1.0}, scale=0.5
+    )
+
+
+def test_the_base_is_left_as_it_was() -> None:
+    swept = study({"method": "grid", "base": "base", "weights": {"distance": [1]}})
+    sweep_arms(swept)
+    assert swept.arms["base"].weights == {"distance": 5.0, "legs": 1.0}
+
+
+def test_draws_repeat_under_a_seed() -> None:
+    weights: Ranges = {
+        "distance": {"low": 0, "high": 100},
+        "angle": {"low": 0.1, "high": 10, "log": True},
+    }
+    arms = draws(weights)
+    assert len(arms) == 20
+    assert list(draws(weights).items()) == list(arms.items())
+    assert not draws(weights, seed=1).keys() & arms.keys()
+    more = list(draws(weights, samples=30).items())
+    assert more[:20] == list(arms.items())  # more samples leave the first ones as they are
+
+
+def test_draws_keep_to_their_ranges_and_fill_them() -> None:
+    weights: Ranges = {
+        "distance": {"low": -2, "high": 8},
+        "angle": {"low": 1e-3, "high": 1e3, "log": True},
+    }
+    arms = draws(weights, samples=300).values()
+    linear = [arm.weights["distance"] for arm in arms]
+    logarithmic = [arm.weights["angle"] for arm in arms]
+    assert -2 <= min(linear) < -1.5 < 7.5 < max(linear) <= 8
+    assert 1e-3 <= min(logarithmic) < 2e-3 < 5e2 < max(logarithmic) <= 1e3
+    assert sum(linear) / 300 == pytest.approx(3, abs=0.6)
+    assert sum(map(math.log10, logarithmic)) / 300 == pytest.approx(0, abs=0.4)
+    assert {arm.weights["legs"] for arm in arms} == {1.0}
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(STATE_TERMS),
+        st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=3),
+        min_size=1,
+    )
+)
+def test_every_point_of_a_grid_has_a_name_of_its_own(weights: dict[str, list[float]]) -> None:
+    arms = grid(weights)
+    points = math.prod(len({value + 0.0 for value in values}) for values in weights.values())
+    assert len(arms) == points
+    assert len(set(map(str.lower, arms))) == points  # some file systems do not tell A from a
+    for name, arm in arms.items():
+        assert_safe(name)
+        assert {term: arm.weights[term] for term in weights} == said_by(name)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(1e-300, 1e300), min_size=2, max_size=2).map(sorted),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_draw_is_in_range_and_is_what_its_name_says(
+    ends: list[float], log: bool, seed: int
+) -> None:
+    low, high = ends
+    weights = {"distance": {"low": low, "high": high, "log": log}}
+    for name, arm in draws(weights, samples=3, seed=seed).items():
+        assert_safe(name)
+        assert low <= arm.weights["distance"] <= high
+        assert said_by(name) == {"distance": arm.weights["distance"]}
+
+
+def assert_safe(name: str) -> None:
+    """As a folder, as one word of a command line, and in a list with commas."""
+    assert re.fullmatch(r"[a-z][a-z0-9_=.+-]{0,250}", name)
+
+
+def said_by(name: str) -> dict[str, float]:
+    return {term: float(value) for term, value in re.findall(r"([a-z]+)=([^_]+)", name)}
+
+
+def test_the_name_says_what_was_varied() -> None:
+    weights = {"distance": 50.0, "legs": 1e-7, "angle": -0.25, "velocity": 1e6}
+    assert arm_name(weights) == "distance=50_legs=1e-07_angle=-0.25_velocity=1e+06"

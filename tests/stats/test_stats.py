@@ -1,0 +1,582 @@
+"""Statistics: against scipy, by hand, and by what may not change."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import product
+from math import comb, isnan
+from time import perf_counter
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from shaperun.stats.intervals import (
+    Comparison,
+    Interval,
+    compare,
+    differences,
+    fewest_runs,
+    holm,
+    interval,
+    intervals,
+    iqm,
+    p_values,
+    seeds_needed,
+)
+
+Sample = NDArray[np.float64]
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def compared(a: object, b: object, *, paired: bool = False, level: float = 0.95) -> Comparison:
+    result = compare(a, b, paired=paired, level=level, rng=rng())  # type: ignore[arg-type]
+    assert result is not None
+    return result
+
+
+def test_scipy_is_imported_only_when_it_is_needed() -> None:
+    code = (
+        "import sys, shaperun.stats.intervals; assert not {'scipy', 'pydantic'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# iqm
+
+
+@pytest.mark.parametrize("n", range(1, 14))
+def test_iqm_is_the_trimmed_mean(n: int) -> None:
+    x = rng().lognormal(size=n)
+    assert iqm(x) == pytest.approx(scipy.stats.trim_mean(x, 0.25))
+
+
+def test_iqm_by_hand() -> None:
+    assert iqm([0, 1, 100]) == pytest.approx(101 / 3)  # nothing goes below n = 4
+    assert iqm([-100, 1, 3, 100]) == 2
+    assert iqm([5, 1, 4, 2, 99, -99, 3, 6]) == 3.5
+    with pytest.raises(ValueError, match="empty"):
+        iqm([])
+
+
+# interval
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_the_interval_of_the_mean_holds_both_of_its_parts(level: float) -> None:
+    x, generator = rng().exponential(size=25), np.random.default_rng(1)
+    found = [interval(x, level=level, rng=generator) for _ in range(30)]
+    assert {(f.level, f.method) for f in found if f} == {(level, "Student's t and bootstrap-t")}
+    low, high = np.mean([(f.low, f.high) for f in found if f], axis=0)
+    drawn = generator.choice(x, size=(30_000, 25))
+    error = x.std(ddof=1) / 5
+    t = (drawn.mean(axis=1) - x.mean()) / (drawn.std(axis=1, ddof=1) / 5)
+    least, most = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
+    students = scipy.stats.ttest_1samp(x, 0).confidence_interval(level)
+    expected = (min(students.low, x.mean() - most * error), x.mean() - least * error)
+    assert (low, high) == pytest.approx(expected, abs=0.1 * error)
+
+
+def test_fewer_than_twenty_runs_cannot_know_the_mean() -> None:
+    assert interval(np.arange(19), rng=rng()) is None
+    assert interval(np.arange(20), rng=rng())
+
+
+def test_interval_at_the_edges() -> None:
+    for statistic in ("mean", "median", "iqm"):
+        assert interval([], statistic=statistic, rng=rng()) is None
+        assert interval([1.0], statistic=statistic, rng=rng()) is None
+        same = interval([0.1] * 20, statistic=statistic, rng=rng())
+        assert same
+        assert (same.low, same.high) == pytest.approx((0.1, 0.1))
+    # All runs but one agree: a third of the resamples have no spread, and the mean no bound.
+    alike = [5.0] + [0.1] * 24
+    assert interval(alike, rng=rng()) is None
+    unbounded = intervals([alike], rng=rng())
+    assert unbounded
+    assert np.isfinite(unbounded.low[0])
+    assert unbounded.high[0] == np.inf
+    with pytest.raises(ValueError, match="'mode'"):
+        interval([1, 2], statistic="mode", rng=rng())
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median", "iqm"])
+def test_intervals_are_the_rows_intervals(statistic: str) -> None:
+    x = rng().lognormal(size=(6, 23))
+    found = intervals(x, statistic=statistic, rng=rng())
+    assert found
+    for row, low, high in zip(x, found.low, found.high, strict=True):
+        one = interval(row, statistic=statistic, rng=rng())
+        assert one
+        assert (low, high) == pytest.approx((one.low, one.high), rel=1e-12)
+        assert (found.level, found.method) == (one.level, one.method)
+
+
+@pytest.mark.parametrize("n", [5, 50])
+def test_curves_get_their_intervals_at_once(n: int) -> None:
+    x = rng().normal(size=(4_000, n))
+    begin = perf_counter()
+    intervals(x, statistic="iqm", rng=rng())
+    assert perf_counter() - begin < 3  # 0.1 s on a machine with nothing else to do
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(-400, 400), min_size=3, max_size=30),
+    st.sampled_from([0.25, 1.0, 64.0]),
+    st.integers(-1000, 1000),
+    st.sampled_from(["mean", "median", "iqm"]),
+)
+def test_intervals_move_and_grow_with_the_sample(
+    x: list[int], scale: float, shift: int, statistic: str
+) -> None:
+    one = interval(x, statistic=statistic, rng=rng())
+    other = interval(scale * np.array(x) + shift, statistic=statistic, rng=rng())
+    assert (one is None) == (other is None)
+    if one and other:
+        expected = (scale * one.low + shift, scale * one.high + shift)
+        assert (other.low, other.high) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high", "level"),
+    [
+        (2, 0, 1, 0.5),
+        (3, 0, 2, 0.75),
+        (5, 0, 4, 0.9375),
+        (6, 0, 5, 0.96875),
+        (10, 1, 8, 0.978515625),
+    ],
+)
+def test_the_median_lies_between_order_statistics(
+    n: int, low: float, high: float, level: float
+) -> None:
+    found = interval(range(n), statistic="median", rng=rng())
+    assert found == Interval(low, high, level, "order statistics")
+
+
+def test_the_medians_level_is_that_of_the_sign_test() -> None:
+    for n in range(6, 40):
+        found = interval(range(n), statistic="median", rng=rng())
+        assert found
+        outside = 2 * scipy.stats.binom.cdf(found.low, n, 0.5)
+        assert found.level == pytest.approx(1 - outside)
+        wider = 2 * scipy.stats.binom.cdf(found.low + 1, n, 0.5)
+        assert outside <= 0.05 < wider
+
+
+def test_the_interval_of_the_iqm_holds_both_of_its_parts() -> None:
+    x = np.array([3.0, -1, 4, 1, 5, 9, 2, 6, 5, 30])
+    found = interval(x, statistic="iqm", rng=rng())
+    assert found
+    resamples = np.random.default_rng(1).choice(x, size=(4_000, 10))
+    bootstrap = np.quantile(scipy.stats.trim_mean(resamples, 0.25, axis=1), [0.025, 0.975])
+    t = 1.1 * scipy.stats.t.ppf(0.975, 9) * x.std(ddof=1) / np.sqrt(10)
+    assert found.low == pytest.approx(min(bootstrap[0], iqm(x) - t), abs=0.2)
+    assert found.high == pytest.approx(max(bootstrap[1], iqm(x) + t), abs=0.4)
+    assert interval(x[::-1], statistic="iqm", rng=rng()) == found
+    assert interval([1, 2], statistic="iqm", rng=rng()) is None
+    same = interval([7] * 6, statistic="iqm", rng=rng())
+    assert same
+    assert (same.low, same.high) == (7, 7)
+
+
+# compare: p-values
+
+
+def test_unpaired_p_by_hand() -> None:
+    assert compared([3, 4, 5], [0, 1, 2]).p_value == pytest.approx(2 / 20)
+    assert compared([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+    # Of the 6 splits of 0 1 1 2, [2, 1] comes up twice: 2 · 2/6. Ties count as extreme.
+    assert compared([2, 1], [0, 1]).p_value == pytest.approx(2 / 3)
+    assert compared([1, 1], [1, 1, 1]).p_value == 1
+    assert compared([9], [0, 1, 2]).p_value == pytest.approx(2 / 4)
+
+
+def test_paired_p_by_hand() -> None:
+    assert compared([1, 2, 3, 4, 5, 6], [0] * 6, paired=True).p_value == pytest.approx(2 / 64)
+    # Signs of 1, 2, 4: of the 8 sums only 7 and 5 reach 5.
+    assert compared([0, 2, 4], [1, 0, 0], paired=True).p_value == pytest.approx(2 * 2 / 8)
+    # The two pairs without a difference leave nothing to choose but one sign.
+    assert compared([5, 1, 1], [0, 1, 1], paired=True).p_value == 1
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 4), (3, 7), (6, 2), (7, 7)])
+def test_unpaired_p_is_scipys(n: int, m: int) -> None:
+    a, b = rng().lognormal(size=n), rng().lognormal(size=m + n)[n:]
+    p = scipy.stats.permutation_test((a, b), statistic, n_resamples=np.inf).pvalue
+    assert compared(a, b).p_value == pytest.approx(p)
+
+
+@pytest.mark.parametrize("n", [3, 6, 10])
+def test_paired_p_is_scipys(n: int) -> None:
+    a, b = rng().lognormal(size=(2, n))
+    p = scipy.stats.permutation_test(
+        (a, b), statistic, n_resamples=np.inf, permutation_type="samples"
+    ).pvalue
+    assert compared(a, b, paired=True).p_value == pytest.approx(p)
+
+
+def statistic(a: Sample, b: Sample, axis: int) -> Sample:
+    trimmed = scipy.stats.trim_mean(a, 0.25, axis=axis) - scipy.stats.trim_mean(b, 0.25, axis=axis)
+    return np.asarray(trimmed + 1e-3 * (a.mean(axis=axis) - b.mean(axis=axis)))
+
+
+def test_four_against_four_can_win() -> None:
+    """The IQM of four alone could not: trimming ties two of the 70 splits at either end."""
+    assert compared([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+    assert compared([4.0, 50, 60, 70], [0.0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_p_values_are_the_rows(paired: bool) -> None:
+    a, b = rng().normal(size=(2, 5, 7))
+    found = p_values(a, b, paired=paired, rng=rng())
+    expected = [compared(x, y, paired=paired).p_value for x, y in zip(a, b, strict=True)]
+    assert found == pytest.approx(expected)
+
+
+def test_sampled_p_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = rng().normal(size=(2, 8))
+    exact = [compared(a, b, paired=paired).p_value for paired in (False, True)]
+    monkeypatch.setattr("shaperun.stats.intervals.EXACT", 0)
+    sampled = [compared(a, b, paired=paired).p_value for paired in (False, True)]
+    assert sampled == pytest.approx(exact, abs=0.03)
+    assert sampled != exact
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_sampled_p_is_never_zero(paired: bool) -> None:
+    a = np.arange(30.0)
+    assert compared(a + 1000, a, paired=paired).p_value == pytest.approx(2 / 10_000)
+
+
+def test_rounding_does_not_break_ties() -> None:
+    a, b = [0.1 + 0.2, 0.3, 0.3], [0.3, 0.1 + 0.2, 0.3]
+    assert compared(a, b).p_value == 1
+    assert compared(a, b, paired=True).p_value == 1
+
+
+# compare: the other numbers
+
+
+def test_the_difference_is_that_of_the_iqms() -> None:
+    assert compared([0, 250, 260, 270], [0, 10, 20, -900]).difference == 255 - 5
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (4, 7), (20, 20)])
+def test_the_interval_combines_those_of_the_arms(n: int, m: int) -> None:
+    a, b = rng().normal(size=n) + 1, rng().lognormal(size=m + n)[n:]
+    found = compared(a, b)
+    seed = int(rng().integers(2**32))
+    of_a, of_b = (interval(x, statistic="iqm", rng=np.random.default_rng(seed)) for x in (a, b))
+    assert of_a
+    assert of_b
+    low = found.difference - np.hypot(iqm(a) - of_a.low, of_b.high - iqm(b))
+    high = found.difference + np.hypot(of_a.high - iqm(a), iqm(b) - of_b.low)
+    assert (found.low, found.high, found.level) == pytest.approx((low, high, 0.95))
+
+
+def test_the_interval_follows_the_pairs_as_far_as_they_are_trusted() -> None:
+    x, other = np.linalg.qr(rng().normal(size=(10, 3)) - [1, 0, 0])[0].T[:2]
+    x, other = x - x.mean(), other - other.mean()
+    other -= x * (x @ other) / (x @ x)
+    half = x / np.linalg.norm(x) + 3**0.5 * other / np.linalg.norm(other)  # r = 0.5
+    width = {}
+    others = {"apart": -x, "together": x, "half": half, "one value": np.zeros(10)}
+    for name, y in others.items():
+        unpaired, paired = (compared(x, y, paired=which) for which in (False, True))
+        width[name] = (paired.high - paired.low) / (unpaired.high - unpaired.low)
+    assert width["apart"] == pytest.approx(np.sqrt(2), rel=0.02)
+    assert width["together"] == pytest.approx(np.sqrt(1 - 0.7), rel=0.02)
+    assert width["half"] == 1  # ten pairs with r = 0.5 may have none
+    assert width["one value"] == 1
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_two_runs_a_side_have_no_interval_and_no_winner(paired: bool) -> None:
+    found = compared([1000, 1001], [0, 1], paired=paired)
+    assert isnan(found.low)
+    assert isnan(found.high)
+    assert found.verdict == "underpowered"
+    assert differences([[1, 2]], [[1, 2]], paired=paired, rng=rng()) is None
+
+
+def test_a_different_spread_makes_no_winner() -> None:
+    """The test may tell two populations apart that differ in their spread alone."""
+    tight, wide = np.linspace(-1, 1, 30) + 6, np.linspace(-60, 60, 30)
+    found = compared(tight, wide)
+    assert found.low < 0 < found.difference
+    assert found.verdict not in ("better", "worse")
+
+
+def test_improvement() -> None:
+    a, b = [1, 2, 3, 3], [0, 3, 3]
+    u = scipy.stats.mannwhitneyu(a, b).statistic
+    assert compared(a, b).improvement == pytest.approx(u / 12)
+    assert compared([1, 2, 3, 3], [0, 2, 4, 0], paired=True).improvement == pytest.approx(2.5 / 4)
+
+
+# compare: verdicts
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "paired", "level", "needed"),
+    [
+        (3, 3, False, 0.95, 4),
+        (2, 5, False, 0.95, 4),
+        (4, 4, False, 0.95, None),
+        (3, 3, False, 0.90, None),  # 2/20 reaches 0.1 exactly
+        (4, 4, False, 0.99, 5),
+        (5, 5, True, 0.95, 6),
+        (6, 6, True, 0.95, None),
+        (1, 1, False, 0.5, 2),
+        (1, 50, False, 0.95, 4),  # 2/51 would do, but one run has no spread
+        (1, 1, True, 0.95, 6),
+    ],
+)
+def test_underpowered(n: int, m: int, paired: bool, level: float, needed: int | None) -> None:
+    found = compared(np.arange(n) + 1000, np.arange(m), paired=paired, level=level)
+    assert found.seeds_needed == needed
+    if paired and needed is None:
+        assert found.p_value <= 1 - level
+    assert found.verdict == ("better" if needed is None else "underpowered")
+
+
+def test_seeds_needed_by_hand() -> None:
+    # (1.95996 + 0.84162)² · (2 + 2) / (0.84 · 1.5²) + 1.95996² / 2 = 18.53
+    a, b = [3.5, 1.5], [2.0, 0.0]
+    assert seeds_needed(a, b, paired=False, alpha=0.05) == 19
+    assert seeds_needed(b, a, paired=False, alpha=0.05) == 19
+    assert seeds_needed(a, b, paired=True, alpha=0.05) == 19  # they go together: no gain
+    # var(a − b) is 8: (2.80159)² · 8 / 1.89 + 1.92 = 35.1
+    assert seeds_needed(a, b[::-1], paired=True, alpha=0.05) == 36
+    assert seeds_needed(a, b, paired=False, alpha=0.01) == 29
+
+
+def test_seeds_needed_at_the_edges() -> None:
+    def needed(a: object, b: object, alpha: float = 0.05) -> int | None:
+        return seeds_needed(a, b, paired=False, alpha=alpha)  # type: ignore[arg-type]
+
+    assert needed([1, 2, 3, 4], [4, 3, 2, 1]) is None
+    assert needed([0.1 + 0.2] * 4, [0.3] * 4) is None
+    assert needed([1, 1, 1, 1], [0, 0, 0, 0]) == 5  # more than there are
+    assert needed([100] * 9, range(9)) == 10
+    assert needed([1] * 3, [0] * 9) == 4
+    assert needed([1] * 100, [0] * 100) is None
+    assert needed([0, 1, 2, 3], [0, 1, 2, 3.2]) is None  # it would take thousands
+    assert needed([0, 1, 2], [0, 1, 2.1]) == 4  # as would this, but 3 can show nothing
+    assert needed([1], [0]) == needed([1], [1]) == 4
+
+
+def test_the_fewest_runs_are_the_smallest_number_that_can_win() -> None:
+    for alpha in (0.2, 0.05, 0.01, 0.001):
+        needed = compared([1], [0], level=1 - alpha).seeds_needed
+        assert needed == fewest_runs(alpha, paired=False)
+        assert needed is not None
+        assert 2 / comb(2 * needed, needed) <= alpha < 2 / comb(2 * needed - 2, needed - 1)
+
+
+@pytest.mark.parametrize(
+    ("effect", "paired", "correlation"),
+    [(1.0, False, 0.0), (1.5, False, 0.0), (2.0, False, 0.0), (1.5, True, -0.7), (1.0, True, 0.0)],
+)
+def test_so_many_seeds_find_the_difference(effect: float, paired: bool, correlation: float) -> None:
+    """In about 80% of 800 draws from normal populations a deviation of `effect` apart."""
+    x, y = np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]]) * np.sqrt(3) / 2
+    n = seeds_needed(x + effect, mixed(x, y, correlation), paired=paired, alpha=0.05)
+    assert n is not None
+    generator = np.random.default_rng(1)
+    a, c = generator.normal(size=(2, 800, n))
+    b = mixed(a, c, correlation)
+    found = differences(a + effect, b, paired=paired, rng=generator)
+    assert found
+    p = p_values(a + effect, b, paired=paired, rng=generator, resamples=499)
+    assert 0.70 < np.mean((p <= 0.05) & (found.low > 0)) < 0.92
+
+
+def mixed(x: Sample, y: Sample, correlation: float) -> Sample:
+    return np.asarray(correlation * x + np.sqrt(1 - correlation**2) * y)
+
+
+def test_verdicts() -> None:
+    low, high = [0.0, 1, 2, 3], [10.0, 11, 12, 13]
+    assert compared(high, low).verdict == "better"
+    assert compared(low, high).verdict == "worse"
+    assert compared(low, low[::-1]).verdict == "no difference shown"
+    assert compared([1, 1], [1, 1]).verdict == "no difference shown"
+    wide = [-50.0, -20, 20, 60]
+    assert compared(np.add(wide, 40), wide).verdict == "underpowered"
+    assert compared(np.add(wide, 1), wide).verdict == "no difference shown"
+    assert compared([1, 1, 1, 1], [0, 0, 0, 0]).verdict == "better"
+
+
+def test_one_run_has_no_interval() -> None:
+    for paired in (False, True):
+        found = compared([3], [1], paired=paired)
+        assert isnan(found.low)
+        assert isnan(found.high)
+        assert (found.difference, found.p_value, found.improvement) == (2, 1, 1)
+
+
+def test_empty_samples_are_not_compared() -> None:
+    assert compare([], [1.0], paired=False, rng=rng()) is None
+    assert compare([1.0], [], paired=False, rng=rng()) is None
+    assert compare([], [], paired=True, rng=rng()) is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: compared([1, float("nan")], [1, 2]),
+        lambda: compared([1, 2], [1, float("inf")]),
+        lambda: compared([[1, 2]], [1, 2]),
+        lambda: compared([1, 2], [1], paired=True),
+        lambda: compared([1, 2], [1, 2], level=1.0),
+        lambda: interval([1, float("nan")], rng=rng()),
+        lambda: interval([1, 2], level=0.0, rng=rng()),
+        lambda: intervals([1, 2], rng=rng()),
+        lambda: intervals([[1, float("nan")]], rng=rng()),
+        lambda: p_values([1, 2], [3, 4], paired=False, rng=rng()),
+        lambda: iqm([float("-inf")]),
+        lambda: holm([0.5, float("nan")]),
+        lambda: holm([0.5, 1.5]),
+    ],
+)
+def test_bad_input(call: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"finite|dimension|length|level|between"):
+        call()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_false_positives_are_as_rare_as_the_level_says(paired: bool) -> None:
+    """Skewed, with outliers, and with ties: the p-value's promise holds for all of them."""
+    generator, repeats = np.random.default_rng(1), 600
+    draws: list[Callable[[], Sample]] = [
+        lambda: generator.lognormal(sigma=2, size=6),
+        lambda: np.where(generator.random(6) < 0.8, 240, 100) + generator.normal(0, 30, 6),
+        lambda: generator.integers(0, 3, size=6).astype(float),
+    ]
+    for draw in draws:
+        found = [compared(draw(), draw(), paired=paired) for _ in range(repeats)]
+        rejected = np.mean([c.p_value <= 0.05 for c in found])
+        assert rejected <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
+        assert np.mean([c.verdict in ("better", "worse") for c in found]) <= rejected
+
+
+# compare: invariances
+
+SIZES = st.sampled_from([(1, 1), (2, 5), (3, 3), (4, 4), (3, 6), (6, 6)])
+# Quarters are exact in binary, so that only the arithmetic in between is rounded.
+VALUES = st.integers(-400, 400).map(lambda k: k / 4)
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> tuple[list[float], list[float], bool]:
+    n, m = draw(SIZES)
+    a, b = (draw(st.lists(VALUES, min_size=k, max_size=k)) for k in (n, m))
+    return a, b, n == m and draw(st.booleans())
+
+
+def assert_same(found: Comparison, expected: Comparison) -> None:
+    """All fields equal; numbers up to rounding."""
+    for (name, one), other in zip(asdict(found).items(), asdict(expected).values(), strict=True):
+        if isinstance(one, float):
+            other = pytest.approx(other, abs=1e-9, nan_ok=True)
+        assert one == other, name
+
+
+@settings(deadline=None)
+@given(samples())
+def test_swapping_changes_the_sign_and_keeps_p(case: tuple[list[float], list[float], bool]) -> None:
+    a, b, paired = case
+    one, other = compared(a, b, paired=paired), compared(b, a, paired=paired)
+    mirror = {"better": "worse", "worse": "better"}
+    expected = replace(
+        one,
+        difference=-one.difference,
+        low=-one.high,
+        high=-one.low,
+        improvement=1 - one.improvement,
+        verdict=mirror.get(one.verdict, one.verdict),
+    )
+    assert_same(other, expected)
+    assert other.p_value == one.p_value
+
+
+@pytest.mark.parametrize(("n", "m", "paired"), [(20, 20, False), (15, 25, False), (20, 20, True)])
+def test_swapping_keeps_a_sampled_p(n: int, m: int, paired: bool) -> None:
+    a, b = rng().normal(size=n) + 0.3, rng().normal(size=m + n)[n:]
+    assert compared(a, b, paired=paired).p_value == compared(b, a, paired=paired).p_value
+
+
+@settings(deadline=None)
+@given(samples(), st.integers(-1000, 1000))
+def test_shifting_both_changes_nothing(
+    case: tuple[list[float], list[float], bool], shift: int
+) -> None:
+    a, b, paired = case
+    moved = compared(np.add(a, shift), np.add(b, shift), paired=paired)
+    assert_same(moved, compared(a, b, paired=paired))
+
+
+@settings(deadline=None)
+@given(samples(), st.sampled_from([0.25, 2.0, 64.0]))
+def test_units_do_not_matter(case: tuple[list[float], list[float], bool], scale: float) -> None:
+    a, b, paired = case
+    one = compared(a, b, paired=paired)
+    expected = replace(
+        one, difference=scale * one.difference, low=scale * one.low, high=scale * one.high
+    )
+    assert_same(compared(np.multiply(a, scale), np.multiply(b, scale), paired=paired), expected)
+
+
+@settings(deadline=None)
+@given(samples())
+def test_a_verdict_says_what_its_numbers_say(
+    case: tuple[list[float], list[float], bool],
+) -> None:
+    a, b, paired = case
+    found = compared(a, b, paired=paired)
+    assert (found.verdict == "underpowered") == (found.seeds_needed is not None)
+    assert isnan(found.low) == (min(len(a), len(b)) < 3)
+    if found.verdict in ("better", "worse"):
+        assert found.p_value <= 0.05
+        assert found.low > 0 if found.verdict == "better" else found.high < 0
+    if found.seeds_needed:
+        assert min(len(a), len(b)) < found.seeds_needed <= 100
+        assert found.seeds_needed >= fewest_runs(0.05, paired)
+
+
+@settings(deadline=None)
+@given(samples())
+def test_order_does_not_matter(case: tuple[list[float], list[float], bool]) -> None:
+    a, b, _ = case
+    assert_same(compared(sorted(a), sorted(b)), compared(a, b))
+
+
+# holm
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.6]) == pytest.approx([1, 1])
+    assert holm([0.2]) == pytest.approx([0.2])
+    assert len(holm([])) == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_no_correction_and_bonferroni(p: list[float]) -> None:
+    adjusted = holm(p)
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(1, np.multiply(p, len(p))) + 1e-12).all()
+    for i, j in product(range(len(p)), repeat=2):
+        assert p[i] > p[j] or adjusted[i] <= adjusted[j]

@@ -1,0 +1,205 @@
+"""The hyperparameters as read from source files against the imported classes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from shaperun.study.hyperparameters import (
+    BOUNDS,
+    LOCATIONS,
+    MANAGED,
+    WITHOUT_CRITIC,
+    Algorithm,
+    hyperparameter_model,
+    linear_schedule_start,
+    signature,
+)
+
+each_algorithm = pytest.mark.parametrize("algorithm", LOCATIONS)
+
+
+def imported(algorithm: str) -> dict[str, inspect.Parameter]:
+    """The parameters of the real class that a study may give."""
+    package, _ = LOCATIONS[algorithm]
+    parameters = inspect.signature(getattr(importlib.import_module(package), algorithm)).parameters
+    return {name: p for name, p in parameters.items() if name not in MANAGED}
+
+
+@each_algorithm
+def test_names_and_defaults_are_those_of_the_class(algorithm: str) -> None:
+    defaults = {name: default for name, (_, default) in signature(algorithm).items()}
+    real = {name: parameter.default for name, parameter in imported(algorithm).items()}
+    assert defaults == real
+    assert list(defaults) == list(real)
+    assert [type(value) for value in defaults.values()] == [type(v) for v in real.values()]
+
+
+@each_algorithm
+def test_annotations_are_those_of_the_class(algorithm: str) -> None:
+    package, file = LOCATIONS[algorithm]
+    name = f"{package}.{file.removesuffix('.py').replace('/', '.')}"
+    names = vars(importlib.import_module(name))
+    for name, (annotation, _) in signature(algorithm).items():
+        real = imported(algorithm)[name].annotation
+        evaluated = eval(annotation, names)  # noqa: S307 (text of the installed package)
+        assert evaluated == (eval(real, names) if isinstance(real, str) else real)  # noqa: S307
+
+
+def test_every_algorithm_has_a_place() -> None:
+    assert set(get_args(Algorithm)) == {*LOCATIONS, *WITHOUT_CRITIC}
+
+
+def test_what_is_managed_exists_and_every_bound_is_of_something() -> None:
+    parameters: set[str] = set()
+    for algorithm, (package, _) in LOCATIONS.items():
+        cls = getattr(importlib.import_module(package), algorithm)
+        parameters |= inspect.signature(cls).parameters.keys()
+    assert parameters >= MANAGED | BOUNDS.keys()
+
+
+@each_algorithm
+def test_the_model_takes_the_defaults_and_the_network(algorithm: str) -> None:
+    model = hyperparameter_model(algorithm)
+    assert set(model.model_fields) == {*imported(algorithm), "policy_kwargs"}
+    defaults = model().model_dump()
+    for name, parameter in imported(algorithm).items():
+        assert defaults[name] == parameter.default
+    assert model(**defaults).model_dump() == defaults
+    assert repr(model(**defaults).model_dump()) == repr(defaults)  # tells 10 from 10.0
+
+
+@each_algorithm
+@pytest.mark.parametrize("name", sorted(MANAGED - {"policy_kwargs"}))
+def test_what_is_managed_is_refused(algorithm: str, name: str) -> None:
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        hyperparameter_model(algorithm)(**{name: None})
+
+
+def dump(algorithm: str, **hyperparameters: Any) -> dict[str, Any]:
+    return hyperparameter_model(algorithm)(**hyperparameters).model_dump()
+
+
+@pytest.mark.parametrize(
+    ("text", "start"), [("lin_1", 1.0), ("lin_2.5e-4", 2.5e-4), ("lin_3e-4", 3e-4), ("lin_.5", 0.5)]
+)
+def test_linear_schedules(text: str, start: float) -> None:
+    assert linear_schedule_start(text) == start
+    assert dump("PPO", learning_rate=text, clip_range=text)["clip_range"] == text
+
+
+@pytest.mark.parametrize("text", ["lin", "lin_", "lin_x", "LIN_1", "exp_1", "1", "", "lin_1 2"])
+def test_what_is_no_schedule(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a linear schedule written like lin_2\.5e-4"):
+        linear_schedule_start(text)
+    with pytest.raises(ValidationError):
+        dump("PPO", learning_rate=text)
+
+
+@pytest.mark.parametrize("value", ["lin_0", "lin_-1", "lin_nan", "lin_inf", 0, -1.0])
+def test_a_schedule_starts_above_0(value: object) -> None:
+    with pytest.raises(ValidationError, match="starts above 0"):
+        dump("PPO", learning_rate=value)
+
+
+def test_only_schedules_are_scheduled() -> None:
+    with pytest.raises(ValidationError):
+        dump("PPO", gamma="lin_0.99")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "value", "kept"),
+    [
+        ("PPO", "n_steps", 1e3, 1000),
+        ("PPO", "ent_coef", 1, 1.0),
+        ("PPO", "target_kl", None, None),
+        ("PPO", "clip_range_vf", 0.1, 0.1),
+        ("PPO", "sde_sample_freq", -1, -1),
+        ("DQN", "train_freq", 4, 4),
+        ("DQN", "train_freq", [1, "episode"], [1, "episode"]),
+        ("DQN", "gradient_steps", -1, -1),
+        ("DQN", "max_grad_norm", 10, 10.0),
+        ("TRPO", "cg_damping", 0.2, 0.2),
+        ("A2C", "use_rms_prop", False, False),
+    ],
+)
+def test_good_values(algorithm: str, name: str, value: object, kept: object) -> None:
+    assert repr(dump(algorithm, **{name: value})[name]) == repr(kept)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "value"),
+    [
+        ("PPO", "n_steps", 10.5),
+        ("PPO", "n_steps", True),
+        ("PPO", "n_steps", 0),
+        ("PPO", "batch_size", 1),
+        ("PPO", "gamma", 0),
+        ("PPO", "gamma", 1.01),
+        ("PPO", "gamma", "0.99"),
+        ("PPO", "gamma", None),
+        ("PPO", "ent_coef", float("nan")),
+        ("PPO", "use_sde", 0),
+        ("PPO", "normalize_advantage", "yes"),
+        ("DQN", "train_freq", [4, "minutes"]),
+        ("DQN", "train_freq", [4, "step", 5]),
+        ("DQN", "train_freq", []),
+        ("DQN", "train_freq", "4"),
+        ("DQN", "gae_lambda", 0.9),
+        ("A2C", "clip_range", 0.2),
+    ],
+)
+def test_wrong_values(algorithm: str, name: str, value: object) -> None:
+    with pytest.raises(ValidationError):
+        dump(algorithm, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"net_arch": [64, 64]},
+        {"net_arch": []},
+        {"net_arch": {"pi": [64], "vf": [1e2]}},
+        {"activation_fn": "tanh", "ortho_init": False, "log_std_init": -2},
+    ],
+)
+def test_networks(network: dict[str, Any]) -> None:
+    kept = dump("PPO", policy_kwargs=network)["policy_kwargs"]
+    assert dump("PPO", policy_kwargs=kept)["policy_kwargs"] == kept
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"net_arch": [0]},
+        {"net_arch": [64.5]},
+        {"net_arch": 64},
+        {"net_arch": {"qi": [64]}},
+        {"net_arch": [[64]]},
+        {"activation_fn": "torch.nn.ReLU"},
+        {"activation_fn": "__import__('os')"},
+        {"features_extractor_class": "x"},
+        {"log_std_init": float("inf")},
+        None,
+    ],
+)
+def test_wrong_networks(network: object) -> None:
+    with pytest.raises(ValidationError):
+        dump("PPO", policy_kwargs=network)
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = """
+import sys
+from shaperun.algorithms import LOCATIONS, hyperparameter_model
+for algorithm in LOCATIONS:
+    hyperparameter_model(algorithm)
+assert not {"torch", "stable_baselines3", "sb3_contrib", "gymnasium"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,98 @@
+"""What is shipped works: the studies, the starter, the schema, the README's commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shaperun.common.yaml import read_yaml
+from shaperun.runs.plan import planned_runs
+from shaperun.search.arms import sweep_arms
+from shaperun.study.loader import load_study
+from shaperun.study.models import parse_study
+from shaperun.study.schema import json_schema
+from tests.conftest import call_shaperun
+
+ROOT = Path(__file__).parent.parent
+STUDIES = [*sorted((ROOT / "experiments").glob("*.yaml")), ROOT / "shaperun/study/starter.yaml"]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_shipped_study_loads_and_plans(path: Path) -> None:
+    study = load_study(path)
+    runs = planned_runs(study, study.arms | (sweep_arms(study) if study.sweep else {}))
+    assert len(runs) >= len(study.seeds) * len(study.arms)
+    assert len({run.config.identity for run in runs}) >= len(runs) - len(study.seeds)
+    assert study.arms[study.baseline].mode == "log"
+    if path.parent.name == "experiments":
+        assert path.stem == study.study
+        assert path.read_text().startswith("# yaml-language-server: $schema=study.schema.json")
+
+
+def test_the_schema_for_editors_is_the_programs() -> None:
+    stored = json.loads((ROOT / "experiments" / "study.schema.json").read_text())
+    assert stored == json_schema(), "shaperun schema > experiments/study.schema.json"
+
+
+def test_the_starter_is_the_one_that_is_installed() -> None:
+    assert files("shaperun.study").joinpath("starter.yaml").read_bytes() == STUDIES[-1].read_bytes()
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = (line.split("#")[0].strip() for block in blocks for line in block.splitlines())
+    return [line for line in lines if line]
+
+
+def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, in one folder; trainings are cut short, everything else is typed as it stands.
+
+    What stands there for several studies is tried with the last of them.
+    """
+    monkeypatch.setattr(
+        "shaperun.check.preview.FILMED", 1
+    )  # most of the time would go into pictures
+    monkeypatch.setattr("shaperun.preferences.episodes.MOST_STARTS", 1)
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    commands = readme_commands()
+    last = {tuple(shlex.split(command)[:2]): command for command in commands}
+    makefile = (ROOT / "Makefile").read_text()
+    short = ["training.total_timesteps=512", "training.hyperparameters.n_steps=16", "seeds=1"]
+    short += ["evaluation={every: 256, episodes: 2, final_episodes: 2}"]
+    assert any(command.startswith("shaperun train") for command in commands)
+    for command in commands:
+        words = shlex.split(command)
+        if words[0] == "make":
+            assert all(f"\n{target}:" in makefile for target in words[1:])
+        dry = "--dry-run" in words
+        if Path(words[0]).name != "shaperun" or not (dry or last[tuple(words[:2])] == command):
+            continue
+        changes = [word for value in short for word in ("--set", value)]
+        if words[1] == "sweep":
+            changes += ["--set", "sweep.samples=4", "--set", "sweep.confirm=1"]
+        trains = words[1] in ("train", "sweep")
+        done = call_shaperun(*words[1:], *(changes if trains else []), cwd=tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_the_readmes_studies_load() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) > 1
+    for block in blocks:
+        parse_study(read_yaml(block).data)
+
+
+def test_the_readmes_script_runs() -> None:
+    [script] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(script, names)  # noqa: S102 (it is our own README)
+    names["env"].reset(seed=0)
+    *_, info = names["env"].step(0)
+    assert {"distance", "env_reward", "shaping", "shaped"} <= info["reward_components"].keys()

@@ -1,0 +1,243 @@
+"""Runs trained together are what they are alone, to the byte, whatever befalls the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+from shaperun.runs import driver
+from shaperun.runs.plan import planned_runs
+from shaperun.runs.process_pool import Finished, Job, inline
+from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.study.models import RunConfig, parse_study
+from shaperun.training import recorder
+from shaperun.training import run as trainee
+from shaperun.training.checkpoint import latest
+from shaperun.training.engines.lockstep import Cohort
+from shaperun.training.run import Trainee, begin
+from shaperun.training.sb3_model import load_actor
+from shaperun.training.train import train_cohort, train_run, train_runs
+from tests.training.test_checkpoint import KilledError, outcome
+
+ARMS: dict[str, dict[str, Any]] = {
+    "CartPole-v1": {
+        "default": {},
+        "guided": {"mode": "potential", "weights": {"upright": 1}},
+        "paid": {"mode": "replace", "weights": {"upright": 1, "centred": 0.5}},
+    },
+    "Pendulum-v1": {
+        "default": {},
+        "calm": {
+            "mode": "add",
+            "weights": {"upright": 0.1},
+            "schedule": {"kind": "linear", "to": 0},
+        },
+    },
+    "FrozenLake-v1": {"default": {}},
+}
+
+
+STUDY: dict[str, Any] = {
+    "study": "test",
+    "environment": {"id": "CartPole-v1"},
+    "training": {
+        "engine": "lockstep",
+        "total_timesteps": 900,
+        "n_envs": 3,
+        "hyperparameters": {"n_steps": 50, "batch_size": 50, "n_epochs": 3},
+    },
+    "evaluation": {"every": 300, "episodes": 3, "final_episodes": 18},
+}
+
+
+def configs(env_id: str, seeds: int = 2, **training: Any) -> dict[str, RunConfig]:
+    """The runs of a small study by their names."""
+    changes = {
+        "environment": {"id": env_id},
+        "training": STUDY["training"] | training,
+        "seeds": seeds,
+        "arms": ARMS[env_id],
+    }
+    study = parse_study(STUDY | changes)
+    return {f"{run.arm}-{run.seed}": run.config for run in planned_runs(study, study.arms)}
+
+
+def together(path: Path, runs: dict[str, RunConfig], **how: Any) -> dict[str, RunFolder]:
+    folders = {name: RunFolder(path / name) for name in runs}
+    failures = train_runs({folders[name]: run for name, run in runs.items()}, **how)
+    assert failures == {}
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("env_id", "training"),
+    [
+        ("CartPole-v1", {}),
+        ("Pendulum-v1", {"normalize": {"observations": True, "rewards": True}}),
+        ("FrozenLake-v1", {}),
+    ],
+)
+def test_neighbours_change_no_byte(env_id: str, training: dict[str, Any], tmp_path: Path) -> None:
+    runs = configs(env_id, **training)
+    folders = together(tmp_path / "all", runs)
+    for name, run in runs.items():
+        alone = RunFolder(tmp_path / "alone" / name)
+        train_run(alone, run)
+        assert outcome(folders[name]) == outcome(alone)
+        assert alone.state() == folders[name].state() == "done"
+
+
+def test_a_cohort_that_is_killed_goes_on_in_any_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = configs("CartPole-v1")
+    expected = {name: outcome(folder) for name, folder in together(tmp_path / "all", runs).items()}
+
+    class Dying(recorder.Recording):
+        def stepped(self, timesteps: int) -> None:
+            if timesteps >= 500:
+                raise KilledError
+            super().stepped(timesteps)
+
+    folders = {name: RunFolder(tmp_path / "killed" / name) for name in runs}
+    with monkeypatch.context() as patch:
+        patch.setattr(trainee, "Recording", Dying)
+        patch.setattr(recorder, "KEEP_SECONDS", 0.0)
+        with pytest.raises(KilledError):
+            train_runs({folders[name]: run for name, run in runs.items()})
+    # Of one the latest was being written, and one has none: with whom they go on is no matter.
+    behind, lost, *_ = folders.values()
+    steps = {path: (latest((path, path)) or {})["timesteps"] for path in behind.checkpoints}
+    assert sorted(steps.values()) == [300, 450]
+    max(steps, key=lambda path: steps[path]).unlink()
+    for path in lost.checkpoints:
+        path.unlink()
+    for half in (list(runs)[::2], list(runs)[1::2]):
+        assert train_runs({folders[name]: runs[name] for name in half}) == {}
+    assert {name: outcome(folder) for name, folder in folders.items()} == expected
+    assert {folder.read_record()["resume"] for folder in folders.values()} == {"exact"}
+
+
+def test_what_fails_leaves_the_others_alone(tmp_path: Path) -> None:
+    runs = configs("CartPole-v1", seeds=1)
+    expected = {name: outcome(folder) for name, folder in together(tmp_path / "all", runs).items()}
+    far = {"far": "1 / (obs[0] - obs[0]) if abs(obs[0]) > 0.1 else 0"}
+    odd = {
+        "breaks": {"mode": "add", "terms": far, "weights": {"far": 1}},
+        "diverges": {"mode": "add", "weights": {"upright": 1e38}},
+    }
+    like = next(iter(runs.values())).model_dump()
+    for name, reward in odd.items():
+        runs = {name: RunConfig.model_validate(like | {"reward": reward}), **runs}
+    members = [(str(tmp_path / "with" / name), run.model_dump_json()) for name, run in runs.items()]
+    train_cohort(members)
+    folders = {name: RunFolder(tmp_path / "with" / name) for name in runs}
+    assert {name: outcome(folders[name]) for name in expected} == expected
+    assert {name: folders[name].state() for name in odd} == dict.fromkeys(odd, "failed")
+    assert "the term far is" in str(folders["breaks"].failure())
+    assert "diverged: the policy's parameters are no longer" in str(folders["diverges"].failure())
+
+
+def test_a_policy_acts_as_it_was_evaluated(tmp_path: Path) -> None:
+    """For stable-baselines3 as for us, up to the last bits of an action."""
+    for env_id in ("CartPole-v1", "Pendulum-v1"):
+        name, run = next(iter(configs(env_id).items()))
+        folder = RunFolder(tmp_path / env_id / name)
+        train_run(folder, run)
+        model = PPO.load(folder.policy)
+        shape = model.observation_space.shape or ()
+        obs = np.random.default_rng(0).uniform(-1, 1, (16, *shape)).astype(np.float32)
+        theirs = model.predict(obs, deterministic=True)[0]
+        np.testing.assert_allclose(load_actor(run, folder)(obs), theirs, rtol=1e-5, atol=1e-6)
+        assert model.num_timesteps == run.training.total_timesteps
+
+
+def test_until_keeps_all_where_they_are(tmp_path: Path) -> None:
+    runs = configs("CartPole-v1", seeds=1)
+    expected = {name: outcome(folder) for name, folder in together(tmp_path / "all", runs).items()}
+    folders = together(tmp_path / "paused", runs, until=300)
+    for folder in folders.values():
+        kept = latest(folder.checkpoints)
+        assert kept is not None
+        assert kept["timesteps"] == 300
+        assert folder.state() == "interrupted"
+    together(tmp_path / "paused", runs)
+    assert {name: outcome(folder) for name, folder in folders.items()} == expected
+
+
+def test_a_failure_in_a_cohort_is_one_of_its_run(tmp_path: Path) -> None:
+    reward = {"mode": "add", "weights": {"upright": 1e38}}
+    study = parse_study(STUDY | {"seeds": 1, "arms": ARMS["CartPole-v1"] | {"diverges": reward}})
+    folder, runs = StudyFolder(tmp_path / "study"), planned_runs(study, study.arms)
+    handed: list[Job] = []
+
+    def counting(jobs: Iterable[Job]) -> Iterator[Finished | None]:
+        handed.extend(jobs)
+        return inline(handed)
+
+    *_, last = driver.drive(folder, runs, counting)
+    assert len(handed) == 1
+    states = {run.arm: run.state for run in last}
+    assert states.pop("diverges") == "failed"
+    assert set(states.values()) == {"done"}
+    (failed,) = [run for run in last if run.state == "failed"]
+    assert failed.diverged
+    core, wall = last[0].core_seconds, last[0].seconds
+    assert core == pytest.approx(wall / len(runs), rel=0.2)
+
+
+# What a minibatch holds, and where stable-baselines3's buffer has it.
+NAMES = {
+    "features": "observations",
+    "old_values": "values",
+    "old_log_probs": "log_probs",
+    "advantages": "advantages",
+    "returns": "returns",
+}
+
+
+@pytest.mark.parametrize("normalize", [{}, {"observations": True, "rewards": True}])
+def test_a_rollout_is_what_stable_baselines3_makes_of_its_actions(
+    normalize: dict[str, bool], tmp_path: Path
+) -> None:
+    """Observations, time limits that are bootstrapped, normalisation, advantages: all of it."""
+    run = next(iter(configs("Pendulum-v1", normalize=normalize).values()))
+    options = {"environment": {"id": "Pendulum-v1", "options": {"max_episode_steps": 7}}}
+    reward = {"mode": "add", "weights": {"upright": 0.1}}
+    run = RunConfig.model_validate(run.model_dump() | options | {"reward": reward})
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    ours, theirs = (begin(RunFolder(tmp_path / name), run, None) for name in ("ours", "theirs"))
+    with closing(ours), closing(theirs):
+        assert_alike(ours, theirs, run)
+
+
+def assert_alike(ours: Trainee, theirs: Trainee, run: RunConfig) -> None:
+    rollout = Cohort([ours]).collect_rollout()
+    (found,) = rollout.minibatches(torch.arange(rollout.size)[None], rollout.size)
+
+    model: Any = theirs.model
+    shape = (model.n_envs, model.n_steps)
+    actions = iter(found.actions[0].view(*shape, -1).transpose(0, 1))
+
+    def forward(obs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        action = next(actions)
+        values, log_prob, _ = model.policy.evaluate_actions(obs, action)
+        return action, values, log_prob
+
+    model.policy.forward = forward
+    _, callback = model._setup_learn(run.training.total_timesteps)
+    buffer = model.rollout_buffer
+    model.collect_rollouts(model.env, callback, buffer, model.n_steps)
+    assert buffer.episode_starts.sum() == model.n_envs * (1 + 49 // 7)
+    for name, its_name in NAMES.items():
+        there = torch.from_numpy(getattr(buffer, its_name))
+        here = getattr(found, name)[0].view(*shape, *there.shape[2:]).transpose(0, 1)
+        torch.testing.assert_close(here, there)

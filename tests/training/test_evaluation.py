@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import pytest
+from gymnasium.envs.box2d.lunar_lander import heuristic
+
+from shaperun.envs.episodes import episode_seeds
+from shaperun.study.models import RunConfig, parse_study
+from shaperun.training.envs import training_seeds
+from shaperun.training.evaluation import WIDTH, Evaluation, columns
+
+LANDER = gym.make("LunarLander-v3")
+
+
+def fly(obs: npt.NDArray[Any]) -> int:
+    return int(heuristic(LANDER, obs))  # type: ignore[no-untyped-call]
+
+
+def land(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.array([fly(row) for row in obs])
+
+
+def config(mode: str = "log", **options: Any) -> RunConfig:
+    weights = {"distance": 100, "legs": 10} | ({} if mode == "potential" else {"main_engine": 0.3})
+    study = parse_study(
+        {
+            "study": "test",
+            "environment": {"id": "LunarLander-v3", "options": options},
+            "training": {"total_timesteps": 100, "hyperparameters": {"gamma": 0.99}},
+            "arms": {"arm": {"mode": mode, "weights": weights}},
+        }
+    )
+    return study.run_config(study.arms["arm"], 0)
+
+
+def test_the_episodes_are_fixed_and_apart_from_training() -> None:
+    assert episode_seeds(5) == episode_seeds(100)[:5]
+    assert len(set(episode_seeds(1000))) == 1000
+    assert max(episode_seeds(1000)) < 2**32
+    for seed in range(20):
+        assert min(training_seeds(np.random.SeedSequence(seed), 64)) >= 2**32
+
+
+@pytest.mark.parametrize("mode", ["log", "add", "replace", "potential"])
+def test_rows_are_what_a_plain_loop_over_the_environment_gives(mode: str) -> None:
+    evaluation = Evaluation(config(mode))
+    rows = evaluation(land, 20, 1.0)  # more than run at a time
+    assert [row["episode"] for row in rows] == list(range(20))
+    assert [list(row) for row in rows] == [columns(evaluation.kernel)] * 20
+    for row, seed in list(zip(rows, episode_seeds(20), strict=True))[::6]:
+        obs, _ = LANDER.reset(seed=seed)
+        total, length, distance, done = 0.0, 0, 0.0, False
+        while not done:
+            obs, reward, terminated, truncated, _ = LANDER.step(fly(obs))
+            total += float(reward)
+            length += 1
+            distance -= float(np.hypot(np.float64(obs[0]), np.float64(obs[1])))
+            done = terminated or truncated
+        assert (row["seed"], row["length"], row["terminated"]) == (seed, length, int(terminated))
+        assert row["return"] == pytest.approx(total, rel=1e-12)
+        assert row["sum_distance"] == pytest.approx(distance, rel=1e-12)
+        assert row["outcome"] in ("landed", "crashed", "out_of_bounds", "timeout")
+    evaluation.close()
+
+
+def test_a_policy_always_sees_a_batch_of_one_size() -> None:
+    sizes = set()
+
+    def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        sizes.add(len(obs))
+        return land(obs)
+
+    evaluation = Evaluation(config())
+    few = evaluation(act, 3, 1.0)
+    assert few == evaluation(act, 18, 1.0)[:3]
+    assert sizes == {WIDTH}
+
+
+def test_a_truncated_episode_is_recorded_as_such() -> None:
+    rows = Evaluation(config("potential", max_episode_steps=30))(land, 4, 1.0)
+    assert {(row["length"], row["terminated"], row["outcome"]) for row in rows} == {
+        (30, 0, "timeout")
+    }
+
+
+def test_columns_that_do_not_add_up_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = Evaluation(config("add"))
+    monkeypatch.setattr(evaluation.kernel, "weights", evaluation.kernel.weights.copy())
+    honest = evaluation.kernel.episode_contributions
+    monkeypatch.setattr(
+        evaluation.kernel, "episode_contributions", lambda *columns: honest(*columns) * 1.001
+    )
+    with pytest.raises(ArithmeticError, match="shaping was recorded"):
+        evaluation(land, 1, 1.0)

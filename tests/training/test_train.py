@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
+
+from shaperun.common.files import Lease, read_json, read_table
+from shaperun.envs.base import Array, Environment
+from shaperun.envs.builtin import environments
+from shaperun.runs.run_folder import RunFolder
+from shaperun.study.models import RunConfig, parse_study
+from shaperun.training.envs import TrainingEnvs
+from shaperun.training.normalization import ObservationScaling
+from shaperun.training.sb3_model import actor, build, load_actor
+from shaperun.training.train import train_run
+
+
+class Probe(gym.Env[Any, Any]):
+    """One step: the right action is the sign that is shown, and pays 1; the wrong one −1."""
+
+    observation_space = spaces.Box(-1, 1, (1,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.sign = self.np_random.choice([-1.0, 1.0])
+        return np.array([self.sign], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        right = (self.sign > 0) == (action == 1)
+        return np.array([self.sign], np.float32), 1.0 if right else -1.0, True, False, {}
+
+
+@pytest.fixture
+def probe() -> Iterator[str]:
+    gym.register("Probe-v0", lambda: Probe())  # type: ignore[arg-type]
+    environment = Environment(
+        "Probe-v0",
+        ("sign",),
+        lambda end: np.where(end.env_reward > 0, "right", "wrong"),
+        {"right": True, "wrong": False},
+    )
+
+    @environment.state_term
+    def sign(obs: Array) -> Array:
+        """The sign that is shown."""
+        return obs[:, 0]
+
+    environments()["Probe-v0"] = environment
+    yield "Probe-v0"
+    del environments()["Probe-v0"]
+    del gym.registry["Probe-v0"]
+
+
+def config(env_id: str, seed: int = 0, **changes: Any) -> RunConfig:
+    hyperparameters = {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "gamma": 0.9}
+    training = {"total_timesteps": 512, "n_envs": 4, "hyperparameters": hyperparameters}
+    document = {
+        "study": "test",
+        "environment": {"id": env_id},
+        "training": training | changes.pop("training", {}),
+        "evaluation": {"every": 200, "episodes": 4, "final_episodes": 6},
+        "arms": {"arm": changes.pop("reward", {})},
+    }
+    study = parse_study(document)
+    return study.run_config(study.arms["arm"], seed)
+
+
+def train(folder: Path, run: RunConfig) -> RunFolder:
+    train_run(RunFolder(folder), run)
+    return RunFolder(folder)
+
+
+@pytest.mark.parametrize("engine", ["sb3", "lockstep"])
+def test_ppo_finds_the_value_of_a_probe(engine: str, probe: str, tmp_path: Path) -> None:
+    training = {
+        "engine": engine,
+        "total_timesteps": 4096,
+        "hyperparameters": {"n_steps": 64, "batch_size": 64, "learning_rate": 5e-3},
+    }
+    run = config(probe, training=training)
+    folder = train(tmp_path / "run", run)
+    act = load_actor(run, folder)
+    assert act(np.array([[-1.0], [1.0]], np.float32)).tolist() == [0, 1]
+    final = pl.read_csv(folder.evaluations)[-6:]
+    assert final["return"].to_list() == [1.0] * 6
+    assert set(final["outcome"]) == {"right"}
+    model = build(run.training, TrainingEnvs(run, [0], lambda row: None))
+    model.set_parameters(str(folder.policy))
+    values = model.policy.predict_values(torch.tensor([[-1.0], [1.0]]))  # type: ignore[operator]
+    assert values.detach().numpy().ravel() == pytest.approx([1.0, 1.0], abs=0.1)
+
+
+def test_a_run_is_a_function_of_its_configuration_and_seed(tmp_path: Path) -> None:
+    run = config("CartPole-v1", training={"normalize": {"observations": True, "rewards": True}})
+    one, two = train(tmp_path / "one", run), train(tmp_path / "two", run)
+    other = train(tmp_path / "other", run.model_copy(update={"seed": 1}))
+    for name in ("episodes", "evaluations", "updates", "normalization"):
+        first, second, third = (getattr(f, name).read_bytes() for f in (one, two, other))
+        assert first == second
+        assert first != third
+    obs = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    acts = [load_actor(run, folder)(obs).tolist() for folder in (one, two)]
+    assert acts[0] == acts[1]
+
+
+def test_arms_with_one_seed_are_paired(tmp_path: Path) -> None:
+    rewards: list[dict[str, Any]] = [{}, {"mode": "replace", "weights": {"still": 1}}]
+    folders = [
+        train(tmp_path / str(place), config("CartPole-v1", reward=reward))
+        for place, reward in enumerate(rewards)
+    ]
+    columns = ["seed", "length", "return"]
+    first, second = (pl.read_csv(f.evaluations).filter(timesteps=0) for f in folders)
+    assert first[columns].equals(second[columns])  # the same initial network
+    first, second = (pl.read_csv(f.episodes) for f in folders)
+    assert first[0, "length"] == second[0, "length"]  # the same environment and actions
+
+
+def test_everything_is_recorded_and_adds_up(tmp_path: Path) -> None:
+    reward = {"mode": "add", "weights": {"upright": 2, "push_right": 0.5}, "scale": 3}
+    folder = train(tmp_path / "run", config("CartPole-v1", reward=reward))
+    for table in (pl.read_csv(folder.episodes), pl.read_csv(folder.evaluations)):
+        terms = 3 * (2 * table["sum_upright"] + 0.5 * table["sum_push_right"])
+        assert table["shaping"].to_numpy() == pytest.approx(terms.to_numpy())
+        shaped = (table["return"] + table["shaping"]).to_numpy()
+        assert table["shaped_return"].to_numpy() == pytest.approx(shaped)
+        assert (table["return"] == table["length"]).all()  # CartPole pays 1 a step
+    evaluations = pl.read_csv(folder.evaluations)
+    # The untrained policy, every 200 steps while training, and the end.
+    counts = evaluations.group_by("timesteps", maintain_order=True).len().rows()
+    assert counts == [(0, 4), (200, 4), (400, 4), (512, 6)]
+    assert pl.read_csv(folder.updates)["timesteps"].to_list() == [128, 256, 384, 512]
+    record = read_json(folder.config)
+    assert record["identity"] == folder.identity()
+    assert {"torch", "gymnasium", "stable-baselines3"} <= record["versions"].keys()
+    assert folder.read_progress()["timesteps"] == 512
+    assert read_table(folder.episodes) == folder.episodes.read_bytes()
+
+
+@pytest.mark.parametrize("algorithm", ["A2C", "DQN", "TRPO"])
+def test_the_other_learners_go_the_same_path(algorithm: str, tmp_path: Path) -> None:
+    hyperparameters = {
+        "A2C": {},
+        "DQN": {"learning_starts": 50, "buffer_size": 1000},
+        "TRPO": {"n_steps": 32, "batch_size": 64},
+    }[algorithm]
+    training = {"algorithm": algorithm, "hyperparameters": hyperparameters}
+    run = config("CartPole-v1", training=training)
+    folder = train(tmp_path / "run", run)
+    assert folder.state() == "done"
+    assert len(pl.read_csv(folder.updates)) > 0
+    assert set(load_actor(run, folder)(np.zeros((16, 4), np.float32))) <= {0, 1}
+
+
+def test_what_an_unfinished_run_left_is_replaced(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.episodes.write_text("rubbish")
+    folder.fail("an earlier failure")
+    assert train(folder.path, config("CartPole-v1")).state() == "done"
+    assert "rubbish" not in folder.episodes.read_text()
+    assert folder.failure() is None
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    lease = Lease(folder.lease)
+    assert lease.take()
+    with pytest.raises(RuntimeError, match="another process"):
+        train_run(folder, config("CartPole-v1"))
+    lease.release()
+    assert not folder.config.exists()
+
+
+def test_a_reward_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    reward = {"mode": "add", "weights": {"upright": 1e308, "centred": 1e308}}
+    with pytest.raises(FloatingPointError, match="shaped reward is not finite"):
+        train(tmp_path / "run", config("CartPole-v1", reward=reward))
+
+
+def test_a_training_that_diverges_fails_and_says_so(tmp_path: Path) -> None:
+    wild = {"learning_rate": 1e30, "n_steps": 32, "batch_size": 32}
+    run = config("CartPole-v1", training={"hyperparameters": wild})
+    with pytest.raises(FloatingPointError, match=r"diverged: .* no longer finite"):
+        train(tmp_path / "run", run)
+    assert RunFolder(tmp_path / "run").state() == "interrupted"  # the driver writes why it failed
+
+
+def test_a_stale_actor_keeps_its_scaling(tmp_path: Path) -> None:
+    """Evaluation sees the statistics of its moment, whatever the training does to them later."""
+    run = config("CartPole-v1", training={"normalize": {"observations": True}})
+    envs = VecNormalize(TrainingEnvs(run, [1, 2], lambda row: None))
+    model = build(run.training, envs)
+    envs.reset()
+    before = ObservationScaling.of(envs)
+    assert before is not None
+    mean = before.mean.copy()
+    for _ in range(50):
+        envs.step(np.array([0, 1]))
+    assert np.array_equal(before.mean, mean)
+    assert actor(model, before)(np.zeros((3, 4), np.float32)).shape == (3,)

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from shaperun.training.vector_env import Copies, Remembering
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"])
+def test_copies_are_gymnasiums_own_vector(env_id: str) -> None:
+    make = partial(gym.make, env_id, max_episode_steps=30)
+    theirs = SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    ours = Copies([Remembering(make()) for _ in range(3)])
+    seeds = [2**40, 2**41, 2**42]
+    first, expected = ours.reset(seeds), theirs.reset(seed=list(seeds))[0]
+    np.testing.assert_array_equal(first, expected)
+    assert first.dtype == expected.dtype
+    theirs.action_space.seed(0)
+    ended = 0
+    for _ in range(200):
+        actions = theirs.action_space.sample()
+        (*one, last_obs), (*other, info) = ours.step(actions), theirs.step(actions)
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+        for copy in np.flatnonzero(one[2] | one[3]):
+            assert last_obs is not None
+            np.testing.assert_array_equal(last_obs[copy], info["final_obs"][copy])
+            ended += 1
+    assert ended > 10
