@@ -1,4 +1,8 @@
-"""An experiment runner for reward-shaping studies."""
+"""An experiment runner for reward-shaping studies.
+
+Public: the names below; `shaperun.envs.base` for authors of environments and terms,
+`shaperun.check.rule` for authors of rules, and `shaperun.stats`. Everything else is internal.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["RewardConfig", "RewardShapingWrapper", "VectorRewardShapingWrapper", "__version__"]
 
-# What scripts import from here, found when asked for: the commands must not wait for gymnasium.
-_WHERE = {
+# Imported on first use, so that commands need not wait for gymnasium.
+_MODULES = {
     "RewardConfig": "shaperun.rewards.config",
     "RewardShapingWrapper": "shaperun.rewards.wrapper",
     "VectorRewardShapingWrapper": "shaperun.rewards.wrapper",
@@ -21,6 +25,6 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

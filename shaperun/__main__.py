@@ -4,7 +4,7 @@
 def main() -> None:
     """The command line."""
     # Every worker imports the script that started the program, and with it this file: not the cli.
-    from shaperun.cli.app import main as command_line
+    from shaperun.cli.main import main as command_line
 
     command_line()
 

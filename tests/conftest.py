@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shaperun.cli import app
-from shaperun.runs import driver
+from shaperun.cli.main import main
+from shaperun.runs import driver, prepare
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.process_pool import inline
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.process_pool import run_inline
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import driver as search
 from shaperun.study.models import parse_study
 
@@ -55,7 +55,7 @@ def call_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
         patch.setenv("COLUMNS", "200")
         patch.setenv("NO_COLOR", "1")
         try:
-            app.main()
+            main()
         except SystemExit as end:
             status = int(end.code or 0)
         finally:
@@ -156,7 +156,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _search(path: Path) -> None:
     study, folder = parse_study(SEARCHED), StudyFolder(path / "results" / "searched")
     runs = planned_runs(study, study.arms)
-    driver.prepare(study, folder, runs, fresh=False)
-    for states in (search.drive(study, folder, inline), driver.drive(folder, runs, inline)):
+    prepare.prepare(study, folder, runs, fresh=False)
+    for states in (search.drive(study, folder, run_inline), driver.drive(folder, runs, run_inline)):
         *_, last = states
         assert {state.state for state in last} <= {"done", "pruned"}

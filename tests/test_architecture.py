@@ -82,7 +82,7 @@ def test_imports_go_one_way(path: Path) -> None:
 
 def test_imports_are_found() -> None:
     assert packages(SOURCE / "rewards" / "kernel.py") == {"envs"}
-    assert "runs" in packages(SOURCE / "cli" / "app.py")  # inside a function
+    assert "runs" in packages(SOURCE / "cli" / "train.py")  # inside a function
     assert "torch" in set(imports(SOURCE / "training" / "sb3_model.py"))
 
 
@@ -103,7 +103,7 @@ sweep: {method: grid, base: custom, weights: {legs: [0, 1]}}
 
 RUN = f"""
 import sys
-from shaperun.cli import main
+from shaperun.cli.main import main
 try:
     main()
 except SystemExit as end:

@@ -57,9 +57,9 @@ def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     What stands there for several studies is tried with the last of them.
     """
     monkeypatch.setattr(
-        "shaperun.check.preview.FILMED", 1
+        "shaperun.check.preview.FILMED_EPISODES", 1
     )  # most of the time would go into pictures
-    monkeypatch.setattr("shaperun.preferences.episodes.MOST_STARTS", 1)
+    monkeypatch.setattr("shaperun.preferences.episodes.MAX_STARTS", 1)
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     commands = readme_commands()
     last = {tuple(shlex.split(command)[:2]): command for command in commands}

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.calibration.populations import Pair, Population
-from shaperun.stats import intervals
+from shaperun.stats import intervals, permutation
 
 Find = Callable[[np.ndarray, np.random.Generator], "intervals.Intervals | None"]
 FindDifference = Callable[
@@ -60,9 +60,9 @@ def _share(blocks: list[intervals.Intervals | None], truth: float) -> Found:
 def false_positives(population: Population, n: int, *, paired: bool, draws: int) -> float:
     """The share of comparisons of a population with itself in which the test speaks up at 5%."""
     rng = np.random.default_rng(n)
-    resamples = FEW if paired else intervals.RESAMPLES
+    resamples = FEW if paired else permutation.RESAMPLES
     found = [
-        intervals.p_values(
+        permutation.p_values(
             population.draw(rng, shape),
             population.draw(rng, shape),
             paired=paired,

@@ -11,7 +11,8 @@ from math import comb, sqrt
 import numpy as np
 import scipy.stats
 
-from shaperun.stats.intervals import EXACT, Intervals
+from shaperun.stats.intervals import Intervals
+from shaperun.stats.permutation import MAX_ENUMERATED
 
 RESAMPLES = 999
 
@@ -69,7 +70,7 @@ def shifts_not_rejected(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) 
 
 def _splits(n: int, rng: np.random.Generator) -> np.ndarray:
     """Which n of 2 n values make the first side, in every way or in many: shape (s, 2 n)."""
-    if comb(2 * n, n) > EXACT:
+    if comb(2 * n, n) > MAX_ENUMERATED:
         return rng.permuted(np.tile(np.arange(2 * n) < n, (RESAMPLES, 1)), axis=1)
     places = np.array(list(combinations(range(2 * n), n)))
     return np.asarray((places[:, :, None] == np.arange(2 * n)).any(axis=1))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shaperun.stats import intervals
+from shaperun.stats.sample import iqm
 
 RETURNS = Path(__file__).parent / "returns.csv"
 MANY = 2_000_000  # draws that stand for a population; the error of its IQM is below 0.001 sd
@@ -40,7 +40,7 @@ class Population:
         return {
             "mean": float(self.values.mean()),
             "median": float(np.median(self.values)),
-            "iqm": intervals.iqm(self.values),
+            "iqm": iqm(self.values),
         }
 
 

@@ -57,7 +57,7 @@ def leftovers(folder: RunFolder) -> list[str]:
         folder.policy,
         folder.normalization,
         folder.log,
-        folder.lease,
+        folder.lock,
         folder.path / "progress.json",
         folder.path / "DONE.json",
     )

@@ -106,7 +106,7 @@ class _Listing:
     def __init__(self, told: int) -> None:
         self._told = told
 
-    def meet(self, point: str) -> None:
+    def trigger(self, point: str) -> None:
         os.write(self._told, f"{point}\n".encode())
 
 
@@ -121,28 +121,28 @@ def _arrange(task: Task) -> None:
     from shaperun.common import fault_injection
     from shaperun.training import recorder, run
 
-    recorder.KEEP_SECONDS = task.keep_seconds
+    recorder.CHECKPOINT_SECONDS = task.keep_seconds
     recorder.PROGRESS_SECONDS = NEVER  # or a slow machine would pass more points than a quick one
     if task.fault:
-        fault_injection.awaited = fault_injection.Fault(task.fault)
+        fault_injection.active_fault = fault_injection.Fault(task.fault)
     if task.largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (task.largest_file, task.largest_file))
     if task.user is not None:
         os.setuid(task.user)
     if task.die_at_step is not None:
-        run.Recording = _dying_at(task.die_at_step)  # type: ignore[attr-defined]
+        run.RunRecorder = _dying_at(task.die_at_step)  # type: ignore[attr-defined]
     if task.die_in_evaluation is not None:
         run.Evaluation = _dying_in(task.die_in_evaluation)  # type: ignore[attr-defined]
 
 
 def _dying_at(step: int) -> Any:
-    from shaperun.training.recorder import Recording
+    from shaperun.training.recorder import RunRecorder
 
-    class Dying(Recording):
-        def stepped(self, timesteps: int) -> None:
+    class Dying(RunRecorder):
+        def on_step(self, timesteps: int) -> None:
             if timesteps >= step:
                 _die()
-            super().stepped(timesteps)
+            super().on_step(timesteps)
 
     return Dying
 
@@ -176,7 +176,7 @@ def _work(task: Task, told: int) -> int:
         importlib.import_module(task.target.split(":")[0])  # as long as it may read everything
         _arrange(task)
         if task.listing:
-            fault_injection.awaited = _Listing(told)  # type: ignore[assignment]
+            fault_injection.active_fault = _Listing(told)  # type: ignore[assignment]
         Job(task.target, tuple(task.arguments))()
     except Exception:
         os.write(told, f"\0{traceback.format_exc()}".encode())
@@ -202,7 +202,7 @@ def _warm_up() -> None:
     from shaperun.training import recorder, train
 
     with tempfile.TemporaryDirectory() as folder:
-        recorder.KEEP_SECONDS = 0.0
+        recorder.CHECKPOINT_SECONDS = 0.0
         train.train_run(RunFolder(Path(folder) / "run"), tiny())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from shaperun.runs.process_pool import cores
+from shaperun.runs.process_pool import available_cores
 
 PAGE = Path(__file__).parents[2] / "docs" / "soak.md"
 PACKAGES = ("shaperun", "torch", "stable-baselines3", "gymnasium", "numpy", "filelock")
@@ -43,6 +43,6 @@ def _cell(value: object) -> str:
 def _machine() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
-        f"On {cores()} cores, {platform.system()}, with Python {platform.python_version()}, "
+        f"On {available_cores()} cores, {platform.system()}, with Python {platform.python_version()}, "
         f"{packages}."
     )

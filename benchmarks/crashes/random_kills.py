@@ -15,9 +15,10 @@ import numpy as np
 
 from benchmarks.crashes import processes
 from benchmarks.crashes.comparison import differences, leftovers, outcome
-from shaperun.common.fault_injection import KEEP_SECONDS
+from shaperun.common.fault_injection import CHECKPOINT_SECONDS
 from shaperun.common.files import is_temporary
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
 
 WORKERS = 2
 STUDY = {
@@ -132,7 +133,7 @@ class Storm:
 
     def _under_fire(self, results: Path, tally: Tally) -> int:
         """One command; its exit status, which is not 0 where it was killed or runs failed."""
-        with self._command(results, {KEEP_SECONDS: str(CHECKPOINTS)}) as driver:
+        with self._command(results, {CHECKPOINT_SECONDS: str(CHECKPOINTS)}) as driver:
             while driver.poll() is None:
                 try:
                     driver.wait(float(self._rng.exponential(self.undisturbed / KILLS)))

@@ -14,16 +14,16 @@ from benchmarks.envpool.compare import Compared, examine
 from benchmarks.envpool.play import Episodes, play
 from benchmarks.envpool.terrain import CONTROLLER, LANDERS, Grounds, raised
 from shaperun.envs.builtin import environments
-from shaperun.envs.envpool_support import ALIKE, DIFFERENT
-from shaperun.study.models import EnvironmentConfig
-from shaperun.training.envpool_vector_env import EnvPoolCopies
-from shaperun.training.vector_env import Copies
+from shaperun.envs.envpool_support import SUPPORTED, UNSUPPORTED
+from shaperun.study.environment import EnvironmentConfig
+from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
+from shaperun.training.vector_env import SequentialVectorEnv
 
 EPISODES = 1_000
 COPIES = 50
 SEEDS = 1_000  # apart from row to row, so that no two rows are the same episodes
 
-Make = Callable[[str, int], Copies | EnvPoolCopies]
+Make = Callable[[str, int], SequentialVectorEnv | EnvPoolVectorEnv]
 """So many copies of an environment."""
 
 
@@ -45,21 +45,21 @@ def played(make: Make, env_id: str, controller: str, first: int, episodes: int) 
         return play(copies, environment, policy, range(first, first + count), each)
 
 
-def gymnasiums(env_id: str, count: int) -> Copies:
+def gymnasiums(env_id: str, count: int) -> SequentialVectorEnv:
     """Copies as gymnasium simulates them."""
-    return Copies.of(EnvironmentConfig(id=env_id), count)
+    return SequentialVectorEnv.from_config(EnvironmentConfig(id=env_id), count)
 
 
-def envpools(env_id: str, count: int) -> EnvPoolCopies:
+def envpools(env_id: str, count: int) -> EnvPoolVectorEnv:
     """Copies as EnvPool does; that of Pendulum too, which no study may have."""
-    return EnvPoolCopies.of(EnvironmentConfig(id=env_id), count)
+    return EnvPoolVectorEnv.from_config(EnvironmentConfig(id=env_id), count)
 
 
 def every(episodes: int) -> Iterator[Compared]:
     """Every controller of every environment that both have."""
     pairs = [
         (env_id, name)
-        for env_id in (*ALIKE, *DIFFERENT)
+        for env_id in (*SUPPORTED, *UNSUPPORTED)
         for name in environments()[env_id].controllers
     ]
     for number, (env_id, controller) in enumerate(pairs):

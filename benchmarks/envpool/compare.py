@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from benchmarks.envpool.play import Episodes
-from shaperun.stats.intervals import holm
+from shaperun.stats.permutation import holm
 
 DIGITS = 3  # of a return that count: EnvPool's rewards have only seven, and go into a sum of many
 DRAWS = 99_999

@@ -9,13 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Controller, Environment, Transition
-from shaperun.rewards.wrapper import rows
+from shaperun.envs.base import Controller, Environment, Transition, flatten_rows
 from shaperun.training.vector_env import Array, Step
 
 
 class Steppable(Protocol):
-    """What `Copies` and `EnvPoolCopies` have in common, as far as it takes to play."""
+    """What `Copies` and `EnvPoolVectorEnv` have in common, as far as it takes to play."""
 
     action_space: Any
 
@@ -79,9 +78,9 @@ def _ended(
     if step.last_obs is None:
         return
     transition = Transition(
-        obs=rows(obs),
+        obs=flatten_rows(obs),
         action=actions,
-        next_obs=rows(step.last_obs),
+        next_obs=flatten_rows(step.last_obs),
         env_reward=step.env_reward,
         terminated=step.terminated,
         truncated=step.truncated,

@@ -12,7 +12,7 @@ from gymnasium.wrappers import TimeLimit
 
 from benchmarks.envpool.play import Episodes
 from shaperun.envs.builtin import environments
-from shaperun.training.vector_env import Copies, Remembering
+from shaperun.training.vector_env import ReplayableEnv, SequentialVectorEnv
 
 LANDERS = ("LunarLander-v3", "LunarLanderContinuous-v3")
 CONTROLLER = "land"
@@ -37,7 +37,7 @@ class Grounds:
         return self.gymnasium, self.raised, self.envpool
 
 
-def raised(env_id: str, count: int) -> Copies:
+def raised(env_id: str, count: int) -> SequentialVectorEnv:
     """Copies of gymnasium's lander whose ground is smoothed as EnvPool does it.
 
     Raises:
@@ -51,7 +51,7 @@ def raised(env_id: str, count: int) -> Copies:
     exec(source.replace(SMOOTHED, BY_ENVPOOL), module.__dict__)  # noqa: S102
     continuous = environments()[env_id].action_size is not None
     envs = [module.LunarLander(continuous=continuous) for _ in range(count)]
-    return Copies([Remembering(TimeLimit(env, LIMIT)) for env in envs])
+    return SequentialVectorEnv([ReplayableEnv(TimeLimit(env, LIMIT)) for env in envs])
 
 
 def height(landers: Episodes) -> float:

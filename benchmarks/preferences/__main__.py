@@ -24,7 +24,7 @@ from shaperun.common.errors import UserError
 from shaperun.preferences import answers, fit
 from shaperun.preferences import page as ask
 from shaperun.preferences.answers import AnswerSheet
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def read(page: AskPage) -> AnswerSheet:
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         file.write(page.sheet())
         file.flush()
-        return answers.read(Path(file.name))
+        return answers.read_answers(Path(file.name))
 
 
 def ranked(sheet: AnswerSheet) -> list[str] | None:

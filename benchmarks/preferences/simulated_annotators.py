@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shaperun.preferences.answers import AskedEpisode
+from shaperun.preferences.answers import EpisodeSummary
 
 FUEL = {"main_engine": 0.30, "side_engine": 0.03}  # what LunarLander charges for its engines
 
-Value = Callable[[AskedEpisode, dict[str, float]], float]
+Value = Callable[[EpisodeSummary, dict[str, float]], float]
 """How good an episode is, given its discounted sums by term."""
 
 
@@ -33,13 +33,13 @@ class Annotator:
         return "left" if better else "right"
 
 
-def env_return(episode: AskedEpisode, sums: dict[str, float]) -> float:
+def env_return(episode: EpisodeSummary, sums: dict[str, float]) -> float:
     """What the environment paid."""
     del sums
     return episode.env_return
 
 
-def fuel_saved(episode: AskedEpisode, sums: dict[str, float]) -> float:
+def fuel_saved(episode: EpisodeSummary, sums: dict[str, float]) -> float:
     """How little fuel was used; nothing else matters."""
     del episode
     return sum(cost * sums[term] for term, cost in FUEL.items())

@@ -14,15 +14,15 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from shaperun.report.plots.style import (
     GREY,
     PALETTE,
+    add_heading,
     bar_axis,
-    head,
-    ink,
-    label,
+    finish_layout,
+    format_short,
+    label_axes,
     new_figure,
-    parts,
-    settle,
-    short,
+    split_rows,
     styled,
+    text_colour,
 )
 
 TITLE = "PPO on LunarLander-v3 in lockstep, 16 copies a run, on one core"
@@ -46,7 +46,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
     backends = list(dict.fromkeys(point.backend for point in points))
     sizes = list(dict.fromkeys(point.runs for point in points))
     figure = new_figure(TITLE, 2.5 + 0.8 + 0.3 * len(sizes))
-    upper, lower = parts(figure, [2.5, 0.8 + 0.3 * len(sizes)])
+    upper, lower = split_rows(figure, [2.5, 0.8 + 0.3 * len(sizes)])
     _draw_speeds(upper, points, backends, sizes)
     _draw_splits(lower, points, backends)
     _save(figure, path)
@@ -55,7 +55,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
 def _draw_speeds(
     part: SubFigure, points: Sequence[Point], backends: Sequence[str], sizes: Sequence[int]
 ) -> None:
-    head(part, "Environment steps a second while learning, of all runs together")
+    add_heading(part, "Environment steps a second while learning, of all runs together")
     axes = part.subplots()
     for backend, colour in zip(backends, LINES, strict=False):
         line = [point for point in points if point.backend == backend]
@@ -66,17 +66,17 @@ def _draw_speeds(
             _draw_number(axes, point, above=not lowest)
         end = (line[-1].runs, line[-1].speed)
         axes.annotate(backend, end, (8, 0), textcoords="offset points", va="center", color=colour)
-    label(axes, "runs in the cohort", "")
+    label_axes(axes, "runs in the cohort", "")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(sizes)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(short)
+    axes.xaxis.set_major_formatter(format_short)
     axes.set_ylim(0, 1.12 * max(point.speed for point in points))
 
 
 def _draw_number(axes: Axes, point: Point, *, above: bool) -> None:
     axes.annotate(
-        short(round(point.speed, -2)),
+        format_short(round(point.speed, -2)),
         (point.runs, point.speed),
         (0, 6 if above else -6),
         textcoords="offset points",
@@ -87,7 +87,7 @@ def _draw_number(axes: Axes, point: Point, *, above: bool) -> None:
 
 
 def _draw_splits(part: SubFigure, points: Sequence[Point], backends: Sequence[str]) -> None:
-    head(part, "Microseconds that a step takes, by what they are spent in")
+    add_heading(part, "Microseconds that a step takes, by what they are spent in")
     names = list(points[0].micros)
     shades = dict(zip(names, (*PALETTE[1 : len(names)], GREY), strict=True))
     every: list[Axes] = list(part.subplots(1, len(backends), sharex=True, squeeze=False)[0])
@@ -107,7 +107,7 @@ def _draw_bar(axes: Axes, row: int, point: Point, shades: dict[str, str], most: 
     for name, micros in point.micros.items():
         axes.barh(row, micros, left=end, color=shades[name], height=0.75)
         if micros > FITS * most:
-            colour = ink(shades[name])
+            colour = text_colour(shades[name])
             place = (end + micros / 2, row)
             axes.text(*place, f"{micros:.0f}", ha="center", va="center", color=colour, fontsize=8)
         end += micros
@@ -115,5 +115,5 @@ def _draw_bar(axes: Axes, row: int, point: Point, shades: dict[str, str], most: 
 
 
 def _save(figure: Figure, path: Path) -> None:
-    settle(figure)
+    finish_layout(figure)
     figure.savefig(path, dpi=150, metadata={"Software": None})

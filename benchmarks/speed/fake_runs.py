@@ -10,11 +10,12 @@ from zlib import crc32
 
 import numpy as np
 
-from shaperun.common.files import AppendedTable
-from shaperun.envs.episodes import episode_seeds
+from shaperun.common.files import AppendOnlyCsv
+from shaperun.envs.episodes import held_out_seeds
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study, parse_study
 from shaperun.training.evaluation import columns
 
@@ -61,8 +62,8 @@ def _document(episodes: int, seeds: int) -> dict[str, Any]:
 def _write(folder: RunFolder, run: Run, kernel: RewardKernel, study: Study) -> None:
     folder.path.mkdir(parents=True)
     config = run.config
-    folder.begin({"identity": config.identity, "config": config.model_dump(mode="json")})
-    table = AppendedTable(folder.evaluations, ["timesteps", *columns(kernel)])
+    folder.start({"identity": config.identity, "config": config.model_dump(mode="json")})
+    table = AppendOnlyCsv(folder.evaluations, ["timesteps", *columns(kernel)])
     table.append(_rows(run, kernel, study))
     table.close()
     for file, size in (
@@ -89,7 +90,7 @@ def _rows(run: Run, kernel: RewardKernel, study: Study) -> Iterator[dict[str, ob
     shaping = kernel.episode_shaping(sums, first, last, terminated.astype(float), 1.0)
     own = length.astype(float)
     totals = [own, shaping, kernel.shaped(own, shaping, 1.0)]
-    seeds = np.array(episode_seeds(FINAL))[episode]
+    seeds = np.array(held_out_seeds(FINAL))[episode]
     outcomes = np.where(terminated, np.where(episode % 5 == 0, "off_track", "fell"), "balanced")
     numbers = [steps, episode, seeds, length, outcomes, terminated.astype(int), *totals]
     parts = [*numbers, *sums.T, *first.T, *last.T]

@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from shaperun.cli import app
+from shaperun.cli.main import main as shaperun
 from shaperun.runs import plan
 from shaperun.training.algorithms.ppo import Rollout
 from shaperun.training.engines import lockstep
@@ -42,7 +42,7 @@ class ClockedCohort(Cohort):
         """Note when the last one ends, and how many steps all runs have taken by then."""
         super().update(rollout)
         ClockedCohort.ended = perf_counter()
-        ClockedCohort.steps = self.timesteps * len(self.going_on)
+        ClockedCohort.steps = self.timesteps * len(self.active_runs)
 
 
 def learn(arguments: Sequence[str]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def learn(arguments: Sequence[str]) -> dict[str, Any]:
     setattr(lockstep, "Cohort", ClockedCohort)  # noqa: B010 (mypy refuses the plain assignment)
     sys.argv = ["shaperun", *arguments]
     try:
-        app.main()
+        shaperun()
     except SystemExit as end:
         if end.code:
             raise

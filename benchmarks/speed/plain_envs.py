@@ -16,7 +16,7 @@ from time import perf_counter
 
 import numpy as np
 
-from shaperun.cli import app
+from shaperun.cli.main import main as shaperun
 from shaperun.envs.base import Array
 from shaperun.training import run
 from shaperun.training.envs import TrainingEnvs
@@ -52,7 +52,7 @@ def main() -> None:
     setattr(run, "TrainingEnvs", exchanged)  # noqa: B010 (mypy refuses the plain assignment)
     sys.argv = ["shaperun", *arguments]
     try:
-        app.main()
+        shaperun()
     finally:
         Path(out).write_text(json.dumps(TimedEnvs.spent), encoding="utf-8")
 

@@ -21,7 +21,7 @@ import gymnasium as gym
 
 from benchmarks.speed.lockstep_clock import learn
 from shaperun.training import envs as training_envs
-from shaperun.training.vector_env import Array, Copies, Step
+from shaperun.training.vector_env import Array, SequentialVectorEnv, Step
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Flown:
     restarts: int = 0
 
 
-class LoggedCopies(Copies):
+class LoggedVectorEnv(SequentialVectorEnv):
     """Copies that remember all that they did."""
 
     runs: ClassVar[list[Flown]] = []
@@ -41,7 +41,7 @@ class LoggedCopies(Copies):
     def reset(self, seeds: Sequence[int]) -> Array:
         """Remember the seeds."""
         self._flown = Flown(list(seeds))
-        LoggedCopies.runs.append(self._flown)
+        LoggedVectorEnv.runs.append(self._flown)
         return super().reset(seeds)
 
     def receive(self) -> Step:
@@ -86,9 +86,9 @@ def _world(env_id: str, seed: int) -> gym.Env[Any, Any]:
 def main() -> None:
     """Learn, replay, and write down both times."""
     out, *arguments = sys.argv[1:]
-    setattr(training_envs, "Copies", LoggedCopies)  # noqa: B010 (mypy refuses the plain assignment)
+    setattr(training_envs, "SequentialVectorEnv", LoggedVectorEnv)  # noqa: B010 (mypy refuses the plain assignment)
     noted = learn(arguments)
-    noted["bare_seconds"] = replay("LunarLander-v3", LoggedCopies.runs)
+    noted["bare_seconds"] = replay("LunarLander-v3", LoggedVectorEnv.runs)
     Path(out).write_text(json.dumps(noted), encoding="utf-8")
 
 

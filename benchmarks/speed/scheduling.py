@@ -13,7 +13,7 @@ from benchmarks.speed.measure import SHAPERUN, Row, cores, on_cores, run, second
 from shaperun.runs import driver as batch
 from shaperun.runs import process_pool
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study, parse_study
 
 WORKERS = 2
@@ -84,7 +84,7 @@ def _train(study: Study) -> tuple[float, float]:
                 process_pool.Job(f"{__name__}:clocked", (job, str(clocks / str(n)))): job
                 for n, job in enumerate(jobs)
             }
-            for end in process_pool.processes(own, WORKERS, preload=batch.TRAINING):
+            for end in process_pool.run_in_processes(own, WORKERS, preload=batch.TRAINING):
                 yield end and process_pool.Finished(own[end.job], end.error)
 
         runs = planned_runs(study, study.arms)
@@ -112,7 +112,7 @@ def _status(count: int) -> list[Row]:
         for one in planned_runs(study, study.arms):
             made = folder.run(one.arm, one.seed)
             made.path.mkdir(parents=True)
-            made.begin(_record(one.config))
+            made.start(_record(one.config))
             for file, size in (PARTS | {made.policy.name: POLICY}).items():
                 (made.path / file).write_bytes(bytes(size))
             made.write_progress({"timesteps": SHORT, "seconds": 9.5, "evaluated_return": 500.0})

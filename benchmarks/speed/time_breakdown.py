@@ -16,13 +16,13 @@ from typing import Any
 
 from benchmarks.speed.lockstep_clock import learn
 from shaperun.training.engines.lockstep import Cohort
-from shaperun.training.envpool_vector_env import EnvPoolCopies
+from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
 from shaperun.training.envs import TrainingEnvs
 from shaperun.training.stacked.actor import StackedActor
 from shaperun.training.stacked.policy import StackedPolicy
-from shaperun.training.vector_env import Copies
+from shaperun.training.vector_env import SequentialVectorEnv
 
-POOLS = (Copies, EnvPoolCopies)
+POOLS = (SequentialVectorEnv, EnvPoolVectorEnv)
 # Part of a step -> what it is spent in. All else is the rest: handing things around, advantages,
 # checkpoints.
 PARTS: dict[str, list[tuple[type, str]]] = {

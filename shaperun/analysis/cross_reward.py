@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from shaperun.analysis.relabel import not_recorded, shaped_returns
+from shaperun.analysis.relabel import missing_columns, shaped_returns
 from shaperun.envs.base import OWN_REWARD
 from shaperun.rewards.config import RewardConfig
-from shaperun.stats import intervals
+from shaperun.stats import sample
 from shaperun.study.models import Study
 
 SCHEMA = {
@@ -45,7 +45,7 @@ def cross_rewards(final: pl.DataFrame, study: Study) -> pl.DataFrame:
             continue
         rows.append(_row(arm, OWN_REWARD, episodes, episodes["return"].to_numpy(), ()))
         for name, reward in shaping_arms(study):
-            lacks = not_recorded(study.resolved(config), study.resolved(reward), environment)
+            lacks = missing_columns(study.resolved(config), study.resolved(reward), environment)
             returns = None if lacks else shaped_returns(episodes, study, reward)
             rows.append(_row(arm, name, episodes, returns, sorted(lacks)))
     return pl.DataFrame(rows, SCHEMA)
@@ -56,10 +56,10 @@ def shaping_arms(study: Study) -> list[tuple[str, RewardConfig]]:
     return [(name, reward) for name, reward in study.arms.items() if reward.mode != "log"]
 
 
-def over_runs(episodes: pl.DataFrame, returns: np.ndarray) -> float:
+def average_over_runs(episodes: pl.DataFrame, returns: np.ndarray) -> float:
     """The interquartile mean over runs of their mean returns, given one return an episode (N,)."""
     table = episodes.select("seed").with_columns(pl.Series("return", returns))
-    return intervals.iqm(table.group_by("seed").agg(pl.col("return").mean())["return"].to_numpy())
+    return sample.iqm(table.group_by("seed").agg(pl.col("return").mean())["return"].to_numpy())
 
 
 def _row(
@@ -69,5 +69,5 @@ def _row(
     returns: np.ndarray | None,
     missing: Iterable[str],
 ) -> dict[str, object]:
-    value = None if returns is None else over_runs(episodes, returns)
+    value = None if returns is None else average_over_runs(episodes, returns)
     return {"arm": arm, "reward": reward, "return": value, "missing": ", ".join(missing)}

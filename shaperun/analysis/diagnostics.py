@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from shaperun.common.text import number
+from shaperun.common.text import format_number
 from shaperun.envs.base import Array
-from shaperun.study.models import Study, TrainingConfig
+from shaperun.study.models import Study
+from shaperun.study.training import TrainingConfig
 
 KL = 0.03  # where the study sets no target_kl
-OFTEN = 0.1  # the share of updates that may lie beyond a bound
-CLIPPED = 0.3
-COLLAPSED = 0.05  # of the entropy, or of the standard deviation, at the start
-UNCLIPPED = 1e-3
-UNCHANGED = 0.05  # a change of entropy, relative to what it was
+FREQUENT_SHARE = 0.1  # the share of updates that may lie beyond a bound
+CLIP_FRACTION_BOUND = 0.3
+ENTROPY_COLLAPSE_SHARE = 0.05  # of the entropy, or of the standard deviation, at the start
+UNCLIPPED_FRACTION = 1e-3
+UNCHANGED_ENTROPY_SHARE = 0.05  # a change of entropy, relative to what it was
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Breach:
+class Diagnostic:
     """Something out of bounds in one run."""
 
     arm: str
@@ -47,7 +48,7 @@ def measures(updates: pl.DataFrame, study: Study) -> list[Measure]:
     """The figures that these learners reported, in the order they are shown."""
     every = [
         Measure("approx_kl", "approximate KL", kl_bound(study)),
-        Measure("clip_fraction", "clip fraction", CLIPPED),
+        Measure("clip_fraction", "clip fraction", CLIP_FRACTION_BOUND),
         Measure("entropy", "entropy"),
         Measure("explained_variance", "explained variance", 0.0),
         Measure("value_loss", "value loss", logarithmic=True),
@@ -66,7 +67,7 @@ def kl_bound(study: Study) -> float:
     return float(target) if target else KL
 
 
-def breaches(updates: pl.DataFrame, study: Study) -> list[Breach]:
+def diagnose(updates: pl.DataFrame, study: Study) -> list[Diagnostic]:
     """What was out of bounds, run by run.
 
     Args:
@@ -74,13 +75,15 @@ def breaches(updates: pl.DataFrame, study: Study) -> list[Breach]:
             them.
         study: says what KL the learner aims at.
     """
-    found: list[Breach] = []
+    found: list[Diagnostic] = []
     if updates.is_empty():
         return found
     for (arm, seed), run in updates.group_by("arm", "seed", maintain_order=True):
         training = study.training_of(study.arms[str(arm)])
         for name, rule in RULES.items():
-            found += [Breach(str(arm), int(str(seed)), name, text) for text in rule(run, training)]
+            found += [
+                Diagnostic(str(arm), int(str(seed)), name, text) for text in rule(run, training)
+            ]
     return found
 
 
@@ -107,7 +110,7 @@ def _kl_above_target(run: pl.DataFrame, training: TrainingConfig) -> Iterator[st
     # stable-baselines3's PPO stops an update only at 1.5 times the target.
     kl, bound = _values(run, "approx_kl"), 1.5 * float(target) if target else KL
     beyond = float((kl > bound).mean()) if len(kl) else 0.0
-    if beyond > OFTEN:
+    if beyond > FREQUENT_SHARE:
         yield (
             f"{beyond:.0%} of the updates moved the policy by an approximate KL above {bound:g} "
             f"(at most {kl.max():.2g}): lower learning_rate or n_epochs"
@@ -118,7 +121,7 @@ def _kl_above_target(run: pl.DataFrame, training: TrainingConfig) -> Iterator[st
 @_rule
 def _clipping(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
     late = _second_half(_values(run, "clip_fraction"))
-    if len(late) and np.median(late) > CLIPPED:
+    if len(late) and np.median(late) > CLIP_FRACTION_BOUND:
         yield (
             f"half of the late updates clip more than {np.median(late):.0%} of the samples: the "
             "steps are too long, lower learning_rate or n_epochs"
@@ -130,7 +133,7 @@ def _entropy_collapse(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[
     column = "std" if len(_values(run, "std")) else "entropy"  # a Box's entropy can be negative
     values = _values(run, column)
     early = values[: max(1, len(values) // 2)]
-    if len(early) and values[0] > 0 and early.min() < COLLAPSED * values[0]:
+    if len(early) and values[0] > 0 and early.min() < ENTROPY_COLLAPSE_SHARE * values[0]:
         what = "standard deviation of the actions" if column == "std" else "entropy"
         yield (
             f"before half of training the {what} fell to {early.min() / values[0]:.1%} of what it "
@@ -144,7 +147,7 @@ def _explains_nothing(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[
     if len(late) and np.median(late) < 0.005:
         yield (
             f"over the second half the critic explains {np.median(late) + 0.0:.2f} of the variance "
-            f"of the returns (value loss {number(_last(run, 'value_loss'))}): its predictions are "
+            f"of the returns (value loss {format_number(_last(run, 'value_loss'))}): its predictions are "
             "worth nothing; normalise the rewards or scale them down"
         )
 
@@ -152,13 +155,13 @@ def _explains_nothing(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[
 @_rule
 def _still_random(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
     clip, entropy = _values(run, "clip_fraction"), _values(run, "entropy")
-    if len(clip) < 2 or len(entropy) < 2 or np.quantile(clip, 0.9) > UNCLIPPED:
+    if len(clip) < 2 or len(entropy) < 2 or np.quantile(clip, 0.9) > UNCLIPPED_FRACTION:
         return
-    if abs(entropy[-1] - entropy[0]) < UNCHANGED * abs(entropy[0]):
+    if abs(entropy[-1] - entropy[0]) < UNCHANGED_ENTROPY_SHARE * abs(entropy[0]):
         yield (
             f"no update clips, and the entropy is {entropy[-1] / entropy[0]:.0%} of what it was at "
             "the start: the policy still acts nearly at random, and evaluation shows its slight "
-            f"preferences. A huge value loss ({number(_last(run, 'value_loss'))} here) leaves the "
+            f"preferences. A huge value loss ({format_number(_last(run, 'value_loss'))} here) leaves the "
             "policy nothing of the clipped gradient: normalise the rewards or scale them down"
         )
 

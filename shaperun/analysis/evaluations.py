@@ -18,7 +18,7 @@ import polars.selectors as cs
 
 from shaperun.common.files import read_table
 from shaperun.envs.base import OWN_REWARD
-from shaperun.envs.episodes import episode_seeds
+from shaperun.envs.episodes import held_out_seeds
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import RunFolder
 
@@ -28,11 +28,11 @@ _TYPES: dict[str, type[pl.DataType]] = {
     "outcome": pl.String,
 }
 _REWARDS = ("return", "shaping", "shaped_return")
-_OF_A_TERM = re.compile(r"(sum|first|last)_[a-z][a-z0-9_]{0,39}")
-_LARGEST = 1e100  # whose square is a number still
+_TERM_COLUMN = re.compile(r"(sum|first|last)_[a-z][a-z0-9_]{0,39}")
+_MAX_NUMBER = 1e100  # whose square is a number still
 
 
-class _DamagedError(ValueError):
+class _CorruptTableError(ValueError):
     """Something that no run can have recorded; the message says what."""
 
 
@@ -49,7 +49,7 @@ class Evaluations:
     """How many rows there are."""
 
 
-def read(run: Run, folder: RunFolder, *, done: bool) -> Evaluations:
+def read_evaluations(run: Run, folder: RunFolder, *, done: bool) -> Evaluations:
     """Read what a run has recorded; nothing where there is no file.
 
     Raises:
@@ -64,7 +64,7 @@ def read(run: Run, folder: RunFolder, *, done: bool) -> Evaluations:
     return Evaluations(run, folder, done, header, rows, rows.count(b"\n"))
 
 
-def parse(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
+def parse_evaluations(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
     """The rows of runs, of one study and with the same header, together: that is faster.
 
     Raises:
@@ -72,34 +72,34 @@ def parse(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
     """
     try:
         return _parsed(evaluations)
-    except _DamagedError:
+    except _CorruptTableError:
         for one in evaluations:
-            _blame(one)
+            _raise_for_run(one)
         raise  # never: what is wrong with all is wrong with one of them
 
 
-def _blame(one: Evaluations) -> None:
+def _raise_for_run(one: Evaluations) -> None:
     try:
         _parsed([one])
-    except _DamagedError as error:
+    except _CorruptTableError as error:
         raise one.folder.damaged(one.folder.evaluations, str(error)) from None
 
 
 def _parsed(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
     names = _columns(evaluations[0].header)
     if any(not _needed(one.run) <= set(names) for one in evaluations):
-        raise _DamagedError("a column is missing")
+        raise _CorruptTableError("a column is missing")
     text = b"".join(one.rows for one in evaluations)
     schema = {name: _TYPES.get(name, pl.Float64) for name in names}
     try:
         if not text.isascii():
-            raise _DamagedError("it is no table")
+            raise _CorruptTableError("it is no table")
         # Nothing that is recorded needs quotes, which could make one row of the rows of two runs.
         table = pl.read_csv(text, has_header=False, schema=schema, quote_char=None)
     except pl.exceptions.PolarsError:
-        raise _DamagedError("a line does not fit the columns") from None
+        raise _CorruptTableError("a line does not fit the columns") from None
     if len(table) != sum(one.count for one in evaluations):
-        raise _DamagedError("a line is empty")
+        raise _CorruptTableError("a line is empty")
     _check_values(table, evaluations[0].run)
     _check_order(table, evaluations)
     return table
@@ -110,9 +110,9 @@ def _columns(header: bytes) -> list[str]:
     names = header.decode("ascii", "replace").split(",")
     known = {*_TYPES, *_REWARDS, "schedule"}
     if len(set(names)) < len(names) or not {*_TYPES, *_REWARDS} <= set(names):
-        raise _DamagedError("a column is missing, or there twice")
-    if not all(name in known or _OF_A_TERM.fullmatch(name) for name in names):
-        raise _DamagedError("a column has a name that none has")
+        raise _CorruptTableError("a column is missing, or there twice")
+    if not all(name in known or _TERM_COLUMN.fullmatch(name) for name in names):
+        raise _CorruptTableError("a column has a name that none has")
     return names
 
 
@@ -132,13 +132,13 @@ def _needed(run: Run) -> set[str]:
 def _check_values(table: pl.DataFrame, run: Run) -> None:
     environment = run.config.environment.describe()
     if any(table.null_count().row(0)):
-        raise _DamagedError("a number is missing")
-    if not all(table.select((cs.numeric().cast(pl.Float64).abs() <= _LARGEST).all()).row(0)):
-        raise _DamagedError("a number is beyond all measure")
+        raise _CorruptTableError("a number is missing")
+    if not all(table.select((cs.numeric().cast(pl.Float64).abs() <= _MAX_NUMBER).all()).row(0)):
+        raise _CorruptTableError("a number is beyond all measure")
     if not table["outcome"].is_in(list(environment.outcomes)).all():
-        raise _DamagedError(f"an episode ended in a way that {environment.id} does not have")
+        raise _CorruptTableError(f"an episode ended in a way that {environment.id} does not have")
     if not (table["terminated"].is_in([0, 1]).all() and (table["length"] > 0).all()):
-        raise _DamagedError("an episode has a length or an end that none can have")
+        raise _CorruptTableError("an episode has a length or an end that none can have")
 
 
 def _check_order(table: pl.DataFrame, evaluations: Sequence[Evaluations]) -> None:
@@ -154,13 +154,13 @@ def _check_order(table: pl.DataFrame, evaluations: Sequence[Evaluations]) -> Non
     goes_on = np.concatenate([[True], goes_on])
     goes_on[firsts] = begins[firsts] & (steps[firsts] == 0)
     if not goes_on.all() or episode.max() >= max(usual, last):
-        raise _DamagedError("its episodes are not in their order")
-    if not np.array_equal(np.array(episode_seeds(int(episode.max()) + 1))[episode], seed):
-        raise _DamagedError("its episodes are not the held-out ones")
+        raise _CorruptTableError("its episodes are not in their order")
+    if not np.array_equal(np.array(held_out_seeds(int(episode.max()) + 1))[episode], seed):
+        raise _CorruptTableError("its episodes are not the held-out ones")
     starts = np.flatnonzero(begins)
     sizes = np.diff(starts, append=len(steps))
     final = np.isin(starts + sizes, ends)
     done = np.array([one.done for one in evaluations])
     complete = (sizes[final] == last) & (steps[ends - 1] >= config.training.total_timesteps)
     if (sizes[~final] != usual).any() or not complete[done].all():
-        raise _DamagedError("an evaluation is not complete")
+        raise _CorruptTableError("an evaluation is not complete")

@@ -10,7 +10,7 @@ STEPS_TO_SOLVED = "steps_to_solved"
 SOLVED = "solved"
 
 
-def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFrame:
+def learning_speed(curves: pl.DataFrame, solved: float | None) -> pl.DataFrame:
     """One row a run: arm, seed and how quickly it learned.
 
     - `auc`: the area under its curve of environment returns over the steps that it spans
@@ -27,7 +27,9 @@ def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFram
     """
     curves = curves.sort("timesteps", maintain_order=True)
     found = curves.group_by("arm", "seed", maintain_order=True).agg(
-        pl.struct("timesteps", "return").map_batches(_area, pl.Float64, returns_scalar=True)
+        pl.struct("timesteps", "return").map_batches(
+            _area_under_curve, pl.Float64, returns_scalar=True
+        )
     )
     found = found.rename({"timesteps": AUC})
     if solved is None:
@@ -43,7 +45,7 @@ def sample_efficiency(curves: pl.DataFrame, solved: float | None) -> pl.DataFram
     )
 
 
-def _area(points: pl.Series) -> float:
+def _area_under_curve(points: pl.Series) -> float:
     steps, returns = (points.struct.field(name).to_numpy() for name in ("timesteps", "return"))
     if not len(steps):  # polars asks even where there is no run
         return 0.0

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shaperun.analysis import training_differences
-from shaperun.analysis.results import Recorded, recorded
-from shaperun.analysis.training_differences import in_words
+from shaperun.analysis.results import RecordedRun, recorded_runs
+from shaperun.common.diff import differences, format_differences
 from shaperun.common.errors import UserError
-from shaperun.runs.driver import differences, refuse_changed
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.prepare import ensure_unchanged
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Arm, RunConfig, Study
 
 Opened = tuple[Study, StudyFolder]
@@ -53,7 +53,7 @@ class Pool:
 
     study: PooledStudy
     studies: list[str]
-    runs: list[Recorded]
+    runs: list[RecordedRun]
     notes: list[str]
 
 
@@ -76,16 +76,16 @@ class _Arm:
         return Arm.model_construct(**dict(self.config.reward), training=self.config.training)
 
 
-def pool(opened: Sequence[Opened]) -> Pool:
+def pool_studies(opened: Sequence[Opened]) -> Pool:
     """Put the arms of several studies together.
 
     Raises:
         UserError: they cannot be compared, or one was trained from another configuration.
     """
-    _refuse_twice(opened)
+    _ensure_distinct(opened)
     studies = [study for study, _ in opened]
     for study in studies[1:]:
-        _refuse_incomparable(studies[0], study)
+        _ensure_comparable(studies[0], study)
     arms = _merged(studies)
     labels = _labels(arms)
     label_of = {
@@ -93,31 +93,36 @@ def pool(opened: Sequence[Opened]) -> Pool:
         for label, arm in zip(labels, arms, strict=True)
         for study, name in arm.names.items()
     }
-    study = _as_one(studies, arms, labels, label_of)
+    study = _joint_study(studies, arms, labels, label_of)
     # What a study says of all its arms is said once; an arm may have a recipe of its own.
     own = [label_of[s.study, name] for s in studies for name, arm in s.arms.items() if arm.training]
-    apart = training_differences.notes(study, dict.fromkeys(own))
+    apart = training_differences.training_notes(study, dict.fromkeys(own))
     return Pool(
         study,
         [study.study for study in studies],
         _pooled_runs(opened, labels, label_of),
-        [*_recipes(studies), *apart, *_same(arms, labels), *_apart(arms, labels)],
+        [
+            *_trainings(studies),
+            *apart,
+            *_notes_on_pooled(arms, labels),
+            *_notes_on_renamed(arms, labels),
+        ],
     )
 
 
-def _refuse_twice(opened: Sequence[Opened]) -> None:
+def _ensure_distinct(opened: Sequence[Opened]) -> None:
     for name, count in Counter(study.study for study, _ in opened).items():
         if count > 1:
             raise UserError(f"the study {name} is given {count} times; name it once")
 
 
-def _refuse_incomparable(first: Study, other: Study) -> None:
+def _ensure_comparable(first: Study, other: Study) -> None:
     """Numbers from different environments, or from different episodes, say nothing together."""
     found = list(differences(_protocol(first), _protocol(other)))
     if found:
         raise UserError(
             f"{first.study} and {other.study} cannot be compared, they were not judged alike: "
-            f"{in_words(found, first.study, other.study)}"
+            f"{format_differences(found, first.study, other.study)}"
         )
 
 
@@ -162,7 +167,7 @@ def _labels(arms: Sequence[_Arm]) -> list[str]:
     return [arm.name if names[arm.name] == 1 else f"{arm.name}#{arm.key[:digits]}" for arm in arms]
 
 
-def _as_one(
+def _joint_study(
     studies: Sequence[Study],
     arms: Sequence[_Arm],
     labels: Sequence[str],
@@ -185,12 +190,12 @@ def _as_one(
 
 def _pooled_runs(
     opened: Sequence[Opened], labels: Sequence[str], label_of: dict[tuple[str, str], str]
-) -> list[Recorded]:
-    found: dict[tuple[str, int], Recorded] = {}
+) -> list[RecordedRun]:
+    found: dict[tuple[str, int], RecordedRun] = {}
     for study, folder in opened:
         runs = planned_runs(study, study.arms)
-        refuse_changed(folder, runs)
-        looked_at = recorded(study.study, folder, runs)
+        ensure_unchanged(folder, runs)
+        looked_at = recorded_runs(study.study, folder, runs)
         if all(run.state == "waiting" for run in looked_at):
             raise UserError(f"nothing of {study.study} has been trained into {folder.path} yet")
         for run in looked_at:
@@ -201,26 +206,26 @@ def _pooled_runs(
     return sorted(found.values(), key=lambda run: labels.index(run.arm))
 
 
-def _recipes(studies: Sequence[Study]) -> Iterator[str]:
+def _trainings(studies: Sequence[Study]) -> Iterator[str]:
     """Which studies train otherwise than the first."""
     first = studies[0]
     for other in studies[1:]:
-        found = list(differences(_recipe(first), _recipe(other)))
+        found = list(differences(_training_of(first), _training_of(other)))
         if found:
             yield (
                 f"{other.study} was not trained like {first.study}: "
-                f"{in_words(found, first.study, other.study)}. A difference between their arms "
+                f"{format_differences(found, first.study, other.study)}. A difference between their arms "
                 "is then not about the reward alone."
             )
 
 
-def _recipe(study: Study) -> dict[str, Any]:
+def _training_of(study: Study) -> dict[str, Any]:
     """How a study trains; judged is every policy in the same simulation."""
     training = study.training.model_dump(mode="json")
     return {"training": training, "environment": {"backend": study.environment.backend}}
 
 
-def _same(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
+def _notes_on_pooled(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
     for label, arm in zip(labels, arms, strict=True):
         if len(arm.names) > 1:
             several = len(set(arm.names.values())) > 1
@@ -231,14 +236,16 @@ def _same(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
             )
 
 
-def _apart(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
+def _notes_on_renamed(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
     """In what arms of the same name differ, each from the first."""
     named = sorted(zip(labels, arms, strict=True), key=lambda pair: pair[1].name)
     for name, group in itertools.groupby(named, key=lambda pair: pair[1].name):
         (label, first), *others = group
         for other_label, other in others:
             found = list(differences(_judged(first), _judged(other)))
-            what = in_words(found, label, other_label) if found else "in their training only"
+            what = (
+                format_differences(found, label, other_label) if found else "in their training only"
+            )
             yield (
                 f"{name} is not the same arm in {_owners(first)} ({label}) and in "
                 f"{_owners(other)} ({other_label}); they differ: {what}."

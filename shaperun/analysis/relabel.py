@@ -20,7 +20,9 @@ from shaperun.study.models import Study
 Definitions = Mapping[str, AnyTerm]
 
 
-def not_recorded(runs_of: RewardConfig, reward: RewardConfig, environment: Environment) -> set[str]:
+def missing_columns(
+    runs_of: RewardConfig, reward: RewardConfig, environment: Environment
+) -> set[str]:
     """The weighted terms of a reward that the runs of another arm did not record.
 
     Args:
@@ -51,10 +53,10 @@ def contributions(
     environment = study.environment.describe()
     gamma = study.training_of(reward).gamma
     kernel = RewardKernel(environment, study.resolved(reward), gamma)
-    return paid(episodes, kernel, environment, progress)
+    return contributions_with_kernel(episodes, kernel, environment, progress)
 
 
-def paid(
+def contributions_with_kernel(
     episodes: pl.DataFrame, kernel: RewardKernel, environment: Environment, progress: float = 1.0
 ) -> dict[str, Array]:
     """The same by a kernel."""
@@ -63,8 +65,8 @@ def paid(
         _columns(episodes, kind, kernel, environment) for kind in ("sum", "first", "last")
     )
     terminated = episodes["terminated"].to_numpy().astype(float)
-    parts = kernel.episode_contributions(sums, first, last, terminated, factor)
-    return kernel.paid(parts, episodes["return"].to_numpy().astype(float), factor)
+    parts = kernel.contributions_from_sums(sums, first, last, terminated, factor)
+    return kernel.returns_by_term(parts, episodes["return"].to_numpy().astype(float), factor)
 
 
 def shaped_returns(

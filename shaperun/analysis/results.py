@@ -9,13 +9,14 @@ import polars as pl
 
 from shaperun.analysis import evaluations
 from shaperun.analysis.evaluations import Evaluations
-from shaperun.analysis.relabel import paid
+from shaperun.analysis.relabel import contributions_with_kernel
 from shaperun.envs.base import Environment
 from shaperun.envs.metrics import counted_outcomes
 from shaperun.rewards.kernel import RewardKernel
-from shaperun.runs.driver import RunStatus, status
 from shaperun.runs.plan import Run
-from shaperun.runs.run_folder import State, StudyFolder
+from shaperun.runs.run_folder import State
+from shaperun.runs.status import RunStatus, run_status
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 
 _RUN = {
@@ -25,11 +26,11 @@ _RUN = {
     "done": pl.Boolean,
     "rows": pl.Int64,
 }
-_MOST_BYTES = 32_000_000  # of text that waits to be parsed
+_MAX_BYTES = 32_000_000  # of text that waits to be parsed
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRun:
     """A run as a comparison sees it: what it is called there, and how far it was when looked at."""
 
     study: str
@@ -44,10 +45,11 @@ class Recorded:
         return self.state == "done"
 
 
-def recorded(study: str, folder: StudyFolder, runs: Iterable[Run]) -> list[Recorded]:
+def recorded_runs(study: str, folder: StudyFolder, runs: Iterable[Run]) -> list[RecordedRun]:
     """Look at every run, once: whether one is finished takes reading all of its files."""
     return [
-        Recorded(study, run.arm, run, folder, folder.run(run.arm, run.seed).state()) for run in runs
+        RecordedRun(study, run.arm, run, folder, folder.run(run.arm, run.seed).state())
+        for run in runs
     ]
 
 
@@ -58,24 +60,24 @@ def evaluation_episodes(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFram
     `episode_seed`) and done (whether the run is finished).
     """
     # Arms may have terms of their own: what an arm does not record is null in its rows.
-    tables = [table.drop("study") for table in batches(recorded("", folder, runs))]
+    tables = [table.drop("study") for table in iter_tables(recorded_runs("", folder, runs))]
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
-def batches(runs: Iterable[Recorded]) -> Iterator[pl.DataFrame]:
+def iter_tables(runs: Iterable[RecordedRun]) -> Iterator[pl.DataFrame]:
     """The same of runs that were looked at already, many runs at a time, and study, whose one is.
 
     All rows of a run are in one table, and the runs are in the order given.
     """
-    batch: list[tuple[Recorded, Evaluations]] = []
+    batch: list[tuple[RecordedRun, Evaluations]] = []
     size = 0
     for run in runs:
         folder = run.folder.run(run.run.arm, run.run.seed)
-        found = evaluations.read(run.run, folder, done=run.done)
+        found = evaluations.read_evaluations(run.run, folder, done=run.done)
         if not found.rows:
             continue
         same = batch and (batch[0][0].study, batch[0][1].header) == (run.study, found.header)
-        if not same or size > _MOST_BYTES:
+        if not same or size > _MAX_BYTES:
             yield from _table(batch)
             batch, size = [], 0
         batch.append((run, found))
@@ -83,21 +85,23 @@ def batches(runs: Iterable[Recorded]) -> Iterator[pl.DataFrame]:
     yield from _table(batch)
 
 
-def _table(batch: Sequence[tuple[Recorded, Evaluations]]) -> list[pl.DataFrame]:
+def _table(batch: Sequence[tuple[RecordedRun, Evaluations]]) -> list[pl.DataFrame]:
     """The rows with study, arm, seed and done beside them; none where there are no rows."""
     if not batch:
         return []
-    table = evaluations.parse([found for _, found in batch])
+    table = evaluations.parse_evaluations([found for _, found in batch])
     rows = [(run.study, run.arm, run.run.seed, run.done, found.count) for run, found in batch]
     runs = pl.DataFrame(rows, _RUN, orient="row")
     of_run = runs.select(pl.exclude("rows").repeat_by("rows").explode())
     return [table.rename({"seed": "episode_seed"}).hstack(of_run)]
 
 
-def unfinished(runs: Iterable[Recorded]) -> list[RunStatus]:
+def unfinished(runs: Iterable[RecordedRun]) -> list[RunStatus]:
     """The runs that a comparison of final policies has to do without."""
     return [
-        replace(status(run.folder, run.run, run.state), arm=run.arm) for run in runs if not run.done
+        replace(run_status(run.folder, run.run, run.state), arm=run.arm)
+        for run in runs
+        if not run.done
     ]
 
 
@@ -123,7 +127,7 @@ def final_episodes(episodes: pl.DataFrame) -> pl.DataFrame:
 
 
 def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
-    """One row a finished run: its means over the episodes, in the columns that `metrics` lists."""
+    """One row a finished run: its means over the episodes, in the columns that `metric_names` lists."""
     successes = [name for name, good in environment.outcomes.items() if good]
     return final.group_by("arm", "seed", maintain_order=True).agg(
         pl.col("return").mean(),
@@ -190,6 +194,6 @@ def contributions(final: pl.DataFrame, study: Study, environment: Environment) -
             kernel = RewardKernel(environment, study.resolved(reward), gamma)
             rows += [
                 {"arm": arm, "term": term, "contribution": float(values.mean())}
-                for term, values in paid(episodes, kernel, environment).items()
+                for term, values in contributions_with_kernel(episodes, kernel, environment).items()
             ]
     return pl.DataFrame(rows, {"arm": pl.String, "term": pl.String, "contribution": pl.Float64})

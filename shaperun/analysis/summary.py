@@ -13,8 +13,10 @@ import polars as pl
 from shaperun.analysis.learning_speed import AUC, SOLVED, STEPS_TO_SOLVED
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Environment
-from shaperun.envs.metrics import direction, metrics
-from shaperun.stats import intervals
+from shaperun.envs.metrics import direction, metric_names
+from shaperun.stats import intervals, permutation
+from shaperun.stats.comparison import Comparison, compare, seeds_needed
+from shaperun.stats.sample import iqm
 from shaperun.study.models import Study
 
 # The few resamples that large samples need are drawn from here, so that a summary repeats.
@@ -24,7 +26,7 @@ ALPHA = 0.05
 Samples = Mapping[str, Mapping[str, np.ndarray]]
 """Arm -> metric, or `seed` -> one value a run, in the order of the seeds."""
 
-FEWEST_PAIRS = intervals.fewest_runs(ALPHA, paired=True)
+MIN_PAIRS = permutation.min_runs(ALPHA, paired=True)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Estimate:
     mean_high: float | None
 
 
-def in_words(metric: str, estimate: Estimate) -> tuple[str, str]:
+def format_estimate(metric: str, estimate: Estimate) -> tuple[str, str]:
     """A metric as it is shown, and its interval; the latter is empty for a single run."""
     percent = metric.endswith("_rate")
     whole = percent or abs(estimate.iqm) >= 100
@@ -87,7 +89,7 @@ class ArmComparison:
     arm: str
     baseline: str
     metric: str
-    result: intervals.Comparison
+    result: Comparison
     """Its verdict says "higher" or "lower" where neither is better, as with an episode's length."""
     paired: bool
     """Whether the runs were paired by seed."""
@@ -152,14 +154,14 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
         study: names the arms and the baseline.
         environment: names the metrics.
         runs: one row a run, as `results.run_metrics` makes it, with the columns of
-            `sample_efficiency` where the learning is to be compared as well.
+            `learning_speed` where the learning is to be compared as well.
         by: the metric to rank the arms by.
 
     Raises:
         UserError: the metric is unknown, or a shaped return: arms with different rewards are
             measured in different units by it.
     """
-    names = metrics(environment)
+    names = metric_names(environment)
     check_ranking(by, names)
     learning = [name for name in (AUC, STEPS_TO_SOLVED) if name in runs.columns]
     samples = _samples(runs)
@@ -172,7 +174,7 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
     names = [*names, *learning]
     found = {name: _comparisons(samples, pairs, name) for name in names}
     directions = {name: _direction(name, environment) for name in names}
-    found = {name: [_worded(c, directions[name]) for c in found[name]] for name in names}
+    found = {name: [_with_verdict_for(c, directions[name]) for c in found[name]] for name in names}
     in_order = [c for arm in others for name in names for c in found[name] if c.arm == arm]
     return Summary(study.study, study.baseline, arms, in_order)
 
@@ -202,7 +204,7 @@ def _direction(metric: str, environment: Environment) -> int:
     return {AUC: 1, STEPS_TO_SOLVED: -1}.get(metric) or direction(metric, environment)
 
 
-def _worded(comparison: ArmComparison, direction: int) -> ArmComparison:
+def _with_verdict_for(comparison: ArmComparison, direction: int) -> ArmComparison:
     result = comparison.result
     words = {1: ("better", "worse"), -1: ("worse", "better"), 0: ("higher", "lower")}[direction]
     verdict = dict(zip(("better", "worse"), words, strict=True)).get(result.verdict, result.verdict)
@@ -224,7 +226,7 @@ def check_ranking(by: str, names: list[str]) -> None:
         raise UserError(f"there is no metric {by}; there are {', '.join(names)}")
 
 
-def centre(curves: pl.DataFrame) -> pl.DataFrame:
+def center_curves(curves: pl.DataFrame) -> pl.DataFrame:
     """Per arm and evaluation: the interquartile mean return over the runs that got there."""
     points = curves.group_by("arm", "timesteps", maintain_order=True).agg("return", runs=pl.len())
     # All points with so many runs behind them at once: one by one they would take seconds.
@@ -241,7 +243,7 @@ def _centres(points: pl.DataFrame) -> pl.DataFrame:
     return points.select(
         "arm",
         "timesteps",
-        pl.Series("return_centre", [intervals.iqm(row) for row in values]),
+        pl.Series("return_centre", [iqm(row) for row in values]),
         pl.Series("return_low", low, pl.Float64),
         pl.Series("return_high", high, pl.Float64),
         "runs",
@@ -249,17 +251,17 @@ def _centres(points: pl.DataFrame) -> pl.DataFrame:
 
 
 def _estimate(values: np.ndarray) -> Estimate:
-    iqm, median, mean = (
+    of_iqm, of_median, of_mean = (
         intervals.interval(values, statistic=name, rng=np.random.default_rng(_SEED))
         for name in ("iqm", "median", "mean")
     )
     return Estimate(
         float(values.mean()),
-        intervals.iqm(values),
-        *_ends(iqm or median),
+        iqm(values),
+        *_ends(of_iqm or of_median),
         float(np.median(values)),
-        *_ends(median),
-        *_ends(mean)[:2],
+        *_ends(of_median),
+        *_ends(of_mean)[:2],
     )
 
 
@@ -273,7 +275,7 @@ def _comparisons(
     """Arms against their baselines in one metric; a winner must survive Holm's correction."""
     pairs = [(arm, baseline) for arm, baseline in pairs if baseline in samples]
     found = [_compare(samples[arm], samples[baseline], name) for arm, baseline in pairs]
-    adjusted = intervals.holm([result.p_value for _, result in found])
+    adjusted = permutation.holm([result.p_value for _, result in found])
     return [
         _corrected(
             ArmComparison(arm, baseline, name, result, paired, float(p)),
@@ -286,11 +288,11 @@ def _comparisons(
 
 def _compare(
     arm: Mapping[str, np.ndarray], baseline: Mapping[str, np.ndarray], name: str
-) -> tuple[bool, intervals.Comparison]:
+) -> tuple[bool, Comparison]:
     """Paired by seed where both arms have so many, and the same, that the test can speak up."""
-    paired = len(arm["seed"]) >= FEWEST_PAIRS and np.array_equal(arm["seed"], baseline["seed"])
+    paired = len(arm["seed"]) >= MIN_PAIRS and np.array_equal(arm["seed"], baseline["seed"])
     rng = np.random.default_rng(_SEED)
-    result = intervals.compare(arm[name], baseline[name], paired=paired, rng=rng)
+    result = compare(arm[name], baseline[name], paired=paired, rng=rng)
     assert result is not None  # noqa: S101 (for the type checker: both have runs)
     return paired, result
 
@@ -302,7 +304,7 @@ def _corrected(
     if comparison.result.verdict not in ("better", "worse") or comparison.p_adjusted <= ALPHA:
         return comparison
     alpha = ALPHA / compared  # Holm's first and strictest step
-    needed = intervals.seeds_needed(*values, paired=comparison.paired, alpha=alpha)
+    needed = seeds_needed(*values, paired=comparison.paired, alpha=alpha)
     verdict = "underpowered" if needed else "no difference shown"
     return replace(
         comparison, result=replace(comparison.result, verdict=verdict, seeds_needed=needed)
@@ -311,3 +313,16 @@ def _corrected(
 
 def _number(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+AGGREGATES = {
+    "iqm": "the interquartile mean",
+    "mean": "the mean",
+    "median": "the median",
+    "worst": "the worst",
+}
+
+
+def format_metric(name: str, value: float) -> str:
+    """A share in percent, anything else as a number."""
+    return f"{value:.0%}" if name.endswith("_rate") else f"{value:,.1f}".replace("-", "−")

@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import polars.selectors as cs
 
-from shaperun.common.files import replaced
+from shaperun.common.files import atomic_replace
 
 # A spreadsheet runs a cell that begins so; a quote in front makes it text.
-_RUN_BY_SPREADSHEETS = r"^[=+\-@\t\r\n＝＋－＠]"
+_FORMULA_STARTS = r"^[=+\-@\t\r\n＝＋－＠]"
 
 
 def run_table(per_run: pl.DataFrame, final: pl.DataFrame) -> pl.DataFrame:
@@ -51,21 +51,21 @@ def episode_table(batch: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def write(table: pl.DataFrame, path: Path) -> list[Path]:
+def write_table(table: pl.DataFrame, path: Path) -> list[Path]:
     """Write `path`.csv and `path`.parquet; the same table gives the same bytes."""
-    table = harmless(table)
+    table = escape_spreadsheet_formulas(table)
     text, columnar = (path.with_name(f"{path.name}.{kind}") for kind in ("csv", "parquet"))
-    with replaced(text) as file:
+    with atomic_replace(text) as file:
         table.write_csv(file)
-    with replaced(columnar) as file:
+    with atomic_replace(columnar) as file:
         table.write_parquet(file, compression="zstd")
     return [text, columnar]
 
 
-def harmless(table: pl.DataFrame) -> pl.DataFrame:
+def escape_spreadsheet_formulas(table: pl.DataFrame) -> pl.DataFrame:
     """The table without a cell that a spreadsheet would run."""
     return table.with_columns(
-        pl.when(pl.col(name).str.contains(_RUN_BY_SPREADSHEETS))
+        pl.when(pl.col(name).str.contains(_FORMULA_STARTS))
         .then("'" + pl.col(name))
         .otherwise(pl.col(name))
         .alias(name)

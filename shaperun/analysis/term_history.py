@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 
 from shaperun.analysis.relabel import contributions
-from shaperun.check.rules import DROWNED
-from shaperun.common.text import number, words
+from shaperun.common.text import format_number, humanize
 from shaperun.envs.base import OWN_REWARD
 from shaperun.study.models import Study
 
@@ -71,13 +70,16 @@ def _notes(rows: pl.DataFrame, spreads: dict[str, float]) -> Iterator[str]:
     for name, spread in shaping.items():
         if not spread:
             value = rows.filter(term=name)["contribution"][0]
-            yield f"{words(name)} came to {number(value)} in every episode and taught nothing"
+            yield f"{humanize(name)} came to {format_number(value)} in every episode and taught nothing"
     total = sum(shaping.values())
     loudest = max(shaping, key=lambda name: shaping[name], default="")
-    if sum(map(bool, shaping.values())) > 1 and shaping[loudest] >= DROWNED * total:
-        share = number(100 * shaping[loudest] / total)
-        yield f"{words(loudest)} makes {share}% of what moved the shaping; the rest is drowned"
+    if sum(map(bool, shaping.values())) > 1 and shaping[loudest] >= DROWNED_SHARE * total:
+        share = format_number(100 * shaping[loudest] / total)
+        yield f"{humanize(loudest)} makes {share}% of what moved the shaping; the rest is drowned"
     own = spreads.get(OWN_REWARD, 0.0)
     if shaping and own and total < WEAK * own:
-        share = number(100 * total / (total + own))
+        share = format_number(100 * total / (total + own))
         yield f"the shaping makes {share}% of what moved the return: too little to matter"
+
+
+DROWNED_SHARE = 0.9  # the share of what moves the return that leaves nothing to the other terms

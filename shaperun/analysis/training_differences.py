@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from shaperun.runs.driver import differences
-from shaperun.study.models import Study, TrainingConfig
-
-Differences = list[tuple[str, Any, Any]]
-
-_MOST_SHOWN = 8
-_LONGEST = 60
+from shaperun.common.diff import Differences, differences, format_differences, format_value
+from shaperun.study.models import Study
+from shaperun.study.training import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Grid:
     arms: dict[tuple[str, str], str]
 
 
-def grid(study: Study) -> Grid | None:
+def training_grid(study: Study) -> Grid | None:
     """The study as a table; None where there is one reward only, or none that two learners had."""
     recipes: list[TrainingConfig] = []
     rewards: dict[str, str] = {}  # by what they are: the first arm's name
@@ -55,23 +50,16 @@ def algorithms(study: Study) -> list[str]:
     return list(dict.fromkeys(study.training_of(arm).algorithm for arm in study.arms.values()))
 
 
-def notes(study: Study, arms: Iterable[str] | None = None) -> Iterator[str]:
+def training_notes(study: Study, arms: Iterable[str] | None = None) -> Iterator[str]:
     """A sentence on each arm, of these or of all, that is compared with one trained otherwise."""
     for arm in study.arms if arms is None else arms:
         baseline, config = study.baseline_of(arm), study.arms[arm]
         found = _between(study.training_of(study.arms[baseline]), study.training_of(config))
         if found:
             yield (
-                f"{arm} was not trained like {baseline}: {in_words(found, baseline, arm)}. "
+                f"{arm} was not trained like {baseline}: {format_differences(found, baseline, arm)}. "
                 "A difference between them is then not about the reward alone."
             )
-
-
-def in_words(found: Differences, a: str, b: str) -> str:
-    """What differs between two that are called so."""
-    said = [f"{key} is {_short(x)} in {a} and {_short(y)} in {b}" for key, x, y in found]
-    more = len(said) - _MOST_SHOWN
-    return "; ".join([*said[:_MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _between(one: TrainingConfig, other: TrainingConfig) -> Differences:
@@ -84,10 +72,5 @@ def _between(one: TrainingConfig, other: TrainingConfig) -> Differences:
 def _name(recipe: TrainingConfig, recipes: list[TrainingConfig]) -> str:
     """The algorithm, and how it differs from the first recipe that has the same."""
     first = next(other for other in recipes if other.algorithm == recipe.algorithm)
-    keys = [f"{key.split('.')[-1]} {_short(y)}" for key, _, y in _between(first, recipe)]
+    keys = [f"{key.split('.')[-1]} {format_value(y)}" for key, _, y in _between(first, recipe)]
     return ", ".join([recipe.algorithm, *keys])
-
-
-def _short(value: Any) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 import polars as pl
 
 from shaperun.common.files import read_table
-from shaperun.runs.driver import RunStatus
 from shaperun.runs.plan import Run
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.status import RunStatus
+from shaperun.runs.study_folder import StudyFolder
 
 _REPORTED = re.compile(r"(?!(arm|seed|entropy)$)[a-z][a-z_]{0,39}")
-_LARGEST = 1e100  # the learners reckon in 32 bits
+_MAX_NUMBER = 1e100  # the learners reckon in 32 bits
 
 
 def update_statistics(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
@@ -61,12 +62,12 @@ def _updates(folder: RunFolder) -> pl.DataFrame | None:
 def _is_sound(table: pl.DataFrame) -> bool:
     """Whether the figures can be reckoned with; a learner may well report NaN or infinity."""
     size = pl.exclude("timesteps").abs()
-    usable = (~size.is_finite() | (size <= _LARGEST)).all()
-    in_time = pl.col("timesteps").is_between(0, _LARGEST).all(ignore_nulls=False)
+    usable = (~size.is_finite() | (size <= _MAX_NUMBER)).all()
+    in_time = pl.col("timesteps").is_between(0, _MAX_NUMBER).all(ignore_nulls=False)
     return all(table.select(usable, in_time).row(0))
 
 
-def cost(states: Iterable[RunStatus]) -> pl.DataFrame:
+def training_cost(states: Iterable[RunStatus]) -> pl.DataFrame:
     """One row an arm: runs, timesteps and seconds of all its runs, and steps_per_second of one.
 
     The seconds are those of one core, for training and evaluation together.

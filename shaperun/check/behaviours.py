@@ -16,13 +16,12 @@ from gymnasium import spaces
 
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Controller, Environment, Transition
-from shaperun.envs.episodes import Episode, episode_seeds, joined, play
-from shaperun.rewards.wrapper import make_environment
-from shaperun.study.models import EnvironmentConfig
+from shaperun.envs.episodes import Episode, concatenate_episodes, held_out_seeds, play_episode
+from shaperun.study.environment import EnvironmentConfig
 
 EPISODES = 20
 # A behaviour that never ends is known after a few long episodes.
-FEWEST_EPISODES, MOST_STEPS, LONGEST = 5, 10_000, 2_000
+MIN_EPISODES, MAX_STEPS, MAX_EPISODE_STEPS = 5, 10_000, 2_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Behaviour:
 
     @cached_property
     def _joined(self) -> tuple[Transition, npt.NDArray[np.intp]]:
-        return joined(self.episodes)
+        return concatenate_episodes(self.episodes)
 
     @property
     def transition(self) -> Transition:
@@ -94,9 +93,9 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
 
 
 def _record(config: EnvironmentConfig, episodes: int) -> list[Behaviour]:
-    env = make_environment(config)
+    env = config.make()
     environment = config.describe()
-    controllers = environment.controllers | everywhere(env)
+    controllers = environment.controllers | default_controllers(env)
     try:
         return [
             Behaviour(name, c.description, _play(env, environment, c, episodes))
@@ -106,10 +105,10 @@ def _record(config: EnvironmentConfig, episodes: int) -> list[Behaviour]:
         env.close()
 
 
-def everywhere(env: gym.Env[Any, Any]) -> dict[str, Controller]:
+def default_controllers(env: gym.Env[Any, Any]) -> dict[str, Controller]:
     """The controllers that every environment has."""
     luck = itertools.count()
-    still = nothing(env.action_space)
+    still = no_op(env.action_space)
     what = "0" if isinstance(env.action_space, spaces.Discrete) else "of zeros"
 
     def act_randomly() -> Callable[[Any], Any]:
@@ -126,7 +125,7 @@ def everywhere(env: gym.Env[Any, Any]) -> dict[str, Controller]:
     }
 
 
-def nothing(space: gym.Space[Any]) -> Any:
+def no_op(space: gym.Space[Any]) -> Any:
     """The action that comes nearest to none: 0, or zeros as far as the bounds allow them."""
     if isinstance(space, spaces.Box):
         return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
@@ -138,10 +137,10 @@ def _play(
 ) -> list[Episode]:
     played: list[Episode] = []
     steps = 0
-    for seed in episode_seeds(episodes):
-        if steps > MOST_STEPS and len(played) >= FEWEST_EPISODES:
+    for seed in held_out_seeds(episodes):
+        if steps > MAX_STEPS and len(played) >= MIN_EPISODES:
             break
         act = controller.make()
-        played.append(play(env, environment, act, seed, most=LONGEST))
+        played.append(play_episode(env, environment, act, seed, max_steps=MAX_EPISODE_STEPS))
         steps += len(played[-1])
     return played

@@ -12,8 +12,9 @@ import numpy as np
 
 from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.check.distances import Distances, distances
-from shaperun.check.ranking import Payment, payments
-from shaperun.check.rules import Case, Finding, Plan, arm_findings, caring_about, study_findings
+from shaperun.check.ranking import BehaviourReturn, behaviour_returns
+from shaperun.check.rule import ArmContext, Finding, StudyContext
+from shaperun.check.rules import arm_findings, default_difference, study_findings
 from shaperun.common.errors import UserError
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
@@ -43,7 +44,7 @@ class Check:
     study: Study
     behaviours: list[Behaviour]
     kernels: dict[str, RewardKernel]
-    paid: dict[str, list[Payment]]
+    paid: dict[str, list[BehaviourReturn]]
     findings: list[Finding]
 
     @cached_property
@@ -110,24 +111,24 @@ def check_study(
     """
     behaviours = record_behaviours(study.environment)
     environment = study.environment.describe()
-    difference = difference or caring_about(behaviours)
+    difference = difference or default_difference(behaviours)
     kernels, paid, findings = {}, {}, []
     for arm, config in arms.items():
         reward, training = study.resolved(config), study.training_of(config)
         kernels[arm] = RewardKernel(environment, reward, training.gamma)
         try:
-            paid[arm] = payments(kernels[arm], behaviours, training.gamma)
+            paid[arm] = behaviour_returns(kernels[arm], behaviours, training.gamma)
         except RewardError as error:
             raise UserError(f"the reward of the arm {arm} will not do: {error}") from None
-        case = Case(study, environment, arm, reward, training, kernels[arm], paid[arm])
+        case = ArmContext(study, environment, arm, reward, training, kernels[arm], paid[arm])
         findings += arm_findings(case)
         # The terms one by one were for the findings; those of many arms would fill the memory.
         paid[arm] = [payment.without_terms() for payment in paid[arm]]
-    findings += study_findings(Plan(study, behaviours, difference, spread))
+    findings += study_findings(StudyContext(study, behaviours, difference, spread))
     return Check(study, behaviours, kernels, paid, findings)
 
 
-def _invariance(kernel: RewardKernel, paid: Sequence[Payment]) -> Invariance:
+def _invariance(kernel: RewardKernel, paid: Sequence[BehaviourReturn]) -> Invariance:
     """Discounted shaped minus discounted environment return must be γᴺ Φ(s_N) − Φ(s₀)."""
     deviations, sizes = [0.0], [1.0]
     for payment in paid:
@@ -149,7 +150,7 @@ def _invariance(kernel: RewardKernel, paid: Sequence[Payment]) -> Invariance:
     return Invariance(episodes, max(deviations), max(sizes) * steps * float(np.finfo(float).eps))
 
 
-def _ranking(paid: Sequence[Payment]) -> list[dict[str, Any]]:
+def _ranking(paid: Sequence[BehaviourReturn]) -> list[dict[str, Any]]:
     """The behaviours of one arm, the best paid first."""
     ordered = sorted(paid, key=lambda payment: -payment.discounted_return)
     return [

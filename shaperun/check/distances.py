@@ -114,7 +114,7 @@ class _Sample:
             inside = np.flatnonzero(~behaviour.transition.ended)
             chosen = rng.choice(inside if len(inside) else np.arange(1), each)
             parts.append(behaviour.transition.take(np.sort(chosen)))
-        self.transition = Transition.joined(parts)
+        self.transition = Transition.concatenate(parts)
 
     def canonical(self, reward: Reward, gamma: float) -> Array:
         """The canonical reward of the transitions (n,)."""

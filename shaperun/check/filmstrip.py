@@ -13,11 +13,10 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-from shaperun.check.behaviours import Behaviour, everywhere
+from shaperun.check.behaviours import Behaviour, default_controllers
 from shaperun.envs.base import Environment
-from shaperun.envs.episodes import Episode, episode_seeds, play
-from shaperun.rewards.wrapper import make_environment
-from shaperun.study.models import EnvironmentConfig
+from shaperun.envs.episodes import Episode, held_out_seeds, play_episode
+from shaperun.study.environment import EnvironmentConfig
 
 FRAMES = 60  # of an episode, however long it is
 WIDTH = 200  # pixels of a frame
@@ -25,7 +24,7 @@ COLUMNS = 10  # frames in a row of the strip
 
 
 @dataclass(frozen=True)
-class Strip:
+class Filmstrip:
     """An episode's frames in one picture, row by row; a frame stands for `every` steps."""
 
     image: str
@@ -37,23 +36,25 @@ class Strip:
     every: int
 
 
-def film(config: EnvironmentConfig, behaviours: Sequence[Behaviour]) -> list[list[Strip | None]]:
+def filmstrips(
+    config: EnvironmentConfig, behaviours: Sequence[Behaviour]
+) -> list[list[Filmstrip | None]]:
     """A strip for every episode of every behaviour; None where there is no picture to be had.
 
     The episodes are played once more: an environment that draws itself is slower, and one whose
     episodes do not repeat gets no pictures that would show something else.
     """
-    env = drawing(config)
+    env = make_renderable(config)
     if env is None:
         return [[None for _ in behaviour.episodes] for behaviour in behaviours]
     environment = config.describe()
-    controllers = environment.controllers | everywhere(env)
+    controllers = environment.controllers | default_controllers(env)
     try:
         return [
             [
-                strip(env, environment, controllers[behaviour.name].make(), seed, episode)
+                filmstrip(env, environment, controllers[behaviour.name].make(), seed, episode)
                 for seed, episode in zip(
-                    episode_seeds(len(behaviour.episodes)), behaviour.episodes, strict=True
+                    held_out_seeds(len(behaviour.episodes)), behaviour.episodes, strict=True
                 )
             ]
             for behaviour in behaviours
@@ -62,22 +63,22 @@ def film(config: EnvironmentConfig, behaviours: Sequence[Behaviour]) -> list[lis
         env.close()
 
 
-def drawing(config: EnvironmentConfig) -> gym.Env[Any, Any] | None:
+def make_renderable(config: EnvironmentConfig) -> gym.Env[Any, Any] | None:
     """An environment that draws itself; None where there is none to be had."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
     try:
-        return make_environment(config, render_mode="rgb_array")
+        return config.make(render_mode="rgb_array")
     except Exception:  # it cannot draw itself, or lacks what it draws with
         return None
 
 
-def strip(
+def filmstrip(
     env: gym.Env[Any, Any],
     environment: Environment,
     act: Callable[[Any], Any],
     seed: int,
     episode: Episode,
-) -> Strip | None:
+) -> Filmstrip | None:
     """The strip of an episode, which is played once more; None where it cannot be had.
 
     Args:
@@ -94,24 +95,24 @@ def strip(
     def watch(_reward: float) -> None:
         nonlocal step
         if step % every == 0 or step == len(episode):
-            frames.append(_small(env.render()))
+            frames.append(_downscale(env.render()))
         step += 1
 
     try:
-        played = play(env, environment, act, seed, watch=watch, most=len(episode))
+        played = play_episode(env, environment, act, seed, on_step=watch, max_steps=len(episode))
     except Exception:  # drawing may need more than playing
         return None
     same = np.array_equal(played.transition.next_obs, episode.transition.next_obs)
-    return _joined(frames, every) if same and frames else None
+    return _tile(frames, every) if same and frames else None
 
 
-def _small(frame: Any) -> Image.Image:
+def _downscale(frame: Any) -> Image.Image:
     picture = Image.fromarray(np.asarray(frame, dtype=np.uint8))
     height = max(1, round(picture.height * WIDTH / picture.width))
     return picture.resize((WIDTH, height), Image.Resampling.BILINEAR)
 
 
-def _joined(frames: Sequence[Image.Image], every: int) -> Strip:
+def _tile(frames: Sequence[Image.Image], every: int) -> Filmstrip:
     width, height = frames[0].size
     rows = -(-len(frames) // COLUMNS)
     sheet = Image.new("RGB", (width * min(COLUMNS, len(frames)), height * rows))
@@ -120,4 +121,4 @@ def _joined(frames: Sequence[Image.Image], every: int) -> Strip:
     data = io.BytesIO()
     sheet.save(data, "WEBP", quality=55, method=4)
     uri = f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
-    return Strip(uri, width, height, min(COLUMNS, len(frames)), len(frames), every)
+    return Filmstrip(uri, width, height, min(COLUMNS, len(frames)), len(frames), every)

@@ -15,7 +15,7 @@ import numpy as np
 
 from shaperun.check import ranking
 from shaperun.check.behaviours import EPISODES, record_behaviours
-from shaperun.check.filmstrip import Strip, film
+from shaperun.check.filmstrip import Filmstrip, filmstrips
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Term
 from shaperun.envs.episodes import Episode
@@ -23,9 +23,9 @@ from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
 from shaperun.study.models import Study
 
-FILMED = 3  # episodes of each behaviour; the others are only counted
+FILMED_EPISODES = 3  # episodes of each behaviour; the others are only counted
 TEMPLATE = "preview.html"
-PLACE = "/*DATA*/null"
+PLACEHOLDER = "/*DATA*/null"
 """What the page's data stands in place of."""
 
 
@@ -41,7 +41,7 @@ def page(study: Study, episodes: int = EPISODES) -> str:
         text = json.dumps(data(study, episodes), ensure_ascii=False, allow_nan=False)
     except RewardError as error:
         raise UserError(f"these rewards will not do: {error}") from None
-    return template.replace(PLACE, text.replace("<", "\\u003c"))
+    return template.replace(PLACEHOLDER, text.replace("<", "\\u003c"))
 
 
 def data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
@@ -55,14 +55,14 @@ def data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
     behaviours = record_behaviours(study.environment, episodes)
     arms = {name: study.resolved(reward) for name, reward in study.arms.items()}
     terms, columns = _terms(study, arms)
-    filmed = [replace(b, episodes=b.episodes[:FILMED]) for b in behaviours]
-    strips = film(study.environment, filmed)
+    filmed = [replace(b, episodes=b.episodes[:FILMED_EPISODES]) for b in behaviours]
+    strips = filmstrips(study.environment, filmed)
     return {
         "study": study.study,
         "environment": environment.id,
         "gamma": study.training.gamma,
-        "errors": ranking.ERRORS,
-        "part": ranking.PART,
+        "errors": ranking.STANDARD_ERRORS,
+        "part": ranking.MIN_SHARE,
         "terms": [
             {"name": t.name, "formula": t.formula, "state_only": t.state_only} for t, _ in terms
         ],
@@ -124,7 +124,7 @@ def _episode(
     episode: Episode,
     terms: Sequence[tuple[Term, RewardKernel]],
     good: bool | None,
-    strip: Strip | None,
+    strip: Filmstrip | None,
 ) -> dict[str, Any]:
     transition = episode.transition
     kernels = {id(kernel): kernel for _, kernel in terms}

@@ -9,16 +9,16 @@ from functools import cached_property
 import numpy as np
 
 from shaperun.check.behaviours import Behaviour
-from shaperun.common.text import words
+from shaperun.common.text import humanize
 from shaperun.envs.base import Array
 from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards
 
 # A difference counts if it is this many standard errors, and this part of the whole spread.
-ERRORS, PART = 3.0, 0.05
+STANDARD_ERRORS, MIN_SHARE = 3.0, 0.05
 
 
 @dataclass(frozen=True)
-class Payment:
+class BehaviourReturn:
     """What an arm's reward pays for a behaviour, step by step and by the episode.
 
     `rewards` are of the transitions (N,); `gamma` is the learner's discount factor.
@@ -38,7 +38,7 @@ class Payment:
         """The shaped return of each episode as the learner sees it from the start: discounted."""
         return self.behaviour.per_episode(self.rewards.shaped, self.gamma)
 
-    def without_terms(self) -> Payment:
+    def without_terms(self) -> BehaviourReturn:
         """The same without the raw values of the terms, which are most of its size."""
         return replace(self, rewards=replace(self.rewards, raw=self.rewards.raw[:0].copy()))
 
@@ -63,13 +63,15 @@ class Payment:
         return float(self.environment.mean())
 
 
-def payments(kernel: RewardKernel, behaviours: Sequence[Behaviour], gamma: float) -> list[Payment]:
+def behaviour_returns(
+    kernel: RewardKernel, behaviours: Sequence[Behaviour], gamma: float
+) -> list[BehaviourReturn]:
     """What a reward pays for every behaviour, at the start of training.
 
     Raises:
         RewardError: the reward is not finite; the message names the behaviour and the step.
     """
-    return [Payment(b, _rewards(kernel, b), gamma) for b in behaviours]
+    return [BehaviourReturn(b, _rewards(kernel, b), gamma) for b in behaviours]
 
 
 def _rewards(kernel: RewardKernel, behaviour: Behaviour) -> Rewards:
@@ -80,25 +82,25 @@ def _rewards(kernel: RewardKernel, behaviour: Behaviour) -> Rewards:
             raise
         episode = int(np.searchsorted(behaviour.starts, error.row, side="right")) - 1
         where = error.at(episode, int(behaviour.ages[error.row]))
-        raise RewardError(f"{where} when it tries to {words(behaviour.name)}") from None
+        raise RewardError(f"{where} when it tries to {humanize(behaviour.name)}") from None
 
 
-def favourite(paid: Sequence[Payment]) -> Payment:
+def most_rewarded(paid: Sequence[BehaviourReturn]) -> BehaviourReturn:
     """What the learner would choose among the behaviours: most discounted shaped return."""
     return max(paid, key=lambda payment: payment.discounted_return)
 
 
-def best(paid: Sequence[Payment]) -> Payment:
+def best_by_environment(paid: Sequence[BehaviourReturn]) -> BehaviourReturn:
     """What the environment ranks highest."""
     return max(paid, key=lambda payment: payment.environment_return)
 
 
-def inversions(paid: Sequence[Payment]) -> list[Payment]:
+def inversions(paid: Sequence[BehaviourReturn]) -> list[BehaviourReturn]:
     """The behaviours that the reward prefers although the environment ranks them clearly lower.
 
     They are paid clearly more than the one that the environment ranks highest; the best paid first.
     """
-    top = best(paid)
+    top = best_by_environment(paid)
     found = [
         payment
         for payment in paid
@@ -114,4 +116,6 @@ def _clearly_more(everybody: Sequence[Array], more: Array, less: Array) -> bool:
     differences = more[:common] - less[:common]
     error = differences.std(ddof=1) / np.sqrt(common) if common > 1 else 0.0
     means = [returns.mean() for returns in everybody]
-    return bool(differences.mean() > max(ERRORS * error, PART * (max(means) - min(means))))
+    return bool(
+        differences.mean() > max(STANDARD_ERRORS * error, MIN_SHARE * (max(means) - min(means)))
+    )

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from shaperun.check.check import Check
 from shaperun.check.distances import Matrix
-from shaperun.check.ranking import Payment, best, inversions
-from shaperun.check.rules import Finding
-from shaperun.common.text import number, words
+from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions
+from shaperun.check.rule import Finding
+from shaperun.common.text import format_number, humanize
 
-MOST_ARMS, MOST_REWARDS = 12, 12
+MAX_ARMS, MAX_REWARDS = 12, 12
 HEADLINES = (
     "inverted-ranking",
     "every-step-costs",
@@ -28,10 +28,10 @@ HEADLINES = (
 """The rules that `train` speaks of before it starts."""
 
 
-def show(check: Check, console: Console) -> None:
+def print_check(check: Check, console: Console) -> None:
     """Print everything that a check found."""
     console.print(Text.assemble(("What these rewards pay", "bold"), _how(check)))
-    shown = check.shown(MOST_ARMS)
+    shown = check.shown(MAX_ARMS)
     for arm in shown:
         console.print()
         console.print(ranking_table(arm, check.paid[arm], check))
@@ -44,13 +44,13 @@ def show(check: Check, console: Console) -> None:
         "\n◆ what the environment ranks highest   ▲ paid more than that, and ranked clearly lower",
         style="dim",
     )
-    if 1 < len(check.distances.names) <= MOST_REWARDS:
+    if 1 < len(check.distances.names) <= MAX_REWARDS:
         console.print()
         console.print(distance_tables(check))
     for line in invariance(check):
         console.print(line)
     console.print()
-    show_findings(check.findings, console)
+    print_findings(check.findings, console)
 
 
 def _how(check: Check) -> str:
@@ -61,7 +61,7 @@ def _how(check: Check) -> str:
     )
 
 
-def ranking_table(arm: str, paid: Sequence[Payment], check: Check) -> Table:
+def ranking_table(arm: str, paid: Sequence[BehaviourReturn], check: Check) -> Table:
     """What one arm pays every behaviour, the best paid first."""
     config = check.study.arms.get(arm)
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
@@ -70,23 +70,23 @@ def ranking_table(arm: str, paid: Sequence[Payment], check: Check) -> Table:
     for name in ("discounted", "undiscounted", "environment", "steps"):
         table.add_column(name, justify="right")
     table.add_column("outcome")
-    right, wrong = best(paid), inversions(paid)
+    right, wrong = best_by_environment(paid), inversions(paid)
     for payment in sorted(paid, key=lambda p: -p.discounted_return):
         style = "green" if payment is right else "red" if payment in wrong else ""
         mark = "◆ " if payment is right else "▲ " if payment in wrong else "  "
         behaviour = payment.behaviour
         table.add_row(
-            Text(mark + words(behaviour.name), style=style),
-            Text(number(payment.discounted_return), style=style),
-            number(payment.shaped_return),
-            number(payment.environment_return),
-            number(behaviour.length),
+            Text(mark + humanize(behaviour.name), style=style),
+            Text(format_number(payment.discounted_return), style=style),
+            format_number(payment.shaped_return),
+            format_number(payment.environment_return),
+            format_number(behaviour.length),
             _outcomes(payment),
         )
     return table
 
 
-def _outcomes(payment: Payment) -> str:
+def _outcomes(payment: BehaviourReturn) -> str:
     behaviour = payment.behaviour
     outcome, count = behaviour.outcomes.most_common(1)[0]
     share = count / len(behaviour.episodes)
@@ -135,7 +135,7 @@ def invariance(check: Check) -> Iterable[Text]:
         )
 
 
-def show_findings(findings: Sequence[Finding], console: Console) -> None:
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
     """Print the findings, one for several arms where it is the same."""
     if not findings:
         console.print(Text("Nothing found that would go wrong.", style="green"))
@@ -150,7 +150,7 @@ def show_findings(findings: Sequence[Finding], console: Console) -> None:
         console.print(Padding(Text(f"{message}."), (0, 0, 0, 2)))
 
 
-def show_headlines(findings: Sequence[Finding], study: str, console: Console) -> None:
+def print_headlines(findings: Sequence[Finding], study: str, console: Console) -> None:
     """Print what a study's rewards will probably do, before they are trained on."""
     found = [finding for finding in findings if finding.rule in HEADLINES]
     for finding in found:

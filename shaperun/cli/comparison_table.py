@@ -9,21 +9,21 @@ from rich.table import Table
 from rich.text import Text
 
 from shaperun.analysis import training_differences
-from shaperun.analysis.comparison import StudyResults
+from shaperun.analysis.comparison import StudyComparison
 from shaperun.analysis.learning_speed import AUC, STEPS_TO_SOLVED
-from shaperun.analysis.summary import ArmComparison, Summary, in_words
+from shaperun.analysis.summary import (
+    AGGREGATES,
+    ArmComparison,
+    Summary,
+    format_estimate,
+    format_metric,
+)
 from shaperun.search.ranking import Confirmed, SweepResults
 
-AGGREGATES = {
-    "iqm": "the interquartile mean",
-    "mean": "the mean",
-    "median": "the median",
-    "worst": "the worst",
-}
 VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 
-def show(found: StudyResults, console: Console) -> None:
+def print_comparison(found: StudyComparison, console: Console) -> None:
     """Print the table, the verdicts, and what is missing."""
     if found.summary.arms:
         console.print(arm_table(found.summary))
@@ -36,13 +36,13 @@ def show(found: StudyResults, console: Console) -> None:
     for comparison in found.summary.comparisons:
         if comparison.metric == "return":
             console.print(verdict(comparison, found.summary))
-    grid = training_differences.grid(found.study)
+    grid = training_differences.training_grid(found.study)
     if grid and found.summary.arms:
         console.print(grid_table(grid, found.summary), "\n")
     for note in found.notes:
         console.print(Text(note, style="dim"))
-    if found.missing:
-        console.print(missing(found))
+    if found.unfinished:
+        console.print(unfinished_note(found))
 
 
 def _intervals(summary: Summary) -> str:
@@ -63,7 +63,7 @@ def arm_table(summary: Summary) -> Table:
         table.add_column(name.removesuffix("_rate").replace("_", " "), justify="right")
     for arm in summary.arms:
         label = Text(arm.arm, style="bold" if arm.arm == summary.baseline else "")
-        cells = [_cell(*in_words(name, arm.metrics[name])) for name in names]
+        cells = [_cell(*format_estimate(name, arm.metrics[name])) for name in names]
         table.add_row(label, str(arm.runs), *cells)
     return table
 
@@ -74,7 +74,7 @@ def grid_table(grid: training_differences.Grid, summary: Summary) -> Table:
     table.add_column("return by reward and learner")
     for learner in grid.learners:
         table.add_column(learner, justify="right")
-    returns = {arm.arm: in_words("return", arm.metrics["return"]) for arm in summary.arms}
+    returns = {arm.arm: format_estimate("return", arm.metrics["return"]) for arm in summary.arms}
     for reward in grid.rewards:
         arms = [grid.arms.get((reward, learner), "") for learner in grid.learners]
         table.add_row(Text(reward), *(_cell(*returns.get(arm, ("–", ""))) for arm in arms))
@@ -122,7 +122,7 @@ def _holm(comparison: ArmComparison) -> str:
     return f"; {comparison.p_adjusted:.2g} after Holm's correction for several arms"
 
 
-def show_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
+def print_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
     """Print the best arms of a sweep, what became of the best, and what is in no ranking."""
     sweep = found.study.sweep
     if sweep is None:
@@ -144,7 +144,7 @@ def show_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
             str(row["runs"]),
             f"{row['return']:,.1f}",
             Text("one run" if low is None else f"{low:,.0f}…{high:,.0f}", style="dim"),
-            *(metric_in_words(name, row[name]) for name in (*shares, *others)),
+            *(format_metric(name, row[name]) for name in (*shares, *others)),
         )
     console.print(table)
     hidden = len(found.ranking) - most
@@ -192,24 +192,19 @@ def confirmation(winner: Confirmed, found: SweepResults) -> Text:
 def _values(names: list[str], values: tuple[float, ...] | None) -> str:
     pairs = zip(names, values or (), strict=True)
     return " and ".join(
-        f"{name.removesuffix('_rate').replace('_', ' ')} {metric_in_words(name, value)}"
+        f"{name.removesuffix('_rate').replace('_', ' ')} {format_metric(name, value)}"
         for name, value in pairs
     )
 
 
-def metric_in_words(name: str, value: float) -> str:
-    """A share in percent, anything else as a number."""
-    return f"{value:.0%}" if name.endswith("_rate") else f"{value:,.1f}".replace("-", "−")
-
-
-def missing(found: StudyResults) -> Text:
+def unfinished_note(found: StudyComparison) -> Text:
     """What a comparison of the final policies had to do without."""
-    states = Counter("diverged" if run.diverged else run.state for run in found.missing)
+    states = Counter("diverged" if run.diverged else run.state for run in found.unfinished)
     what = ", ".join(f"{count} {state}" for state, count in states.items())
-    runs = ", ".join(f"{run.arm}/{run.seed}" for run in found.missing[:8])
-    more = " …" if len(found.missing) > 8 else ""
+    runs = ", ".join(f"{run.arm}/{run.seed}" for run in found.unfinished[:8])
+    more = " …" if len(found.unfinished) > 8 else ""
     return Text(
-        f"Missing: {len(found.missing)} of {found.planned} runs are not finished ({what}): "
+        f"Missing: {len(found.unfinished)} of {found.planned} runs are not finished ({what}): "
         f"{runs}{more}. They are in the curves as far as they got, and in no figure of the table.",
         style="yellow",
     )

@@ -1,26 +1,33 @@
-"""The terminal, which nothing that was read from a file can steer."""
+"""Output to the terminal: text that was read from a file cannot control it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
+import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from shaperun.common.text import visible
+from shaperun.common.text import escape_control_chars
 
 
-class Terminal(Console):
-    """A console for which text is text: no markup in it, and no control characters."""
+class SafeConsole(Console):
+    """Console that prints text as it is: without markup, with control characters escaped."""
 
-    def __init__(self, *, stderr: bool, quiet: bool) -> None:
+    def __init__(self, *, stderr: bool = True, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """The parts of what is shown; the marks of what it is made of are written out."""
+        """Render with control characters escaped."""
         for segment in super().render(renderable, options):
             # What moves the cursor is the console's own.
-            text = segment.text if segment.control else visible(segment.text)
+            text = segment.text if segment.control else escape_control_chars(segment.text)
             yield segment._replace(text=text)
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document on stdout."""
+    typer.echo(escape_control_chars(json.dumps(document, indent=2, ensure_ascii=False)))

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shaperun.common.text import number
+from shaperun.common.text import format_number
 from shaperun.preferences.answers import AnswerSheet
-from shaperun.preferences.arm import in_yaml
-from shaperun.preferences.fit import FAINT, Fit, NetworkFit
+from shaperun.preferences.arm import arm_yaml
+from shaperun.preferences.fit import NEGLIGIBLE, Fit, NetworkFit
 
 
-def show(
+def print_fit(
     fit: Fit,
     network: NetworkFit | None,
     sheet: AnswerSheet,
@@ -39,7 +39,7 @@ def show(
     for note in notes(fit, sheet):
         console.print(Text(note, style="yellow"))
     console.print(Text.assemble(("\nThe arm", "bold")))
-    console.print(Text(in_yaml(name, arm).rstrip()), soft_wrap=True)
+    console.print(Text(arm_yaml(name, arm).rstrip()), soft_wrap=True)
 
 
 def _beside(network: NetworkFit, fit: Fit) -> Text:
@@ -69,8 +69,8 @@ def weight_table(fit: Fit) -> Table:
         open_ = low <= 0 <= high
         table.add_row(
             name,
-            number(weight),
-            f"{number(low)} to {number(high)}",
+            format_number(weight),
+            f"{format_number(low)} to {format_number(high)}",
             "may be for or against" if open_ else "",
             style="dim" if open_ else "",
         )
@@ -83,16 +83,16 @@ def notes(fit: Fit, sheet: AnswerSheet) -> list[str]:
         f"{one} and {other} {'rise together' if alike > 0 else 'rise against each other'} in these "
         f"episodes (correlation {alike:.2f}): the answers hardly tell how to share a weight "
         "between them."
-        for one, other, alike in fit.together
+        for one, other, alike in fit.collinear
     ]
-    if fit.same:
+    if fit.constant:
         said.append(
-            f"{', '.join(fit.same)}: the same in both episodes of every pair, so nothing was "
+            f"{', '.join(fit.constant)}: the same in both episodes of every pair, so nothing was "
             "learned of it, and it has no weight."
         )
-    if fit.faint:
+    if fit.negligible:
         said.append(
-            f"{', '.join(fit.faint)}: γ = {sheet.subject.gamma:g} leaves less than {FAINT:.0%} of "
+            f"{', '.join(fit.negligible)}: γ = {sheet.subject.gamma:g} leaves less than {NEGLIGIBLE:.0%} of "
             "how it differs between these episodes. Any weight, a huge one too, goes with the "
             "answers, so it has none."
         )

@@ -14,11 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shaperun.common.text import visible
-from shaperun.envs.base import OWN_REWARD, Environment
-from shaperun.runs.driver import ELSEWHERE, RunStatus
+from shaperun.common.text import escape_control_chars
 from shaperun.runs.plan import Run
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.status import ELSEWHERE, RunStatus
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 
 STYLES = {
@@ -29,8 +28,8 @@ STYLES = {
     "failed": "bold red",
     "done": "green",
 }
-BAR = 12
-MOST_ROWS = 30
+BAR_WIDTH = 12
+MAX_ROWS = 30
 PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
@@ -38,7 +37,7 @@ def follow(states: Iterable[list[RunStatus]], console: Console) -> list[RunStatu
     """Show a batch until its end, and return how it ended."""
     last: list[RunStatus] = []
     if not console.is_terminal:
-        lines = _Lines(console)
+        lines = _LineLogger(console)
         for last in states:
             lines.show(last)
         return last
@@ -58,7 +57,7 @@ def run_table(runs: Sequence[RunStatus]) -> Group:
     table.add_column("steps/s", justify="right")
     table.add_column("left", justify="right")
     table.add_column("return", justify="right")
-    shown = _worth_showing(runs)
+    shown = _most_relevant(runs)
     for run in shown:
         table.add_row(
             run.arm,
@@ -92,36 +91,6 @@ def status_document(study: Study, runs: Sequence[RunStatus]) -> dict[str, Any]:
     return {"study": study.study, "runs": [{key: getattr(r, key) for key in keys} for r in runs]}
 
 
-def term_table(environment: Environment) -> Group:
-    """All that a study can weigh on an environment, and the names that formulas may use."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("term", "of", "formula"):
-        table.add_column(column)
-    for term in environment.built_in.values():
-        ending = term.name in environment.outcomes
-        of = "state" if term.state_only else "ending" if ending else "action"
-        table.add_row(term.name, "reward" if term.name == OWN_REWARD else of, Text(term.formula))
-    lines = [
-        f"in formulas: {', '.join(_names(environment))}",
-        *(f"{name}: {known.description}" for name, known in environment.controllers.items()),
-        *(f"note on {mode}: {note}" for mode, note in environment.notes.items()),
-    ]
-    return Group(Text(environment.id, style="bold"), table, Text("\n".join(lines), style="dim"))
-
-
-def _names(environment: Environment) -> Iterator[str]:
-    """The names of observations, whole observations and actions, with their sizes."""
-    yield from environment.observations
-    yield _of("obs", environment.observation_size)
-    size = environment.action_size
-    yield "action (a whole number)" if size is None else _of("action", size)
-    yield "each with last_ in front as it was a step earlier, env_reward, terminated, truncated"
-
-
-def _of(name: str, size: int) -> str:
-    return f"{name}[0]" if size == 1 else f"{name}[0] … {name}[{size - 1}]"
-
-
 def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:
     """Say what is about to be trained, and what one should know about its rewards."""
     arms = {run.arm: run.config.reward for run in runs}
@@ -134,7 +103,7 @@ def introduce(study: Study, runs: Sequence[Run], console: Console) -> None:
         console.print(Text(f"runs code that is not installed: {reference}", style="yellow"))
 
 
-def introduce_sweep(study: Study, _runs: Sequence[Run], console: Console) -> None:
+def introduce_sweep(study: Study, console: Console) -> None:
     """Say how the weights of an arm are about to be searched."""
     sweep = study.sweep
     if sweep is None:
@@ -156,21 +125,21 @@ def introduce_sweep(study: Study, _runs: Sequence[Run], console: Console) -> Non
     )
 
 
-def say_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) -> None:
+def print_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) -> None:
     """Say what was kept, and how to go on."""
     done = sum(folder.run(run.arm, run.seed).is_done() for run in runs)
     print(f"\ninterrupted: {done} of {len(runs)} runs are finished and kept.", file=sys.stderr)
     print(f"The same command goes on where they stopped: {command}", file=sys.stderr)
 
 
-def say_end(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) -> int:
+def print_outcome(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) -> int:
     """Say how a batch ended, failures with their reasons; returns how many runs failed."""
     failed = [run for run in runs if run.state == "failed"]
     for run in failed:
         where = folder.run(run.arm, run.seed).error
         reason = _reason(run.failure)
         told = f"{run.arm}/{run.seed} failed: {reason} (whole story: {where})"
-        print(visible(told), file=sys.stderr)
+        print(escape_control_chars(told), file=sys.stderr)
     done = sum(run.state == "done" for run in runs)
     if done:
         pruned = sum(run.state == "pruned" for run in runs)
@@ -194,11 +163,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _worth_showing(runs: Sequence[RunStatus]) -> list[RunStatus]:
-    if len(runs) <= MOST_ROWS:
+def _most_relevant(runs: Sequence[RunStatus]) -> list[RunStatus]:
+    if len(runs) <= MAX_ROWS:
         return list(runs)
     order = ["running", "failed", "interrupted", "waiting", "done", "pruned"]
-    chosen = sorted(runs, key=lambda run: order.index(run.state))[:MOST_ROWS]
+    chosen = sorted(runs, key=lambda run: order.index(run.state))[:MAX_ROWS]
     return [run for run in runs if run in chosen]
 
 
@@ -215,9 +184,9 @@ def _share(run: RunStatus) -> float:
 
 def _bar(run: RunStatus) -> Text:
     share = 1.0 if run.state == "done" else _share(run)
-    full = round(share * BAR)
+    full = round(share * BAR_WIDTH)
     return Text.assemble(
-        ("━" * full, STYLES[run.state]), ("━" * (BAR - full), "grey30"), f" {share:4.0%}"
+        ("━" * full, STYLES[run.state]), ("━" * (BAR_WIDTH - full), "grey30"), f" {share:4.0%}"
     )
 
 
@@ -236,7 +205,7 @@ def _summary(runs: Sequence[RunStatus], hidden: int) -> Text:
     return Text(f"\n{text}\nreturn: mean environment return of the latest evaluation", style="dim")
 
 
-class _Lines:
+class _LineLogger:
     """A line when a run starts, ends or fails, and now and then in between."""
 
     def __init__(self, console: Console) -> None:

@@ -19,9 +19,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 FAULT = "SHAPERUN_FAULT"
-KEEP_SECONDS = "SHAPERUN_KEEP_SECONDS"
+CHECKPOINT_SECONDS = "SHAPERUN_KEEP_SECONDS"
 
-_PIECE = 48  # bytes: less than a row, so that a fault may come in the middle of one
+_CHUNK_SIZE = 48  # bytes: less than a row, so that a fault may come in the middle of one
 
 
 class Fault:
@@ -32,7 +32,7 @@ class Fault:
         self._left = int(number)
         self._pattern = pattern[0] if pattern else "*"
 
-    def meet(self, point: str) -> None:
+    def trigger(self, point: str) -> None:
         """Count a passing; the fault happens if it is the one.
 
         Raises:
@@ -49,24 +49,24 @@ class Fault:
         raise OSError(number, os.strerror(number))
 
 
-awaited = Fault(os.environ[FAULT]) if os.environ.get(FAULT) else None
+active_fault = Fault(os.environ[FAULT]) if os.environ.get(FAULT) else None
 
 
-def passing(step: str, path: Path) -> None:
+def reached(step: str, path: Path) -> None:
     """Say which step of writing has been reached; a fault may wait there.
 
     Raises:
         OSError: one does.
     """
-    if awaited:
-        awaited.meet(f"{step} {path}")
+    if active_fault:
+        active_fault.trigger(f"{step} {path}")
 
 
-def piece() -> int | None:
+def chunk_size() -> int | None:
     """How many bytes to write between two passings at most; None for all of them."""
-    return _PIECE if awaited else None
+    return _CHUNK_SIZE if active_fault else None
 
 
-def keep_seconds(normal: float) -> float:
+def checkpoint_seconds(normal: float) -> float:
     """How often to keep a checkpoint: as is normal, unless SHAPERUN_KEEP_SECONDS says otherwise."""
-    return float(os.environ.get(KEEP_SECONDS, normal))
+    return float(os.environ.get(CHECKPOINT_SECONDS, normal))

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from shaperun.common import fault_injection
 
 TEMPORARY = ".tmp"
-FORGOTTEN_SECONDS = 3600.0  # a file that nobody has written to for so long is nobody's
+STALE_SECONDS = 3600.0  # a file that nobody has written to for so long is nobody's
 MAX_JSON = 10_000_000  # bytes; the statistics of observations as large as pictures take a fifth
 MAX_DEPTH = 50
 MAX_TABLE = 1_000_000_000
@@ -50,39 +50,39 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: the file cannot be written; what was there is untouched.
     """
-    with replaced(path) as temporary:
+    with atomic_replace(path) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def atomic_replace(path: Path) -> Iterator[Path]:
     """Where to write what is to stand at `path`: it takes its place at the end, if all went well.
 
     Raises:
         OSError: the file cannot be written; what was there is untouched.
     """
-    with _blaming(path):
+    with _naming_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _forget(path)
-        fault_injection.passing("make", path)
+        _remove_stale(path)
+        fault_injection.reached("make", path)
         handle, name = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
-            fault_injection.passing("made", path)
+            fault_injection.reached("made", path)
             yield temporary
-            fault_injection.passing("written", path)
-            sync(temporary)
-            fault_injection.passing("synced", path)
+            fault_injection.reached("written", path)
+            fsync(temporary)
+            fault_injection.reached("synced", path)
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        fault_injection.passing("replaced", path)
-        _sync_folder(path.parent)
-        fault_injection.passing("kept", path)
+        fault_injection.reached("replaced", path)
+        _fsync_folder(path.parent)
+        fault_injection.reached("kept", path)
 
 
 def temporaries(folder: Path) -> list[Path]:
@@ -97,18 +97,18 @@ def is_temporary(path: Path) -> bool:
 
 def remove(path: Path) -> None:
     """Remove a file, if it is there."""
-    fault_injection.passing("remove", path)
+    fault_injection.reached("remove", path)
     path.unlink(missing_ok=True)
-    fault_injection.passing("removed", path)
+    fault_injection.reached("removed", path)
 
 
-def sync(path: Path) -> None:
+def fsync(path: Path) -> None:
     """See to it that what was written into a file survives a power cut."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def advice(error: OSError, folder: Path) -> str | None:
+def remedy(error: OSError, folder: Path) -> str | None:
     """What a disk or its permissions do not allow, where, and what to do; None of other errors."""
     remedy = _REMEDIES.get(error.errno or 0)
     if remedy is None:
@@ -138,15 +138,15 @@ def open_regular(path: Path) -> io.BufferedReader:
     return os.fdopen(handle, "rb")
 
 
-def read_regular(path: Path, most: int) -> bytes:
+def read_regular(path: Path, max_bytes: int) -> bytes:
     """The content of such a file.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or has more than `most` bytes.
+        OSError: it cannot be read, is no regular file, or has more than `max_steps` bytes.
     """
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > most:
-            raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+        if os.fstat(file.fileno()).st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
         return file.read()
 
 
@@ -172,37 +172,37 @@ def parse_json(data: bytes) -> Any:
 def _is_deep(document: Any) -> bool:
     level = [document]
     for _ in range(MAX_DEPTH):
-        level = [part for value in level for part in _parts(value)]
+        level = [part for value in level for part in _children(value)]
     return bool(level)
 
 
-def _parts(value: Any) -> Iterable[Any]:
+def _children(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
 
 
-class AppendedTable:
+class AppendOnlyCsv:
     """A CSV file that only grows. A last line without its end was being written: not a row yet."""
 
     def __init__(self, path: Path, columns: Iterable[str], keep: int | None = None) -> None:
         """Open a table that begins with its columns, or of which so many bytes are kept."""
         self.path = path
         self.columns = list(columns)
-        with _blaming(path):
-            fault_injection.passing("open", path)
+        with _naming_path(path):
+            fault_injection.reached("open", path)
             if keep is not None:
                 os.truncate(path, keep)
-                fault_injection.passing("truncated", path)
+                fault_injection.reached("truncated", path)
             # Kept open: opening it for every row would cost more than writing the row.
             self._file = path.open("ab", buffering=0)
         if keep is None:
             self._append([self.columns])
 
-    def settle(self) -> int:
+    def fsync(self) -> int:
         """See to it that every row survives a power cut; how many bytes there are."""
-        with _blaming(self.path):
-            fault_injection.passing("settle", self.path)
+        with _naming_path(self.path):
+            fault_injection.reached("settle", self.path)
             os.fsync(self._file.fileno())
         return self._file.tell()
 
@@ -215,10 +215,10 @@ class AppendedTable:
         csv.writer(text, lineterminator="\n").writerows(rows)
         data = text.getvalue().encode()
         # Without a buffer, which would write what is left in it after an error, when it is closed.
-        with _blaming(self.path):
+        with _naming_path(self.path):
             while data:  # a disk that fills up takes a part, and says so at the next attempt
-                fault_injection.passing("append", self.path)
-                data = data[self._file.write(data[: fault_injection.piece()]) :]
+                fault_injection.reached("append", self.path)
+                data = data[self._file.write(data[: fault_injection.chunk_size()]) :]
 
     def close(self) -> None:
         """Close the file; every row is in it already."""
@@ -235,38 +235,38 @@ def read_table(path: Path) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-class Lease:
+class Lock:
     """The right to write into a folder. The system takes it back when its holder dies."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, FileLock(path)
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Take the lease; False if somebody else holds it."""
-        fault_injection.passing("take", self._path)
+        fault_injection.reached("take", self._path)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
-        fault_injection.passing("taken", self._path)
+        fault_injection.reached("taken", self._path)
         return True
 
     def release(self) -> None:
         """Give it back."""
         try:
-            fault_injection.passing("release", self._path)
+            fault_injection.reached("release", self._path)
         finally:  # whatever is refused, it must not stay taken as long as this process lives
             self._lock.release()
-        fault_injection.passing("released", self._path)
+        fault_injection.reached("released", self._path)
 
     @staticmethod
-    def held(path: Path) -> bool:
+    def is_held(path: Path) -> bool:
         """Whether somebody holds the lease at this path. Leaves no trace."""
-        probe = Lease(path)
+        probe = Lock(path)
         try:
             if not path.exists():
                 return False
-            free = probe.take()
+            free = probe.acquire()
         except OSError:  # no permission to lock: then nobody here can be writing either
             return False
         probe.release()
@@ -274,7 +274,7 @@ class Lease:
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[None]:
+def _naming_path(path: Path) -> Iterator[None]:
     """Let errors name the file that is meant, and not the temporary one that is to replace it."""
     try:
         yield
@@ -285,12 +285,12 @@ def _blaming(path: Path) -> Iterator[None]:
         raise
 
 
-def _forget(path: Path) -> None:
+def _remove_stale(path: Path) -> None:
     """Remove what killed writers of this file left, long after: somebody may be writing it now."""
     for left in temporaries(path.parent):
         with suppress(OSError):
             silent = time.time() - left.stat().st_mtime
-            if left.name.startswith(f".{path.name}.") and silent > FORGOTTEN_SECONDS:
+            if left.name.startswith(f".{path.name}.") and silent > STALE_SECONDS:
                 left.unlink()
 
 
@@ -300,7 +300,7 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     # Makes the rename itself durable. Windows cannot open a folder, and does not need to.
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

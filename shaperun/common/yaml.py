@@ -42,12 +42,12 @@ class YamlError(ValueError):
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Node:
     """Where a node stands: its key (itself, where it has none), its value, and its children."""
 
     key: Mark
     value: Mark
-    children: dict[str | int, "_Place"] = field(default_factory=dict)
+    children: dict[str | int, "_Node"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class YamlSource:
     """The data of a file: dict (keys are str), list, str, int, float, bool, None."""
 
     data: Any
-    _root: _Place = field(repr=False)
+    _root: _Node = field(repr=False)
     _lines: Sequence[str] = field(default=(), repr=False)
 
     def mark(self, path: Sequence[str | int], *, key: bool = False) -> Mark:
@@ -70,7 +70,7 @@ class YamlSource:
             place = place.children[part]
         return place.key if key else place.value
 
-    def within(self, path: Sequence[str | int], offset: int) -> Mark:
+    def mark_within(self, path: Sequence[str | int], offset: int) -> Mark:
         """Where a character of the string at `path` stands, counted from 0.
 
         A string that is not written out as it is (escapes, folded lines) gives its beginning.
@@ -94,11 +94,11 @@ def read_yaml(text: bytes | str) -> YamlSource:
         YamlError: the text is not YAML, is over a limit, or uses what is not allowed here
             (duplicate keys, merge keys, tags outside the core schema, a second document).
     """
-    tape, decoded = _Tape(), _decode(text)
+    tape, decoded = _EventStream(), _decode(text)
     for event in _parse(decoded):
         tape.take(event)
     if not tape.events:
-        return YamlSource(None, _Place(Mark(1, 1), Mark(1, 1)))
+        return YamlSource(None, _Node(Mark(1, 1), Mark(1, 1)))
     builder = _Builder(tape.events)
     data, root = builder.node()
     if builder.problems:
@@ -158,7 +158,7 @@ def _explain(error: yaml.MarkedYAMLError) -> tuple[Mark, str]:
     return _mark(error.problem_mark or error.context_mark), message
 
 
-class _Tape:
+class _EventStream:
     """The events of one document's nodes, every alias replaced by what it stands for.
 
     The limits are checked here, before there is any tree. An alias is played again event by event,
@@ -218,11 +218,11 @@ class _Builder:
         self._events = iter(events)
         self.problems: list[tuple[Mark, str]] = []
 
-    def node(self, event: yaml.Event | None = None, key: Mark | None = None) -> tuple[Any, _Place]:
+    def node(self, event: yaml.Event | None = None, key: Mark | None = None) -> tuple[Any, _Node]:
         """The node that begins with `event`, by default the next one."""
         event = event or next(self._events)
         value = _mark(event.start_mark)
-        place = _Place(key or value, value)
+        place = _Node(key or value, value)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event), place
         if isinstance(event, yaml.SequenceStartEvent):
@@ -231,14 +231,14 @@ class _Builder:
         self._tag(event, ["map"])
         return self._mapping(place), place
 
-    def _sequence(self, place: _Place) -> list[Any]:
+    def _sequence(self, place: _Node) -> list[Any]:
         items: list[Any] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             item, place.children[len(items)] = self.node(event)
             items.append(item)
         return items
 
-    def _mapping(self, place: _Place) -> dict[str, Any]:
+    def _mapping(self, place: _Node) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event)

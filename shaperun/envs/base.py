@@ -53,7 +53,7 @@ class Transition:
         return len(self.env_reward)
 
     @staticmethod
-    def joined(parts: Sequence[Transition]) -> Transition:
+    def concatenate(parts: Sequence[Transition]) -> Transition:
         """Several batches as one, in their order."""
         fields = Transition.__dataclass_fields__
         return Transition(**{f: np.concatenate([getattr(p, f) for p in parts]) for f in fields})
@@ -116,11 +116,11 @@ class Environment:
     """Every outcome: True for success, False for failure, None for neither."""
     action_size: int | None = None
     """How many numbers an action is; None where it is one of a few choices."""
-    unnamed: int = 0
+    anonymous_size: int = 0
     """How many numbers an observation is, where they have no names."""
-    countable: bool = False
+    discrete_observations: bool = False
     """Whether an observation is one of a number of states, or several such, and no measurement."""
-    endless: bool = False
+    no_time_limit: bool = False
     """Whether nothing limits the length of an episode."""
     solved: float | None = None
     """The environment return at which the environment counts as solved."""
@@ -140,7 +140,7 @@ class Environment:
     @property
     def observation_size(self) -> int:
         """How many numbers an observation is."""
-        return len(self.observations) or self.unnamed
+        return len(self.observations) or self.anonymous_size
 
     @property
     def built_in(self) -> dict[str, Term]:
@@ -195,3 +195,9 @@ class Environment:
 
 def _own_reward(transition: Transition) -> Array:
     return transition.env_reward
+
+
+def flatten_rows(obs: Any) -> Array:
+    """Observations as the kernel takes them: a copy in float64, one flat row each."""
+    # Always a copy: a vector environment may hand out the same buffer at every step.
+    return np.array(obs, dtype=np.float64).reshape(len(obs), -1)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 Backend = Literal["gymnasium", "envpool"]
 
 # Environments of EnvPool in which hand-written policies have the same returns and outcomes.
-ALIKE = (
+SUPPORTED = (
     "CartPole-v1",
     "LunarLander-v3",
     "LunarLanderContinuous-v3",
@@ -17,15 +17,15 @@ ALIKE = (
     "Acrobot-v1",
     "BipedalWalker-v3",
 )
-DIFFERENT = {"Pendulum-v1": "EnvPool's rod turns further than it may where it is fastest"}
+UNSUPPORTED = {"Pendulum-v1": "EnvPool's rod turns further than it may where it is fastest"}
 
 
-def obstacle_to_envpool(env_id: str, options: Mapping[str, Any]) -> str | None:
+def why_not_envpool(env_id: str, options: Mapping[str, Any]) -> str | None:
     """Why an environment is not stepped by EnvPool; None where it can be."""
-    if env_id in DIFFERENT:
-        return f"{env_id} is another one there: {DIFFERENT[env_id]}"
-    if env_id not in ALIKE:
-        return f"{env_id} was not compared with gymnasium's; {', '.join(ALIKE)} were"
+    if env_id in UNSUPPORTED:
+        return f"{env_id} is another one there: {UNSUPPORTED[env_id]}"
+    if env_id not in SUPPORTED:
+        return f"{env_id} was not compared with gymnasium's; {', '.join(SUPPORTED)} were"
     others = options.keys() - {"max_episode_steps"}
     if others:
         return f"it has no option {', '.join(sorted(others))}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ENTROPY = 0x5EED_0F_E7A1
 
 
-def episode_seeds(count: int) -> list[int]:
+def held_out_seeds(count: int) -> list[int]:
     """Reset seeds of the held-out episodes; fewer episodes are the first of more.
 
     They are below 2³²; the environments that a policy is trained on are seeded above that.
@@ -38,14 +38,14 @@ class Episode:
         return len(self.transition)
 
 
-def play(
+def play_episode(
     env: gym.Env[Any, Any],
     environment: Environment,
     act: Callable[[Any], Any],
     seed: int,
     *,
-    watch: Callable[[float], None] | None = None,
-    most: float = float("inf"),
+    on_step: Callable[[float], None] | None = None,
+    max_steps: float = float("inf"),
 ) -> Episode:
     """Play one episode to its end.
 
@@ -58,8 +58,8 @@ def play(
         most: the episode is cut off after so many steps; not every environment ends by itself.
     """
     obs, _ = env.reset(seed=seed)
-    if watch:
-        watch(0.0)
+    if on_step:
+        on_step(0.0)
     # Copies: an environment or a policy may hand out the same array again and again.
     states, actions, env_rewards, over = [np.array(obs)], [], [], False
     terminated = truncated = False
@@ -69,17 +69,17 @@ def play(
         states.append(np.array(obs))
         actions.append(np.array(action))
         env_rewards.append(float(reward))
-        truncated = truncated or len(actions) >= most
+        truncated = truncated or len(actions) >= max_steps
         over = terminated or truncated
-        if watch:
-            watch(float(reward))
-    transition = transitions(states, actions, env_rewards, terminated, truncated)
+        if on_step:
+            on_step(float(reward))
+    transition = episode_transitions(states, actions, env_rewards, terminated, truncated)
     end = transition.take(np.array([-1]))
     return Episode(transition, str(environment.outcome(end)[0]))
 
 
 @dataclass
-class UnderWay:
+class EpisodeBuilder:
     """An episode of an environment whose policy plays several: states are one more than steps."""
 
     env: gym.Env[Any, Any]
@@ -91,7 +91,7 @@ class UnderWay:
     ended: tuple[bool, bool] = (False, False)  # terminated, truncated
 
     @classmethod
-    def begin(cls, env: gym.Env[Any, Any], number: int, seed: int) -> UnderWay:
+    def begin(cls, env: gym.Env[Any, Any], number: int, seed: int) -> EpisodeBuilder:
         """Reset the environment."""
         obs, _ = env.reset(seed=seed)
         return cls(env, number, seed, [np.array(obs)])
@@ -107,10 +107,10 @@ class UnderWay:
 
     def transitions(self) -> Transition:
         """Its steps so far (T,)."""
-        return transitions(self.states, self.actions, self.env_rewards, *self.ended)
+        return episode_transitions(self.states, self.actions, self.env_rewards, *self.ended)
 
 
-def transitions(
+def episode_transitions(
     states: Sequence[Any],
     actions: Sequence[Any],
     env_rewards: Sequence[float],
@@ -126,11 +126,9 @@ def transitions(
         terminated: whether it ended so.
         truncated: whether it was cut off.
     """
-    from shaperun.rewards.wrapper import (
-        rows,  # which imports gymnasium; who wants the seeds can do without
-    )
+    from shaperun.envs.base import flatten_rows
 
-    all_states, all_actions = rows(states), np.array(actions)
+    all_states, all_actions = flatten_rows(states), np.array(actions)
     last = np.arange(len(actions)) == len(actions) - 1
     return Transition(
         obs=all_states[:-1],
@@ -143,8 +141,8 @@ def transitions(
     )
 
 
-def joined(episodes: list[Episode]) -> tuple[Transition, npt.NDArray[np.intp]]:
+def concatenate_episodes(episodes: list[Episode]) -> tuple[Transition, npt.NDArray[np.intp]]:
     """The transitions of several episodes one after the other, and where each episode begins."""
-    together = Transition.joined([episode.transition for episode in episodes])
+    together = Transition.concatenate([episode.transition for episode in episodes])
     lengths = np.array([len(episode) for episode in episodes])
     return together, np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp)

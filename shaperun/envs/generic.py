@@ -23,39 +23,39 @@ class UnknownEnvironmentError(LookupError):
         self.env_id, self.known = env_id, known
 
 
-class UnfitEnvironmentError(ValueError):
+class UnsupportedEnvironmentError(ValueError):
     """The environment is there and cannot be used; the message says why."""
 
 
-def describe(env_id: str, options: Mapping[str, Any] | None = None) -> Environment:
+def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> Environment:
     """What is known about a registered environment.
 
     One without a module of its own is made once, to see what its spaces are.
 
     Raises:
         UnknownEnvironmentError: gymnasium has none of that name.
-        UnfitEnvironmentError: it cannot be made, or its spaces are of several kinds.
+        UnsupportedEnvironmentError: it cannot be made, or its spaces are of several kinds.
     """
     options = options or {}
     known = environments().get(env_id)
     if known is None:
-        return _by_spaces(env_id, tuple(sorted(options.items())))
+        return _inspect(env_id, tuple(sorted(options.items())))
     # gymnasium takes −1 for no limit.
-    return replace(known, endless=True) if options.get("max_episode_steps") == -1 else known
+    return replace(known, no_time_limit=True) if options.get("max_episode_steps") == -1 else known
 
 
-def generic(env_id: str, observation_space: Any, action_space: Any) -> Environment:
+def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Environment:
     """An environment by its spaces alone: its observations and outcomes have no names.
 
     Raises:
-        UnfitEnvironmentError: a space is of several kinds (Dict, Tuple, …).
+        UnsupportedEnvironmentError: a space is of several kinds (Dict, Tuple, …).
     """
     from gymnasium import spaces
 
     fits = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
     for what, space in (("observations", observation_space), ("actions", action_space)):
         if not isinstance(space, fits):
-            raise UnfitEnvironmentError(
+            raise UnsupportedEnvironmentError(
                 f"its {what} are a {type(space).__name__}, and only Box, Discrete, MultiDiscrete "
                 "and MultiBinary can be learned from; a gymnasium wrapper can flatten them"
             )
@@ -63,8 +63,8 @@ def generic(env_id: str, observation_space: Any, action_space: Any) -> Environme
     return Environment(
         id=env_id,
         observations=(),
-        unnamed=int(np.prod(observation_space.shape)),
-        countable=not isinstance(observation_space, spaces.Box),
+        anonymous_size=int(np.prod(observation_space.shape)),
+        discrete_observations=not isinstance(observation_space, spaces.Box),
         action_size=None if discrete else int(np.prod(action_space.shape)),
         outcome=_outcome,
         outcomes={"terminated": None, "truncated": None},
@@ -76,7 +76,7 @@ def _outcome(end: Transition) -> npt.NDArray[np.str_]:
 
 
 @cache
-def _by_spaces(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment:
+def _inspect(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment:
     import gymnasium as gym  # takes a moment, and most studies do without it
 
     module, _, name = env_id.rpartition(":")
@@ -88,11 +88,13 @@ def _by_spaces(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment
         env = gym.make(name, disable_env_checker=True, **dict(options))
         try:
             endless = env.spec is None or env.spec.max_episode_steps is None
-            known = generic(env_id, env.observation_space, env.action_space)
-            return replace(known, endless=endless)
+            known = from_spaces(env_id, env.observation_space, env.action_space)
+            return replace(known, no_time_limit=endless)
         finally:
             env.close()
-    except (UnknownEnvironmentError, UnfitEnvironmentError):
+    except (UnknownEnvironmentError, UnsupportedEnvironmentError):
         raise
     except Exception as error:  # whatever its own code raises
-        raise UnfitEnvironmentError(f"it cannot be made: {type(error).__name__}: {error}") from None
+        raise UnsupportedEnvironmentError(
+            f"it cannot be made: {type(error).__name__}: {error}"
+        ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shaperun.envs.base import Environment
 
 
-def metrics(environment: Environment) -> list[str]:
+def metric_names(environment: Environment) -> list[str]:
     """Return, shares of outcomes, length, and the environment's own, means over episodes."""
     rates = [f"{name}_rate" for name in counted_outcomes(environment)]
     if any(environment.outcomes.values()):

@@ -14,26 +14,26 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, FiniteFloat, ValidationError, field_validator
 
-from shaperun.check.behaviours import LONGEST
+from shaperun.check.behaviours import MAX_EPISODE_STEPS
 from shaperun.common.errors import UserError
 from shaperun.common.files import parse_json, read_regular
+from shaperun.common.validation import Model
 from shaperun.envs.base import Array
-from shaperun.rewards.config import Model
 from shaperun.study.models import Study
 
 FORMAT = "shaperun answers 1"
-_MOST_BYTES = 50_000_000
+_MAX_BYTES = 50_000_000
 _BUILT_IN = "built in"
 
 MOMENTS = 24  # of an episode, at which the page keeps the state
-WIDEST = 64  # numbers of an observation that is kept
+MAX_WIDTH = 64  # numbers of an observation that is kept
 
 Choice = Literal["left", "right", "equal", "unsure"]
 PREFERRED = {"left": 1.0, "right": 0.0, "equal": 0.5}
 """How far an answer is for the left episode; of one that is unsure nothing is known."""
 
 
-class AskedEpisode(Model):
+class EpisodeSummary(Model):
     """An episode that somebody may be asked about.
 
     `sums` are the terms' values over its steps, Σ γ^t c(s_t, a_t, s_t+1), and `undiscounted` the
@@ -45,7 +45,7 @@ class AskedEpisode(Model):
     start: Annotated[int, Field(ge=0)]  # what the environment was reset with
     by: str
     outcome: str
-    length: Annotated[int, Field(ge=1, le=LONGEST)]
+    length: Annotated[int, Field(ge=1, le=MAX_EPISODE_STEPS)]
     env_return: FiniteFloat
     discounted: FiniteFloat
     sums: list[FiniteFloat]
@@ -61,21 +61,21 @@ class Subject(Model):
     terms: dict[str, Any]
 
     @classmethod
-    def of(cls, study: Study) -> Subject:
+    def from_study(cls, study: Study) -> Subject:
         """What a study would have its episodes summed up by."""
         environment = study.environment.describe()
         # In the kernel's order. The environment's own reward is none of them: the question is what
         # else could be paid for.
         terms = {
             **dict.fromkeys(environment.terms, _BUILT_IN),
-            **{name: _plain(term) for name, term in study.terms.items()},
+            **{name: _plain_definition(term) for name, term in study.terms.items()},
             **dict.fromkeys(environment.outcomes, _BUILT_IN),
         }
         config = study.environment.model_dump(mode="json", include={"id", "options"})
         return cls(environment=config, gamma=study.training.gamma, terms=terms)
 
 
-def _plain(term: Any) -> Any:
+def _plain_definition(term: Any) -> Any:
     return term if isinstance(term, str) else term.model_dump(mode="json")
 
 
@@ -102,13 +102,13 @@ class AnswerSheet(Model):
     def _is_a_table(cls, value: str) -> str:
         rows = parse_json(value.encode())
         for row in rows if isinstance(rows, list) else [None]:
-            AskedEpisode.model_validate(row)
+            EpisodeSummary.model_validate(row)
         return value
 
     @cached_property
-    def episodes(self) -> list[AskedEpisode]:
+    def episodes(self) -> list[EpisodeSummary]:
         """The episodes by their place."""
-        return [AskedEpisode.model_validate(row) for row in json.loads(self.table)]
+        return [EpisodeSummary.model_validate(row) for row in json.loads(self.table)]
 
     @property
     def terms(self) -> list[str]:
@@ -138,13 +138,13 @@ class AnswerSheet(Model):
         return Counter(answer.answer for answer in self.answers)
 
 
-def table(episodes: Sequence[AskedEpisode]) -> str:
+def table(episodes: Sequence[EpisodeSummary]) -> str:
     """The JSON of episodes, as it is shown to the page and comes back with the answers."""
     rows = [episode.model_dump() for episode in episodes]
     return json.dumps(rows, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def sums(episodes: Sequence[AskedEpisode]) -> tuple[Array, Array]:
+def sums(episodes: Sequence[EpisodeSummary]) -> tuple[Array, Array]:
     """Of every episode and term, with γ and without (episodes, K)."""
     return (
         np.array([episode.sums for episode in episodes], dtype=np.float64),
@@ -162,14 +162,14 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read(path: Path) -> AnswerSheet:
+def read_answers(path: Path) -> AnswerSheet:
     """The answers of a file.
 
     Raises:
         UserError: it cannot be read, or is not what a page saved; the message says why.
     """
     try:
-        data = read_regular(path, _MOST_BYTES)
+        data = read_regular(path, _MAX_BYTES)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     found = parse_json(data)
@@ -191,13 +191,13 @@ def read(path: Path) -> AnswerSheet:
     return sheet
 
 
-def refuse_another(sheet: AnswerSheet, study: Study) -> None:
+def ensure_same_study(sheet: AnswerSheet, study: Study) -> None:
     """Make sure that answers are about a study.
 
     Raises:
         UserError: its episodes would be summed up otherwise; the message says in what.
     """
-    asked, here = sheet.subject, Subject.of(study)
+    asked, here = sheet.subject, Subject.from_study(study)
     for name in Subject.model_fields:
         there, own = getattr(asked, name), getattr(here, name)
         if there != own:
@@ -242,18 +242,18 @@ def _problem(sheet: AnswerSheet) -> str | None:
         one, other = (sheet.episodes[episode] for episode in pair)
         if one.start != other.start:
             return f"answer {place} is about two episodes that begin in different states"
-        choice = _of_lower(answer)
+        choice = _left_preference(answer)
         if seen.setdefault(pair, choice) != choice:
             return f"answer {place} contradicts an earlier one about the same two episodes"
     return None
 
 
-def _has_its_states(episode: AskedEpisode, width: int) -> bool:
+def _has_its_states(episode: EpisodeSummary, width: int) -> bool:
     count = min(MOMENTS, episode.length) if width else 0
     return [len(state) for state in episode.states] == [width] * count
 
 
-def _of_lower(answer: Answer) -> str:
+def _left_preference(answer: Answer) -> str:
     """An answer as if the episode with the lower number had stood on the left."""
     if answer.answer in ("left", "right") and answer.left > answer.right:
         return "right" if answer.answer == "left" else "left"

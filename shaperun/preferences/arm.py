@@ -10,21 +10,21 @@ from typing import Any
 
 from shaperun.common.errors import UserError
 from shaperun.common.files import write_atomically
+from shaperun.common.validation import NAME
 from shaperun.common.yaml import YamlError, dump_yaml, read_yaml
 from shaperun.preferences.fit import Fit, NetworkFit
-from shaperun.rewards.config import NAME
-from shaperun.study.loader import NAMES
+from shaperun.study.error_messages import NAMES
 
 _DIGITS = 4  # of a weight; its interval is far wider
-_LEARNED = "learned"
+_NETWORK_TERM = "learned"
 
 
-def arm(fit: Fit, network: NetworkFit | None = None) -> dict[str, Any]:
+def fitted_arm(fit: Fit, network: NetworkFit | None = None) -> dict[str, Any]:
     """An arm that is paid by what was fitted alone, as it stands in a study file."""
     weights = {name: float(f"{weight:.{_DIGITS}g}") for name, weight in fit.weights.items()}
     if network is None or network.term is None:
         return {"mode": "replace", "weights": weights}
-    names = chain([_LEARNED], (f"{_LEARNED}_{number}" for number in count(2)))
+    names = chain([_NETWORK_TERM], (f"{_NETWORK_TERM}_{number}" for number in count(2)))
     own = next(name for name in names if name not in weights)
     terms = {own: network.term.model_dump(mode="json")}
     return {"mode": "replace", "terms": terms, "weights": {**weights, own: 1.0}}
@@ -42,12 +42,12 @@ def check_name(name: str, taken: Collection[str] = ()) -> None:
         raise UserError(f"the study has an arm {name} already; give this one another --name")
 
 
-def in_yaml(name: str, config: dict[str, Any]) -> str:
+def arm_yaml(name: str, config: dict[str, Any]) -> str:
     """The arm as it is to stand under `arms`."""
     return dump_yaml({name: config})
 
 
-def add(path: Path, name: str, config: dict[str, Any]) -> None:
+def add_arm_to_file(path: Path, name: str, config: dict[str, Any]) -> None:
     """Add an arm to a study file, behind the others, and change nothing else in it.
 
     Raises:
@@ -81,5 +81,5 @@ def _inserted(text: str, data: Any, mark: Any, name: str, config: dict[str, Any]
     if not lines[end - 1].endswith("\n"):
         lines[end - 1] += newline
     margin = " " * (column - 1)
-    added = [f"{margin}{line}{newline}" for line in in_yaml(name, config).splitlines()]
+    added = [f"{margin}{line}{newline}" for line in arm_yaml(name, config).splitlines()]
     return "".join([*lines[:end], *added, *lines[end:]])

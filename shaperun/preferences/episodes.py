@@ -14,23 +14,22 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from shaperun.check.behaviours import LONGEST, everywhere
-from shaperun.check.filmstrip import Strip, drawing, strip
+from shaperun.check.behaviours import MAX_EPISODE_STEPS, default_controllers
+from shaperun.check.filmstrip import Filmstrip, filmstrip, make_renderable
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Environment
-from shaperun.envs.episodes import Episode, play
-from shaperun.preferences.answers import WIDEST, AskedEpisode, Subject, parts
+from shaperun.envs.episodes import Episode, play_episode
+from shaperun.preferences.answers import MAX_WIDTH, EpisodeSummary, Subject, parts
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
-from shaperun.rewards.wrapper import make_environment
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
-from shaperun.training.replay import alone
-from shaperun.training.sb3_model import load_actor
+from shaperun.training.replay import single_observation_policy
+from shaperun.training.sb3_model import load_policy
 
-MOST_EPISODES = 200
-MOST_STARTS, MOST_TRAINED = 20, 20
+MAX_EPISODES = 200
+MAX_STARTS, MAX_TRAINED = 20, 20
 _DIGITS = 3  # of what was observed
 
 # Any constant will do that no other starts come from: a reward is not to be fitted to the episodes
@@ -42,20 +41,20 @@ Player = Callable[[], Callable[[Any], Any]]
 
 
 @dataclass(frozen=True)
-class Question:
+class FilmedEpisode:
     """An episode, as it is summed up and as it is shown."""
 
-    episode: AskedEpisode
-    strip: Strip
+    episode: EpisodeSummary
+    strip: Filmstrip
 
 
-Watch = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Is told how many episodes are played, and of how many."""
 
 
-def gather(
-    study: Study, folder: StudyFolder, tell: Callable[[str], None], watch: Watch
-) -> list[Question]:
+def collect_episodes(
+    study: Study, folder: StudyFolder, log: Callable[[str], None], on_progress: OnProgress
+) -> list[FilmedEpisode]:
     """Play and film the episodes that can be asked about.
 
     Args:
@@ -67,7 +66,7 @@ def gather(
     Raises:
         UserError: the environment cannot be played or drawn, or a term is not finite.
     """
-    env, drawn = make_environment(study.environment), drawing(study.environment)
+    env, drawn = study.environment.make(), make_renderable(study.environment)
     if drawn is None:
         env.close()
         raise UserError(
@@ -75,7 +74,7 @@ def gather(
             "episodes is better without seeing them"
         )
     try:
-        return list(_play(study, folder, env, drawn, tell, watch))
+        return list(_play(study, folder, env, drawn, log, on_progress))
     except RewardError as error:
         raise UserError(f"these terms will not do: {error}") from None
     finally:
@@ -86,7 +85,7 @@ def gather(
 def kernel_of_all_terms(study: Study) -> RewardKernel:
     """Evaluates every term that the environment and the study have, but not its own reward."""
     environment = study.environment.describe()
-    weights = dict.fromkeys(Subject.of(study).terms, 1.0)
+    weights = dict.fromkeys(Subject.from_study(study).terms, 1.0)
     reward = RewardConfig(mode="log", weights=weights, terms=study.terms)
     return RewardKernel(environment, reward, study.training.gamma)
 
@@ -102,28 +101,30 @@ def _play(
     env: gym.Env[Any, Any],
     drawn: gym.Env[Any, Any],
     tell: Callable[[str], None],
-    watch: Watch,
-) -> Iterator[Question]:
+    watch: OnProgress,
+) -> Iterator[FilmedEpisode]:
     environment, kernel = study.environment.describe(), kernel_of_all_terms(study)
     trained = _trained(study, folder)
     players = _players(environment, env) | trained
     again = _players(environment, drawn) | trained  # chance has the same luck twice
     starts = np.random.SeedSequence(_ENTROPY).generate_state(
-        min(MOST_STARTS, MOST_EPISODES // len(players)), np.uint32
+        min(MAX_STARTS, MAX_EPISODES // len(players)), np.uint32
     )
     each = "1 episode" if len(starts) == 1 else f"{len(starts)} episodes"
     tell(f"{', '.join(players)}: {each} each")
     to_play = list(itertools.product(starts.tolist(), players.items()))
     for number, (seed, (name, player)) in enumerate(to_play, start=1):
         watch(number, len(to_play))
-        episode = play(env, environment, player(), seed, most=LONGEST)
-        shown = strip(drawn, environment, again[name](), seed, episode)
+        episode = play_episode(env, environment, player(), seed, max_steps=MAX_EPISODE_STEPS)
+        shown = filmstrip(drawn, environment, again[name](), seed, episode)
         if shown:
-            yield Question(_summed_up(episode, name, seed, environment, kernel), shown)
+            yield FilmedEpisode(_summarize(episode, name, seed, environment, kernel), shown)
 
 
 def _players(environment: Environment, env: gym.Env[Any, Any]) -> dict[str, Player]:
-    return {name: c.make for name, c in (environment.controllers | everywhere(env)).items()}
+    return {
+        name: c.make for name, c in (environment.controllers | default_controllers(env)).items()
+    }
 
 
 def _trained(study: Study, folder: StudyFolder) -> dict[str, Player]:
@@ -131,13 +132,13 @@ def _trained(study: Study, folder: StudyFolder) -> dict[str, Player]:
     found: dict[str, Player] = {}
     for run in planned_runs(study, study.arms):
         own = folder.run(run.arm, run.seed)
-        if len(found) < MOST_TRAINED and own.is_done() and own.identity() == run.config.identity:
-            act = alone(load_actor(run.config, own))
-            found[f"{run.arm}, seed {run.seed}"] = partial(_itself, act)
+        if len(found) < MAX_TRAINED and own.is_done() and own.identity() == run.config.identity:
+            act = single_observation_policy(load_policy(run.config, own))
+            found[f"{run.arm}, seed {run.seed}"] = partial(_as_player, act)
     return found
 
 
-def _itself(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _as_player(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A policy without memory plays every episode as it is."""
     return act
 
@@ -150,13 +151,15 @@ def _states(episode: Episode) -> list[list[float]]:
     ]
 
 
-def _summed_up(
+def _summarize(
     episode: Episode, by: str, start: int, environment: Environment, kernel: RewardKernel
-) -> AskedEpisode:
+) -> EpisodeSummary:
     transition = episode.transition
     values = kernel(transition).raw
-    worth_keeping = not environment.countable and environment.observation_size <= WIDEST
-    return AskedEpisode(
+    worth_keeping = (
+        not environment.discrete_observations and environment.observation_size <= MAX_WIDTH
+    )
+    return EpisodeSummary(
         start=start,
         by=by,
         outcome=episode.outcome,

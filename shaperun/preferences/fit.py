@@ -28,9 +28,13 @@ from shaperun.preferences.answers import AnswerSheet
 from shaperun.rewards.network_term import NetworkTerm
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-FEWEST = 10  # answers for one of the two; of fewer nothing can be left out to try the weights on
-TOGETHER = 0.95  # correlation from which on two terms are hardly told apart
-FAINT = 0.01  # of how a term's sums vary: if no more is left of it with γ, a weight says nothing
+MIN_ANSWERS = (
+    10  # answers for one of the two; of fewer nothing can be left out to try the weights on
+)
+COLLINEAR = 0.95  # correlation from which on two terms are hardly told apart
+NEGLIGIBLE = (
+    0.01  # of how a term's sums vary: if no more is left of it with γ, a weight says nothing
+)
 FOLDS = 5
 _Z = 1.959964  # of a normal distribution, for 95%
 
@@ -65,9 +69,9 @@ class Fit:
     predicted: float
     decided: int
     equal: int
-    same: list[str]
-    faint: list[str]
-    together: list[tuple[str, str, float]]
+    constant: list[str]
+    negligible: list[str]
+    collinear: list[tuple[str, str, float]]
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ def fit(sheet: AnswerSheet) -> Fit:
     """
     pairs, preferred = sheet.compared()
     decided = int((preferred != 0.5).sum())
-    if decided < FEWEST:
+    if decided < MIN_ANSWERS:
         raise UserError(
-            f"{decided} answers prefer one of two episodes, and weights need {FEWEST} at least; "
+            f"{decided} answers prefer one of two episodes, and weights need {MIN_ANSWERS} at least; "
             "answer more and save again"
         )
     sums, undiscounted = sheet.sums
@@ -113,8 +117,8 @@ def fit(sheet: AnswerSheet) -> Fit:
         )
     names = _names(sheet, varies)
     scaled = differences[:, varies] * scale[varies]
-    ridge = best_ridge(scaled, preferred)
-    weights = maximum(scaled, preferred, ridge)
+    ridge = select_ridge(scaled, preferred)
+    weights = fit_weights(scaled, preferred, ridge)
     error = np.sqrt(np.diag(np.linalg.inv(curvature(scaled, weights, ridge))))
     logit = _logit(sheet, varies, weights * scale[varies])
     unit = logit * scale[varies]
@@ -131,9 +135,9 @@ def fit(sheet: AnswerSheet) -> Fit:
         predicted=_predicted(scaled, preferred),
         decided=decided,
         equal=len(preferred) - decided,
-        same=_names(sheet, ~differs & ~faint),
-        faint=_names(sheet, faint),
-        together=list(_together(names, scaled)),
+        constant=_names(sheet, ~differs & ~faint),
+        negligible=_names(sheet, faint),
+        collinear=list(_collinear_terms(names, scaled)),
     )
 
 
@@ -145,7 +149,7 @@ def scales(sums: Array, undiscounted: Array) -> Array:
         undiscounted: the same without.
     """
     spread = sums.std(0)
-    varies = (spread > 0) & (spread >= FAINT * undiscounted.std(0))
+    varies = (spread > 0) & (spread >= NEGLIGIBLE * undiscounted.std(0))
     return np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
 
 
@@ -165,14 +169,14 @@ def document(fit: Fit, sheet: AnswerSheet, network: NetworkFit | None) -> dict[s
         },
         "predicted": fit.predicted,
         "ridge": fit.ridge,
-        "together": [list(pair) for pair in fit.together],
-        "same": fit.same,
-        "faint": fit.faint,
+        "together": [list(pair) for pair in fit.collinear],
+        "same": fit.constant,
+        "faint": fit.negligible,
         "network": own,
     }
 
 
-def maximum(differences: Array, preferred: Array, ridge: float) -> Array:
+def fit_weights(differences: Array, preferred: Array, ridge: float) -> Array:
     """The weights (K,) under which answers are likeliest, less the ridge.
 
     Args:
@@ -205,11 +209,13 @@ def curvature(differences: Array, weights: Array, ridge: float) -> Array:
     return np.asarray(weighed.T @ differences + ridge * np.eye(len(weights)))
 
 
-def best_ridge(differences: Array, preferred: Array) -> float:
+def select_ridge(differences: Array, preferred: Array) -> float:
     """The ridge under which answers that were left out are likeliest; the largest of equals."""
     losses = [
         sum(
-            _loss(differences[out], preferred[out], maximum(differences[~out], preferred[~out], r))
+            _loss(
+                differences[out], preferred[out], fit_weights(differences[~out], preferred[~out], r)
+            )
             for out in folds(len(preferred))
         )
         for r in RIDGES
@@ -231,7 +237,7 @@ def _predicted(differences: Array, preferred: Array) -> float:
     right: list[float] = []
     for out in folds(len(preferred)):
         known, answers = differences[~out], preferred[~out]
-        worth = differences[out] @ maximum(known, answers, best_ridge(known, answers))
+        worth = differences[out] @ fit_weights(known, answers, select_ridge(known, answers))
         for value, answer in zip(worth, preferred[out], strict=True):
             if answer != 0.5:
                 right.append(0.5 if value == 0 else float((value > 0) == (answer > 0.5)))
@@ -247,12 +253,12 @@ def folds(count: int) -> Iterator[npt.NDArray[np.bool_]]:
         yield out
 
 
-def _together(names: list[str], differences: Array) -> Iterator[tuple[str, str, float]]:
+def _collinear_terms(names: list[str], differences: Array) -> Iterator[tuple[str, str, float]]:
     for (i, one), (j, other) in combinations(enumerate(names), 2):
         a, b = differences[:, i], differences[:, j]
         # Not about their means: a difference of two episodes has no side of its own.
         alike = float(a @ b / np.sqrt((a @ a) * (b @ b)))
-        if abs(alike) >= TOGETHER:
+        if abs(alike) >= COLLINEAR:
             yield one, other, alike
 
 

@@ -23,27 +23,27 @@ from torch import Tensor
 
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array
-from shaperun.preferences.answers import AnswerSheet, AskedEpisode, parts
-from shaperun.preferences.fit import FOLDS, Fit, NetworkFit, best_ridge, folds, maximum
+from shaperun.preferences.answers import AnswerSheet, EpisodeSummary, parts
+from shaperun.preferences.fit import FOLDS, Fit, NetworkFit, fit_weights, folds, select_ridge
 from shaperun.rewards.network_term import Layer, NetworkTerm
 
 UNITS = 16
-NOTHING = 10.0  # the ridge that leaves nothing of a network
-RIDGES = (0.3, 1.0, NOTHING)
+NO_CHANGE = 10.0  # the ridge that leaves nothing of a network
+RIDGES = (0.3, 1.0, NO_CHANGE)
 _DIGITS = 4
 _ITERATIONS = 40
 
 Parameters = list[Tensor]
 """Weights (UNITS, size), bias (UNITS,), weights (UNITS,), bias ()."""
 
-Watch = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Is told how many fits are done, and of how many."""
 
 FITS = (len(RIDGES) * FOLDS + 1) * (FOLDS + 1)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Data:
     """What is known of the answers, and of all E episodes with at most S parts."""
 
     states: Tensor  # (E, S, size), in units of their standard deviations
@@ -53,7 +53,7 @@ class _Asked:
     preferred: Array  # (n,)
 
 
-def fit(sheet: AnswerSheet, linear: Fit, watch: Watch = lambda *_: None) -> NetworkFit:
+def fit_network(sheet: AnswerSheet, linear: Fit, watch: OnProgress = lambda *_: None) -> NetworkFit:
     """A network for what the weights of the terms leave open.
 
     Args:
@@ -70,11 +70,11 @@ def fit(sheet: AnswerSheet, linear: Fit, watch: Watch = lambda *_: None) -> Netw
             "that a network could learn from"
         )
     torch.set_num_threads(1)
-    asked, centre, spread, unit = _asked(sheet, linear)
+    asked, centre, spread, unit = _prepare_data(sheet, linear)
     trainer = _Trainer(asked, watch)
     predicted = trainer.predicted()
     ridge, found = trainer.best(np.ones(len(asked.preferred), dtype=bool))
-    if ridge == NOTHING:
+    if ridge == NO_CHANGE:
         return NetworkFit(None, predicted, ridge)
     first, bias, last, constant = (part.numpy() for part in found)
     worth = linear.logit / unit
@@ -88,7 +88,7 @@ def fit(sheet: AnswerSheet, linear: Fit, watch: Watch = lambda *_: None) -> Netw
 class _Trainer:
     """Fits networks to some of the answers."""
 
-    def __init__(self, asked: _Asked, watch: Watch) -> None:
+    def __init__(self, asked: _Data, watch: OnProgress) -> None:
         self._asked, self._watch, self._done = asked, watch, 0
 
     def predicted(self) -> float:
@@ -119,12 +119,12 @@ class _Trainer:
     def _linear(self, known: npt.NDArray[np.bool_]) -> Array:
         """How far apart the terms alone put all pairs (n,), fitted to some."""
         own, preferred = self._asked.differences[known], self._asked.preferred[known]
-        weights = maximum(own, preferred, best_ridge(own, preferred))
+        weights = fit_weights(own, preferred, select_ridge(own, preferred))
         return np.asarray(self._asked.differences @ weights)
 
     def _trained(self, known: npt.NDArray[np.bool_], linear: Array, ridge: float) -> Parameters:
         """The network that some of the answers come to, beside what the terms say (n,)."""
-        asked, parameters = self._asked, _begun(self._asked.states.shape[2])
+        asked, parameters = self._asked, _initial_parameters(self._asked.states.shape[2])
         offset = torch.from_numpy(linear[known])
         preferred, places = torch.from_numpy(asked.preferred[known]), torch.from_numpy(known)
         optimizer: Any = torch.optim.LBFGS(
@@ -154,7 +154,7 @@ class _Trainer:
         return worths[pairs[:, 0]] - worths[pairs[:, 1]]
 
 
-def _begun(size: int) -> Parameters:
+def _initial_parameters(size: int) -> Parameters:
     """Where every fit begins: with hardly anything to say."""
     luck = np.random.default_rng(0)
     values = (
@@ -166,7 +166,7 @@ def _begun(size: int) -> Parameters:
     return [torch.from_numpy(value).requires_grad_() for value in values]
 
 
-def _asked(sheet: AnswerSheet, linear: Fit) -> tuple[_Asked, Array, Array, float]:
+def _prepare_data(sheet: AnswerSheet, linear: Fit) -> tuple[_Data, Array, Array, float]:
     """The answers, and what states and shares were divided by: centre, spread and unit."""
     episodes, most = sheet.episodes, max(len(e.states) for e in sheet.episodes)
     every = np.array([state for episode in episodes for state in episode.states])
@@ -182,7 +182,7 @@ def _asked(sheet: AnswerSheet, linear: Fit) -> tuple[_Asked, Array, Array, float
     pairs, preferred = sheet.compared()
     sums = sheet.sums[0][:, [sheet.terms.index(name) for name in linear.weights]]
     scaled = sums / sums.std(0)
-    asked = _Asked(
+    asked = _Data(
         torch.from_numpy(states),
         torch.from_numpy(shares / unit),
         pairs,
@@ -192,7 +192,7 @@ def _asked(sheet: AnswerSheet, linear: Fit) -> tuple[_Asked, Array, Array, float
     return asked, centre, spread, unit
 
 
-def _shares(episode: AskedEpisode, gamma: float) -> Array:
+def _shares(episode: EpisodeSummary, gamma: float) -> Array:
     """Σ γ^t over the steps of each part (S,)."""
     return np.array([(gamma**part).sum() for part in parts(episode.length)])
 

@@ -61,7 +61,7 @@ def _rounded(values: pl.Series) -> list[float | None]:
     return values.cast(pl.Float64).round(2).to_list()
 
 
-def data_url(data: bytes | None, kind: str) -> str:
+def to_data_url(data: bytes | None, kind: str) -> str:
     """A picture as an address that holds all of it; empty where there is none."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else ""
 
@@ -97,7 +97,7 @@ def _luminance(rgb: Sequence[float]) -> float:
 @style.styled
 def inline_svg(figure: Figure, arms: Sequence[str]) -> str:
     """A figure as an SVG element whose colours are the page's variables."""
-    style.settle(figure)
+    style.finish_layout(figure)
     data = io.StringIO()
     figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
     svg = data.getvalue()

@@ -5,28 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from shaperun.analysis import results, summary, tables, training_differences
-from shaperun.analysis.comparison import StudyResults
+from shaperun.analysis.comparison import StudyComparison
 from shaperun.common.files import write_atomically, write_json
 from shaperun.report.plots import arms as plots
 from shaperun.report.plots import style
 
 
-def write(found: StudyResults, target: Path) -> list[Path]:
+def write_comparison(found: StudyComparison, target: Path) -> list[Path]:
     """Write the figures (PNG and SVG), summary, runs and episodes; returns the paths."""
     table, document = target / "summary.csv", target / "summary.json"
     paths = _draw(found, target)
-    write_atomically(table, tables.harmless(found.summary.table()).write_csv().encode())
+    write_atomically(
+        table, tables.escape_spreadsheet_formulas(found.summary.table()).write_csv().encode()
+    )
     write_json(document, found.document())
     return [
         *paths,
         table,
         document,
-        *tables.write(found.runs, target / "runs"),
-        *tables.write(found.episodes, target / "episodes"),
+        *tables.write_table(found.runs, target / "runs"),
+        *tables.write_table(found.episodes, target / "episodes"),
     ]
 
 
-def _draw(found: StudyResults, target: Path) -> list[Path]:
+def _draw(found: StudyComparison, target: Path) -> list[Path]:
     study = found.study
     environment, arms = study.environment.describe(), list(study.arms)
     algorithms = " and ".join(training_differences.algorithms(study))
@@ -36,7 +38,7 @@ def _draw(found: StudyResults, target: Path) -> list[Path]:
     figures = {
         "curves": plots.learning_curves(
             found.curves,
-            summary.centre(found.curves),
+            summary.center_curves(found.curves),
             title=title,
             threshold=environment.solved,
             arms=arms,

@@ -19,8 +19,8 @@ from shaperun.common.files import write_atomically
 
 PANEL_WIDTH = 400  # pixels of one clip, its margin included
 DRAWN_PER_SECOND = 25  # 40 ms a frame; viewers slow down below 20 ms
-MOST_DRAWN = 250  # frames; a longer episode plays faster, and its caption says so
-MOST_BARS = 8  # of more, the smallest are drawn as one
+MAX_DRAWN = 250  # frames; a longer episode plays faster, and its caption says so
+MAX_BARS = 8  # of more, the smallest are drawn as one
 COLOURS = 64  # one palette for the whole GIF; the last entry means "as before"
 
 PAPER, LINE, INK, FADED = "#ffffff", "#d0d7de", "#1f2328", "#656d76"
@@ -41,7 +41,7 @@ class Clip:
     fps: int  # of the environment, frames per second
     note: str = ""  # which run and episode this is
     # By term: what it has paid the learner so far at each frame, in the units of the arm's reward.
-    paid: Mapping[str, Sequence[float] | NDArray[np.float64]] = field(default_factory=dict)
+    contributions: Mapping[str, Sequence[float] | NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.frames or len(self.frames) != len(self.returns):
@@ -49,7 +49,7 @@ class Clip:
                 f"clip {self.arm!r} needs one return a frame and at least one frame, "
                 f"got {len(self.frames)} frames and {len(self.returns)} returns"
             )
-        for term, values in self.paid.items():
+        for term, values in self.contributions.items():
             if len(values) != len(self.frames):
                 raise ValueError(
                     f"clip {self.arm!r} needs one value a frame of {term}, "
@@ -123,10 +123,13 @@ def compose(
     longest = max(clip.length for clip in clips)
     stride = stride or max(1, round(clips[0].fps / DRAWN_PER_SECOND))
     delay_ms = max(20, 10 * round(100 * stride / clips[0].fps))
-    speed = max(1, math.ceil(longest / (stride * MOST_DRAWN)))
+    speed = max(1, math.ceil(longest / (stride * MAX_DRAWN)))
 
-    clips = [replace(clip, paid=_largest(clip.paid)) for clip in clips]
-    most_bars, noted = max(len(clip.paid) for clip in clips), any(clip.note for clip in clips)
+    clips = [replace(clip, contributions=_largest(clip.contributions)) for clip in clips]
+    most_bars, noted = (
+        max(len(clip.contributions) for clip in clips),
+        any(clip.note for clip in clips),
+    )
     sheet = _Sheet(panel_width, speed, noted, most_bars)
 
     ended = [_panel(clip, clip.length, sheet) for clip in clips]
@@ -150,7 +153,7 @@ def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], *, delay_ms: int)
     Frames share one palette, so that a frame needs only the pixels that changed; equal frames in
     a row become one that is shown longer.
     """
-    palette = palette_of(frames)
+    palette = shared_palette(frames)
     indexed = (
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in frames
@@ -171,7 +174,7 @@ def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], *, delay_ms: int)
     write_atomically(path, buffer.getvalue())
 
 
-def palette_of(frames: Sequence[NDArray[np.uint8]]) -> Image.Image:
+def shared_palette(frames: Sequence[NDArray[np.uint8]]) -> Image.Image:
     """An image with one palette for all frames, in which a small flag keeps its yellow.
 
     Made from every seventh pixel of a dozen frames. One round of k-means puts the large areas on
@@ -188,11 +191,11 @@ def _largest(
 ) -> dict[str, NDArray[np.float64]]:
     """The terms that come to most at any moment, in their order, and the sum of the others."""
     values = {term: np.asarray(so_far, dtype=float) for term, so_far in paid.items()}
-    if len(values) <= MOST_BARS:
+    if len(values) <= MAX_BARS:
         return values
     by_size = sorted(values, key=lambda term: -float(np.abs(values[term]).max()))
-    kept = {term: values[term] for term in values if term in by_size[: MOST_BARS - 1]}
-    others = np.sum([values[term] for term in by_size[MOST_BARS - 1 :]], axis=0)
+    kept = {term: values[term] for term in values if term in by_size[: MAX_BARS - 1]}
+    others = np.sum([values[term] for term in by_size[MAX_BARS - 1 :]], axis=0)
     return kept | {f"{len(values) - len(kept)} others": others}
 
 
@@ -207,7 +210,7 @@ def _panel(clip: Clip, step: int, sheet: _Sheet, *, dim: bool = False) -> Image.
     draw = ImageDraw.Draw(panel)
     draw.rectangle((margin - 1, top - 1, width - margin, top + picture.height), outline=LINE)
     _caption(draw, clip, step, sheet)
-    if clip.paid:
+    if clip.contributions:
         _bars(draw, clip, step, top + picture.height + margin, sheet)
     return panel
 
@@ -223,7 +226,7 @@ def _caption(draw: ImageDraw.ImageDraw, clip: Clip, step: int, sheet: _Sheet) ->
     left += 2 * bar + 1
 
     badge = math.ceil(small.getlength(clip.outcome)) + width // 25
-    name = _shortened(clip.arm, large, right - badge - bar - left)
+    name = _truncated(clip.arm, large, right - badge - bar - left)
     draw.text((left, upper), name, INK, large, "lm")
     if step == clip.length:
         height = width * 0.026
@@ -239,7 +242,7 @@ def _caption(draw: ImageDraw.ImageDraw, clip: Clip, step: int, sheet: _Sheet) ->
     draw.text((right - digits - width // 50, lower), "environment return", FADED, small, "rm")
     if clip.note:
         tiny = _font(width // 33)
-        note = _shortened(clip.note, tiny, right - left)
+        note = _truncated(clip.note, tiny, right - left)
         draw.text((left, round(width * 0.153)), note, FADED, tiny, "lm")
 
 
@@ -248,16 +251,16 @@ def _bars(draw: ImageDraw.ImageDraw, clip: Clip, step: int, top: int, sheet: _Sh
     width, font = sheet.width, _font(sheet.width // 31)
     left, right = _margin(width), width - _margin(width)
     zero, reach = round(width * 0.56), width * 0.22  # where zero is, and the longest bar from there
-    scale = max(float(np.abs(values).max()) for values in clip.paid.values()) or 1.0
+    scale = max(float(np.abs(values).max()) for values in clip.contributions.values()) or 1.0
     decimals = 2 if scale < 10 else 1 if scale < 1000 else 0
     middle = top + sheet.row // 2
-    total = sum(float(values[step]) for values in clip.paid.values())
+    total = sum(float(values[step]) for values in clip.contributions.values())
     draw.text((left, middle), "paid so far by this arm's own reward", FADED, font, "lm")
     draw.text((right, middle), _number(total, decimals), INK, font, "rm")
-    for term, values in clip.paid.items():
+    for term, values in clip.contributions.items():
         middle += sheet.row
         value = float(values[step])
-        draw.text((left, middle), _shortened(term, font, round(width * 0.3)), INK, font, "lm")
+        draw.text((left, middle), _truncated(term, font, round(width * 0.3)), INK, font, "lm")
         draw.text((right, middle), _number(value, decimals), INK, font, "rm")
         low, high = sorted((zero, zero + round(reach * value / scale)))
         if low < high:
@@ -271,7 +274,7 @@ def _number(value: float, decimals: int) -> str:
     return f"{rounded:,.{decimals}f}".replace("-", "−")
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _truncated(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """The text, or as much of both its ends as fits: the arms of a sweep differ in their ends."""
     if font.getlength(text) <= width:
         return text

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import math
-import shlex
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
 
 import jinja2
-import polars as pl
 
 from shaperun.analysis import (
-    cross_reward,
-    diagnostics,
-    exploitation,
-    results,
-    summary,
-    term_history,
     training_differences,
 )
-from shaperun.analysis import updates as training_record
-from shaperun.common.text import number, visible, words
-from shaperun.envs.base import OWN_REWARD
+from shaperun.common.text import escape_control_chars, format_number, humanize
 from shaperun.report import charts, sweep_section
-from shaperun.report.data import MOST_ARMS, Material
-from shaperun.report.plots import arms as plots
-from shaperun.report.plots import training
-from shaperun.report.plots.style import ink, percent, short
+from shaperun.report.data import MAX_ARMS, ReportData
+from shaperun.report.sections import (
+    Context,
+    cross_reward_matrix,
+    curves,
+    drawn_arms,
+    exploitation_section,
+    headline,
+    join_names,
+    missing_runs,
+    outcomes,
+    provenance,
+    tables,
+    term_section,
+    training_grid_section,
+    training_health,
+    verdict_cards,
+)
 
-Context = dict[str, Any]
 
-
-def page(material: Material, *, static: bool = False) -> str:
+def page(material: ReportData, *, static: bool = False) -> str:
     """The report as one HTML document that needs nothing else.
 
     Args:
@@ -45,14 +43,14 @@ def page(material: Material, *, static: bool = False) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=lambda value: escape_control_chars(value) if type(value) is str else value,
     )
-    environment.filters |= {"words": words, "number": number}
-    template = environment.from_string(_data("report.html"))
-    return template.render(**_context(material), style=_data("report.css"), **_scripts(static))
+    environment.filters |= {"words": humanize, "number": format_number}
+    template = environment.from_string(_read("report.html"))
+    return template.render(**_context(material), style=_read("report.css"), **_scripts(static))
 
 
-def _data(name: str) -> str:
+def _read(name: str) -> str:
     return files("shaperun.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -61,58 +59,44 @@ def _scripts(static: bool) -> Context:
         return {"plotly": "", "script": ""}
     from plotly.offline import get_plotlyjs
 
-    return {"plotly": get_plotlyjs(), "script": _data("report.js")}
+    return {"plotly": get_plotlyjs(), "script": _read("report.js")}
 
 
-def _context(material: Material) -> Context:
+def _context(material: ReportData) -> Context:
     shown = material.shown
     arms = list(material.study.arms)
     return {
         "study": material.study,
         "arms": arms,
         "theme": charts.theme(arms),
-        "headline": _headline(material.summary),
-        "algorithms": _listed(training_differences.algorithms(material.study)),
-        "recipe_notes": list(training_differences.notes(material.study)),
-        "grid": _grid(material),
-        "cards": _cards(material),
-        "drawn": _drawn(material),
-        "open": arms if len(arms) <= 3 * MOST_ARMS else shown,
-        "missing": _missing(material),
+        "headline": headline(material.summary),
+        "algorithms": join_names(training_differences.algorithms(material.study)),
+        "recipe_notes": list(training_differences.training_notes(material.study)),
+        "grid": training_grid_section(material),
+        "cards": verdict_cards(material),
+        "drawn": drawn_arms(material),
+        "open": arms if len(arms) <= 3 * MAX_ARMS else shown,
+        "missing": missing_runs(material),
         **_search(material),
-        **_tables(material),
-        **_curves(material, shown),
-        "outcomes": _outcomes(material),
-        "gif": charts.data_url(material.gif, "image/gif"),
-        "matrix": _matrix(material),
-        **_exploitation(material, shown),
-        **_terms(material, shown),
-        **_health(material, shown),
-        **_provenance(material),
+        **tables(material),
+        **curves(material, shown),
+        "outcomes": outcomes(material),
+        "gif": charts.to_data_url(material.gif, "image/gif"),
+        "matrix": cross_reward_matrix(material),
+        **exploitation_section(material, shown),
+        **term_section(material, shown),
+        **training_health(material, shown),
+        **provenance(material),
     }
 
 
-def _drawn(material: Material) -> str:
-    """Which arms figures have room for; empty where it is all of them."""
-    others = [arm.arm for arm in material.summary.arms if arm.arm != material.study.baseline]
-    shown = [arm for arm in material.shown if arm in others]
-    if len(shown) == len(others):
-        return ""
-    trials = material.trials.ranked if material.trials else []
-    best = [arm for arm in shown if arm in trials]
-    if not best:
-        return f"The best {len(shown)} of {len(others)} arms are described and drawn"
-    return (
-        f"The study's own arms and the best {len(best)} of {len(trials)} finished trials are "
-        "described and drawn"
-    )
-
-
-def _search(material: Material) -> Context:
+def _search(material: ReportData) -> Context:
     if not material.trials:
         return {"search": None, "search_lead": ""}
     return {
-        "search": sweep_section.section(material.study, material.trials, material.summary.arms),
+        "search": sweep_section.sweep_section(
+            material.study, material.trials, material.summary.arms
+        ),
         "search_lead": sweep_section.lead(material.trials),
     }
 
@@ -120,366 +104,10 @@ def _search(material: Material) -> Context:
 # Verdicts
 
 
-def _headline(found: summary.Summary) -> str:
-    """The answer in a sentence: did any reward help?"""
-    verdicts = {c.arm: c.result.verdict for c in found.comparisons if c.metric == "return"}
-    if found.baseline not in [arm.arm for arm in found.arms]:
-        return f"No run of {found.baseline} is finished, so there is nothing to compare with."
-    if not verdicts:
-        return f"There is nothing to compare {found.baseline} with."
-    groups = {kind: [a for a, v in verdicts.items() if v == kind] for kind in verdicts.values()}
-    better, worse = groups.get("better", []), groups.get("worse", [])
-    few = groups.get("underpowered", [])
-    equal = [a for a in verdicts if a not in better + worse + few]
-    baselines = {c.baseline for c in found.comparisons}
-    theirs = found.baseline if len(baselines) == 1 else "what it is compared with"
-    said = f"{_listed(better)} {_is(better)} better than {theirs}"
-    parts = [said if better else f"No arm was shown to be better than {theirs}"]
-    if not better and len(baselines) == 1:
-        parts = [f"No reward was shown to be better than {theirs}"]
-    if worse:
-        parts.append(f"{_listed(worse)} {_is(worse)} worse")
-    if few:
-        parts.append(f"for {_listed(few)} there are too few runs to tell")
-    if equal and (better or worse or few):
-        parts.append(f"{_listed(equal)} {_is(equal)} about as good")
-    return "; ".join(parts) + "."
-
-
-def _is(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def _cards(material: Material) -> list[Context]:
-    compared = {comparison.arm for comparison in material.summary.comparisons}
-    return [_card(material, arm) for arm in material.shown if arm in compared]
-
-
-def _card(material: Material, arm: str) -> Context:
-    """What is said of one arm: the verdict, over training as well, and what it learned."""
-    found = {c.metric: c for c in material.summary.comparisons if c.arm == arm}
-    own = found["return"]
-    verdict = own.result.verdict
-    judged = exploitation.judge(material.episodes, material.study, arm)
-    return {
-        "arm": arm,
-        "baseline": own.baseline,
-        "verdict": verdict,
-        "facts": [
-            _fact(text, found[name])
-            for name, text in (
-                ("return", "return at the end"),
-                ("auc", "return over training"),
-                ("steps_to_solved", "steps to solve it"),
-            )
-            if name in found
-        ],
-        "improvement": f"{own.result.improvement:.0%}",
-        "seeds_needed": own.result.seeds_needed,
-        "behaviour": exploitation.sentence(judged, verdict) if judged else "",
-    }
-
-
-def _grid(material: Material) -> Context | None:
-    """Environment return by reward and learner, where a reward was given to several."""
-    grid = training_differences.grid(material.study)
-    if grid is None:
-        return None
-    returns = {
-        arm.arm: summary.in_words("return", arm.metrics["return"]) for arm in material.summary.arms
-    }
-    rows = []
-    for reward in grid.rewards:
-        arms = [grid.arms.get((reward, learner), "") for learner in grid.learners]
-        rows.append({"reward": reward, "cells": [returns.get(arm) for arm in arms]})
-    return {"learners": grid.learners, "rows": rows}
-
-
-def _fact(text: str, comparison: summary.ArmComparison) -> Context:
-    """A difference to the baseline with its interval, p-value and verdict."""
-    result = comparison.result
-    interval = ""
-    if math.isfinite(result.low):
-        level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%})"
-        interval = f"{_signed(result.low)}…{_signed(result.high)}{level}"
-    return {
-        "text": text,
-        "difference": _signed(result.difference),
-        "interval": interval,
-        "p": f"{comparison.p_adjusted:.2g}",
-        "verdict": result.verdict,
-    }
-
-
-def _signed(value: float) -> str:
-    size = short(float(f"{value:.3g}")) if abs(value) >= 10_000 else number(value)
-    return f"+{size}" if value > 0 else size
-
-
-def _missing(material: Material) -> str:
-    """Which runs the figures do without; those that diverged are named."""
-    states = [state for state in material.states if state.state != "done"]
-    if not states:
-        return ""
-    kinds = Counter("diverged" if s.diverged else s.state for s in states)
-    what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    names = _listed([f"{s.arm}/{s.seed}" for s in states], 12)
-    return (
-        f"{len(states)} of {len(material.states)} runs are left out of every figure of the tables "
-        f"({what}): {names}."
-    )
-
-
 # Tables
-
-
-def _tables(material: Material) -> Context:
-    found = material.summary
-    metrics = list(found.arms[0].metrics)
-    verdicts = {c.arm: c.result.verdict for c in found.comparisons if c.metric == "return"}
-    cost = training_record.cost(material.states)
-    total = training_record.cost(material.every_state)
-    costs = {row["arm"]: row for row in cost.to_dicts()}
-    return {
-        "metrics": [name.removesuffix("_rate") for name in metrics],
-        "rows": [
-            {
-                "arm": arm.arm,
-                "runs": arm.runs,
-                "cells": [summary.in_words(name, arm.metrics[name]) for name in metrics],
-                "verdict": verdicts.get(arm.arm, ""),
-            }
-            for arm in found.arms
-        ],
-        "learning": [_learning_row(arm, costs.get(arm.arm)) for arm in found.arms],
-        "solved": material.study.environment.describe().solved,
-        "total_cost": _total(total),
-    }
-
-
-def _learning_row(arm: summary.ArmSummary, cost: Mapping[str, Any] | None) -> Context:
-    return {
-        "arm": arm.arm,
-        "auc": summary.in_words("auc", arm.learning["auc"]),
-        "steps": _steps(arm),
-        "timesteps": _rough(cost["timesteps"]) if cost else "",
-        "minutes": f"{cost['seconds'] / 60 / cost['runs']:.1f}" if cost else "",
-        "speed": f"{cost['steps_per_second']:,.0f}" if cost else "",
-    }
-
-
-def _steps(arm: summary.ArmSummary) -> tuple[str, str]:
-    """Steps to solve it; where censored runs are among those averaged it is a lower bound."""
-    estimate = arm.learning.get("steps_to_solved")
-    if estimate is None or arm.solved is None:
-        return "", ""
-    if not arm.solved:
-        return "never", f"0 of {arm.runs} runs"
-    bound = "≥ " if arm.runs - arm.solved > arm.runs // 4 else ""
-    return f"{bound}{_rough(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
-
-
-def _total(cost: pl.DataFrame) -> str:
-    steps, seconds, runs = (float(cost[c].sum()) for c in ("timesteps", "seconds", "runs"))
-    return f"{runs:g} runs, {_rough(steps)} steps, {seconds / 3600:.2g} core-hours"
-
-
-def _rough(steps: float) -> str:
-    return short(float(f"{steps:.3g}"))
 
 
 # Charts
 
 
-def _curves(material: Material, shown: Sequence[str]) -> Context:
-    curves = material.curves
-    centre = summary.centre(curves)
-    arms = list(material.study.arms)
-    labels = {arm: visible(arm) for arm in arms}
-    solved = material.study.environment.describe().solved
-    some = pl.col("arm").is_in(shown)
-    # Colours go by place, so none is left out before the last that is drawn.
-    last = max(arms.index(arm) for arm in shown)
-    figure = plots.learning_curves(
-        curves.filter(some), centre.filter(some), title="", threshold=solved, arms=arms[: last + 1]
-    )
-    colours = charts.theme(arms)
-    return {
-        "curves_svg": charts.inline_svg(figure, arms),
-        "curves": {
-            "arms": charts.curve_data(curves, centre, labels, shown),
-            "light": [light for light, _ in colours],
-            "dark": [dark for _, dark in colours],
-            "solved": solved,
-        },
-    }
-
-
-def _outcomes(material: Material) -> list[Context]:
-    """A row an arm: its outcomes with their shares, colours and inks."""
-    environment = material.study.environment.describe()
-    shares = results.outcome_shares(material.final, material.study, environment)
-    palette = plots.outcome_colours(shares)
-    return [
-        {
-            "arm": arm,
-            "parts": [
-                {
-                    "name": words(name),
-                    "share": row["share"],
-                    "percent": percent(row["share"]),
-                    "colour": colour,
-                    "ink": ink(colour),
-                }
-                for name, colour in palette.items()
-                for row in shares.filter(arm=arm, outcome=name).to_dicts()
-                if row["share"]
-            ],
-        }
-        for arm in dict.fromkeys(shares["arm"])
-    ]
-
-
-def _matrix(material: Material) -> Context:
-    """Policies by rewards; in each column the best-paid policies are marked."""
-    table = cross_reward.cross_rewards(material.final, material.study)
-    arms, rewards = (list(dict.fromkeys(table[name])) for name in ("arm", "reward"))
-    if len(arms) > 3 * MOST_ARMS:
-        keep = set(material.shown)
-        arms = [arm for arm in arms if arm in keep]
-        rewards = [reward for reward in rewards if reward in {OWN_REWARD, *keep}]
-    cells = {(row["arm"], row["reward"]): row for row in table.to_dicts()}
-    return {
-        "rewards": rewards,
-        "rows": [
-            {"arm": arm, "cells": [_matrix_cell(cells, arm, r, arms) for r in rewards]}
-            for arm in arms
-        ],
-    }
-
-
-def _matrix_cell(
-    cells: Mapping[tuple[str, str], Mapping[str, Any]], arm: str, reward: str, arms: Sequence[str]
-) -> Context:
-    cell = cells[arm, reward]
-    column = [cells[a, reward]["return"] for a in arms if cells[a, reward]["return"] is not None]
-    value = cell["return"]
-    if value is None:
-        return {"text": "–", "missing": cell["missing"], "place": 0.0, "best": False, "own": False}
-    low, high = min(column), max(column)
-    return {
-        "text": number(value),
-        "missing": "",
-        "place": (value - low) / (high - low) if high > low else 0.5,
-        "best": value == high,
-        "own": arm == reward,
-    }
-
-
-def _exploitation(material: Material, shown: Sequence[str]) -> Context:
-    found = exploitation.drifts(material.episodes, material.study)
-    pictured = [drift for drift in found if drift.arm in shown]
-    arms = list(material.study.arms)
-    figure = training.drifts(material.curves, pictured, title="", arms=arms)
-    return {
-        "drifts": sorted(found, key=lambda drift: (not drift.parted, -drift.drop)),
-        "parted": sum(drift.parted for drift in found),
-        "drifts_svg": charts.inline_svg(figure, arms) if pictured else "",
-    }
-
-
-def _terms(material: Material, shown: Sequence[str]) -> Context:
-    history = term_history.term_history(
-        material.episodes.filter(pl.col("arm").is_in(shown)), material.study
-    )
-    table = term_history.over_training(history)
-    arms = [arm for arm in shown if arm in history["arm"]]
-    figure = training.terms(table, title="", arms=arms)
-    notes = {arm: term_history.term_notes(history, arm) for arm in arms}
-    return {
-        "terms_svg": charts.inline_svg(figure, list(material.study.arms)),
-        "term_notes": {arm: found for arm, found in notes.items() if found},
-    }
-
-
-def _health(material: Material, shown: Sequence[str]) -> Context:
-    updates = material.updates
-    if updates.is_empty():
-        return {"health_svg": "", "breaches": [], "more_breaches": []}
-    arms = list(material.study.arms)
-    pictured = updates.filter(pl.col("arm").is_in(shown))
-    measures = diagnostics.measures(updates, material.study)
-    breaches = _grouped(diagnostics.breaches(updates, material.study))
-    figure = training.health(pictured, measures, title="", arms=arms)
-    return {
-        "health_svg": charts.inline_svg(figure, arms),
-        "breaches": [breach for breach in breaches if breach["arm"] in shown],
-        "more_breaches": [breach for breach in breaches if breach["arm"] not in shown],
-    }
-
-
-def _grouped(found: Iterable[diagnostics.Breach]) -> list[Context]:
-    """One entry a rule and arm, with its runs and the message of the first of them."""
-    groups: dict[tuple[str, str], list[diagnostics.Breach]] = {}
-    for breach in found:
-        groups.setdefault((breach.rule, breach.arm), []).append(breach)
-    return [
-        {
-            "rule": words(rule.replace("-", "_")),
-            "arm": arm,
-            "seeds": ", ".join(str(breach.seed) for breach in group),
-            "message": group[0].message[0].upper() + group[0].message[1:],
-        }
-        for (rule, arm), group in groups.items()
-    ]
-
-
 # Where it comes from
-
-
-def _provenance(material: Material) -> Context:
-    # A trial may be pruned that was finished before pruning was asked for.
-    arms = material.study.arms
-    done = [s for s in material.every_state if s.state == "done" and s.arm in arms]
-    records = [material.records[s.arm, s.seed] for s in done]
-    name = material.study.study
-    return {
-        "resolved": material.resolved,
-        "versions": _versions(records),
-        "hashes": [_hashes(s.arm, s.seed, material.records[s.arm, s.seed]) for s in done],
-        "commands": [
-            f"shaperun {verb} {shlex.quote(f'{name}.yaml')}"
-            for verb in ("train", *(["sweep"] if material.study.sweep else []), "report")
-        ],
-    }
-
-
-def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the runs were made with; where they differ, everything that there was."""
-    found: dict[str, list[str]] = {}
-    for record in records:
-        facts = {
-            **(record.get("versions") or {}),
-            "platform": record.get("platform"),
-            "git revision": record.get("git_revision"),
-        }
-        for key, value in facts.items():
-            if str(value) not in found.setdefault(key, []):
-                found[key].append(str(value))
-    return {key: ", ".join(values) for key, values in found.items()}
-
-
-def _hashes(arm: str, seed: int, record: Mapping[str, Any]) -> Context:
-    digests = record.get("files") or {}
-    return {
-        "arm": arm,
-        "seed": seed,
-        "identity": str(record.get("identity")),
-        "files": {name: str(digest) for name, digest in digests.items()},
-    }

@@ -17,12 +17,12 @@ from shaperun.analysis import results
 from shaperun.common.errors import UserError
 from shaperun.report import gif, video
 from shaperun.report.plots import style
-from shaperun.runs.driver import refuse_changed
 from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.prepare import ensure_unchanged
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 from shaperun.training.replay import replay
-from shaperun.training.sb3_model import load_actor
+from shaperun.training.sb3_model import load_policy
 
 SIDE_BY_SIDE = "side-by-side"
 
@@ -31,7 +31,7 @@ Row = dict[str, Any]  # a recorded episode, in the columns of results.evaluation
 
 
 @dataclass(frozen=True)
-class Wish:
+class EpisodeChoice:
     """Which runs and episodes to show; what is None is chosen by rule."""
 
     seed: int | None = None  # of the run
@@ -62,9 +62,9 @@ def record_gifs(
     folder: StudyFolder,
     *,
     arms: Sequence[str] = (),
-    wish: Wish,
+    choice: EpisodeChoice,
     kind: video.Format = "gif",
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[Path]:
     """Play a recorded episode of every arm once more and write what it looks like.
 
@@ -81,28 +81,30 @@ def record_gifs(
     """
     video.require(kind)
     runs = planned_runs(study, study.arms, arms)
-    refuse_changed(folder, runs)
-    final = _final(study, folder, runs, wish)
+    ensure_unchanged(folder, runs)
+    final = _final(study, folder, runs, choice)
     clips, written = [], []
     for arm in dict.fromkeys(run.arm for run in runs):
         recorded = final.filter(arm=arm)
         if recorded.is_empty():
             continue
-        chosen = _choose(recorded, wish, _failing(study))
+        chosen = _choose(recorded, choice, _failing(study))
         if chosen is None:
-            tell(f"{arm}: none of its {len(recorded)} final episodes is a failure; left out")
+            log(f"{arm}: none of its {len(recorded)} final episodes is a failure; left out")
             continue
         run = next(run for run in runs if (run.arm, run.seed) == (arm, chosen.episode["seed"]))
         clip = _clip(study, folder, run, chosen)
-        tell(_sentence(clip, chosen))
+        log(_sentence(clip, chosen))
         clips.append(clip)
-        written.append(_write(folder.gifs / f"{wish.file_name(arm)}.{kind}", [clip]))
+        written.append(_write(folder.gifs / f"{choice.file_name(arm)}.{kind}", [clip]))
     if len(clips) > 1:
-        written.append(_write(folder.gifs / f"{wish.file_name(SIDE_BY_SIDE)}.{kind}", clips))
+        written.append(_write(folder.gifs / f"{choice.file_name(SIDE_BY_SIDE)}.{kind}", clips))
     return written
 
 
-def _final(study: Study, folder: StudyFolder, runs: Sequence[Run], wish: Wish) -> pl.DataFrame:
+def _final(
+    study: Study, folder: StudyFolder, runs: Sequence[Run], wish: EpisodeChoice
+) -> pl.DataFrame:
     """The recorded final episodes to choose from, in an order that never changes."""
     episodes = results.evaluation_episodes(folder, runs)
     if episodes.is_empty():
@@ -119,7 +121,7 @@ def _final(study: Study, folder: StudyFolder, runs: Sequence[Run], wish: Wish) -
     return final
 
 
-def _check_episode(final: pl.DataFrame, folder: StudyFolder, wish: Wish) -> None:
+def _check_episode(final: pl.DataFrame, folder: StudyFolder, wish: EpisodeChoice) -> None:
     known = final.sort("episode")["episode_seed"].unique(maintain_order=True)
     if wish.episode_seed is not None and wish.episode_seed not in known:
         some = ", ".join(str(seed) for seed in known[:3])
@@ -146,7 +148,7 @@ def _failing(study: Study) -> list[str]:
     return [name for name, good in outcomes.items() if good is False]
 
 
-def _choose(recorded: pl.DataFrame, wish: Wish, failing: list[str]) -> _Chosen | None:
+def _choose(recorded: pl.DataFrame, wish: EpisodeChoice, failing: list[str]) -> _Chosen | None:
     """The episode to show of an arm, given its recorded ones from the worst to the best."""
     if wish.pick is None:
         return _of_median_run(recorded, wish)
@@ -162,7 +164,7 @@ def _choose(recorded: pl.DataFrame, wish: Wish, failing: list[str]) -> _Chosen |
     return _Chosen(recorded.row(place, named=True), why)
 
 
-def _of_median_run(recorded: pl.DataFrame, wish: Wish) -> _Chosen:
+def _of_median_run(recorded: pl.DataFrame, wish: EpisodeChoice) -> _Chosen:
     """The named episode, or the first, of the median run: neither the luckiest nor the opposite."""
     by_return = recorded.group_by("seed").agg(pl.col("return").mean()).sort("return", "seed")
     seed = by_return["seed"][(len(by_return) - 1) // 2]
@@ -175,7 +177,7 @@ def _of_median_run(recorded: pl.DataFrame, wish: Wish) -> _Chosen:
 
 def _clip(study: Study, folder: StudyFolder, run: Run, chosen: _Chosen) -> gif.Clip:
     run_folder, episode = folder.run(run.arm, run.seed), chosen.episode["episode_seed"]
-    act = load_actor(run.config, run_folder)
+    act = load_policy(run.config, run_folder)
     try:
         played = replay(run.config, act, episode, gif.shrink)
     except Exception as error:  # whatever the environment's own code raises where it cannot draw
@@ -190,7 +192,7 @@ def _clip(study: Study, folder: StudyFolder, run: Run, chosen: _Chosen) -> gif.C
         success=study.environment.describe().outcomes[played.outcome],
         fps=played.fps,
         note=f"{chosen.why}  ·  {which}" if chosen.why else which,
-        paid=played.paid,
+        contributions=played.contributions,
     )
 
 

@@ -6,11 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shaperun.analysis.summary import ArmSummary, Estimate, in_words
-from shaperun.cli.comparison_table import AGGREGATES, metric_in_words
-from shaperun.common.text import words
-from shaperun.report.charts import data_url
-from shaperun.report.sweep_data import Trials
+from shaperun.analysis.summary import (
+    AGGREGATES,
+    ArmSummary,
+    Estimate,
+    format_estimate,
+    format_metric,
+)
+from shaperun.common.text import humanize
+from shaperun.report.charts import to_data_url
+from shaperun.report.data import SweepData
 from shaperun.search.halving import rungs
 from shaperun.search.ranking import Confirmed
 from shaperun.search.trial_results import TrialResult
@@ -18,14 +23,14 @@ from shaperun.study.models import Study
 from shaperun.study.sweep import SearchSweep, Sweep
 
 Context = dict[str, Any]
-MOST_ROWS = 12  # in the open; all of them are a click away
+MAX_ROWS = 12  # in the open; all of them are a click away
 LUCK = (
     "The best of many trials owes part of its value to luck with its seeds, and the more trials "
     "there were, the more: believe the fresh seeds."
 )
 
 
-def section(study: Study, trials: Trials, arms: Iterable[ArmSummary]) -> Context:
+def sweep_section(study: Study, trials: SweepData, arms: Iterable[ArmSummary]) -> Context:
     """What the page says of a sweep.
 
     Args:
@@ -41,13 +46,13 @@ def section(study: Study, trials: Trials, arms: Iterable[ArmSummary]) -> Context
         "how": _how(study, sweep, trials),
         "state": _state(trials),
         "weights": list(sweep.weights),
-        "objectives": [words(name) for name in _names(sweep)],
-        "others": [words(name) for name in _others(sweep)],
+        "objectives": [humanize(name) for name in _names(sweep)],
+        "others": [humanize(name) for name in _others(sweep)],
         "ranking": [
             {"place": place} | _row(row, sweep, measured)
             for place, row in enumerate(trials.found.ranking.iter_rows(named=True), start=1)
         ],
-        "open": MOST_ROWS,
+        "open": MAX_ROWS,
         "best": [_best(winner, sweep, measured, fresh) for winner in trials.found.best],
         "confirmation": _confirmation(study, trials.found.best),
         "pruning": _pruning(study, trials),
@@ -56,14 +61,14 @@ def section(study: Study, trials: Trials, arms: Iterable[ArmSummary]) -> Context
     }
 
 
-def lead(trials: Trials) -> str:
+def lead(trials: SweepData) -> str:
     """The answer in a sentence."""
     found, sweep = trials.found, trials.found.study.sweep
     if sweep is None or not found.best:
         return "The sweep: no trial is finished yet."
     many = f"of {len(trials.ranked)} finished trials"
     if len(found.best) > 1:
-        both = " and ".join(map(words, _names(sweep)))
+        both = " and ".join(map(humanize, _names(sweep)))
         return f"The sweep: {len(found.best)} {many} are beaten by no other in both {both}."
     (winner,) = found.best
     text = f"The sweep: the best {many} is {winner.result.trial.arm}, with "
@@ -84,7 +89,7 @@ def _figures(figures: Mapping[str, bytes]) -> Context:
 
 
 def _figure(name: str, svg: bytes) -> Context:
-    return {"name": name, "data": data_url(svg, "image/svg+xml")}
+    return {"name": name, "data": to_data_url(svg, "image/svg+xml")}
 
 
 def _names(sweep: Sweep) -> list[str]:
@@ -98,17 +103,17 @@ def _others(sweep: Sweep) -> list[str]:
 
 def _said(sweep: Sweep, values: Sequence[float] | None) -> str:
     pairs = zip(_names(sweep), values or (), strict=True)
-    return " and ".join(f"{words(name)} {metric_in_words(name, value)}" for name, value in pairs)
+    return " and ".join(f"{humanize(name)} {format_metric(name, value)}" for name, value in pairs)
 
 
 def _fresh_seeds(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} fresh seed{'s' if len(seeds) > 1 else ''}"
 
 
-def _how(study: Study, sweep: Sweep, trials: Trials) -> str:
+def _how(study: Study, sweep: Sweep, trials: SweepData) -> str:
     """By which method what was sought, over which seeds, and how runs make a trial's value."""
     sought = " and ".join(
-        f"{'less' if name[0] == '-' else 'more'} {words(name.removeprefix('-'))}"
+        f"{'less' if name[0] == '-' else 'more'} {humanize(name.removeprefix('-'))}"
         for name in sweep.objective
     )
     few = len(study.seeds) == 1
@@ -121,7 +126,7 @@ def _how(study: Study, sweep: Sweep, trials: Trials) -> str:
     )
 
 
-def _state(trials: Trials) -> str:
+def _state(trials: SweepData) -> str:
     """How many trials ended how; those still to be drawn are not among them."""
     kinds = {"done": "finished", "pruned": "pruned", "failed": "failed", "unfinished": "unfinished"}
     parts = [f"{n} {kind}" for state, kind in kinds.items() if (n := trials.found.count(state))]
@@ -129,7 +134,7 @@ def _state(trials: Trials) -> str:
     return ", ".join([*parts, *([f"{left} not drawn yet"] if left > 0 else [])])
 
 
-def _asked(trials: Trials) -> int:
+def _asked(trials: SweepData) -> int:
     """How many trials the study asks for; a search may not have drawn all of them yet."""
     sweep = trials.found.study.sweep
     known = len(trials.found.trials)
@@ -151,7 +156,7 @@ def _row(row: Mapping[str, Any], sweep: Sweep, measured: Mapping[str, ArmSummary
 def _cell(metric: str, aggregate: str, value: float, arm: ArmSummary) -> tuple[str, str]:
     """A value over runs, with the interval of the statistic that it is."""
     low, high = _ends(arm.metrics[metric], aggregate)
-    return in_words(metric, replace(arm.metrics[metric], iqm=value, low=low, high=high))
+    return format_estimate(metric, replace(arm.metrics[metric], iqm=value, low=low, high=high))
 
 
 def _ends(estimate: Estimate, aggregate: str) -> tuple[float | None, float | None]:
@@ -205,7 +210,7 @@ def _confirmation(study: Study, best: Sequence[Confirmed]) -> str:
     )
 
 
-def _pruning(study: Study, trials: Trials) -> str:
+def _pruning(study: Study, trials: SweepData) -> str:
     """By which rule trials were stopped."""
     steps = rungs(trials.found.study)
     if not steps:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from shaperun.common.errors import UserError
 from shaperun.common.files import write_atomically
-from shaperun.report.gif import palette_of, write_gif
+from shaperun.report.gif import shared_palette, write_gif
 
 Format = Literal["gif", "mp4", "webp"]
 Frames = Sequence[NDArray[np.uint8]]
@@ -45,7 +45,7 @@ def write(path: Path, frames: Frames, *, delay_ms: int) -> None:
 
 def _webp(frames: Frames, delay_ms: int) -> bytes:
     """The colours of the GIF without loss: smaller than all colours, and than any with loss."""
-    buffer, palette = io.BytesIO(), palette_of(frames)
+    buffer, palette = io.BytesIO(), shared_palette(frames)
     shown = list(_stretches(frames))
     first, *others = (
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import (
     AfterValidator,
-    BaseModel,
     Discriminator,
     Field,
     FiniteFloat,
@@ -22,48 +19,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from shaperun.common.validation import Model, unknown_name_error, validation_context
 from shaperun.envs.base import RESERVED, Environment, Term
 from shaperun.rewards import network_term, python_term
-from shaperun.rewards.expression import ExpressionError, expression_term
+from shaperun.rewards.compiler import ExpressionError
+from shaperun.rewards.expression import expression_term
 from shaperun.rewards.network_term import NetworkTerm
-from shaperun.study.hyperparameters import STRICT
+from shaperun.rewards.schedule import Schedule
 
-# A leading hyphen would read as an option on a command line and as a formula in a spreadsheet.
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
 TERM_NAME = r"^[a-z][a-z0-9_]{0,39}$"
-Name = Annotated[str, StringConstraints(pattern=NAME)]
 NewTerm = Annotated[str, StringConstraints(pattern=TERM_NAME)]
 Mode = Literal["log", "add", "replace", "potential"]
-
-
-class Model(BaseModel):
-    """Strict and frozen: no unknown keys, no silent conversions, no changes after validation."""
-
-    model_config = STRICT
-
-
-def unknown(
-    kind: str, name: str, known: Collection[str], shown: str | None = None
-) -> PydanticCustomError:
-    """The error that something of this kind is not there.
-
-    Args:
-        kind: what it would be.
-        name: how it was called.
-        known: what there is.
-        shown: what there is in words, where that is too much to list.
-    """
-    short = name if len(name) <= 70 else f"{name[:67]}…"
-    return PydanticCustomError(
-        "unknown",
-        "there is no {kind} named {short}",
-        {"kind": kind, "name": name, "short": short, "known": [*known], "shown": shown},
-    )
-
-
-def context(info: ValidationInfo, key: str) -> Any:
-    """What `parse_study` knows beside the data; None outside of it."""
-    return (info.context or {}).get(key)
 
 
 class PythonTerm(Model):
@@ -80,15 +46,15 @@ class PythonTerm(Model):
 
     @field_validator("python")
     @classmethod
-    def _may_run(cls, value: str, info: ValidationInfo) -> str:
+    def _check_code_allowed(cls, value: str, info: ValidationInfo) -> str:
         if ":" in value:
-            if info.context is not None and not context(info, "allow_code"):
+            if info.context is not None and not validation_context(info, "allow_code"):
                 raise ValueError(
                     f"{value} is code from outside of what is installed as terms; give "
                     "--allow-code if you trust it"
                 )
-        elif value not in python_term.installed():
-            raise unknown("installed term", value, python_term.installed())
+        elif value not in python_term.installed_terms():
+            raise unknown_name_error("installed term", value, python_term.installed_terms())
         return value
 
 
@@ -109,21 +75,21 @@ Definition = Annotated[
 ]
 
 
-def define(environment: Environment, name: str, definition: AnyTerm) -> Term:
+def define_term(environment: Environment, name: str, definition: AnyTerm) -> Term:
     """The term that a study defines; a function is imported when it is first called.
 
     Raises:
         ExpressionError: the formula will not do.
     """
     if isinstance(definition, PythonTerm):
-        return python_term.term(name, definition.python, state_only=definition.state_only)
+        return python_term.python_term(name, definition.python, state_only=definition.state_only)
     if isinstance(definition, NetworkTerm):
-        return network_term.term(name, definition)
+        return network_term.network_term(name, definition)
     return expression_term(environment, name, definition)
 
 
 def _check_definition(value: AnyTerm, info: ValidationInfo) -> AnyTerm:
-    environment: Environment | None = context(info, "environment")
+    environment: Environment | None = validation_context(info, "environment")
     if environment and isinstance(value, NetworkTerm):
         taken, size = value.sizes[0], environment.observation_size
         if taken != size:
@@ -150,7 +116,7 @@ def _check_definition(value: AnyTerm, info: ValidationInfo) -> AnyTerm:
 
 
 def _check_new(name: str, info: ValidationInfo) -> str:
-    environment: Environment | None = context(info, "environment")
+    environment: Environment | None = validation_context(info, "environment")
     taken = RESERVED | (environment.built_in.keys() if environment else set())
     if name in taken:
         raise ValueError(f"{name} is taken already, choose another name")
@@ -167,10 +133,10 @@ Terms = Annotated[
 """Name -> definition of terms beside the environment's own."""
 
 
-def _check_weighed(name: str, info: ValidationInfo) -> str:
+def _check_weight_name(name: str, info: ValidationInfo) -> str:
     if "terms" in info.data:  # or their own error is reported already
-        own = {**(context(info, "terms") or {}), **info.data["terms"]}
-        check_weighable(name, context(info, "environment"), own)
+        own = {**(validation_context(info, "terms") or {}), **info.data["terms"]}
+        check_weighable(name, validation_context(info, "environment"), own)
     return name
 
 
@@ -181,50 +147,7 @@ def check_weighable(name: str, environment: Environment | None, own: Mapping[str
         PydanticCustomError: lists what there is.
     """
     if environment and name not in environment.built_in and name not in own:
-        raise unknown(f"{environment.id} term", name, [*environment.built_in, *own])
-
-
-class LinearSchedule(Model):
-    """From one factor to another in a straight line, and constant from there on."""
-
-    kind: Literal["linear"]
-    start: FiniteFloat = Field(1.0, alias="from", description="The factor when training starts.")
-    to: FiniteFloat = Field(0.0, description="The factor that is reached.")
-    until: Annotated[FiniteFloat, Field(gt=0, le=1)] = Field(
-        1.0, description="The share of training after which it is reached."
-    )
-
-    def __call__(self, progress: float) -> float:
-        """The factor when this share of training is done."""
-        return self.start + (self.to - self.start) * min(1.0, progress / self.until)
-
-
-def _ascending(points: list[list[float]]) -> list[list[float]]:
-    shares = [point[0] for point in points]
-    if any(a >= b for a, b in pairwise(shares)):
-        raise ValueError("the points are in the order of training, each [share of it, factor]")
-    if not all(0 <= share <= 1 for share in shares):
-        raise ValueError("a point is [share of training from 0 to 1, factor]")
-    return points
-
-
-class PiecewiseSchedule(Model):
-    """Straight lines between points, constant before the first and after the last."""
-
-    kind: Literal["piecewise"]
-    points: Annotated[
-        list[Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]],
-        Field(min_length=1, max_length=100),
-        AfterValidator(_ascending),
-    ] = Field(description="[share of training, factor] each.")
-
-    def __call__(self, progress: float) -> float:
-        """The factor when this share of training is done."""
-        shares, factors = zip(*self.points, strict=True)
-        return float(np.interp(progress, shares, factors))
-
-
-Schedule = Annotated[LinearSchedule | PiecewiseSchedule, Field(discriminator="kind")]
+        raise unknown_name_error(f"{environment.id} term", name, [*environment.built_in, *own])
 
 
 class RewardConfig(Model):
@@ -233,7 +156,7 @@ class RewardConfig(Model):
     terms: Terms = Field(
         {}, description="Terms of this arm's own: name -> formula, function or network."
     )
-    weights: dict[Annotated[str, AfterValidator(_check_weighed)], FiniteFloat] = Field(
+    weights: dict[Annotated[str, AfterValidator(_check_weight_name)], FiniteFloat] = Field(
         {}, description="Term -> weight."
     )
     mode: Mode = Field(
@@ -249,23 +172,23 @@ class RewardConfig(Model):
 
     @field_validator("mode", mode="before")
     @classmethod
-    def _log_without_weights(cls, value: object, info: ValidationInfo) -> object:
+    def _check_mode(cls, value: object, info: ValidationInfo) -> object:
         if value is None and info.data.get("weights"):
             raise PydanticCustomError("missing", "an arm with weights must name its mode")
         return "log" if value is None else value
 
     @field_validator("mode")
     @classmethod
-    def _potential_of_states(cls, value: Mode, info: ValidationInfo) -> Mode:
-        environment: Environment | None = context(info, "environment")
+    def _check_potential(cls, value: Mode, info: ValidationInfo) -> Mode:
+        environment: Environment | None = validation_context(info, "environment")
         if value == "potential" and environment and "terms" in info.data:
-            shared = context(info, "terms") or {}
+            shared = validation_context(info, "terms") or {}
             terms = {**shared, **info.data["terms"]}
             check_potential(environment, terms, info.data.get("weights", {}))
         return value
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _drop_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # So that a run keeps its identity where shaperun learns to do more.
         data: dict[str, Any] = handler(self)
         unused: dict[str, Any] = {"terms": {}, "schedule": None}
@@ -280,7 +203,9 @@ def check_potential(
     Raises:
         ValueError: names those terms.
     """
-    wrong = [name for name, w in weights.items() if w and not _of_state(environment, terms, name)]
+    wrong = [
+        name for name, w in weights.items() if w and not _is_state_term(environment, terms, name)
+    ]
     if wrong:
         raise ValueError(
             f"a potential is a function of the state, and {', '.join(wrong)} "
@@ -288,7 +213,7 @@ def check_potential(
         )
 
 
-def _of_state(environment: Environment, terms: Mapping[str, Any], name: str) -> bool:
+def _is_state_term(environment: Environment, terms: Mapping[str, Any], name: str) -> bool:
     built_in = environment.built_in.get(name)
     if built_in:
         return built_in.state_only
@@ -309,6 +234,6 @@ Factor = Callable[[float], float]
 """Share of training done -> factor on the weight of shaping."""
 
 
-def factor(config: RewardConfig) -> Factor:
+def shaping_factor(config: RewardConfig) -> Factor:
     """The schedule of a reward; without one the factor is 1 throughout."""
     return config.schedule or (lambda progress: 1.0)

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Term, Transition
-from shaperun.rewards.config import RewardConfig, check_potential, define, factor
+from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
 
 Progress = tuple[float | Array, float | Array]
 """Which share of training was done at s and is done at s′; of all transitions, or of each (N,)."""
@@ -92,7 +92,7 @@ class RewardKernel:
         self.names = tuple(terms)
         self.weights = config.scale * np.array([config.weights.get(n, 0.0) for n in self.names])
         self.scheduled = config.schedule is not None
-        self.factor = factor(config)
+        self.factor = shaping_factor(config)
 
     def __call__(self, transition: Transition, progress: Progress = START) -> Rewards:
         """Evaluate every term, weighted or not, and the arm's reward.
@@ -117,7 +117,7 @@ class RewardKernel:
             shaped = self.shaped(transition.env_reward, shaping, now)
         finite = (np.isfinite(values).all() for values in (raw, transition.env_reward, shaped))
         if not all(finite):
-            raise self._what_is_not_finite(raw, transition, shaped)
+            raise self._non_finite_error(raw, transition, shaped)
         return Rewards(raw, transition.env_reward, shaping, shaped, now)
 
     def _factors(self, progress: float | Array) -> float | Array:
@@ -182,10 +182,10 @@ class RewardKernel:
             terminated: whether each episode terminated (1) or was truncated (0), (N,).
             schedule: the factor, the same throughout the episodes.
         """
-        parts = self.episode_contributions(sums, first, last, terminated, schedule)
+        parts = self.contributions_from_sums(sums, first, last, terminated, schedule)
         return np.asarray(parts.sum(axis=1))
 
-    def episode_contributions(
+    def contributions_from_sums(
         self, sums: Array, first: Array, last: Array, terminated: Array, schedule: float = 1.0
     ) -> Array:
         """The same, term by term: (N, K)."""
@@ -197,13 +197,15 @@ class RewardKernel:
         before = sums - last + first
         return (self.gamma * after - before) * weights
 
-    def paid(self, parts: Array, env_return: Array, schedule: float = 1.0) -> dict[str, Array]:
+    def returns_by_term(
+        self, parts: Array, env_return: Array, schedule: float = 1.0
+    ) -> dict[str, Array]:
         """What the learner was paid in N episodes, by term: together the shaped returns (N,).
 
         The environment's own reward counts as the term `environment` where the learner sees it.
 
         Args:
-            parts: as `episode_contributions` gives them, (N, K).
+            parts: as `contributions_from_sums` gives them, (N, K).
             env_return: the environment returns, (N,).
             schedule: the factor, the same throughout the episodes.
         """
@@ -215,7 +217,7 @@ class RewardKernel:
             return paid
         return {OWN_REWARD: kept * env_return + paid.pop(OWN_REWARD, 0.0), **paid}
 
-    def _what_is_not_finite(self, raw: Array, transition: Transition, shaped: Array) -> RewardError:
+    def _non_finite_error(self, raw: Array, transition: Transition, shaped: Array) -> RewardError:
         # In the mode potential the state before the step counts as well.
         before = self.state_values(transition.obs)
         for values, obs in ((raw, transition.next_obs), (before, transition.obs)):
@@ -243,7 +245,7 @@ def _first_failure(term: Term, transition: Transition) -> int | None:
 
 def _terms(environment: Environment, config: RewardConfig) -> dict[str, Term]:
     """The terms of an arm: all of the environment's and its own, and what else it weighs."""
-    own = {name: define(environment, name, given) for name, given in config.terms.items()}
+    own = {name: define_term(environment, name, given) for name, given in config.terms.items()}
     terms = environment.terms | own
     there = environment.built_in | own
     unknown = config.weights.keys() - there.keys()

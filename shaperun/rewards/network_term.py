@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, model_validator
 
+from shaperun.common.validation import STRICT
 from shaperun.envs.base import Array, Term
-from shaperun.study.hyperparameters import STRICT
 
 Numbers = Annotated[list[FiniteFloat], Field(min_length=1, max_length=256)]
 
@@ -25,7 +25,7 @@ class Layer(BaseModel):
     bias: Numbers = Field(description="A number for each unit.")
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_shapes(self) -> Self:
         if len({len(row) for row in self.weights}) > 1:
             raise ValueError("the rows of weights are not equally long")
         if len(self.bias) != len(self.weights):
@@ -49,7 +49,7 @@ class NetworkTerm(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _check_sizes(self) -> Self:
         for number, (one, following) in enumerate(pairwise(self.layers), start=1):
             if len(one.bias) != following.inputs:
                 raise ValueError(
@@ -66,7 +66,7 @@ class NetworkTerm(BaseModel):
         return [self.layers[0].inputs, *(len(layer.bias) for layer in self.layers)]
 
 
-def term(name: str, network: NetworkTerm) -> Term:
+def network_term(name: str, network: NetworkTerm) -> Term:
     """The term of a network: observations (N, size) to values (N,).
 
     It reckons a column at a time and never by a product of matrices, whose last bits would depend

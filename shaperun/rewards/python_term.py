@@ -12,23 +12,23 @@ import numpy as np
 
 from shaperun.envs.base import Array, Term, Transition
 
-GROUP = "shaperun.terms"
+ENTRY_POINT_GROUP = "shaperun.terms"
 
 
 @cache
-def installed() -> dict[str, EntryPoint]:
+def installed_terms() -> dict[str, EntryPoint]:
     """The terms that installed packages declare, by name; none of their code is imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def term(name: str, reference: str, *, state_only: bool) -> Term:
+def python_term(name: str, reference: str, *, state_only: bool) -> Term:
     """A term whose function is imported when it is first called.
 
     Reading results must never import code, so nothing happens before that.
     """
 
     def function(argument: Any) -> Array:
-        values = np.asarray(_load(reference)(_sealed(argument)), dtype=np.float64)
+        values = np.asarray(_load(reference)(_read_only(argument)), dtype=np.float64)
         if values.shape != (len(argument),):
             raise ValueError(
                 f"an array of shape ({len(argument)},) was expected, and it is {values.shape}"
@@ -38,11 +38,11 @@ def term(name: str, reference: str, *, state_only: bool) -> Term:
     return Term(name, f"Python function {reference}.", function, state_only)
 
 
-def _sealed(argument: Any) -> Any:
+def _read_only(argument: Any) -> Any:
     """The same arrays for reading only: what a term does to them would change the training."""
     if isinstance(argument, Transition):
         fields = argument.__dataclass_fields__
-        return Transition(**{name: _sealed(getattr(argument, name)) for name in fields})
+        return Transition(**{name: _read_only(getattr(argument, name)) for name in fields})
     view = argument.view()
     view.flags.writeable = False
     return view
@@ -56,8 +56,8 @@ def _load(reference: str) -> Callable[[Any], Array]:
         ImportError: it cannot be had; the message says why.
     """
     try:
-        if reference in installed():
-            found = installed()[reference].load()
+        if reference in installed_terms():
+            found = installed_terms()[reference].load()
         else:
             module, _, attribute = reference.partition(":")
             found = getattr(importlib.import_module(module), attribute)

@@ -7,7 +7,6 @@ reward has a schedule, its factor of the moment is there as ``schedule``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -15,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from shaperun.envs.base import Array, Environment, Transition
+from shaperun.envs.base import Array, Environment, Transition, flatten_rows
 from shaperun.envs.builtin import environments
-from shaperun.envs.generic import generic
+from shaperun.envs.generic import from_spaces
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import START, Progress, RewardError, RewardKernel, Rewards
-from shaperun.study.models import EnvironmentConfig
 
 
 class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -61,7 +59,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and remember the first observation."""
         obs, info = self.env.reset(seed=seed, options=options)
-        self._obs = rows([obs])
+        self._obs = flatten_rows([obs])
         self._episode += 1
         self._length = 0
         return obs, info
@@ -69,7 +67,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment; the reward is the arm's, its parts are in the info."""
         obs, env_reward, terminated, truncated, info = self.env.step(action)
-        next_obs, actions = rows([obs]), np.array([action])
+        next_obs, actions = flatten_rows([obs]), np.array([action])
         transition = Transition(
             obs=self._obs,
             action=actions,
@@ -85,7 +83,10 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
             raise error.at(self._episode, self._length) from None
         self._obs, self._last_action = next_obs, actions
         self._length += 1
-        parts = {name: float(column[0]) for name, column in columns(self.kernel, rewards).items()}
+        parts = {
+            name: float(column[0])
+            for name, column in component_columns(self.kernel, rewards).items()
+        }
         info = {**info, "reward_components": parts}
         return obs, parts["shaped"], terminated, truncated, info
 
@@ -125,7 +126,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         """Reset the environments and remember their first observations."""
         # The base class names an int only; every vector environment takes a list as well.
         obs, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
-        self._obs = rows(obs)
+        self._obs = flatten_rows(obs)
         self._resets[:] = False
         # Where environments do not reset themselves, only some of them may be told to.
         self._lengths[(options or {}).get("reset_mask", slice(None))] = 0
@@ -137,7 +138,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
     ) -> tuple[Any, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
         """Step the environments; the rewards are the arm's, their parts are in the info."""
         obs, env_reward, terminated, truncated, info = self.env.step(actions)
-        next_obs = rows(obs)
+        next_obs = flatten_rows(obs)
         done = terminated | truncated
         reached = next_obs
         if self._resets.any():  # no transition: stay where the new episode begins
@@ -146,7 +147,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         if self._autoreset == AutoresetMode.SAME_STEP and any_done:
             # `obs` already starts the next episode; the one that ended has its last one here.
             reached = next_obs.copy()
-            reached[done] = rows(list(info["final_obs"][done]))
+            reached[done] = flatten_rows(list(info["final_obs"][done]))
         self.transition = Transition(
             self._obs,
             np.asarray(actions),
@@ -166,7 +167,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
                 column[self._resets] = 0.0
         self._count(done, any_done=any_done)
         self._obs, self.rewards = next_obs, rewards
-        info["reward_components"] = columns(self.kernel, rewards)
+        info["reward_components"] = component_columns(self.kernel, rewards)
         return obs, rewards.shaped, terminated, truncated, info
 
     def _count(self, done: npt.NDArray[np.bool_], *, any_done: bool) -> None:
@@ -193,59 +194,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         return np.where(first.reshape(-1, *[1] * (actions.ndim - 1)), actions, before)
 
 
-def make_environment(
-    config: EnvironmentConfig, *, render_mode: str | None = None
-) -> gym.Env[Any, Any]:
-    """The environment of a study, unshaped.
-
-    Without a render mode by default: with one, LunarLander makes a physics body of every puff of
-    smoke, which changes nothing and costs half of the simulator's speed.
-    """
-    options: dict[str, Any] = dict(config.options)
-    if render_mode:  # not every environment takes the argument
-        options["render_mode"] = render_mode
-    env = gym.make(config.id, disable_env_checker=True, **options)
-    environment = config.describe()
-    _check_spaces(env, environment)
-    hook = environment.before_reset
-    return BeforeReset(env, hook) if hook else env
-
-
-def _check_spaces(env: gym.Env[Any, Any], environment: Environment) -> None:
-    """An option of the environment may make it another one, which its terms cannot read.
-
-    Raises:
-        ValueError: says what differs.
-    """
-    real = generic(environment.id, env.observation_space, env.action_space)
-    for what, here, there in (
-        ("observation", real.observation_size, environment.observation_size),
-        ("action", real.action_size, environment.action_size),
-    ):
-        if here != there:
-            sizes = ["one of a few choices" if n is None else f"{n} numbers" for n in (here, there)]
-            raise ValueError(
-                f"with these options an {what} is {sizes[0]}, and the terms of {environment.id} "
-                f"take {sizes[1]}; perhaps another environment fits"
-            )
-
-
-class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):
-    """Calls a function with the bare environment before each reset."""
-
-    def __init__(self, env: gym.Env[Any, Any], hook: Callable[[Any], None]) -> None:
-        super().__init__(env)
-        self._hook = hook
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Call the function, then reset."""
-        self._hook(self.unwrapped)
-        return super().reset(seed=seed, options=options)
-
-
-def columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:
+def component_columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:
     """Every part of the rewards by its name: the raw terms, the three sums, and the schedule."""
     parts = {
         **dict(zip(kernel.names, rewards.raw.T, strict=True)),
@@ -256,12 +205,6 @@ def columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:
     if kernel.scheduled:
         parts["schedule"] = np.full(len(rewards.shaped), rewards.schedule)
     return parts
-
-
-def rows(obs: Any) -> Array:
-    """Observations as the kernel takes them: a copy in float64, one flat row each."""
-    # Always a copy: a vector environment may hand out the same buffer at every step.
-    return np.array(obs, dtype=np.float64).reshape(len(obs), -1)
 
 
 class Clock:
@@ -296,4 +239,4 @@ def _environment(
     spec: gym.envs.registration.EnvSpec | None, observation_space: Any, action_space: Any
 ) -> Environment:
     name = spec.id if spec else "an unregistered environment"
-    return environments().get(name) or generic(name, observation_space, action_space)
+    return environments().get(name) or from_spaces(name, observation_space, action_space)

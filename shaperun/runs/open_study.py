@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shaperun.common.errors import UserError
-from shaperun.runs.run_folder import StudyFolder, study_folders
+from shaperun.runs.study_folder import StudyFolder, study_folders
 from shaperun.study.loader import load_study
 from shaperun.study.models import Study
 
@@ -27,12 +27,12 @@ def open_study(
     if not path.is_file() and len(path.parts) == 1 and trained.is_file():
         path = trained
     if not path.is_file():
-        raise UserError(f"{name}: there is no such file{_known(results)}")
+        raise UserError(f"{name}: there is no such file{_known_studies(results)}")
     study = load_study(path, overrides, allow_code=allow_code)
     return study, StudyFolder(results / study.study)
 
 
-def last_trained(results: Path) -> str:
+def latest_study(results: Path) -> str:
     """The name of the study that was trained last.
 
     Raises:
@@ -43,6 +43,6 @@ def last_trained(results: Path) -> str:
     raise UserError(f"nothing has been trained into {results} yet; name a study file")
 
 
-def _known(results: Path) -> str:
+def _known_studies(results: Path) -> str:
     names = [folder.path.name for folder in study_folders(results)]
     return f", and no study of that name in {results} (there: {', '.join(names) or 'none'})"

@@ -46,8 +46,8 @@ def planned_runs(
     Raises:
         UserError: an arm or seed to keep is not there.
     """
-    _check("arm", only_arms, arms)
-    _check("seed", only_seeds, study.seeds)
+    _check_selected("arm", only_arms, arms)
+    _check_selected("seed", only_seeds, study.seeds)
     return [
         Run(name, study.run_config(reward, seed))
         for seed in study.seeds
@@ -56,7 +56,7 @@ def planned_runs(
     ]
 
 
-def cohorts(runs: Iterable[Run], workers: int) -> list[list[Run]]:
+def group_for_lockstep(runs: Iterable[Run], workers: int) -> list[list[Run]]:
     """The runs as they are handed to workers: in lockstep those that are alike.
 
     Args:
@@ -65,11 +65,11 @@ def cohorts(runs: Iterable[Run], workers: int) -> list[list[Run]]:
     """
     alike: dict[object, list[Run]] = {}
     for run in runs:
-        alike.setdefault(_recipe(run), []).append(run)
+        alike.setdefault(_lockstep_key(run), []).append(run)
     return [cohort for group in alike.values() for cohort in _split(group, workers)]
 
 
-def _recipe(run: Run) -> object:
+def _lockstep_key(run: Run) -> object:
     """What runs of one cohort have in common: all but the reward and the seed."""
     config = run.config
     if config.training.engine != "lockstep":
@@ -93,7 +93,7 @@ def _split(runs: list[Run], workers: int) -> list[list[Run]]:
     return [runs[first::count] for first in range(count)]
 
 
-def _check(kind: str, wanted: Collection[object], there: Collection[object]) -> None:
+def _check_selected(kind: str, wanted: Collection[object], there: Collection[object]) -> None:
     for name in wanted:
         if name not in there:
             known = ", ".join(str(item) for item in there)

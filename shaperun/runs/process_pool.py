@@ -44,12 +44,12 @@ class Finished:
     error: str | None
 
 
-def cores() -> int:
+def available_cores() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def inline(jobs: Iterable[Job]) -> Iterator[Finished | None]:
+def run_inline(jobs: Iterable[Job]) -> Iterator[Finished | None]:
     """Run the jobs one after the other in this process."""
     for job in jobs:
         yield None
@@ -61,7 +61,7 @@ def inline(jobs: Iterable[Job]) -> Iterator[Finished | None]:
             yield Finished(job, None)
 
 
-def processes(
+def run_in_processes(
     jobs: Iterable[Job], workers: int, *, preload: str, tick: float = 0.25
 ) -> Iterator[Finished | None]:
     """Run each job in a process of its own, at most `workers` at a time.

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from shaperun.common.errors import UserError
-from shaperun.runs.process_pool import RETRIES, Finished, Job, cores
+from shaperun.runs.process_pool import RETRIES, Finished, Job, available_cores
 
-END_SECONDS = 10.0  # that workers are given to be gone
+SHUTDOWN_SECONDS = 10.0  # that workers are given to be gone
 ANSWER_SECONDS = 5.0  # that a cluster is given to answer; Ray itself would try for minutes
 
 # What Ray reads when it is imported.
@@ -39,13 +39,13 @@ _DEATHS = {
 }
 
 
-def ray_tasks(
+def run_on_ray(
     jobs: Iterable[Job], workers: int, *, tick: float = 0.25
 ) -> Iterator[Finished | None]:
     """Run each job in a process of its own somewhere in a cluster, at most `workers` at a time.
 
     With 0 workers, as many as the cluster has processors. Events, what is tried again and what
-    closing does are those of `execute.processes`; a machine that is lost is a process that died.
+    closing does are those of `execute.run_in_processes`; a machine that is lost is a process that died.
 
     The cluster is the one that RAY_ADDRESS names, or that was started on this machine; where there
     is neither, one is started here that lives as long as this process.
@@ -81,7 +81,7 @@ def ray_tasks(
         for result in running:
             ray.cancel(result, force=True)
         if running:
-            ray.wait(list(running), num_returns=len(running), timeout=END_SECONDS)
+            ray.wait(list(running), num_returns=len(running), timeout=SHUTDOWN_SECONDS)
 
 
 def _connected(workers: int) -> Any:
@@ -95,7 +95,7 @@ def _connected(workers: int) -> Any:
     if ray.is_initialized():
         return ray
     address = _address()
-    own = {"num_cpus": max(workers, cores())} if address == "local" else {}
+    own = {"num_cpus": max(workers, available_cores())} if address == "local" else {}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
@@ -121,8 +121,8 @@ def _address() -> str:
     """
     named = os.environ.get("RAY_ADDRESS") or "auto"
     if named == "auto":
-        return named if _started_here() else "local"
-    if named != "local" and not _answers(named):
+        return named if _start_local_cluster() else "local"
+    if named != "local" and not _is_reachable(named):
         raise UserError(
             f"no Ray cluster answers at {named}; set RAY_ADDRESS to HOST:PORT of its head, "
             "or unset it to use this machine alone"
@@ -130,16 +130,16 @@ def _address() -> str:
     return named
 
 
-def _started_here() -> bool:
+def _start_local_cluster() -> bool:
     """Whether `ray start` was given on this machine; a cluster that crashed leaves its address."""
     note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108
     try:
-        return _answers(note.read_text(encoding="utf-8").strip())
+        return _is_reachable(note.read_text(encoding="utf-8").strip())
     except OSError:
         return False
 
 
-def _answers(address: str) -> bool:
+def _is_reachable(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()

@@ -1,60 +1,38 @@
-"""The results folder: the only module that knows the names of files."""
+"""The folder of one run: the names of its files, what they hold, and whether it is finished.
 
-# results/<study>/
-#   study.yaml                as resolved
-#   runs/<arm>/<seed>/        one folder, one writer
-#     run.json                configuration, its hash, versions, platform, git revision
-#     episodes.csv            every training episode
-#     evaluations.csv         every evaluation episode, on the environment's own reward
-#     updates.csv             what the learner reported of its updates
-#     policy.zip              loads with stable_baselines3
-#     normalization.json      statistics of the observations, where they were normalised
-#     progress.json           how far it is
-#     log.txt                 what the libraries had to say while it trained
-#     tensorboard/            event files, where they were asked for; no part of a finished run
-#     checkpoint-1.bin  -2.bin what it goes on from, until it is finished
-#     error.txt               why it failed
-#     DONE.json               written last: hashes of what a finished run consists of
-#   search/                   the trials that a search has decided upon
-#   compare/  gifs/  sweep/   made from the runs, can be deleted and made again
-#   report.html               all of it on one page
-#   check/  preview.html      made before any run
-#
-# Such a folder may come from anybody. What is not as shaperun writes it makes a run unfinished, or
-# an error in one sentence; and no path is handed out that could lead out of the study's folder.
+Results folders may come from anyone. A file that is not as shaperun writes it makes a run
+unfinished, or is an error in one sentence; no path leads out of the folder of the study.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from shaperun.common.errors import UserError
 from shaperun.common.files import (
-    Lease,
-    is_temporary,
+    Lock,
+    fsync,
     open_regular,
     read_json,
     read_regular,
     remove,
-    sync,
     temporaries,
     write_atomically,
     write_json,
 )
-from shaperun.common.yaml import MAX_SIZE, dump_yaml
+from shaperun.runs.entry import Entry, path_inside
 
-_LONGEST_NAME = 200
-_LONGEST_ERROR = 1_000_000  # bytes
-_LARGEST = 1e15  # no count of steps or seconds, and no return, comes near
+_MAX_ERROR_BYTES = 1_000_000  # bytes
+_MAX_NUMBER = 1e15  # no count of steps or seconds, and no return, comes near
 _PHASES = ("training", "evaluating")
 # What every finished run consists of, beside the statistics of observations.
-_MADE = ("run.json", "episodes.csv", "evaluations.csv", "updates.csv", "policy.zip")
+_ALWAYS_PRESENT = ("run.json", "episodes.csv", "evaluations.csv", "updates.csv", "policy.zip")
 
 State = Literal["waiting", "running", "interrupted", "pruned", "failed", "done"]
 
@@ -65,71 +43,26 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """The run's configuration and where it was made."""
-        return _own(self.path / "run.json")
-
-    @property
-    def episodes(self) -> Path:
-        """The training episodes."""
-        return _own(self.path / "episodes.csv")
-
-    @property
-    def evaluations(self) -> Path:
-        """The evaluation episodes."""
-        return _own(self.path / "evaluations.csv")
-
-    @property
-    def updates(self) -> Path:
-        """The learner's statistics, a row an update."""
-        return _own(self.path / "updates.csv")
-
-    @property
-    def policy(self) -> Path:
-        """The trained policy."""
-        return _own(self.path / "policy.zip")
-
-    @property
-    def normalization(self) -> Path:
-        """The statistics of the observations."""
-        return _own(self.path / "normalization.json")
-
-    @property
-    def log(self) -> Path:
-        """What was printed while the run was trained, warnings of the libraries included."""
-        return _own(self.path / "log.txt")
-
-    @property
-    def tensorboard(self) -> Path:
-        """The folder of TensorBoard's event files."""
-        return _own(self.path / "tensorboard")
-
-    @property
-    def lease(self) -> Path:
-        """Held by the one process that writes here."""
-        return _own(self.path / ".lease")
-
-    @property
-    def _done(self) -> Path:
-        return _own(self.path / "DONE.json")
+    config = Entry("run.json", "Configuration and its hash, versions, platform, git revision.")
+    episodes = Entry("episodes.csv", "Training episodes.")
+    evaluations = Entry("evaluations.csv", "Evaluation episodes, by the environment's own reward.")
+    updates = Entry("updates.csv", "Statistics of the learner, one row per update.")
+    policy = Entry("policy.zip", "Trained policy; loads with stable_baselines3.")
+    normalization = Entry("normalization.json", "Statistics of normalized observations.")
+    log = Entry("log.txt", "Output of the libraries during training.")
+    tensorboard = Entry("tensorboard", "Folder of TensorBoard event files; not part of the result.")
+    error = Entry("error.txt", "Why the run failed.")
+    lock = Entry(".lease", "Held by the process that writes here.")
+    _progress = Entry("progress.json", "How far the run is.")
+    _done = Entry("DONE.json", "Hashes of what a finished run consists of; written last.")
 
     @property
     def checkpoints(self) -> tuple[Path, Path]:
-        """What an unfinished run goes on from, in two generations."""
+        """Two generations of checkpoints; deleted when the run is finished."""
         first, second = (f"checkpoint-{generation}.bin" for generation in (1, 2))
-        return _own(self.path / first), _own(self.path / second)
+        return path_inside(self.path, first), path_inside(self.path, second)
 
-    @property
-    def error(self) -> Path:
-        """Why the run failed."""
-        return _own(self.path / "error.txt")
-
-    @property
-    def _progress(self) -> Path:
-        return _own(self.path / "progress.json")
-
-    def begin(self, record: dict[str, Any]) -> None:
+    def start(self, record: dict[str, Any]) -> None:
         """Start the run from nothing: what an unfinished one left behind is removed."""
         self.clear()
         write_json(self.config, record)
@@ -138,14 +71,14 @@ class RunFolder:
         """Remove everything but the lease; first the checkpoints, which are nothing alone."""
         for checkpoint in self.checkpoints:
             remove(checkpoint)
-        lease = self.lease
+        lease = self.lock
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path != lease:
                 remove(path)
 
-    def holds(self, identity: str, sizes: Mapping[str, int]) -> bool:
+    def has_tables(self, identity: str, sizes: Mapping[str, int]) -> bool:
         """Whether this run was begun here, and its tables, by their names, have so many bytes."""
         tables = {table.stem: table for table in (self.episodes, self.evaluations, self.updates)}
         return self.identity() == identity and all(
@@ -173,7 +106,7 @@ class RunFolder:
         phase = {"phase": said["phase"]} if said.get("phase") in _PHASES else {}
         return returns | counts | phase
 
-    def go_on(self) -> None:
+    def mark_resumed(self) -> None:
         """Go on with the run: why it failed before is no longer true."""
         for file in (self.error, *temporaries(self.path)):
             remove(file)
@@ -191,7 +124,7 @@ class RunFolder:
     def failure(self) -> str | None:
         """Why the run failed, if it did."""
         try:
-            return read_regular(self.error, _LONGEST_ERROR).decode(errors="replace")
+            return read_regular(self.error, _MAX_ERROR_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -199,10 +132,10 @@ class RunFolder:
 
     def finish(self) -> None:
         """Declare the run finished: the last thing that is ever written here."""
-        made = [self.path / name for name in _MADE]
+        made = [self.path / name for name in _ALWAYS_PRESENT]
         files = [*made, *([self.normalization] if self.normalization.exists() else [])]
         for file in files:
-            sync(file)
+            fsync(file)
         write_json(
             self._done,
             {
@@ -233,13 +166,13 @@ class RunFolder:
         Raises:
             UserError: something in the folder is neither a file nor a folder.
         """
-        return self._verifies(self._there())
+        return self._verifies(self._entries())
 
     def _verifies(self, there: Mapping[str, os.DirEntry[str]], *, by_size: bool = False) -> bool:
         done = _read(self.path / "DONE.json") if "DONE.json" in there else {}
         files, sizes = done.get("files"), done.get("bytes")
         # A name from the file is only ever looked up among the names of this folder.
-        if not isinstance(files, dict) or not set(_MADE) <= files.keys() <= there.keys():
+        if not isinstance(files, dict) or not set(_ALWAYS_PRESENT) <= files.keys() <= there.keys():
             return False
         if by_size and isinstance(sizes, dict) and sizes.keys() == files.keys():
             return all(there[name].stat().st_size == size for name, size in sizes.items())
@@ -251,7 +184,7 @@ class RunFolder:
         except OSError:
             return False
 
-    def _there(self) -> dict[str, os.DirEntry[str]]:
+    def _entries(self) -> dict[str, os.DirEntry[str]]:
         """What stands in the folder, by its name; nothing where there is no folder.
 
         Raises:
@@ -266,7 +199,7 @@ class RunFolder:
             raise UserError(f"cannot read {self.path}: {error.strerror}") from None
         for entry in there:
             if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-                _own(self.path / entry.name)
+                path_inside(self.path, entry.name)
         return {entry.name: entry for entry in there}
 
     def identity(self) -> str | None:
@@ -277,8 +210,8 @@ class RunFolder:
     def read_record(self) -> dict[str, Any]:
         """What made the run: versions, platform, identity; `files` are a finished one's hashes."""
         record, done = _read(self.config), _read(self._done)
-        tables = {key: _texts(record.get(key)) for key in ("versions", "code")}
-        return {**_texts(record), **tables, "files": _texts(done.get("files"))}
+        tables = {key: _text_values(record.get(key)) for key in ("versions", "code")}
+        return {**_text_values(record), **tables, "files": _text_values(done.get("files"))}
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the folder holds.
@@ -309,172 +242,15 @@ class RunFolder:
         Raises:
             UserError: something in the folder is neither a file nor a folder.
         """
-        there = self._there()
+        there = self._entries()
         failed = "error.txt" in there
         if "run.json" not in there:
             return "failed" if failed else "waiting"
         if self._verifies(there, by_size=by_size):
             return "done"
-        if Lease.held(self.lease):
+        if Lock.is_held(self.lock):
             return "running"
         return "failed" if failed else "interrupted"
-
-
-@dataclass(frozen=True)
-class StudyFolder:
-    """The folder of one study."""
-
-    path: Path
-
-    @property
-    def study(self) -> Path:
-        """The study as resolved, written whenever it is trained."""
-        return self.inside("study.yaml")
-
-    @property
-    def compare(self) -> Path:
-        """Curves, tables and summaries of the arms."""
-        return self.inside("compare")
-
-    def compared_with(self, others: Sequence[str]) -> Path:
-        """The same for the arms of this study and others together."""
-        if not others:
-            return self.compare
-        name = f"with-{'+'.join(others)}"
-        if len(name) > _LONGEST_NAME:  # of a folder, on common systems
-            name = f"with-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        return self.inside("compare", name)
-
-    @property
-    def gifs(self) -> Path:
-        """What the policies do."""
-        return self.inside("gifs")
-
-    @property
-    def sweep(self) -> Path:
-        """Response curves, heatmaps and the ranking of the sweep."""
-        return self.inside("sweep")
-
-    @property
-    def search(self) -> Path:
-        """What a search was to find, written when it begins."""
-        return self.inside("search", "search.json")
-
-    @property
-    def trials(self) -> Path:
-        """The trials that a search has decided upon, a line each."""
-        return self.inside("search", "trials.csv")
-
-    @property
-    def search_lease(self) -> Path:
-        """Held by the one command that searches."""
-        return self.inside("search", ".lease")
-
-    def forget_search(self) -> None:
-        """Delete the trials of a search; their runs stay."""
-        for file in (self.trials, self.search):
-            remove(file)
-
-    @property
-    def check(self) -> Path:
-        """What the rewards pay for, in pictures."""
-        return self.inside("check")
-
-    @property
-    def report(self) -> Path:
-        """The page that tells all."""
-        return self.inside("report.html")
-
-    @property
-    def preview(self) -> Path:
-        """The page in which the weights can be moved."""
-        return self.inside("preview.html")
-
-    @property
-    def ask(self) -> Path:
-        """The page that asks which of two episodes is better."""
-        return self.inside("ask.html")
-
-    def write_study(self, study: dict[str, Any]) -> None:
-        """Keep the study as resolved."""
-        comment = "# Written by shaperun: the study as it was trained, every default spelled out."
-        write_atomically(self.study, f"{comment}\n{dump_yaml(study)}".encode())
-
-    def read_study(self) -> str:
-        """The study as resolved, in YAML; empty where there is none to be read."""
-        try:
-            return read_regular(self.study, MAX_SIZE).decode(errors="replace")
-        except OSError:
-            return ""
-
-    def run(self, arm: str, seed: int) -> RunFolder:
-        """The folder of one run."""
-        return RunFolder(self.inside("runs", arm, str(seed)))
-
-    def has(self, arm: str) -> bool:
-        """Whether anything was ever trained of an arm."""
-        return self.inside("runs", arm).is_dir()
-
-    def is_foreign(self) -> bool:
-        """Whether something stands here that shaperun did not make."""
-        if not self.path.exists():
-            return False
-        if not self.path.is_dir():
-            return True
-        # What is made before anything is trained.
-        ours = {self.check.name, self.preview.name, self.ask.name}
-        return not self.study.exists() and any(
-            path.name not in ours and not is_temporary(path) for path in self.path.iterdir()
-        )
-
-    def discard(self, arm: str, seed: int) -> None:
-        """Delete a run for good."""
-        run = self.run(arm, seed)
-        if run.path.exists():
-            run.clear()
-            shutil.rmtree(run.path)
-
-    def inside(self, *names: str) -> Path:
-        """A path in this folder.
-
-        Raises:
-            UserError: something on the way is neither a file nor a folder.
-        """
-        path = _own(self.path)
-        for name in names:
-            path = _own(path / name)
-        return path
-
-
-def study_folders(results: Path) -> Iterator[StudyFolder]:
-    """Every study under the results folder, the one trained last first."""
-    if results.is_dir():
-        folders = (StudyFolder(path) for path in results.iterdir() if not path.is_symlink())
-        found = [folder for folder in folders if _is_regular(folder.path / "study.yaml")]
-        yield from sorted(found, key=lambda folder: -folder.study.stat().st_mtime_ns)
-
-
-def _own(path: Path) -> Path:
-    """A path in a results folder, unless what stands there could lead out of it.
-
-    Raises:
-        UserError: it is a symbolic link, or neither a file nor a folder.
-    """
-    try:
-        mode = path.lstat().st_mode
-    except OSError:  # nothing is there
-        return path
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        return path
-    what = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-    raise UserError(
-        f"{path} is {what}, and none is followed in a results folder: remove it, or put what it "
-        "stands for in its place"
-    )
-
-
-def _is_regular(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -485,10 +261,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     """Whether it is a number that can be reckoned with; NaN and infinity are none."""
-    return type(value) in (int, float) and abs(value) <= _LARGEST
+    return type(value) in (int, float) and abs(value) <= _MAX_NUMBER
 
 
-def _texts(value: object) -> dict[str, str]:
+def _text_values(value: object) -> dict[str, str]:
     """What is text in a table of texts."""
     found = value if isinstance(value, dict) else {}
     return {key: text for key, text in found.items() if isinstance(text, str)}

@@ -59,9 +59,45 @@ def _draw(range_: Range, generator: random.Random) -> float:
         value = math.exp(generator.uniform(math.log(range_.low), math.log(range_.high)))
     else:
         value = generator.uniform(range_.low, range_.high)
-    return rounded(value, range_)
+    return round_to_range(value, range_)
 
 
-def rounded(value: float, range_: Range) -> float:
+def round_to_range(value: float, range_: Range) -> float:
     """Six digits are enough, and make a short name; they may round out of the range."""
     return min(max(float(f"{value:.6g}"), range_.low), range_.high)
+
+
+MAX_CORNER_WEIGHTS = 3  # whose corners are all looked at: 8
+
+
+def corner_arms(study: Study) -> dict[str, Arm]:
+    """The corners of the searched ranges as arms, named after their weights.
+
+    Of more than three weights there would be too many: then each is at its ends by itself, with
+    the others in the middle of their ranges. None where nothing is searched.
+    """
+    sweep = study.sweep
+    if not isinstance(sweep, SearchSweep):
+        return {}
+    base = study.arms[sweep.base]
+    points = _corners if len(sweep.weights) <= MAX_CORNER_WEIGHTS else _one_at_a_time
+    return {arm_name(point): with_weights(base, point) for point in points(sweep)}
+
+
+def _corners(sweep: SearchSweep) -> Iterator[dict[str, float]]:
+    for ends in itertools.product(*((r.low, r.high) for r in sweep.weights.values())):
+        yield dict(zip(sweep.weights, ends, strict=True))
+
+
+def _one_at_a_time(sweep: SearchSweep) -> Iterator[dict[str, float]]:
+    middle = {term: _middle(range_) for term, range_ in sweep.weights.items()}
+    for term, range_ in sweep.weights.items():
+        for end in (range_.low, range_.high):
+            yield middle | {term: end}
+
+
+def _middle(range_: Range) -> float:
+    """Where half of the draws lie below."""
+    if range_.log:
+        return round_to_range(math.sqrt(range_.low) * math.sqrt(range_.high), range_)
+    return round_to_range(range_.low / 2 + range_.high / 2, range_)

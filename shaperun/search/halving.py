@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 from shaperun.study.models import Study
 
-PARTS = (4, 2)
+RUNG_SHARES = (4, 2)
 
 
 def rungs(study: Study) -> list[int]:
@@ -24,7 +24,7 @@ def rungs(study: Study) -> list[int]:
         return []
     total = study.training.total_timesteps
     every = study.run_config(next(iter(study.arms.values())), 0).evaluation.every or total
-    steps = [math.ceil(total / part / every) * every for part in PARTS]
+    steps = [math.ceil(total / part / every) * every for part in RUNG_SHARES]
     return sorted({step for step in steps if step < total})
 
 

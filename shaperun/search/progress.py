@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from shaperun.common.errors import UserError
-from shaperun.runs.driver import RunStatus, refuse_changed
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.prepare import ensure_unchanged
+from shaperun.runs.status import RunStatus
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.search.driver import fresh_seeds
-from shaperun.search.trial_results import TrialResult, best, judge
-from shaperun.search.trials import known_trials, rewards, runs_of
+from shaperun.search.trial_results import TrialResult, best_trials, evaluate_trials
+from shaperun.search.trials import arms_of, known_trials, runs_of
 from shaperun.study.models import Arm, Study
 from shaperun.study.sweep import SearchSweep
 
@@ -22,7 +23,7 @@ def best_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
     """
     if study.sweep is None:
         return {}
-    return rewards(study, [result.trial for result in best(study, _judged(study, folder))])
+    return arms_of(study, [result.trial for result in best_trials(study, _judged(study, folder))])
 
 
 def with_trials(study: Study, folder: StudyFolder, named: Collection[str]) -> Study:
@@ -43,7 +44,7 @@ def with_trials(study: Study, folder: StudyFolder, named: Collection[str]) -> St
                 f"the trial {result.trial.arm} was pruned after {result.stopped_at:,} of "
                 f"{study.training.total_timesteps:,} steps: there is no final policy of it to show"
             )
-    arms = rewards(study, [result.trial for result in chosen])
+    arms = arms_of(study, [result.trial for result in chosen])
     return study.model_copy(update={"arms": study.arms | arms})
 
 
@@ -53,7 +54,7 @@ def remaining(study: Study, folder: StudyFolder, states: Iterable[RunStatus]) ->
     Args:
         study: the study, whose sweep it is.
         folder: of whose runs the best is only sought once every trial has come to its end.
-        states: of the sweep's runs, as `search.standing` tells them.
+        states: of the sweep's runs, as `search.run_statuses` tells them.
     """
     if study.sweep is None:
         return []
@@ -69,7 +70,9 @@ def remaining(study: Study, folder: StudyFolder, states: Iterable[RunStatus]) ->
 
 def _to_confirm(study: Study, folder: StudyFolder) -> list[str]:
     fresh = fresh_seeds(study)
-    winners = [result.trial for result in best(study, _judged(study, folder))] if fresh else []
+    winners = (
+        [result.trial for result in best_trials(study, _judged(study, folder))] if fresh else []
+    )
     if all(folder.run(run.arm, run.seed).is_done() for run in runs_of(study, winners, fresh)):
         return []
     return [f"the best not confirmed on {len(fresh)} fresh seeds"]
@@ -77,5 +80,5 @@ def _to_confirm(study: Study, folder: StudyFolder) -> list[str]:
 
 def _judged(study: Study, folder: StudyFolder) -> list[TrialResult]:
     trials = known_trials(study, folder)
-    refuse_changed(folder, runs_of(study, trials, study.seeds))
-    return judge(study, folder, trials)
+    ensure_unchanged(folder, runs_of(study, trials, study.seeds))
+    return evaluate_trials(study, folder, trials)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shaperun.common.errors import UserError
-from shaperun.search.arms import rounded
+from shaperun.search.arms import round_to_range
 from shaperun.study.sweep import SearchSweep
 
 
 @dataclass(frozen=True)
-class Tried:
+class PastTrial:
     """Weights that were tried, and what they came to: a value an objective; none if it failed."""
 
     weights: dict[str, float]
@@ -27,8 +27,8 @@ class Tried:
     """After how many steps it was stopped, at the value that it had then; None if it was not."""
 
 
-def suggest(
-    sweep: SearchSweep, history: Sequence[Sequence[Tried]], count: int
+def suggest_weights(
+    sweep: SearchSweep, history: Sequence[Sequence[PastTrial]], count: int
 ) -> list[dict[str, float]]:
     """The weights of the next generation.
 
@@ -80,10 +80,12 @@ def _sampler(sweep: SearchSweep) -> Any:
 
 
 def _weights(sweep: SearchSweep, trial: Any) -> dict[str, float]:
-    return {term: rounded(trial.params[term], range_) for term, range_ in sweep.weights.items()}
+    return {
+        term: round_to_range(trial.params[term], range_) for term, range_ in sweep.weights.items()
+    }
 
 
-def _tell(study: Any, trial: Any, tried: Tried) -> None:
+def _tell(study: Any, trial: Any, tried: PastTrial) -> None:
     from optuna.trial import TrialState
 
     if tried.values is None:

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from shaperun.common.diff import differences
 from shaperun.common.errors import UserError
-from shaperun.common.files import AppendedTable, read_json, read_table, write_json
-from shaperun.runs.driver import differences
+from shaperun.common.files import AppendOnlyCsv, read_json, read_table, write_json
 from shaperun.runs.plan import Run
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.search.arms import arm_name, sweep_arms, with_weights
 from shaperun.study.models import Arm, Study
 from shaperun.study.sweep import SearchSweep
@@ -52,7 +52,7 @@ def known_trials(study: Study, folder: StudyFolder) -> list[Trial]:
         ]
     if not folder.trials.exists():
         return []
-    _refuse_another_search(study, sweep, folder)
+    _ensure_same_search(study, sweep, folder)
     return _read(sweep, folder)[: sweep.samples]
 
 
@@ -60,10 +60,10 @@ def trial_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
     """The arms of all trials that are decided upon; none without a sweep."""
     if study.sweep is None:
         return {}
-    return rewards(study, known_trials(study, folder))
+    return arms_of(study, known_trials(study, folder))
 
 
-def rewards(study: Study, trials: Iterable[Trial]) -> dict[str, Arm]:
+def arms_of(study: Study, trials: Iterable[Trial]) -> dict[str, Arm]:
     """The arms of trials, by name."""
     assert study.sweep  # noqa: S101 (there are no trials without one)
     base = study.arms[study.sweep.base]
@@ -72,13 +72,13 @@ def rewards(study: Study, trials: Iterable[Trial]) -> dict[str, Arm]:
 
 def runs_of(study: Study, trials: Iterable[Trial], seeds: Iterable[int]) -> list[Run]:
     """The runs of trials, seed by seed; weights that were drawn twice are trained once."""
-    arms = rewards(study, trials)
+    arms = arms_of(study, trials)
     return [
         Run(arm, study.run_config(reward, seed)) for seed in seeds for arm, reward in arms.items()
     ]
 
 
-def write_down(
+def append_generation(
     study: Study, folder: StudyFolder, known: list[Trial], drawn: list[dict[str, float]]
 ) -> list[Trial]:
     """Decide upon a generation: from now on it is known, whatever happens."""
@@ -94,10 +94,10 @@ def write_down(
     columns = ["trial", "generation", *sweep.weights]
     # A torn last line is cut off: it was never read.
     keep = len(read_table(folder.trials)) if folder.trials.exists() else 0
-    table = AppendedTable(folder.trials, columns, keep or None)
+    table = AppendOnlyCsv(folder.trials, columns, keep or None)
     try:
         table.append({"trial": t.number, "generation": t.generation, **t.weights} for t in new)
-        table.settle()
+        table.fsync()
     finally:
         table.close()
     return new
@@ -113,7 +113,7 @@ def _search(study: Study, sweep: SearchSweep) -> dict[str, Any]:
     }
 
 
-def _refuse_another_search(study: Study, sweep: SearchSweep, folder: StudyFolder) -> None:
+def _ensure_same_search(study: Study, sweep: SearchSweep, folder: StudyFolder) -> None:
     changes = [
         f"  {key}: {was} there, {now} here"
         for key, was, now in differences(read_json(folder.search), _search(study, sweep))

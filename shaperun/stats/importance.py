@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 Sample = NDArray[np.float64]
 
-FEWEST = 16
-FEWEST_A_QUANTITY = 8
+MIN_TRIALS = 16
+MIN_TRIALS_PER_QUANTITY = 8
 _SHUFFLES = 1000
 _LEVEL = 0.95
 _SEED = 0
 
 
 @dataclass(frozen=True)
-class Share:
+class ImportanceShare:
     """What a quantity explains of an outcome's variance, from 0 to 1."""
 
     share: float
@@ -35,12 +35,14 @@ class Share:
     """What it would explain in 19 of 20 random orders of the outcomes at the most."""
 
 
-def fewest(quantities: int) -> int:
+def min_trials(quantities: int) -> int:
     """How many outcomes it takes for shares that mean something."""
-    return max(FEWEST, FEWEST_A_QUANTITY * quantities)
+    return max(MIN_TRIALS, MIN_TRIALS_PER_QUANTITY * quantities)
 
 
-def shares(quantities: Sequence[Sample], outcomes: Sample) -> list[Share]:
+def explained_variance_shares(
+    quantities: Sequence[Sample], outcomes: Sample
+) -> list[ImportanceShare]:
     """The share of each quantity; none where there are too few outcomes, or all are the same.
 
     Args:
@@ -48,7 +50,7 @@ def shares(quantities: Sequence[Sample], outcomes: Sample) -> list[Share]:
         outcomes: what came out, as many.
     """
     spread = np.ptp(outcomes) if len(outcomes) else 0.0
-    if len(outcomes) < fewest(len(quantities)) or spread == 0:
+    if len(outcomes) < min_trials(len(quantities)) or spread == 0:
         return []
     rng = np.random.default_rng(_SEED)
     shuffled = np.stack([outcomes, *(rng.permutation(outcomes) for _ in range(_SHUFFLES))], axis=1)
@@ -58,7 +60,7 @@ def shares(quantities: Sequence[Sample], outcomes: Sample) -> list[Share]:
     for place in range(len(parts)):
         lost = whole - _explained([*parts[:place], *parts[place + 1 :]], shuffled)
         chance = float(np.quantile(lost[1:], _LEVEL))
-        found.append(Share(float(np.clip(lost[0], 0, 1)), chance))
+        found.append(ImportanceShare(float(np.clip(lost[0], 0, 1)), chance))
     return found
 
 

@@ -1,7 +1,7 @@
-"""The learners a study may name, and their hyperparameters as their own signatures state them.
+"""Hyperparameters as the signatures of the learners' classes state them.
 
-The signature is read from the installed source instead of the imported class, because importing it
-imports torch, and a study file should be checked in milliseconds.
+The signature is read from the installed source: importing the class would import torch, and a
+study file should be checked in milliseconds.
 """
 
 from __future__ import annotations
@@ -11,31 +11,19 @@ import importlib.util
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     FiniteFloat,
     Tag,
     create_model,
-    field_validator,
 )
 
-# class -> the package it is installed with and its file there.
-LOCATIONS = {
-    "PPO": ("stable_baselines3", "ppo/ppo.py"),
-    "A2C": ("stable_baselines3", "a2c/a2c.py"),
-    "DQN": ("stable_baselines3", "dqn/dqn.py"),
-    "TRPO": ("sb3_contrib", "trpo/trpo.py"),
-}
-
-Algorithm = Literal["PPO", "A2C", "DQN", "TRPO", "REINFORCE", "GRPO"]
-ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
+from shaperun.common.validation import STRICT, Integer
 
 # Parameters of the classes that a study says in other words, or that change no number of a run.
 MANAGED = {
@@ -45,20 +33,7 @@ MANAGED = {
 }  # fmt: skip
 
 
-STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
-
-
-def whole(value: object) -> object:
-    """1e6 and 1.0 as the integers that they are; anything else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Whole = Annotated[int, BeforeValidator(whole)]
-"""An integer; 1e6 is one too."""
-
-Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
-
-Layers = list[Annotated[Whole, Field(ge=1, le=65_536)]]
+Layers = list[Annotated[Integer, Field(ge=1, le=65_536)]]
 
 
 class Networks(BaseModel):
@@ -92,39 +67,7 @@ class PolicyKwargs(BaseModel):
     log_std_init: FiniteFloat | None = None
 
 
-Engine = Literal["auto", "sb3", "lockstep", "episodic"]
-Device = Literal["cpu", "cuda"]
-
-
-def obstacle_to_lockstep(algorithm: str, hyperparameters: dict[str, Any]) -> str | None:
-    """Why runs of these are not trained in lockstep; None where they can be."""
-    if algorithm != "PPO":
-        return f"{algorithm} is not trained in lockstep, only PPO is"
-    if hyperparameters["use_sde"]:
-        return "use_sde is not trained in lockstep"
-    return None
-
-
 SCHEDULED = "lin_"  # a value that falls from what follows to 0
-
-
-def engine_of(algorithm: str, hyperparameters: dict[str, Any], wanted: Engine) -> Engine:
-    """What trains runs of these, given what the study says.
-
-    Raises:
-        ValueError: not the engine that it says.
-    """
-    if algorithm in WITHOUT_CRITIC:
-        if wanted not in ("auto", "episodic"):
-            raise ValueError(f"{algorithm} learns from whole episodes; leave engine out")
-        return "episodic"
-    if wanted == "episodic":
-        learners = " and ".join(WITHOUT_CRITIC)
-        raise ValueError(f"only {learners} learn from whole episodes; leave engine out")
-    obstacle = obstacle_to_lockstep(algorithm, hyperparameters)
-    if wanted == "lockstep" and obstacle:
-        raise ValueError(f"{obstacle}; leave engine out")
-    return ("sb3" if obstacle else "lockstep") if wanted == "auto" else wanted
 
 
 def linear_schedule_start(text: str) -> float:
@@ -142,7 +85,7 @@ def _check_schedule(value: float | str) -> float | str:
     return value
 
 
-Schedule = Annotated[FiniteFloat | str, AfterValidator(_check_schedule)]
+ScheduledFloat = Annotated[FiniteFloat | str, AfterValidator(_check_schedule)]
 
 
 def _check_frequency(value: list[int | str]) -> list[int | str]:
@@ -152,15 +95,15 @@ def _check_frequency(value: list[int | str]) -> list[int | str]:
     raise ValueError("a number of steps, or a list like [4, step] or [1, episode], is expected")
 
 
-Frequency = Annotated[list[Whole | str], AfterValidator(_check_frequency)]
+Frequency = Annotated[list[Integer | str], AfterValidator(_check_frequency)]
 
 # How the names in the classes' annotations are checked in a study file.
 TYPES: dict[str, Any] = {
     "float": FiniteFloat,
-    "int": Whole,
+    "int": Integer,
     "bool": bool,
     "None": None,
-    "Schedule": Schedule,
+    "Schedule": ScheduledFloat,
     "tuple[int, str]": Frequency,
 }
 
@@ -178,18 +121,22 @@ BOUNDS: dict[str, Any] = {
 
 
 @cache
-def signature(algorithm: str) -> dict[str, tuple[str, Any]]:
-    """Annotation (as text) and default of every hyperparameter of the installed class.
+def signature(implementation: str) -> dict[str, tuple[str, Any]]:
+    """Return annotation (as text) and default of every hyperparameter of an installed class.
+
+    Args:
+        implementation: the class, as `module:class`.
 
     Raises:
         ModuleNotFoundError: the package of the class is not installed.
     """
-    package, file = LOCATIONS[algorithm]
+    module_name, _, class_name = implementation.partition(":")
+    package, *parts = module_name.split(".")
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{algorithm} needs the package {package}")
-    module = ast.parse((Path(spec.origin).parent / file).read_text(encoding="utf-8"))
-    arguments = _constructor(module, algorithm).args
+        raise ModuleNotFoundError(f"{class_name} needs the package {package}")
+    file = Path(spec.origin).parent.joinpath(*parts).with_suffix(".py")
+    arguments = _constructor(ast.parse(file.read_text(encoding="utf-8")), class_name).args
     defaults = dict(zip(reversed(arguments.args), reversed(arguments.defaults), strict=False))
     return {
         argument.arg: (ast.unparse(argument.annotation), ast.literal_eval(defaults[argument]))
@@ -208,91 +155,17 @@ def _constructor(module: ast.Module, class_name: str) -> ast.FunctionDef:
     )
 
 
-class WithoutCritic(BaseModel):
-    """What the learners from whole episodes have in common."""
-
-    model_config = STRICT
-
-    learning_rate: Schedule = 1e-3
-    gamma: Annotated[FiniteFloat, BOUNDS["gamma"]] = 0.99
-    group_size: Annotated[Whole, Field(ge=2)] = Field(
-        8, description="Episodes that begin in the same state, of the n_envs that an update has."
-    )
-    policy_kwargs: PolicyKwargs = PolicyKwargs()
-
-    @field_validator("policy_kwargs")
-    @classmethod
-    def _without_values(cls, value: PolicyKwargs) -> PolicyKwargs:
-        if isinstance(value.net_arch, Networks) and (value.net_arch.vf or value.net_arch.qf):
-            raise ValueError("there is no critic: net_arch takes pi alone")
-        return value
-
-
-class Reinforce(WithoutCritic):
-    """Hyperparameters of REINFORCE."""
-
-    baseline: Literal["moving", "group"] = Field(
-        "moving",
-        description="What returns are compared with: a moving average over the updates before, or "
-        "the other episodes of the group.",
-    )
-
-
-class Grpo(WithoutCritic):
-    """Hyperparameters of GRPO."""
-
-    n_epochs: Annotated[Whole, BOUNDS["n_epochs"]] = 4
-    batch_size: Annotated[Whole, BOUNDS["batch_size"]] = Field(
-        256, description="Transitions of a minibatch."
-    )
-    clip_range: Schedule = 0.2
-    kl_coef: Annotated[FiniteFloat, Field(ge=0)] = Field(
-        0.01, description="How much a step away from the reference policy costs."
-    )
-    reference_updates: Annotated[Whole, Field(ge=1)] = Field(
-        10, description="Updates after which the policy of now becomes the reference."
-    )
-    ent_coef: FiniteFloat = 0.0
-    max_grad_norm: Annotated[FiniteFloat, BOUNDS["max_grad_norm"]] = 0.5
-
-
-# Learners of our own, each with its hyperparameters: they learn from whole episodes.
-WITHOUT_CRITIC: dict[str, type[WithoutCritic]] = {"REINFORCE": Reinforce, "GRPO": Grpo}
-
-
-def check_groups(algorithm: str, hyperparameters: dict[str, Any], n_envs: int) -> None:
-    """Make sure that the episodes of an update can be divided into groups.
-
-    Raises:
-        ValueError: they cannot.
-    """
-    group_size = group_size_of(algorithm, hyperparameters)
-    if n_envs % group_size:
-        raise ValueError(
-            f"an update of {algorithm} has one episode of each of the n_envs copies, and "
-            f"{n_envs} cannot be divided into groups of {group_size} (group_size); "
-            f"say training.n_envs: {group_size * max(1, round(n_envs / group_size))}"
-        )
-
-
-def group_size_of(algorithm: str, hyperparameters: dict[str, Any]) -> int:
-    """How many episodes of an update begin in the same state."""
-    grouped = algorithm == "GRPO" or hyperparameters.get("baseline") == "group"
-    return int(hyperparameters["group_size"]) if grouped else 1
-
-
 @cache
-def hyperparameter_model(algorithm: str) -> type[BaseModel]:
-    """A strict model of what a study may set: of a class, the keyword arguments that it takes."""
-    if algorithm in WITHOUT_CRITIC:
-        return WITHOUT_CRITIC[algorithm]
+def hyperparameters_of(implementation: str) -> type[BaseModel]:
+    """Return a strict model of the keyword arguments of a class, given as `module:class`."""
     fields: dict[str, Any] = {
-        # Validated too: DQN's `max_grad_norm: float = 10` is the 10.0 of a study that says so.
+        # Defaults are validated too: DQN's `max_grad_norm: float = 10` equals a study's 10.0.
         name: (_type(name, annotation), Field(default, validate_default=True))
-        for name, (annotation, default) in signature(algorithm).items()
+        for name, (annotation, default) in signature(implementation).items()
     }
     fields["policy_kwargs"] = (PolicyKwargs, PolicyKwargs())
-    return create_model(f"{algorithm} hyperparameters", __config__=STRICT, **fields)
+    name = implementation.rpartition(":")[2]
+    return create_model(f"{name} hyperparameters", __config__=STRICT, **fields)
 
 
 def _type(name: str, annotation: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shaperun.envs.builtin import environments
-from shaperun.study.hyperparameters import ALGORITHMS, hyperparameter_model
+from shaperun.study.learners import LEARNERS
 from shaperun.study.models import Study
 
 
@@ -14,7 +14,7 @@ def json_schema() -> dict[str, Any]:
     schema = Study.model_json_schema(mode="validation")
     definitions = schema["$defs"]
     training = definitions["TrainingConfig"]
-    training["allOf"] = [_hyperparameters(name, definitions) for name in ALGORITHMS]
+    training["allOf"] = [_hyperparameters(name, definitions) for name in LEARNERS]
     # Of an arm's own recipe only what differs stands there, and whose hyperparameters they are may
     # be said elsewhere.
     own = {k: v for k, v in training.items() if k not in ("allOf", "required", "description")}
@@ -36,10 +36,10 @@ def json_schema() -> dict[str, Any]:
 
 def _hyperparameters(algorithm: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """What holds where the algorithm is this one; the first is the default."""
-    schema = hyperparameter_model(algorithm).model_json_schema()
+    schema = LEARNERS[algorithm].hyperparameters.model_json_schema()
     definitions.update(schema.pop("$defs", {}))
     chosen = {"properties": {"algorithm": {"const": algorithm}}}
-    if algorithm != ALGORITHMS[0]:
+    if algorithm != next(iter(LEARNERS)):
         chosen["required"] = ["algorithm"]  # type: ignore[assignment]
     return {"if": chosen, "then": {"properties": {"hyperparameters": schema}}}
 

@@ -14,10 +14,17 @@ from pydantic import (
     model_validator,
 )
 
+from shaperun.common.validation import (
+    Integer,
+    Model,
+    Name,
+    Seed,
+    unknown_name_error,
+    validation_context,
+)
 from shaperun.envs.base import Environment
-from shaperun.envs.metrics import direction, metrics
-from shaperun.rewards.config import Model, Name, check_weighable, context, unknown
-from shaperun.study.hyperparameters import Seed, Whole
+from shaperun.envs.metrics import direction, metric_names
+from shaperun.rewards.config import check_weighable
 
 
 class Range(Model):
@@ -33,7 +40,7 @@ class Range(Model):
 
     @field_validator("log")
     @classmethod
-    def _ordered(cls, value: bool, info: ValidationInfo) -> bool:
+    def _check_order(cls, value: bool, info: ValidationInfo) -> bool:
         if not {"low", "high"} <= info.data.keys():  # their own errors are reported already
             return value
         low, high = info.data["low"], info.data["high"]
@@ -43,9 +50,9 @@ class Range(Model):
 
 
 def _check_arm(name: str, info: ValidationInfo) -> str:
-    arms = context(info, "arms")
+    arms = validation_context(info, "arms")
     if arms is not None and name not in arms:
-        raise unknown("arm", name, arms)
+        raise unknown_name_error("arm", name, arms)
     return name
 
 
@@ -53,27 +60,27 @@ ArmName = Annotated[Name, AfterValidator(_check_arm)]
 
 
 def _check_swept(name: str, info: ValidationInfo) -> str:
-    base = (context(info, "arms") or {}).get(info.data.get("base"))
+    base = (validation_context(info, "arms") or {}).get(info.data.get("base"))
     own = base.get("terms") if isinstance(base, dict) else None
-    terms = {**(context(info, "terms") or {}), **(own if isinstance(own, dict) else {})}
-    check_weighable(name, context(info, "environment"), terms)
+    terms = {**(validation_context(info, "terms") or {}), **(own if isinstance(own, dict) else {})}
+    check_weighable(name, validation_context(info, "environment"), terms)
     return name
 
 
 SweptTerm = Annotated[str, AfterValidator(_check_swept)]
 
 
-def _listed(value: object) -> object:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
 def _check_objective(name: str, info: ValidationInfo) -> str:
     """A metric of the environment's, with a minus in front where less of it is to be had."""
-    environment: Environment | None = context(info, "environment")
+    environment: Environment | None = validation_context(info, "environment")
     metric = name.removeprefix("-")
     if environment is None or not metric:
         return name
-    known = metrics(environment)
+    known = metric_names(environment)
     own = {"shaped", "shaped_return", "shaping", *environment.terms}
     if metric not in known and metric in own:
         raise ValueError(
@@ -81,7 +88,7 @@ def _check_objective(name: str, info: ValidationInfo) -> str:
             f"compared by what they are paid; choose among {', '.join(known)}"
         )
     if metric not in known:
-        raise unknown("metric", metric, known)
+        raise unknown_name_error("metric", metric, known)
     if name == metric and direction(metric, environment) < 1:
         raise ValueError(f"write -{metric} if less is better")
     return name
@@ -93,7 +100,7 @@ Objective = Annotated[str, AfterValidator(_check_objective)]
 class SweepModel(Model):
     """What all sweeps have in common: what is sought, and how it is believed."""
 
-    objective: Annotated[list[Objective], BeforeValidator(_listed), Field(min_length=1)] = Field(
+    objective: Annotated[list[Objective], BeforeValidator(_as_list), Field(min_length=1)] = Field(
         ["return"],
         max_length=2,
         description="One or two of the environment's metrics; a minus in front: less is better.",
@@ -106,13 +113,13 @@ class SweepModel(Model):
         description="halving: the half of the trials with the lower environment return stops at a "
         "quarter of the training, and half of the rest at half of it.",
     )
-    confirm: Annotated[Whole, Field(ge=0, le=1000)] | None = Field(
+    confirm: Annotated[Integer, Field(ge=0, le=1000)] | None = Field(
         None, description="Fresh seeds to confirm the best with; as many as seeds unless said."
     )
 
     @field_validator("pruning")
     @classmethod
-    def _one_objective(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _check_objectives(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value and len(info.data.get("objective", [])) > 1:
             raise ValueError("two objectives have no worse half: prune a sweep for one")
         return value
@@ -134,7 +141,7 @@ class RandomSweep(SweepModel):
     method: Literal["random"]
     base: ArmName
     weights: dict[SweptTerm, Range] = Field(min_length=1)
-    samples: Annotated[Whole, Field(ge=1, le=10_000)]
+    samples: Annotated[Integer, Field(ge=1, le=10_000)]
     seed: Seed = 0
 
 
@@ -144,14 +151,14 @@ class SearchSweep(SweepModel):
     method: Literal["tpe", "nsga2", "cmaes"]
     base: ArmName
     weights: dict[SweptTerm, Range] = Field(min_length=1)
-    samples: Annotated[Whole, Field(ge=1, le=1000)]
-    population: Annotated[Whole, Field(ge=2, le=100)] = Field(
+    samples: Annotated[Integer, Field(ge=1, le=1000)]
+    population: Annotated[Integer, Field(ge=2, le=100)] = Field(
         8, description="Trials that are drawn together, knowing all that came before them."
     )
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _fits_the_method(self) -> Self:
+    def _check_method(self) -> Self:
         if self.method == "cmaes" and len(self.objective) > 1:
             raise ValueError("cmaes seeks one objective; take nsga2 or tpe for two")
         if self.method == "cmaes" and len(self.weights) < 2:

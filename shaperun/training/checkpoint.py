@@ -20,22 +20,22 @@ import numpy as np
 
 from shaperun.common.files import parse_json, read_regular, write_atomically
 
-Memory = dict[str, Any]
+StateDict = dict[str, Any]
 
 TABLES = ("episodes", "evaluations", "updates")
 
-_MOST_BYTES = 2_000_000_000
+_MAX_BYTES = 2_000_000_000
 _LARGEST = 1e15  # no count of steps, bytes or seconds comes near
 _TREE = "tree"
 _ARRAY = "array:"  # text that begins so stands for an array
 _DIGEST = hashlib.sha256().digest_size
 
 
-class DamagedError(RuntimeError):
+class CorruptCheckpointError(RuntimeError):
     """A run could not go on from its memory; the message says what went wrong."""
 
 
-def dump(memory: Memory) -> bytes:
+def dump(memory: StateDict) -> bytes:
     """A memory as bytes, its SHA-256 first."""
     arrays: dict[str, Any] = {}
     tree = json.dumps(_without_arrays(memory, arrays)).encode()
@@ -45,7 +45,7 @@ def dump(memory: Memory) -> bytes:
     return hashlib.sha256(file.getvalue()).digest() + file.getvalue()
 
 
-def load(data: bytes) -> Memory | None:
+def load(data: bytes) -> StateDict | None:
     """What was dumped; None where it is not what was dumped."""
     digest, archive = data[:_DIGEST], data[_DIGEST:]
     if hashlib.sha256(archive).digest() != digest:
@@ -69,7 +69,7 @@ def _arrays(archive: bytes) -> dict[str, Any]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _is_whole(memory: Memory) -> bool:
+def _is_complete(memory: StateDict) -> bool:
     """Whether the parts are there that a run goes on from, and what it counts are numbers."""
     parts = ("made_by", "tables", "recording", "learner", "environments")
     if not all(isinstance(memory.get(part), dict) for part in parts):
@@ -84,7 +84,7 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= _LARGEST
 
 
-def save(memory: Memory, generations: tuple[Path, Path]) -> None:
+def save(memory: StateDict, generations: tuple[Path, Path]) -> None:
     """Store a memory in place of the older of two generations.
 
     A memory counts its age in `timesteps`; the one with fewer, or a damaged one, is the older.
@@ -96,26 +96,26 @@ def save(memory: Memory, generations: tuple[Path, Path]) -> None:
     write_atomically(older, dump(memory))
 
 
-def latest(generations: tuple[Path, Path]) -> Memory | None:
+def latest(generations: tuple[Path, Path]) -> StateDict | None:
     """The newer generation that is whole; None if there is none."""
     return next(iter(load_all(generations)), None)
 
 
-def load_all(generations: tuple[Path, Path]) -> list[Memory]:
+def load_all(generations: tuple[Path, Path]) -> list[StateDict]:
     """The generations that are whole, the newest first."""
     memories = [memory for path in generations if (memory := _read(path))]
     return sorted(memories, key=_timesteps, reverse=True)
 
 
-def _read(path: Path) -> Memory | None:
+def _read(path: Path) -> StateDict | None:
     try:
-        memory = load(read_regular(path, _MOST_BYTES))
+        memory = load(read_regular(path, _MAX_BYTES))
     except OSError:
         return None
-    return memory if memory and _is_whole(memory) else None
+    return memory if memory and _is_complete(memory) else None
 
 
-def _timesteps(memory: Memory | None) -> int:
+def _timesteps(memory: StateDict | None) -> int:
     return int(memory["timesteps"]) if memory else -1
 
 

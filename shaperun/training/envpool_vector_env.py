@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.rewards.wrapper import make_environment
-from shaperun.study.models import EnvironmentConfig
+from shaperun.study.environment import EnvironmentConfig
 from shaperun.training.vector_env import Array, Step
 
 _SEEDS = 2**31  # EnvPool takes 32 bits, signed
 
 # What a lander draws from its generator, at a reset and at every step, whatever it does. All other
-# environments draw at resets alone. Counted in EnvPool 1.2.5; `restore` finds out if it changes.
+# environments draw at resets alone. Counted in EnvPool 1.2.5; `set_state` finds out if it changes.
 _PER_RESET, _PER_STEP = 22, 4
-_FALL = 40  # steps that a lander which does nothing stays in the air for, at least
+_TERMINAL_FALL = 40  # steps that a lander which does nothing stays in the air for, at least
 
 
-class EnvPoolCopies:
+class EnvPoolVectorEnv:
     """A pool of N copies; one that is done restarts in the same step.
 
     Its generators can be neither read nor set. But an episode is determined by how often its copy
@@ -37,9 +36,9 @@ class EnvPoolCopies:
         self._actions: list[list[Any]] = [[] for _ in range(count)]
 
     @classmethod
-    def of(cls, environment: EnvironmentConfig, count: int) -> EnvPoolCopies:
+    def from_config(cls, environment: EnvironmentConfig, count: int) -> EnvPoolVectorEnv:
         """So many copies of a study's environment."""
-        env = make_environment(environment)  # EnvPool's own spaces have no bounds, or wrong ones
+        env = environment.make()  # EnvPool's own spaces have no bounds, or wrong ones
         spaces = env.observation_space, env.action_space
         assert env.spec is not None  # noqa: S101 (all that EnvPool has are registered)
         limit = env.spec.max_episode_steps
@@ -79,7 +78,7 @@ class EnvPoolCopies:
             obs[ended] = self._restart(ended)
         return Step(obs, rewards.astype(np.float64), terminated, truncated, last_obs)
 
-    def memory(self) -> list[dict[str, Any]]:
+    def get_state(self) -> list[dict[str, Any]]:
         """What every copy needs to go on."""
         return [
             {
@@ -91,7 +90,7 @@ class EnvPoolCopies:
             for copy in range(self._count)
         ]
 
-    def restore(self, memory: Sequence[dict[str, Any]]) -> Array:
+    def set_state(self, memory: Sequence[dict[str, Any]]) -> Array:
         """Play every copy's episode again, up to where it was; observations there (N, …).
 
         Raises:
@@ -105,7 +104,7 @@ class EnvPoolCopies:
             raise ValueError("its actions are of another environment")
         self._make([copy["seed"] for copy in memory])
         resets, before = (np.array([copy[key] for copy in memory]) for key in ("resets", "before"))
-        self._wind_on(resets - 1, before)
+        self._advance_generators(resets - 1, before)
         obs = np.array(self._pool.reset()[0])
         for step in range(max(map(len, played))):
             which = np.array([c for c, actions in enumerate(played) if len(actions) > step])
@@ -149,28 +148,30 @@ class EnvPoolCopies:
             self._actions[copy] = []
         return np.asarray(self._pool.reset(ended.astype(np.int32))[0])
 
-    def _wind_on(self, resets: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> None:
+    def _advance_generators(
+        self, resets: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]
+    ) -> None:
         """Bring fresh generators to where they were after so many resets and steps (N,) each."""
         if self._id.startswith("LunarLander"):
-            resets, steps = _idle(resets, steps)
+            resets, steps = _discard_draws(resets, steps)
         else:
             steps = np.zeros_like(steps)
         nothing = np.zeros((self._count, *self.action_space.shape), self.action_space.dtype)
         for number in range(int(resets.max(initial=0))):
             which = np.flatnonzero(resets > number).astype(np.int32)
             self._pool.reset(which)
-            for step in range(_FALL):
-                falling = which[steps[which] > number * _FALL + step]
+            for step in range(_TERMINAL_FALL):
+                falling = which[steps[which] > number * _TERMINAL_FALL + step]
                 if not len(falling):
                     break
                 self._pool.step(nothing[falling], falling)
 
 
-def _idle(
+def _discard_draws(
     resets: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Resets and idle steps that draw as much as these did, with no lander on the ground."""
     drawn = _PER_RESET * resets + _PER_STEP * steps
-    fewer = -(-drawn // (_PER_RESET + _PER_STEP * _FALL))
+    fewer = -(-drawn // (_PER_RESET + _PER_STEP * _TERMINAL_FALL))
     fewer += (fewer - resets) % 2  # what is left must be whole steps
     return fewer, (drawn - _PER_RESET * fewer) // _PER_STEP

@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 
-from shaperun.envs.base import Array, Transition
+from shaperun.envs.base import Array, Transition, flatten_rows
 from shaperun.rewards.kernel import RewardError, RewardKernel
-from shaperun.rewards.wrapper import Clock, rows
+from shaperun.rewards.wrapper import Clock
 from shaperun.study.models import RunConfig
-from shaperun.training.envpool_vector_env import EnvPoolCopies
+from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
 from shaperun.training.episode_recorder import EpisodeRecorder, Row
-from shaperun.training.vector_env import Copies, NotTheSameError, Step
+from shaperun.training.vector_env import ReplayMismatchError, SequentialVectorEnv, Step
 
 ENDS = ("terminated", "truncated")
-Taken = tuple[npt.NDArray[Any], Step]
+StepResult = tuple[npt.NDArray[Any], Step]
 """The actions (N, …) of one step, and what they came to."""
 
 
@@ -48,27 +48,31 @@ class TrainingEnvs(VecEnv):
         environment = config.environment.describe()
         self.kernel = RewardKernel(environment, config.reward, config.training.gamma)
         self.recorder = EpisodeRecorder(environment, self.kernel, len(seeds), emit)
-        copies = EnvPoolCopies if config.environment.backend == "envpool" else Copies
-        self._copies: Copies | EnvPoolCopies = copies.of(config.environment, len(seeds))
+        copies = (
+            EnvPoolVectorEnv if config.environment.backend == "envpool" else SequentialVectorEnv
+        )
+        self._copies: SequentialVectorEnv | EnvPoolVectorEnv = copies.from_config(
+            config.environment, len(seeds)
+        )
         self._clock = Clock(self.kernel, config.training.total_timesteps)
         self._reset_with = seeds
         self._obs: npt.NDArray[Any]  # after the last step
         self._seen: Array  # after the last step that was shaped, as the kernel takes them
         self._last_action: npt.NDArray[Any] | None = None  # of that step
-        self._taken: list[Taken] = []  # since then
+        self._taken: list[StepResult] = []  # since then
         self._actions: npt.NDArray[Any]
         super().__init__(len(seeds), self._copies.observation_space, self._copies.action_space)
 
     def reset(self) -> npt.NDArray[Any]:
         """Start the copies from their seeds; afterwards they go on with their own generators."""
-        return self._begin_with(self._copies.reset(self._reset_with))
+        return self._start_episodes(self._copies.reset(self._reset_with))
 
-    def act(self, actions: npt.NDArray[Any]) -> None:
+    def send(self, actions: npt.NDArray[Any]) -> None:
         """Give the copies their actions (N, …)."""
         self._actions = np.array(actions)
         self._copies.send(actions)
 
-    def observe(self) -> Step:
+    def receive(self) -> Step:
         """What they came to; shaping is left for later."""
         step = self._copies.receive()
         self._taken.append((self._actions, step))
@@ -93,35 +97,35 @@ class TrainingEnvs(VecEnv):
             self._shape([one])
         raise AssertionError("a reward is another one when it is asked for again")
 
-    def memory(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """Everything that the copies and their recording need to go on, between two rollouts."""
         return {
-            "copies": self._copies.memory(),
+            "copies": self._copies.get_state(),
             "obs": np.array(self._obs),
             "last_action": self._last_action,
             "steps": self._clock.steps,
-            "recorder": self.recorder.memory(),
+            "recorder": self.recorder.get_state(),
         }
 
-    def restore(self, memory: dict[str, Any]) -> None:
+    def set_state(self, memory: dict[str, Any]) -> None:
         """Go on from there: every copy plays its episode again.
 
         Raises:
-            NotTheSameError: an environment went another way than it did.
+            ReplayMismatchError: an environment went another way than it did.
         """
-        obs = self._begin_with(self._copies.restore(memory["copies"]))
+        obs = self._start_episodes(self._copies.set_state(memory["copies"]))
         if not np.array_equal(obs, memory["obs"]):
-            raise NotTheSameError("the environment shows another state than it did")
+            raise ReplayMismatchError("the environment shows another state than it did")
         self._last_action, self._clock.steps = memory["last_action"], memory["steps"]
-        self.recorder.restore(memory["recorder"])
+        self.recorder.set_state(memory["recorder"])
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Give the copies their actions (N, …)."""
-        self.act(actions)
+        self.send(actions)
 
     def step_wait(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
         """What they came to; one that is done restarts at once, its last observation handed on."""
-        step = self.observe()
+        step = self.receive()
         done = step.terminated | step.truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if step.last_obs is not None:
@@ -155,32 +159,32 @@ class TrainingEnvs(VecEnv):
         """No copy has a wrapper that stable-baselines3 looks for."""
         return [False for _ in self._get_indices(indices)]
 
-    def _begin_with(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        self._obs, self._seen = obs, rows(obs)
+    def _start_episodes(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self._obs, self._seen = obs, flatten_rows(obs)
         return obs
 
-    def _shape(self, taken: Sequence[Taken]) -> Array:
+    def _shape(self, taken: Sequence[StepResult]) -> Array:
         """Shape and record some steps, and go on from there."""
         transition = self._transition(taken)
         try:
             rewards = self.kernel(transition, self._clock.shares(len(taken), self.num_envs))
         except RewardError as error:
             copy = (error.row or 0) % self.num_envs  # in the one step; of more, nobody asks
-            raise self.recorder.place(error, copy) from None
+            raise self.recorder.locate(error, copy) from None
         self._clock.steps += len(transition)
-        self._seen, self._last_action = rows(taken[-1][1].obs), taken[-1][0]
+        self._seen, self._last_action = flatten_rows(taken[-1][1].obs), taken[-1][0]
         self.recorder.record(transition, rewards)
         return rewards.shaped.reshape(len(taken), self.num_envs)
 
-    def _transition(self, taken: Sequence[Taken]) -> Transition:
+    def _transition(self, taken: Sequence[StepResult]) -> Transition:
         """T steps of N copies as T · N transitions, one step after the other."""
         steps = [step for _, step in taken]
-        shown = rows(np.concatenate([step.obs for step in steps]))
+        shown = flatten_rows(np.concatenate([step.obs for step in steps]))
         reached = shown.copy()
         for number, step in enumerate(steps):
             if step.last_obs is not None:  # what is shown begins the next episode already
                 ended = np.flatnonzero(step.terminated | step.truncated)
-                reached[number * self.num_envs + ended] = rows(step.last_obs[ended])
+                reached[number * self.num_envs + ended] = flatten_rows(step.last_obs[ended])
         terminated, truncated = (np.stack([getattr(s, n) for s in steps]) for n in ENDS)
         return Transition(
             obs=np.concatenate([self._seen, shown[: -self.num_envs]]),
@@ -193,7 +197,7 @@ class TrainingEnvs(VecEnv):
         )
 
     def _actions_before(
-        self, taken: Sequence[Taken], ended: npt.NDArray[np.bool_]
+        self, taken: Sequence[StepResult], ended: npt.NDArray[np.bool_]
     ) -> npt.NDArray[Any]:
         """Each copy's action of the step before; its own on the first step of an episode."""
         actions = np.stack([actions for actions, _ in taken])

@@ -63,11 +63,11 @@ class EpisodeRecorder:
             self._end(copies, transition.take(last * len(self.lengths) + copies))
         self._add(steps[begin:])
 
-    def place(self, error: RewardError, copy: int, step: int = 0) -> RewardError:
+    def locate(self, error: RewardError, copy: int, step: int = 0) -> RewardError:
         """An error in the next step of a copy, or some later, with the place where that is."""
         return error.at(int(self._episodes[copy]), int(self.lengths[copy]) + step)
 
-    def memory(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """The sums so far."""
         return {
             "timesteps": self.timesteps,
@@ -79,7 +79,7 @@ class EpisodeRecorder:
             "all_episodes": self._all_episodes.copy(),
         }
 
-    def restore(self, memory: dict[str, Any]) -> None:
+    def set_state(self, memory: dict[str, Any]) -> None:
         """Go on from there."""
         self.timesteps = memory["timesteps"]
         self.recent_returns.extend(memory["recent_returns"])

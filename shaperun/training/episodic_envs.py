@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Array
-from shaperun.envs.episodes import UnderWay
+from shaperun.envs.episodes import EpisodeBuilder
 from shaperun.rewards.kernel import RewardError
-from shaperun.study.hyperparameters import group_size_of
 from shaperun.study.models import RunConfig
 from shaperun.training.envs import TrainingEnvs, training_seeds
 from shaperun.training.episode_recorder import EpisodeRecorder, Row
-from shaperun.training.vector_env import Copies, NotTheSameError
+from shaperun.training.vector_env import ReplayMismatchError, SequentialVectorEnv
 
 Act = Callable[[npt.NDArray[Any], list[int]], npt.NDArray[Any]]
 """Observations (N, …), and whose of them are meant -> actions (N, …)."""
@@ -35,8 +34,7 @@ class EpisodicEnvs(TrainingEnvs):
 
     def __init__(self, config: RunConfig, seeds: list[int], emit: Callable[[Row], None]) -> None:
         super().__init__(config, seeds, emit)
-        training = config.training
-        self._group_size = group_size_of(training.algorithm, training.hyperparameters)
+        self._group_size = config.training.episodes_per_start
         self._copy = 0
 
         def of_a_copy(row: Row) -> None:
@@ -47,7 +45,7 @@ class EpisodicEnvs(TrainingEnvs):
         self.recorder = EpisodeRecorder(environment, self.kernel, 1, of_a_copy)
         self._began = 0  # steps of the run when its latest episodes began
 
-    def play(self, act: Act, most: int) -> list[Array] | None:
+    def play_episodes(self, act: Act, max_steps: int) -> list[Array] | None:
         """Play an episode of every copy, to its end; shape and record them.
 
         Args:
@@ -67,7 +65,7 @@ class EpisodicEnvs(TrainingEnvs):
         obs, playing, taken = self._obs.copy(), list(range(self.num_envs)), 0
         while playing:
             taken += len(playing)
-            if taken > most:
+            if taken > max_steps:
                 return None
             actions = act(obs.copy(), playing)
             each = actions.tolist() if actions.ndim == 1 else actions.copy()
@@ -76,45 +74,45 @@ class EpisodicEnvs(TrainingEnvs):
                 obs[copy] = episodes[copy].states[-1]
         return [self._shaped(episode) for episode in episodes]
 
-    def memory(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """What is needed to go on between two updates."""
         return {
             "copies": [],  # no episode is under way
             "began": self._began,
             "obs": self._obs,
             "steps": self._clock.steps,
-            "recorder": self.recorder.memory(),
+            "recorder": self.recorder.get_state(),
         }
 
-    def restore(self, memory: dict[str, Any]) -> None:
+    def set_state(self, memory: dict[str, Any]) -> None:
         """Go on from there.
 
         Raises:
-            NotTheSameError: the latest episodes begin in other states than they did.
+            ReplayMismatchError: the latest episodes begin in other states than they did.
         """
         self._began, self._clock.steps = memory["began"], memory["steps"]
-        self.recorder.restore(memory["recorder"])
+        self.recorder.set_state(memory["recorder"])
         self._begin()
         if not np.array_equal(self._obs, memory["obs"]):
-            raise NotTheSameError("an episode begins in another state than it did")
+            raise ReplayMismatchError("an episode begins in another state than it did")
 
-    def _begin(self) -> list[UnderWay]:
-        assert isinstance(self._copies, Copies)  # noqa: S101 (no study has another backend here)
+    def _begin(self) -> list[EpisodeBuilder]:
+        assert isinstance(self._copies, SequentialVectorEnv)  # noqa: S101 (no study has another backend here)
         stream = np.random.SeedSequence([self._reset_with[0], self._began])
         seeds = training_seeds(stream, self.num_envs // self._group_size)
         episodes = [
-            UnderWay.begin(env, copy, seeds[copy // self._group_size])
+            EpisodeBuilder.begin(env, copy, seeds[copy // self._group_size])
             for copy, env in enumerate(self._copies.envs)
         ]
         self._obs = np.stack([episode.states[0] for episode in episodes])
         return episodes
 
-    def _shaped(self, episode: UnderWay) -> Array:
+    def _shaped(self, episode: EpisodeBuilder) -> Array:
         transition = episode.transitions()
         try:
             rewards = self.kernel(transition, self._clock.shares(len(transition), 1))
         except RewardError as error:
-            raise self.recorder.place(error, 0, error.row or 0) from None
+            raise self.recorder.locate(error, 0, error.row or 0) from None
         self._clock.steps += len(transition)
         self._copy = episode.number
         self.recorder.record(transition, rewards)

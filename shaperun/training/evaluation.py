@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Array, Transition
-from shaperun.envs.episodes import UnderWay, episode_seeds
+from shaperun.envs.episodes import EpisodeBuilder, held_out_seeds
 from shaperun.rewards.kernel import RewardError, RewardKernel, check_identity
-from shaperun.rewards.wrapper import make_environment
 from shaperun.study.models import RunConfig
 
 Act = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
@@ -51,7 +50,7 @@ class Evaluation:
     def __init__(self, config: RunConfig) -> None:
         self.environment = config.environment.describe()
         self.kernel = RewardKernel(self.environment, config.reward, config.training.gamma)
-        self._envs = [make_environment(config.environment) for _ in range(WIDTH)]
+        self._envs = [config.environment.make() for _ in range(WIDTH)]
 
     def close(self) -> None:
         """Close the environments."""
@@ -59,7 +58,7 @@ class Evaluation:
             env.close()
 
     def __call__(self, act: Act, episodes: int, progress: float) -> list[Row]:
-        """One row an episode, in the order of the episodes; columns as `columns` says.
+        """One row an episode, in the order of the episodes; columns as `component_columns` says.
 
         Args:
             act: the policy.
@@ -85,8 +84,8 @@ class Evaluation:
 
         Both have `WIDTH` rows, however many episodes are under way.
         """
-        waiting = deque(enumerate(episode_seeds(episodes)))
-        slots = [UnderWay.begin(env, *waiting.popleft()) for env in self._envs[:episodes]]
+        waiting = deque(enumerate(held_out_seeds(episodes)))
+        slots = [EpisodeBuilder.begin(env, *waiting.popleft()) for env in self._envs[:episodes]]
         obs = np.zeros((WIDTH, *slots[0].states[0].shape), slots[0].states[0].dtype)
         running = list(range(len(slots)))
         rows: dict[int, Row] = {}
@@ -100,12 +99,12 @@ class Evaluation:
                 slot = slots[place]
                 rows[slot.number] = self._row(slot, progress)
                 if waiting:
-                    slots[place] = UnderWay.begin(slot.env, *waiting.popleft())
+                    slots[place] = EpisodeBuilder.begin(slot.env, *waiting.popleft())
                 else:
                     running.remove(place)
         return [rows[episode] for episode in range(episodes)]
 
-    def _row(self, slot: UnderWay, progress: float) -> Row:
+    def _row(self, slot: EpisodeBuilder, progress: float) -> Row:
         """Shape an episode that is over, all of it at once."""
         transition = slot.transitions()
         try:

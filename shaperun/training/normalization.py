@@ -23,7 +23,7 @@ class ObservationScaling:
     clip: float
 
     @classmethod
-    def of(cls, envs: VecEnv) -> ObservationScaling | None:
+    def from_envs(cls, envs: VecEnv) -> ObservationScaling | None:
         """The statistics as they stand now; None where observations are not normalised."""
         if not isinstance(envs, VecNormalize) or not envs.norm_obs:
             return None
@@ -32,8 +32,7 @@ class ObservationScaling:
 
     def __call__(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Scale observations as the learner saw them."""
-        scaled = (obs - self.mean) / np.sqrt(self.var + self.epsilon)
-        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+        return _normalize(obs, self.mean, self.var, self.epsilon, self.clip)
 
     def save(self, folder: RunFolder) -> None:
         """Write the statistics as JSON, which holds every bit of a float and no code."""
@@ -61,23 +60,34 @@ class ObservationScaling:
         return cls(mean, var, epsilon, clip)
 
 
-def scaled_observations(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def normalize_observations(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Observations (N, …) of one more step as the learner sees them; their statistics go along."""
     if not isinstance(envs, VecNormalize) or not envs.norm_obs:
         return obs
     envs.obs_rms.update(obs)
-    return scaled_as_now(envs, obs)
+    return normalize_frozen(envs, obs)
 
 
-def scaled_as_now(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def normalize_frozen(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Observations (N, …) scaled by the statistics as they stand."""
     if not isinstance(envs, VecNormalize) or not envs.norm_obs:
         return obs
     rms: Any = envs.obs_rms
-    return np.asarray(envs._normalize_obs(obs, rms).astype(np.float32))
+    return _normalize(obs, rms.mean, rms.var, envs.epsilon, envs.clip_obs)
 
 
-def scaled_rewards(
+def _normalize(
+    obs: npt.NDArray[Any],
+    mean: npt.NDArray[np.float64],
+    var: npt.NDArray[np.float64],
+    epsilon: float,
+    clip: float,
+) -> npt.NDArray[np.float32]:
+    scaled = (obs - mean) / np.sqrt(var + epsilon)
+    return np.clip(scaled, -clip, clip).astype(np.float32)
+
+
+def normalize_rewards(
     envs: VecEnv, rewards: npt.NDArray[np.float32], ended: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
     """Rewards (T, N) of the last T steps as the learner sees them; their statistics go along.

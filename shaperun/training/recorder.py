@@ -1,6 +1,6 @@
-"""What is written of a run while it is trained: tables, progress, evaluations, checkpoints.
+"""Record a run while it is trained: tables, progress, evaluations, checkpoints.
 
-It knows nothing of how the learning is done; an engine tells it what happens, and when.
+It knows nothing about learning; an engine reports what happens, and when.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shaperun.common import fault_injection
-from shaperun.common.files import AppendedTable, read_json
+from shaperun.common.files import AppendOnlyCsv, read_json
 from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig
-from shaperun.training import checkpoint, evaluation
-from shaperun.training.checkpoint import Memory
+from shaperun.training import checkpoint as checkpoints
+from shaperun.training import evaluation
+from shaperun.training.checkpoint import StateDict
 from shaperun.training.envs import TrainingEnvs
 from shaperun.training.episode_recorder import Row, episode_columns
 
@@ -24,15 +26,17 @@ if TYPE_CHECKING:
     from shaperun.training.tensorboard import EventFile
 
 PROGRESS_SECONDS = 0.5
-# Between checkpoints: what a killed run loses at most, and a rollout.
-KEEP_SECONDS = fault_injection.keep_seconds(10.0)
-KEEP_SHARE = 0.02  # of the time; checkpoints that would take more are made less often
-UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk; points likewise
+# Time between checkpoints: a killed run loses at most this and a rollout.
+CHECKPOINT_SECONDS = fault_injection.checkpoint_seconds(10.0)
+CHECKPOINT_SHARE = (
+    0.02  # of the training time; checkpoints that would take more are written less often
+)
+UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk
 
-# What of its record must be the same for a run to go on from what was kept of it.
-SAME = ("identity", "versions", "platform", "code")
+# Parts of the record that must match for a run to resume from a checkpoint.
+MUST_MATCH = ("identity", "versions", "platform", "code")
 
-# Column -> the names under which the learners report it; what a learner lacks stays empty.
+# Column -> the names under which learners report it; empty if a learner does not report it.
 UPDATE_COLUMNS = {
     "approx_kl": ("train/approx_kl", "train/kl_divergence_loss"),
     "clip_fraction": ("train/clip_fraction",),
@@ -46,16 +50,16 @@ UPDATE_COLUMNS = {
 }
 
 
-class Recording:
-    """The tables of one run, its progress and its checkpoints.
+class RunRecorder:
+    """Write the tables, the progress and the checkpoints of one run.
 
     Args:
-        folder: of the run.
-        config: what it is.
-        envs: where it is trained; their rows are to be handed to `episode`.
-        kept: what it goes on from, if it does.
-        tensorboard: whether to write event files too.
-        together: how many runs this process trains at the same time.
+        folder: folder of the run.
+        config: configuration of the run.
+        envs: its training environments; their episodes go to `on_episode`.
+        checkpoint: state that the run resumes from, if any.
+        options: whether to write event files.
+        cohort_size: number of runs that this process trains at the same time.
     """
 
     def __init__(
@@ -63,30 +67,34 @@ class Recording:
         folder: RunFolder,
         config: RunConfig,
         envs: TrainingEnvs,
-        kept: Memory | None,
-        *,
-        tensorboard: bool,
-        together: int,
+        checkpoint: StateDict | None,
+        options: TrainOptions,
+        cohort_size: int,
     ) -> None:
-        self._folder, self._config, self._envs, self._together = folder, config, envs, together
-        tables = kept["tables"] if kept else {}
+        self._folder, self._config, self._envs, self._cohort_size = (
+            folder,
+            config,
+            envs,
+            cohort_size,
+        )
+        tables = checkpoint["tables"] if checkpoint else {}
         evaluations = ["timesteps", *evaluation.columns(envs.kernel)]
         updates = ["timesteps", *UPDATE_COLUMNS]
-        self._episodes = AppendedTable(
+        self._episodes = AppendOnlyCsv(
             folder.episodes, episode_columns(envs.kernel), tables.get("episodes")
         )
-        self._evaluations = AppendedTable(
+        self._evaluations = AppendOnlyCsv(
             folder.evaluations, evaluations, tables.get("evaluations")
         )
-        self._updates = AppendedTable(folder.updates, updates, tables.get("updates"))
-        self._events = _event_file(folder, config) if tensorboard else None
-        own = kept["recording"] if kept else {}
-        self._next_evaluation = own.get("next_evaluation", 0)
-        self._next_update = self._next_point = own.get("next_update", 0)
-        self._evaluated_return: float | None = own.get("evaluated_return")
-        self._earlier = {name: own.get(name, 0.0) for name in ("seconds", "core_seconds")}
+        self._updates = AppendOnlyCsv(folder.updates, updates, tables.get("updates"))
+        self._events = _event_file(folder, config) if options.tensorboard else None
+        earlier = checkpoint["recording"] if checkpoint else {}
+        self._next_evaluation = earlier.get("next_evaluation", 0)
+        self._next_update = self._next_point = earlier.get("next_update", 0)
+        self._evaluated_return: float | None = earlier.get("evaluated_return")
+        self._earlier = {name: earlier.get(name, 0.0) for name in ("seconds", "core_seconds")}
         self._began = self._next_progress = time.monotonic()
-        self._next_kept = self._began + KEEP_SECONDS
+        self._next_checkpoint = self._began + CHECKPOINT_SECONDS
 
     def close(self) -> None:
         """Close the tables."""
@@ -95,41 +103,41 @@ class Recording:
         if self._events:
             self._events.close()
 
-    def episode(self, row: Row) -> None:
-        """Take in a training episode that ended."""
+    def on_episode(self, row: Row) -> None:
+        """Record a training episode."""
         self._episodes.append([row])
         if self._events:
             self._events.episode(row)
 
-    def stepped(self, timesteps: int) -> None:
-        """Say now and then how far the run is."""
+    def on_step(self, timesteps: int) -> None:
+        """Report progress from time to time."""
         if time.monotonic() >= self._next_progress:
-            self._next_progress = time.monotonic() + PROGRESS_SECONDS * self._together
-            self.progress(timesteps, "training")
+            self._next_progress = time.monotonic() + PROGRESS_SECONDS * self._cohort_size
+            self.report_progress(timesteps, "training")
 
-    def evaluation_is_due(self, timesteps: int) -> bool:
-        """Whether the policy is to be evaluated now; that is asked for once."""
+    def evaluation_due(self, timesteps: int) -> bool:
+        """Return whether the policy must be evaluated now; asking marks it as done."""
         every = self._config.evaluation.every or 1
         if not self._next_evaluation <= timesteps < self._config.training.total_timesteps:
             return False
         self._next_evaluation = (timesteps // every + 1) * every
         return True
 
-    def evaluated(self, timesteps: int, rows: list[Row]) -> None:
-        """Take in the episodes of one evaluation."""
+    def on_evaluation(self, timesteps: int, rows: list[Row]) -> None:
+        """Record the episodes of one evaluation."""
         self._evaluations.append([{"timesteps": timesteps, **row} for row in rows])
         if self._events:
             self._events.write_evaluation(timesteps, rows)
         self._evaluated_return = float(np.mean([float(str(row["return"])) for row in rows]))
-        self.progress(timesteps, "training")
+        self.report_progress(timesteps, "training")
 
-    def updated(self, timesteps: int, report: Mapping[str, Any], *, last: bool = False) -> None:
-        """Take in what the learner says of its latest update, and the episodes before it.
+    def on_update(self, timesteps: int, report: Mapping[str, Any], *, last: bool = False) -> None:
+        """Record the statistics of the latest update.
 
         Args:
-            timesteps: of the run.
-            report: by stable-baselines3's names; empty before the first update.
-            last: whether training ends with it: it is then written in any case.
+            timesteps: environment steps of the run so far.
+            report: statistics by stable-baselines3's names; empty before the first update.
+            last: whether training ends here: the update is then always written.
         """
         gap = self._config.training.total_timesteps // UPDATE_ROWS
         if report and (last or timesteps >= self._next_update):
@@ -139,23 +147,23 @@ class Recording:
             self._next_point = timesteps + gap
             self._events.write_episodes(timesteps)
 
-    def keep_is_due(self) -> bool:
-        """Whether it is long since the run was kept."""
-        return time.monotonic() >= self._next_kept
+    def checkpoint_due(self) -> bool:
+        """Return whether it is time for a checkpoint."""
+        return time.monotonic() >= self._next_checkpoint
 
-    def keep(self, timesteps: int, learner: Memory) -> None:
-        """Keep all that the run needs to go on from here."""
+    def save_checkpoint(self, timesteps: int, learner: StateDict) -> None:
+        """Write everything that the run needs to resume from here."""
         began = time.monotonic()
         record = read_json(self._folder.config)
-        memory = {
+        state = {
             "timesteps": timesteps,
-            "made_by": {key: record[key] for key in SAME},
+            "made_by": {key: record[key] for key in MUST_MATCH},
             "learner": learner,
-            "environments": self._envs.memory(),
+            "environments": self._envs.get_state(),
             "tables": {
-                "episodes": self._episodes.settle(),
-                "evaluations": self._evaluations.settle(),
-                "updates": self._updates.settle(),
+                "episodes": self._episodes.fsync(),
+                "evaluations": self._evaluations.fsync(),
+                "updates": self._updates.fsync(),
             },
             "recording": {
                 "next_evaluation": self._next_evaluation,
@@ -164,13 +172,13 @@ class Recording:
                 **self._time(),
             },
         }
-        checkpoint.save(memory, self._folder.checkpoints)
-        took = (time.monotonic() - began) * self._together
-        rest = max(KEEP_SECONDS, took / KEEP_SHARE) if KEEP_SECONDS else 0.0
-        self._next_kept = time.monotonic() + rest
+        checkpoints.save(state, self._folder.checkpoints)
+        took = (time.monotonic() - began) * self._cohort_size
+        rest = max(CHECKPOINT_SECONDS, took / CHECKPOINT_SHARE) if CHECKPOINT_SECONDS else 0.0
+        self._next_checkpoint = time.monotonic() + rest
 
-    def progress(self, timesteps: int, phase: str) -> None:
-        """Say how far the run is."""
+    def report_progress(self, timesteps: int, phase: str) -> None:
+        """Write how far the run is."""
         recent = self._envs.recorder.recent_returns
         self._folder.write_progress(
             {
@@ -184,11 +192,11 @@ class Recording:
         )
 
     def _time(self) -> dict[str, float]:
-        """Seconds that the run takes so far, and its share of what the process does in them."""
+        """Return the seconds the run has taken, and its share of the process in them."""
         seconds = time.monotonic() - self._began
         return {
             "seconds": self._earlier["seconds"] + seconds,
-            "core_seconds": self._earlier["core_seconds"] + seconds / self._together,
+            "core_seconds": self._earlier["core_seconds"] + seconds / self._cohort_size,
         }
 
     def _write_update(self, timesteps: int, report: Mapping[str, Any]) -> None:
@@ -202,6 +210,6 @@ class Recording:
 
 
 def _event_file(folder: RunFolder, config: RunConfig) -> EventFile:
-    from shaperun.training.tensorboard import EventFile  # an extra, which need not be installed
+    from shaperun.training.tensorboard import EventFile  # an optional dependency
 
     return EventFile(folder.tensorboard, list(config.environment.describe().outcomes))

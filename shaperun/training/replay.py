@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Array, Transition
-from shaperun.envs.episodes import play
+from shaperun.envs.episodes import play_episode
 from shaperun.rewards.kernel import RewardKernel
-from shaperun.rewards.wrapper import make_environment
 from shaperun.study.models import RunConfig
 from shaperun.training import sb3_model
 from shaperun.training.evaluation import WIDTH, Act
@@ -27,7 +26,9 @@ class Replay:
 
     frames: list[Frame]  # (height, width, 3) each
     returns: list[float]  # environment return so far
-    paid: dict[str, list[float]]  # what each part of the reward has paid the learner so far
+    contributions: dict[
+        str, list[float]
+    ]  # what each part of the reward has paid the learner so far
     outcome: str
     fps: int
 
@@ -42,10 +43,10 @@ def replay(config: RunConfig, act: Act, seed: int, keep: Callable[[Frame], Frame
         keep: is applied to every frame before it is kept, to save memory.
     """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
-    sb3_model.compute_with_one_thread()  # as in training
+    sb3_model.use_one_thread()  # as in training
     environment = config.environment.describe()
     kernel = RewardKernel(environment, config.reward, config.training.gamma)
-    env = make_environment(config.environment, render_mode="rgb_array")
+    env = config.environment.make(render_mode="rgb_array")
     frames: list[Frame] = []
     returns: list[float] = []
 
@@ -54,7 +55,7 @@ def replay(config: RunConfig, act: Act, seed: int, keep: Callable[[Frame], Frame
         returns.append((returns[-1] if returns else 0.0) + reward)
 
     try:
-        played = play(env, environment, alone(act), seed, watch=watch)
+        played = play_episode(env, environment, single_observation_policy(act), seed, on_step=watch)
         fps = int(env.metadata.get("render_fps", 30))
     finally:
         env.close()
@@ -72,17 +73,17 @@ def _paid(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
     """
     factor = kernel.factor(1.0)
     # The episode so far is an episode, cut off there unless it is over.
-    parts = kernel.episode_contributions(
+    parts = kernel.contributions_from_sums(
         np.cumsum(kernel(episode, (1.0, 1.0)).raw, axis=0),
         kernel.state_values(episode.obs[:1]),
         kernel.state_values(episode.next_obs),
         episode.terminated.astype(float),
         factor,
     )
-    return kernel.paid(parts, np.cumsum(episode.env_reward), factor)
+    return kernel.returns_by_term(parts, np.cumsum(episode.env_reward), factor)
 
 
-def alone(act: Act) -> Callable[[Any], Any]:
+def single_observation_policy(act: Act) -> Callable[[Any], Any]:
     """A policy for one observation, which it sees in a batch as wide as in an evaluation."""
 
     def act_alone(obs: Any) -> Any:

@@ -1,11 +1,11 @@
-"""A run while it is trained: its environments, its learner, what is recorded of it."""
+"""A run while it is trained: its environments, its learner, and its recorder."""
 
 from __future__ import annotations
 
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -14,47 +14,48 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from shaperun.common.files import replaced
+from shaperun.common.files import atomic_replace
 from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig
 from shaperun.training import sb3_model
-from shaperun.training.checkpoint import DamagedError, Memory
+from shaperun.training.checkpoint import CorruptCheckpointError, StateDict
 from shaperun.training.envs import TrainingEnvs, training_seeds
 from shaperun.training.episode_recorder import Row
 from shaperun.training.episodic_envs import EpisodicEnvs
 from shaperun.training.evaluation import Evaluation
 from shaperun.training.normalization import ObservationScaling
-from shaperun.training.recorder import Recording
-from shaperun.training.vector_env import NotTheSameError
+from shaperun.training.recorder import RunRecorder
+from shaperun.training.vector_env import ReplayMismatchError
 
 
 @dataclass
-class Trainee:
-    """One run of a cohort.
+class TrainingRun:
+    """One run while it is trained.
 
     Attributes:
-        copies: its environments, which record every episode.
-        envs: the same as its learner sees them.
-        model: the learner; where there is something to go on from, as it was then.
-        policy_seed: of the actions that are drawn.
-        batch_seed: of the order of minibatches.
-        kept: what the run goes on from, if it does.
-        on_its_way: whether it came a rollout and an update further than that.
+        base_envs: its environments, which record every episode.
+        envs: the same environments as the learner sees them.
+        model: the learner, restored from the checkpoint if there is one.
+        policy_seed: seed of the generator that actions are drawn from.
+        batch_seed: seed of the generator that orders minibatches.
+        checkpoint: state that the run resumes from; None at the start.
+        advanced: whether the run has completed a rollout and an update since then.
     """
 
     folder: RunFolder
     config: RunConfig
-    copies: TrainingEnvs
+    options: TrainOptions
+    base_envs: TrainingEnvs
     envs: VecEnv
     model: BaseAlgorithm
-    recording: Recording
+    recorder: RunRecorder
     evaluation: Evaluation
     policy_seed: int
     batch_seed: int
-    kept: Memory | None
-    on_its_way: bool
-    _log: TextIO
-    _opened: ExitStack
+    checkpoint: StateDict | None
+    advanced: bool
+    log: TextIO
 
     @property
     def total_timesteps(self) -> int:
@@ -63,37 +64,37 @@ class Trainee:
 
     @property
     def scaling(self) -> ObservationScaling | None:
-        """How observations are normalised at this moment, if they are."""
-        return ObservationScaling.of(self.envs)
+        """Current normalization of observations, if there is one."""
+        return ObservationScaling.from_envs(self.envs)
 
     def episodes(self, *, final: bool) -> int:
-        """How many episodes an evaluation has."""
+        """Return the number of episodes of an evaluation."""
         protocol = self.config.evaluation
         return protocol.final_episodes if final else protocol.episodes
 
     @contextmanager
-    def speaking(self) -> Iterator[None]:
-        """Whatever is printed meanwhile goes into the run's log."""
-        # By hand: it is done for every run at every step, and contextlib's two cost three times it.
+    def redirect_output(self) -> Iterator[None]:
+        """Redirect stdout and stderr to the run's log."""
+        # By hand: done for every run at every step, where contextlib's two cost three times as much.
         before = sys.stdout, sys.stderr
-        sys.stdout = sys.stderr = self._log
+        sys.stdout = sys.stderr = self.log
         try:
             yield
         finally:
             sys.stdout, sys.stderr = before
 
     def cause(self, error: Exception) -> Exception:
-        """What an error comes from: a damaged checkpoint, where the run was not on its way again.
+        """Return what an error means: a corrupt checkpoint, unless the run has advanced since.
 
-        Libraries say this and that of numbers that anybody may have written.
+        Libraries raise all kinds of errors on numbers that a forged checkpoint may hold.
         """
-        if self.on_its_way or isinstance(error, NotTheSameError | OSError):
+        if self.advanced or isinstance(error, ReplayMismatchError | OSError):
             return error
-        return DamagedError(f"{type(error).__name__}: {error}")
+        return CorruptCheckpointError(f"{type(error).__name__}: {error}")
 
     @contextmanager
-    def going_on(self) -> Iterator[None]:
-        """Raise the cause of whatever is raised meanwhile."""
+    def restoring(self) -> Iterator[None]:
+        """Raise errors as what they mean, see `cause`."""
         try:
             yield
         except Exception as error:
@@ -103,121 +104,114 @@ class Trainee:
             raise cause from error
 
     def finish(self) -> None:
-        """Write the policy, and what it needs of its observations.
+        """Write the policy, and the normalization of its observations.
 
         Raises:
-            ArithmeticError: the recorded episodes do not add up to the steps that were taken.
+            ArithmeticError: the recorded episodes do not add up to the steps taken.
         """
-        self.copies.recorder.check()
-        with replaced(self.folder.policy) as temporary:
+        self.base_envs.recorder.check()
+        with atomic_replace(self.folder.policy) as temporary:
             self.model.save(temporary)
         if self.scaling:
             self.scaling.save(self.folder)
         self.folder.finish()
 
-    def close(self) -> None:
-        """Close all that is open."""
-        self._opened.close()
 
-
-def begin(
+@contextmanager
+def open_run(
     folder: RunFolder,
     config: RunConfig,
-    kept: Memory | None,
+    checkpoint: StateDict | None = None,
+    options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
     *,
-    tensorboard: bool = False,
-    together: int = 1,
-) -> Trainee:
-    """Build all that a run is trained with, as for its start or as it was kept.
+    cohort_size: int = 1,
+) -> Iterator[TrainingRun]:
+    """Build everything that a run is trained with, at its start or at a checkpoint.
 
-    Leaves the global generators as stable-baselines3 is to find them at the start.
+    Leaves the global generators in the state that stable-baselines3 needs at the start.
 
     Args:
-        folder: where the run is recorded; it is begun there.
-        config: the run.
-        kept: what it goes on from.
-        tensorboard: whether to write event files.
-        together: how many runs this process trains at the same time.
+        folder: where the run is recorded; it is started there.
+        config: configuration of the run.
+        checkpoint: state to resume from.
+        options: whether to write event files, and when to pause.
+        cohort_size: number of runs that this process trains at the same time.
 
     Raises:
-        DamagedError: the run cannot go on from what was kept.
-        NotTheSameError: its environments cannot be brought back.
+        CorruptCheckpointError: the checkpoint cannot be resumed from.
+        ReplayMismatchError: the environments cannot be restored.
     """
     envs_stream, policy_stream, batch_stream = np.random.SeedSequence(config.seed).spawn(3)
 
     def emit(row: Row) -> None:
-        recording.episode(row)
+        recorder.on_episode(row)
 
-    with ExitStack() as opened:
-        log = opened.enter_context(folder.log.open("a"))
+    with ExitStack() as stack:
+        log = stack.enter_context(folder.log.open("a"))
         with redirect_stdout(log), redirect_stderr(log):
-            whole = config.training.engine == "episodic"
-            make = EpisodicEnvs if whole else TrainingEnvs
-            copies = make(config, training_seeds(envs_stream, config.training.n_envs), emit)
-            opened.callback(copies.close)
-            recording = Recording(
-                folder, config, copies, kept, tensorboard=tensorboard, together=together
+            make = EpisodicEnvs if config.training.engine == "episodic" else TrainingEnvs
+            seeds = training_seeds(envs_stream, config.training.n_envs)
+            base_envs = stack.enter_context(closing(make(config, seeds, emit)))
+            recorder = stack.enter_context(
+                closing(RunRecorder(folder, config, base_envs, checkpoint, options, cohort_size))
             )
-            opened.callback(recording.close)
-            evaluation = Evaluation(config)
-            opened.callback(evaluation.close)
-            envs = _normalized(copies, config)
-            # Initial weights are drawn from torch's global generator. stable-baselines3 draws all
-            # else from the global ones too: the process is then the run's own.
-            policy_seed, batch_seed = _word(policy_stream), _word(batch_stream) % 2**32
+            evaluation = stack.enter_context(closing(Evaluation(config)))
+            envs = _normalized(base_envs, config)
+            # Initial weights come from torch's global generator, and stable-baselines3 draws
+            # everything else from global generators too: the process belongs to the run.
+            policy_seed, batch_seed = _seed_from(policy_stream), _seed_from(batch_stream) % 2**32
             torch.manual_seed(policy_seed)
             np.random.seed(batch_seed)
             random.seed(batch_seed)
-            model = sb3_model.build(config.training, envs)
+            model = sb3_model.build_algorithm(config.training, envs)
             model.action_space.seed(policy_seed % 2**32)
-            trainee = Trainee(
-                folder,
-                config,
-                copies,
-                envs,
-                model,
-                recording,
-                evaluation,
-                policy_seed,
-                batch_seed,
-                kept,
-                kept is None,
-                log,
-                opened,
+            run = TrainingRun(
+                folder=folder,
+                config=config,
+                options=options,
+                base_envs=base_envs,
+                envs=envs,
+                model=model,
+                recorder=recorder,
+                evaluation=evaluation,
+                policy_seed=policy_seed,
+                batch_seed=batch_seed,
+                checkpoint=checkpoint,
+                advanced=checkpoint is None,
+                log=log,
             )
-            if kept:
-                with trainee.going_on():
-                    copies.restore(kept["environments"])
-                    sb3_model.restore(model, kept["learner"], kept["timesteps"])
-        trainee._opened = opened.pop_all()
-    return trainee
+            if checkpoint:
+                with run.restoring():
+                    base_envs.set_state(checkpoint["environments"])
+                    sb3_model.set_state(model, checkpoint["learner"], checkpoint["timesteps"])
+        yield run
 
 
-def one_after_another(
-    trainees: Sequence[Trainee], learn: Callable[[Trainee], bool]
+def train_sequentially(
+    runs: Sequence[TrainingRun], learn: Callable[[TrainingRun], bool]
 ) -> dict[int, Exception]:
-    """Train runs, and write those that come to their end.
+    """Train runs one after the other, and write the policies of those that reach their end.
 
     Args:
-        trainees: the runs.
-        learn: trains one; whether it came to its end.
+        runs: the runs.
+        learn: trains one run; returns whether it reached its end.
 
     Returns:
-        what became of those that failed, by their place.
+        The exception of each failed run, by index.
     """
     failures: dict[int, Exception] = {}
-    for place, trainee in enumerate(trainees):
+    for index, run in enumerate(runs):
         try:
-            with trainee.speaking(), trainee.going_on():
-                if learn(trainee):
-                    trainee.finish()
+            with run.redirect_output(), run.restoring():
+                if learn(run):
+                    run.finish()
         except Exception as error:
-            failures[place] = error
+            failures[index] = error
     return failures
 
 
-def diverged(timesteps: int) -> FloatingPointError:
-    """What to say of a run whose parameters or losses are no longer finite numbers."""
+def divergence_error(timesteps: int) -> FloatingPointError:
+    """Return the error of a run whose parameters or losses are no longer finite."""
     return FloatingPointError(
         "diverged: the policy's parameters are no longer finite numbers "
         f"(after {timesteps:,} steps); lower the learning rate or the rewards"
@@ -236,5 +230,5 @@ def _normalized(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
     )
 
 
-def _word(stream: np.random.SeedSequence) -> int:
+def _seed_from(stream: np.random.SeedSequence) -> int:
     return int(stream.generate_state(1, np.uint64)[0] >> np.uint64(1))

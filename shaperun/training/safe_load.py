@@ -20,10 +20,12 @@ from shaperun.common.files import open_regular
 
 MEMBER = "policy.pth"
 _OVERHEAD = 1000  # bytes a tensor; torch takes 400
-_REST = 10_000_000  # bytes of the archive beside tensors: how the learner was configured
+_MAX_OTHER_BYTES = 10_000_000  # bytes of the archive beside tensors: how the learner was configured
 
-_BUILDS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
-_REACHES_OUT = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
+_ALLOWED_OPCODES = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage"
+)
+_FORBIDDEN_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
 
 
 def read_parameters(
@@ -43,7 +45,7 @@ def read_parameters(
     most = size + _OVERHEAD * (len(like) + 10)
     try:
         with open_regular(path) as file:
-            if file.seek(0, io.SEEK_END) > _REST + 10 * (most + beside):
+            if file.seek(0, io.SEEK_END) > _MAX_OTHER_BYTES + 10 * (most + beside):
                 raise ValueError("it is larger than such a policy can be")
             with zipfile.ZipFile(file) as archive:
                 data = _members(archive, [archive.getinfo(MEMBER)], most)[MEMBER]
@@ -69,8 +71,10 @@ def _members(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo], most: int) 
 def _loaded(members: Mapping[str, bytes]) -> dict[str, torch.Tensor]:
     (structure,) = (name for name in members if name.endswith("/data.pkl"))
     for operation, argument, _ in pickletools.genops(members[structure]):
-        reaches = operation.name in _REACHES_OUT
-        if reaches or (operation.name == "GLOBAL" and not _BUILDS.fullmatch(str(argument))):
+        reaches = operation.name in _FORBIDDEN_OPCODES
+        if reaches or (
+            operation.name == "GLOBAL" and not _ALLOWED_OPCODES.fullmatch(str(argument))
+        ):
             raise ValueError(f"a pickle in it asks for {argument or operation.name}")
     # An archive anew: torch reads archives in a way of its own, and might see other members.
     file = io.BytesIO()

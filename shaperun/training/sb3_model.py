@@ -1,10 +1,12 @@
-"""stable-baselines3 at arm's length: build an algorithm from a configuration, and let it act."""
+"""Adapter to stable-baselines3: build a model, save and restore it, let it act.
+
+This is the only module that touches private members of stable-baselines3.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from threadpoolctl import threadpool_limits
 
 from shaperun.common.errors import UserError
-from shaperun.rewards.wrapper import make_environment
 from shaperun.runs.run_folder import RunFolder
-from shaperun.study.hyperparameters import (
-    LOCATIONS,
-    SCHEDULED,
-    WITHOUT_CRITIC,
-    linear_schedule_start,
-)
-from shaperun.study.models import RunConfig, TrainingConfig
-from shaperun.training.checkpoint import Memory
+from shaperun.study.hyperparameters import SCHEDULED, linear_schedule_start
+from shaperun.study.learners import LEARNERS, Learner
+from shaperun.study.models import RunConfig
+from shaperun.study.training import TrainingConfig
+from shaperun.training.checkpoint import StateDict
 from shaperun.training.evaluation import Act
 from shaperun.training.normalization import ObservationScaling
 from shaperun.training.safe_load import read_parameters
@@ -44,31 +42,31 @@ ACTIVATIONS = {
 }
 
 
-def compute_with_one_thread() -> None:
-    """Let torch and numpy's products have one thread in this process.
+def use_one_thread() -> None:
+    """Limit torch and numpy's matrix products to one thread in this process.
 
-    More would wait for each other at these sizes, and a product rounds by how many there are.
+    More threads would wait for each other at these sizes, and their number affects rounding.
     """
     torch.set_num_threads(1)
     threadpool_limits(1, "blas")
 
 
 def check_device(training: TrainingConfig) -> None:
-    """Make sure that there is what a study is to be trained on.
+    """Check that the device of the training is available.
 
     Raises:
-        UserError: there is not.
+        UserError: it is not.
     """
     if training.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "training.device: torch finds no GPU here; take cpu, or install torch for CUDA"
+            "training.device: torch finds no GPU; use cpu, or install torch with CUDA support"
         )
 
 
-def build(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
-    """The algorithm of a study with its hyperparameters, on these environments, saying nothing.
+def build_algorithm(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
+    """Build the model of a study's learner on these environments, with logging disabled.
 
-    Of a learner without a critic it is a PPO, which holds the policy and its optimiser.
+    For a learner without a critic this is a PPO that holds the policy and its optimizer.
     """
     hyperparameters: dict[str, Any] = {
         name: _schedule(value) if str(value).startswith(SCHEDULED) else value
@@ -76,32 +74,37 @@ def build(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
     }
     if isinstance(hyperparameters.get("train_freq"), list):
         hyperparameters["train_freq"] = tuple(hyperparameters["train_freq"])
+    learner = training.learner
     names = training.hyperparameters["policy_kwargs"]
-    hyperparameters["policy_kwargs"] = _policy_kwargs(training.algorithm, names)
-    name = training.algorithm
-    if name in WITHOUT_CRITIC:
-        hyperparameters, name = _policy_alone(hyperparameters, envs), "PPO"
-    package, _ = LOCATIONS[name]
-    algorithm = getattr(importlib.import_module(package), name)
+    hyperparameters["policy_kwargs"] = _policy_kwargs(learner, names)
+    if not learner.has_critic:
+        hyperparameters, learner = _policy_without_critic(hyperparameters, envs), LEARNERS["PPO"]
+    algorithm: Any = load_implementation(learner)
     model: BaseAlgorithm = algorithm("MlpPolicy", envs, device="cpu", **hyperparameters)
-    # Without a logger of its own, stable-baselines3 makes one that writes temporary folders.
+    # Without a logger, stable-baselines3 makes one that writes temporary folders.
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
 
 
-def _policy_alone(hyperparameters: dict[str, Any], envs: VecEnv) -> dict[str, Any]:
-    """What of hyperparameters PPO has too, and a critic that sees nothing worth learning."""
+def load_implementation(learner: Learner) -> Any:
+    """Import the class that implements a learner."""
+    module, _, name = learner.implementation.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _policy_without_critic(hyperparameters: dict[str, Any], envs: VecEnv) -> dict[str, Any]:
+    """Keep the hyperparameters that PPO shares; use an empty critic."""
     shared = ("learning_rate", "gamma", "clip_range", "policy_kwargs")
     kept = {name: value for name, value in hyperparameters.items() if name in shared}
     networks = kept["policy_kwargs"].get("net_arch") or [64, 64]
     actor = networks if isinstance(networks, list) else networks["pi"]
     kept["policy_kwargs"]["net_arch"] = {"pi": actor, "vf": []}
-    # It makes room for a rollout, which nobody needs: the smallest there can be.
+    # PPO allocates a rollout buffer, which is not used: make it as small as possible.
     return {**kept, "n_steps": 2, "batch_size": 2 * envs.num_envs}
 
 
-def actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
-    """The deterministic policy of a model."""
+def deterministic_policy(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
+    """Return the deterministic policy of a model."""
 
     def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return model.predict(scaling(obs) if scaling else obs, deterministic=True)[0]
@@ -109,8 +112,8 @@ def actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
     return act
 
 
-def stacked_actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
-    """The same as our own engines have it, whose products round in another order."""
+def stacked_policy(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
+    """Return the same policy in the arithmetic of our engines, which rounds differently."""
     actor = StackedPolicy([model.policy]).actor()  # type: ignore[list-item]
 
     def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -119,10 +122,37 @@ def stacked_actor(model: BaseAlgorithm, scaling: ObservationScaling | None) -> A
     return act
 
 
-def memory(model: BaseAlgorithm) -> Memory:
-    """Parameters, optimiser and counters of an on-policy learner between updates.
+def last_observations(model: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Return the latest observations (N, …), and whether an episode starts with each (N,)."""
+    return np.asarray(model._last_obs), np.asarray(model._last_episode_starts)
 
-    Its random streams are to be added, see `streams`.
+
+def set_last_observations(
+    model: Any, obs: npt.NDArray[Any], episode_starts: npt.NDArray[np.bool_]
+) -> None:
+    """Set the observations that the next rollout begins with."""
+    model._last_obs, model._last_episode_starts = obs, episode_starts
+
+
+def set_progress(model: Any, timesteps: int, remaining: float) -> None:
+    """Set the environment steps taken, and the remaining share of training for schedules."""
+    model.num_timesteps, model._current_progress_remaining = timesteps, remaining
+
+
+def get_updates(model: Any) -> int:
+    """Return the number of updates (epochs) that a model has made."""
+    return int(model._n_updates)
+
+
+def set_updates(model: Any, updates: int) -> None:
+    """Set the number of updates that a model has made."""
+    model._n_updates = updates
+
+
+def get_state(model: BaseAlgorithm) -> StateDict:
+    """Return parameters, optimizer state and counters of an on-policy model between updates.
+
+    Random states are separate, see `get_random_state`.
     """
     policy = model.policy
     return {
@@ -140,60 +170,60 @@ def memory(model: BaseAlgorithm) -> Memory:
     }
 
 
-def streams() -> Memory:
-    """The random streams that stable-baselines3 draws from, which are the global ones."""
+def get_random_state() -> StateDict:
+    """Return the global random states, which stable-baselines3 draws from."""
     return {"torch": torch.get_rng_state().numpy(), "numpy": np.random.get_state(legacy=False)}
 
 
-def restore(model: BaseAlgorithm, kept: Memory, timesteps: int) -> None:
-    """Put a learner that was just built where a memory was taken; its streams are not set yet.
+def set_state(model: BaseAlgorithm, state: StateDict, timesteps: int) -> None:
+    """Restore a model that was just built; its random states are not restored yet.
 
     Raises:
-        ValueError: the memory is of another learner.
+        ValueError: the state belongs to another model.
     """
     policy = model.policy
-    _check_memory(policy, kept)
+    _check_state(policy, state)
     shape = (model.n_envs, *(model.observation_space.shape or ()))
-    if kept["last_obs"].shape != shape or kept["last_episode_starts"].shape != shape[:1]:
-        raise ValueError("its observations are of another environment")
-    policy.load_state_dict(_tensors(kept["parameters"]))
+    if state["last_obs"].shape != shape or state["last_episode_starts"].shape != shape[:1]:
+        raise ValueError("its observations belong to another environment")
+    policy.load_state_dict(_tensors(state["parameters"]))
     optimizer = policy.optimizer.state_dict()
-    optimizer["state"] = {index: _tensors(state) for index, state in kept["optimizer"]}
+    optimizer["state"] = {index: _tensors(arrays) for index, arrays in state["optimizer"]}
     policy.optimizer.load_state_dict(optimizer)
     model.num_timesteps = timesteps
-    model._last_obs, model._last_episode_starts = kept["last_obs"], kept["last_episode_starts"]
-    model._current_progress_remaining = kept["progress_remaining"]
-    model._n_updates = kept["updates"]
+    model._last_obs, model._last_episode_starts = state["last_obs"], state["last_episode_starts"]
+    model._current_progress_remaining = state["progress_remaining"]
+    model._n_updates = state["updates"]
     envs = model.get_env()
     if isinstance(envs, VecNormalize):
-        _restore_normalization(envs, kept["normalization"])
+        _restore_normalization(envs, state["normalization"])
 
 
-def restore_streams(model: BaseAlgorithm, kept: Memory) -> None:
-    """Set the random streams as they were, the noise of exploration that was drawn included."""
-    for name, tensor in _tensors(kept["noise"]).items():
+def set_random_state(model: BaseAlgorithm, state: StateDict) -> None:
+    """Restore the global random states, and the exploration noise that was drawn."""
+    for name, tensor in _tensors(state["noise"]).items():
         setattr(model.policy.action_dist, name, tensor)
-    torch.set_rng_state(torch.from_numpy(kept["torch"].copy()))
-    np.random.set_state(kept["numpy"])
+    torch.set_rng_state(torch.from_numpy(state["torch"].copy()))
+    np.random.set_state(state["numpy"])
 
 
-def _check_memory(policy: Any, kept: Memory) -> None:
-    """Make sure that arrays and indices fit: compiled code that takes them does not look again."""
+def _check_state(policy: Any, state: StateDict) -> None:
+    """Check shapes and indices: compiled code does not check them again."""
     blank = _after_a_step(policy.optimizer)
-    pairs = [(kept["parameters"], policy.state_dict())]
-    pairs += [(state, blank[index]) for index, state in kept["optimizer"]]
+    pairs = [(state["parameters"], policy.state_dict())]
+    pairs += [(arrays, blank[index]) for index, arrays in state["optimizer"]]
     for found, like in pairs:
         expected = {name: (array.dtype, array.shape) for name, array in _arrays(like).items()}
         if {name: (array.dtype, array.shape) for name, array in found.items()} != expected:
-            raise ValueError("its parameters are of another policy")
-    if kept["noise"].keys() != _noise(policy).keys():
-        raise ValueError("its noise is of another policy")
-    if not 0 <= kept["numpy"]["state"]["pos"] <= _MERSENNE_WORDS:
-        raise ValueError("its random stream is none")
+            raise ValueError("its parameters belong to another policy")
+    if state["noise"].keys() != _noise(policy).keys():
+        raise ValueError("its noise belongs to another policy")
+    if not 0 <= state["numpy"]["state"]["pos"] <= _MERSENNE_WORDS:
+        raise ValueError("its random state is invalid")
 
 
 def _after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, torch.Tensor]]:
-    """What an optimiser remembers of every parameter once it has made a step."""
+    """Return the state that an optimizer has after one step, by parameter index."""
     zeros = [torch.zeros_like(p) for group in optimizer.param_groups for p in group["params"]]
     parameters = [torch.nn.Parameter(zero) for zero in zeros]
     for parameter, zero in zip(parameters, zeros, strict=True):
@@ -206,13 +236,13 @@ def _after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, torch
 
 
 def _noise(policy: Any) -> dict[str, torch.Tensor]:
-    """What state-dependent exploration has drawn; nothing without it."""
+    """Return the noise of state-dependent exploration; empty without it."""
     names = ("exploration_mat", "exploration_matrices")
     distribution = getattr(policy, "action_dist", None)
     return {n: getattr(distribution, n) for n in names if hasattr(distribution, n)}
 
 
-def _normalization(envs: VecEnv | None) -> Memory:
+def _normalization(envs: VecEnv | None) -> StateDict:
     if not isinstance(envs, VecNormalize):
         return {}
     return {
@@ -224,11 +254,11 @@ def _normalization(envs: VecEnv | None) -> Memory:
     }
 
 
-def _restore_normalization(envs: VecNormalize, kept: Memory) -> None:
-    envs.returns = kept["returns"]
+def _restore_normalization(envs: VecNormalize, state: StateDict) -> None:
+    envs.returns = state["returns"]
     for name, rms in _moments(envs).items():
-        mean, var, rms.count = kept[name]
-        # of a reward they are numbers, which are stored as arrays of no dimension
+        mean, var, rms.count = state[name]
+        # Those of a reward are scalars, which are stored as arrays without dimensions.
         rms.mean, rms.var = (x if x.ndim else x[()] for x in (mean, var))
 
 
@@ -245,18 +275,18 @@ def _tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
-def load_actor(config: RunConfig, folder: RunFolder) -> Act:
-    """The policy of a finished run.
+def load_policy(config: RunConfig, folder: RunFolder) -> Act:
+    """Return the policy of a finished run.
 
-    The algorithm is built from the validated configuration and only its parameters are read, so
-    nothing that a results folder contains can run.
+    The model is built from the validated configuration and only parameters are read from the file,
+    so that no file in a results folder can run code.
 
     Raises:
-        UserError: a file does not hold what belongs to such a policy.
+        UserError: a file does not hold the parameters of such a policy.
     """
-    envs = DummyVecEnv([partial(make_environment, config.environment)] * config.training.n_envs)
+    envs = DummyVecEnv([config.environment.make] * config.training.n_envs)
     try:
-        model = build(config.training, envs)
+        model = build_algorithm(config.training, envs)
     finally:
         envs.close()
     observations: Any = envs.observation_space
@@ -269,19 +299,18 @@ def load_actor(config: RunConfig, folder: RunFolder) -> Act:
         raise folder.damaged(folder.policy, f"it is not a policy of this run, {error}") from None
     normalized = config.training.normalize.observations
     scaling = ObservationScaling.load(folder, observations.shape) if normalized else None
-    return (actor if config.training.engine == "sb3" else stacked_actor)(model, scaling)
+    policy = deterministic_policy if config.training.engine == "sb3" else stacked_policy
+    return policy(model, scaling)
 
 
 def _schedule(text: str) -> LinearSchedule:
     return LinearSchedule(start=linear_schedule_start(text), end=0.0, end_fraction=1.0)
 
 
-def _policy_kwargs(algorithm: str, names: dict[str, Any]) -> dict[str, Any]:
+def _policy_kwargs(learner: Learner, names: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in names.items() if value is not None}
-    # The same Adam in one kernel a step instead of many: at these sizes a tenth of training.
-    # The actor-critic policies set this eps themselves, but only where they are given no options.
-    eps = {} if algorithm == "DQN" else {"eps": 1e-5}
-    given["optimizer_kwargs"] = {"fused": True, **eps}
+    # The same Adam in one kernel per step instead of many: saves a tenth of training.
+    given["optimizer_kwargs"] = {"fused": True, **learner.optimizer_kwargs}
     if "activation_fn" in given:
         given["activation_fn"] = ACTIVATIONS[given["activation_fn"]]
     return given

@@ -1,4 +1,4 @@
-"""The whole life of one cohort of runs: what it goes on from, its training, its end."""
+"""Train a cohort of runs from the start, or from their checkpoints, to the end."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # the first optimiser would, in every worker anew: a second each
+import torch._dynamo  # or the first optimiser of every worker would: a second each
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import Lease, advice
+from shaperun.common.files import Lock, remedy
 from shaperun.rewards.config import PythonTerm
 from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig
-from shaperun.training import checkpoint, run, sb3_model
-from shaperun.training.checkpoint import DamagedError, Memory
+from shaperun.training import checkpoint, sb3_model
+from shaperun.training.checkpoint import CorruptCheckpointError, StateDict
 from shaperun.training.engines import episodic, lockstep, sb3
-from shaperun.training.recorder import SAME
-from shaperun.training.run import Trainee
-from shaperun.training.vector_env import NotTheSameError
+from shaperun.training.recorder import MUST_MATCH
+from shaperun.training.run import TrainingRun, open_run
+from shaperun.training.vector_env import ReplayMismatchError
 
 PACKAGES = ("shaperun", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 
@@ -41,108 +42,106 @@ Runs = dict[RunFolder, RunConfig]
 
 
 def train_cohort(
-    members: list[tuple[str, str]], tensorboard: bool = False, until: int | None = None
+    members: list[tuple[str, str]],
+    options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
 ) -> None:
-    """Train runs, each given as its folder and its configuration in JSON: what a worker calls.
+    """Train runs, each given as its folder and its configuration in JSON: called by workers.
 
-    Those that another process trains are left to it. Why a run of several failed is written into
-    its folder; that of one is raised.
+    Runs that another process trains are left to it. If one of several runs fails, the traceback is
+    written into its folder; the error of a single run is raised.
 
     Raises:
-        UserError: the disk is full, or a folder cannot be written.
+        UserError: the disk is full, or a folder is not writable.
     """
     runs = {
         RunFolder(Path(path)): RunConfig.model_validate_json(config) for path, config in members
     }
     try:
-        failures = train_runs(runs, tensorboard=tensorboard, until=until)
-    except OSError as trouble:  # when a lease was given back
+        failures = train_runs(runs, options)
+    except OSError as trouble:  # when a lock was released
         failures = {next(iter(runs)): trouble}
     for folder, error in failures.items():
-        if len(runs) > 1 and not isinstance(error, OSError | TakenError):
+        if len(runs) > 1 and not isinstance(error, OSError | RunLockedError):
             folder.fail("".join(traceback.format_exception(error)))
     for folder, error in failures.items():
-        advised = advice(error, folder.path) if isinstance(error, OSError) else None
+        advised = remedy(error, folder.path) if isinstance(error, OSError) else None
         if advised:
             raise UserError(advised) from error
         if len(runs) == 1 or isinstance(error, OSError):
             raise error
 
 
-class TakenError(RuntimeError):
-    """Another process is training a run."""
+class RunLockedError(RuntimeError):
+    """Another process is training this run."""
 
 
 def train_run(
-    folder: RunFolder, config: RunConfig, *, tensorboard: bool = False, until: int | None = None
+    folder: RunFolder,
+    config: RunConfig,
+    options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
 ) -> None:
-    """Train one run to its DONE.json, from nothing or from where it stopped.
+    """Train one run to its DONE.json, from the start or from its checkpoint.
 
     A finished run is left as it is.
 
-    Args:
-        folder: where the run is kept.
-        config: what it is.
-        tensorboard: whether to write event files beside it.
-        until: stop at the first rollout that begins after so many steps, and keep the run there.
-
     Raises:
-        TakenError: another process is writing into the folder.
+        RunLockedError: another process is writing into the folder.
     """
-    for error in train_runs({folder: config}, tensorboard=tensorboard, until=until).values():
+    for error in train_runs({folder: config}, options).values():
         raise error
 
 
 def train_runs(
-    runs: Runs, *, tensorboard: bool = False, until: int | None = None
+    runs: Runs,
+    options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
 ) -> dict[RunFolder, Exception]:
-    """Train runs that are alike in all but their rewards and seeds, as `train_run` does one.
+    """Train runs that differ only in their rewards and seeds, as `train_run` does one.
 
     Returns:
-        why those failed that did.
+        The exception of each failed run.
     """
     for config in runs.values():
         sb3_model.check_device(config.training)
-    sb3_model.compute_with_one_thread()
-    # Checks every action's distribution, at a twentieth of the training time; sampling from one
-    # that is not a distribution fails by itself.
+    sb3_model.use_one_thread()
+    # Validation would take a twentieth of the training time; sampling from an invalid
+    # distribution fails anyway.
     torch.distributions.Distribution.set_default_validate_args(False)
     failures: dict[RunFolder, Exception] = {}
-    records: dict[RunFolder, Memory] = {}
-    kept: dict[RunFolder, list[Memory]] = {}
-    with ExitStack() as leases:
+    records: dict[RunFolder, StateDict] = {}
+    checkpoints: dict[RunFolder, list[StateDict]] = {}
+    with ExitStack() as locks:
         for folder, config in runs.items():
             try:
-                leases.enter_context(_lease(folder))
+                locks.enter_context(_locked(folder))
                 if not _is_done(folder, config):
                     records[folder] = _record(config)
-                    kept[folder] = _kept(folder, records[folder])
+                    checkpoints[folder] = _usable_checkpoints(folder, records[folder])
             except Exception as error:
                 failures[folder] = error
-        train = partial(_train, runs, records, tensorboard, until)
-        for group in _groups(runs, kept):
+        train = partial(_train_group, runs, records, options)
+        for group in _group_by_progress(runs, checkpoints):
             failures |= train(group)
-        anew = [folder for folder in kept if _must_begin_anew(folder, records, failures)]
-        for group in _groups(runs, {folder: [] for folder in anew}):
+        again = [folder for folder in checkpoints if _must_restart(folder, records, failures)]
+        for group in _group_by_progress(runs, {folder: [] for folder in again}):
             failures = {f: e for f, e in failures.items() if f not in group} | train(group)
     return failures
 
 
 @contextmanager
-def _lease(folder: RunFolder) -> Iterator[None]:
-    """The right to write into a folder.
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the lock of a run folder.
 
     Raises:
-        TakenError: another process has it.
+        RunLockedError: another process holds it.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    lease = Lease(folder.lease)
-    if not lease.take():
-        raise TakenError(f"another process is training in {folder.path}")
+    lock = Lock(folder.lock)
+    if not lock.acquire():
+        raise RunLockedError(f"another process is training in {folder.path}")
     try:
         yield
     finally:
-        lease.release()
+        lock.release()
 
 
 def _is_done(folder: RunFolder, config: RunConfig) -> bool:
@@ -152,70 +151,69 @@ def _is_done(folder: RunFolder, config: RunConfig) -> bool:
     return done
 
 
-def _groups(
-    runs: Runs, kept: dict[RunFolder, list[Memory]]
-) -> list[dict[RunFolder, Memory | None]]:
-    """Which runs are trained together, and from what: in lockstep those that are equally far.
+def _group_by_progress(
+    runs: Runs, checkpoints: dict[RunFolder, list[StateDict]]
+) -> list[dict[RunFolder, StateDict | None]]:
+    """Group runs that are trained together, each with its checkpoint.
 
-    Two generations of checkpoints leave a choice; the groups are to be few.
+    Runs in lockstep must be equally far. Two generations of checkpoints leave a choice, which is
+    made so that there are few groups.
     """
-    nothing: dict[int, Memory | None] = {0: None}
-    choices: dict[RunFolder, dict[int, Memory | None]] = {
-        folder: {memory["timesteps"]: memory for memory in memories} or nothing
-        for folder, memories in kept.items()
+    start: dict[int, StateDict | None] = {0: None}
+    choices: dict[RunFolder, dict[int, StateDict | None]] = {
+        folder: {state["timesteps"]: state for state in states} or start
+        for folder, states in checkpoints.items()
     }
-    groups: list[dict[RunFolder, Memory | None]] = []
+    groups: list[dict[RunFolder, StateDict | None]] = []
     while choices:
-        counts = Counter(steps for memories in choices.values() for steps in memories)
+        counts = Counter(steps for states in choices.values() for steps in states)
         first = next(iter(choices))
         if runs[first].training.engine != "lockstep":
             group = {first: choices[first][max(choices[first])]}
         else:
             steps = max(counts, key=lambda steps: (counts[steps], steps))
-            group = {f: memories[steps] for f, memories in choices.items() if steps in memories}
+            group = {f: states[steps] for f, states in choices.items() if steps in states}
         groups.append(group)
-        choices = {f: memories for f, memories in choices.items() if f not in group}
+        choices = {f: states for f, states in choices.items() if f not in group}
     return groups
 
 
-def _train(
+def _train_group(
     runs: Runs,
-    records: dict[RunFolder, Memory],
-    tensorboard: bool,
-    until: int | None,
-    group: dict[RunFolder, Memory | None],
+    records: dict[RunFolder, StateDict],
+    options: TrainOptions,
+    group: dict[RunFolder, StateDict | None],
 ) -> dict[RunFolder, Exception]:
-    """Train a group from where it is; why those failed that did."""
+    """Train a group of runs; return the exception of each failed run."""
     failures: dict[RunFolder, Exception] = {}
-    with ExitStack() as opened:
-        trainees: dict[RunFolder, Trainee] = {}
-        for folder, kept in group.items():
+    with ExitStack() as stack:
+        opened: dict[RunFolder, TrainingRun] = {}
+        for folder, state in group.items():
             try:
-                if kept:
-                    folder.go_on()
+                if state:
+                    folder.mark_resumed()
                 else:
-                    folder.begin(records[folder])
-                trainees[folder] = run.begin(
-                    folder, runs[folder], kept, tensorboard=tensorboard, together=len(group)
+                    folder.start(records[folder])
+                opened[folder] = stack.enter_context(
+                    open_run(folder, runs[folder], state, options, cohort_size=len(group))
                 )
-                opened.callback(trainees[folder].close)
             except Exception as error:
                 failures[folder] = error
-        if trainees:
+        if opened:
             engine = ENGINES[next(iter(runs.values())).training.engine]
-            failed = engine(list(trainees.values()), until)
-            failures |= {list(trainees)[place]: error for place, error in failed.items()}
+            failed = engine(list(opened.values()))
+            failures |= {list(opened)[index]: error for index, error in failed.items()}
     return failures
 
 
-def _must_begin_anew(
-    folder: RunFolder, records: dict[RunFolder, Memory], failures: dict[RunFolder, Exception]
+def _must_restart(
+    folder: RunFolder, records: dict[RunFolder, StateDict], failures: dict[RunFolder, Exception]
 ) -> bool:
-    """Whether a run could not go on from where it was; its record then says why."""
+    """Return whether a run failed to resume; its record then says why."""
     error = failures.get(folder)
-    if isinstance(error, NotTheSameError):
+    if isinstance(error, ReplayMismatchError):
         why = "its environment cannot be restored"
-    elif isinstance(error, DamagedError):
+    elif isinstance(error, CorruptCheckpointError):
         why = "its checkpoint is damaged"
     else:
         return False
@@ -223,28 +221,28 @@ def _must_begin_anew(
     return True
 
 
-def _kept(folder: RunFolder, record: Memory) -> list[Memory]:
-    """What an earlier process of this very run left; other versions would not go on as it did."""
+def _usable_checkpoints(folder: RunFolder, record: StateDict) -> list[StateDict]:
+    """Return the checkpoints of this very run; other versions would not continue it exactly."""
     there = folder.read_record()
     usable = [
-        memory
-        for memory in checkpoint.load_all(folder.checkpoints)
-        if all(memory["made_by"].get(key) == there.get(key) == record[key] for key in SAME)
-        and folder.holds(record["identity"], memory["tables"])
-        and _can_be_played(memory, record["config"]["training"]["total_timesteps"])
+        state
+        for state in checkpoint.load_all(folder.checkpoints)
+        if all(state["made_by"].get(key) == there.get(key) == record[key] for key in MUST_MATCH)
+        and folder.has_tables(record["identity"], state["tables"])
+        and _is_replayable(state, record["config"]["training"]["total_timesteps"])
     ]
     if not usable and any(path.exists() for path in folder.checkpoints):
         record["resume"] = "from the start, for its checkpoint is damaged or was made elsewhere"
     return usable
 
 
-def _can_be_played(memory: Memory, total_timesteps: int) -> bool:
-    """Whether its time and the actions of its episodes are such, and no more than were taken."""
-    steps = memory["timesteps"]
+def _is_replayable(state: StateDict, total_timesteps: int) -> bool:
+    """Return whether its times and actions are valid, with no more actions than steps taken."""
+    steps = state["timesteps"]
     try:
-        times = [memory["recording"][name] for name in ("seconds", "core_seconds")]
+        times = [state["recording"][name] for name in ("seconds", "core_seconds")]
         taken_so_long = all(map(math.isfinite, times))
-        copies = memory["environments"]["copies"]
+        copies = state["environments"]["copies"]
         finite = all(np.isfinite(copy["actions"]).all() for copy in copies)
         taken = sum(len(copy["actions"]) + max(0, copy.get("before", 0)) for copy in copies)
         begun = sum(copy.get("resets", 0) for copy in copies) <= steps + len(copies)
@@ -263,13 +261,13 @@ def _record(config: RunConfig) -> dict[str, Any]:
         "platform": platform.platform(),
         "git_revision": _git_revision(),
         "code": _code(config),
-        "resume": "from the start" if config.training.algorithm == "DQN" else "exact",
+        "resume": "exact" if config.training.learner.exact_resume else "from the start",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
 def _code(config: RunConfig) -> dict[str, str]:
-    """The code from outside that the run names: module -> SHA-256 of its file."""
+    """Return the SHA-256 of the file of every module that the run names."""
     terms = config.reward.terms.values()
     named = [config.environment.id, *(t.python for t in terms if isinstance(t, PythonTerm))]
     modules = {name.rpartition(":")[0] for name in named if ":" in name}
@@ -282,7 +280,7 @@ def _code(config: RunConfig) -> dict[str, str]:
 
 
 def _git_revision() -> str | None:
-    """The revision of the folder that the command runs in, where there is one."""
+    """Return the git revision of the working directory, if there is one."""
     command = ["git", "rev-parse", "HEAD"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from shaperun.rewards.wrapper import make_environment
-from shaperun.study.models import EnvironmentConfig
+from shaperun.study.environment import EnvironmentConfig
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +29,7 @@ class Step(NamedTuple):
     last_obs: Array | None
 
 
-class Copies:
+class SequentialVectorEnv:
     """N environments of gymnasium, stepped one after the other.
 
     As gymnasium's own SyncVectorEnv with restarts in the same step, but for two things that cost a
@@ -39,7 +38,7 @@ class Copies:
     with one of numpy's.
     """
 
-    def __init__(self, envs: Sequence[Remembering]) -> None:
+    def __init__(self, envs: Sequence[ReplayableEnv]) -> None:
         self.envs = envs
         self.observation_space: spaces.Space[Any] = envs[0].observation_space
         self.action_space: spaces.Space[Any] = envs[0].action_space
@@ -47,9 +46,9 @@ class Copies:
         self._actions: Array  # that were sent
 
     @classmethod
-    def of(cls, environment: EnvironmentConfig, count: int) -> Copies:
+    def from_config(cls, environment: EnvironmentConfig, count: int) -> SequentialVectorEnv:
         """So many copies of a study's environment."""
-        return cls([Remembering(make_environment(environment)) for _ in range(count)])
+        return cls([ReplayableEnv(environment.make()) for _ in range(count)])
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start every copy from its seed; first observations (N, …)."""
@@ -82,18 +81,18 @@ class Copies:
                 obs[copy], _ = env.reset()
         return Step(obs, rewards, terminated, truncated, last_obs)
 
-    def memory(self) -> list[dict[str, Any]]:
+    def get_state(self) -> list[dict[str, Any]]:
         """What every copy needs to go on."""
-        return [env.memory() for env in self.envs]
+        return [env.get_state() for env in self.envs]
 
-    def restore(self, memory: Sequence[dict[str, Any]]) -> Array:
+    def set_state(self, memory: Sequence[dict[str, Any]]) -> Array:
         """Play every copy's episode again, up to where it was; observations there (N, …).
 
         Raises:
-            NotTheSameError: an environment went another way than it did.
+            ReplayMismatchError: an environment went another way than it did.
         """
         for env, remembered in zip(self.envs, memory, strict=True):
-            env.restore(remembered)
+            env.set_state(remembered)
         return self.reset([0] * len(self.envs))  # which plays them again, whatever the seeds
 
     def attribute(self, name: str) -> list[Any]:
@@ -110,7 +109,7 @@ class Copies:
         return np.zeros((len(self.envs), *(space.shape or ())), space.dtype)
 
 
-class Remembering(gym.Wrapper[Any, Any, Any, Any]):
+class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Remembers how its episode began and what was done since, so that it can be played again.
 
     A physics world can be neither copied nor stored. But an episode is determined by the generator
@@ -131,7 +130,7 @@ class Remembering(gym.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode; or play the one again that was to be restored, up to where it was."""
         if self._again:
-            return self._play_again(self._again)
+            return self._replay(self._again)
         self._start = seed
         if seed is None:
             self._start = self.unwrapped.np_random.bit_generator.state
@@ -143,15 +142,15 @@ class Remembering(gym.Wrapper[Any, Any, Any, Any]):
         self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
         return self._step(action)
 
-    def memory(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """How the episode began, and its actions so far (T, …)."""
         return {"start": self._start, "actions": np.array(self._actions)}
 
-    def restore(self, memory: dict[str, Any]) -> None:
+    def set_state(self, memory: dict[str, Any]) -> None:
         """Let the next reset play a remembered episode again."""
         self._again = memory
 
-    def _play_again(self, memory: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _replay(self, memory: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         self._again = None
         start = memory["start"]
         if isinstance(start, int):
@@ -164,9 +163,9 @@ class Remembering(gym.Wrapper[Any, Any, Any, Any]):
         for action in memory["actions"]:
             obs, _, terminated, truncated, info = self.step(action)
             if terminated or truncated:
-                raise NotTheSameError("the environment ended an episode that had not ended")
+                raise ReplayMismatchError("the environment ended an episode that had not ended")
         return obs, info
 
 
-class NotTheSameError(RuntimeError):
+class ReplayMismatchError(RuntimeError):
     """Played again, an episode went another way."""

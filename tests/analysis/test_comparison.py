@@ -13,12 +13,13 @@ import yaml
 from matplotlib.figure import Figure
 
 from shaperun.analysis import comparison
-from shaperun.analysis.pooling import Opened, pool
+from shaperun.analysis.pooling import Opened, pool_studies
 from shaperun.common.errors import UserError
 from shaperun.report import files
 from shaperun.report.plots import arms
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import parse_study
 from tests.conftest import TINY, Shaperun
 
@@ -75,13 +76,13 @@ def test_a_finished_run_is_preferred_to_the_other_studys_unfinished_one(results:
     more = another(results, "more")
     (results / "tiny" / "runs" / "guided" / "1" / "DONE.json").unlink()
     found = comparison.compare_studies([tiny(results), more])
-    assert not found.missing
+    assert not found.unfinished
     assert {arm.runs for arm in found.summary.arms} == {2}
 
 
 def test_arms_of_one_name_with_other_rewards_are_told_apart(results: Path) -> None:
     steep = another(results, "steep", arms={"default": {}, "guided": STEEP})
-    pooled = pool([tiny(results), steep])
+    pooled = pool_studies([tiny(results), steep])
     first, second, third = pooled.study.arms
     assert first == "default"
     assert second != third
@@ -101,10 +102,10 @@ def test_arms_of_one_name_with_other_rewards_are_told_apart(results: Path) -> No
 
 def test_arms_of_one_study_stay_apart_whatever_the_others_have(results: Path) -> None:
     twins = another(results, "twins", arms={"guided": GUIDED, "again": GUIDED, "default": {}})
-    pooled = pool([tiny(results), twins])
+    pooled = pool_studies([tiny(results), twins])
     assert list(pooled.study.arms) == ["default", "guided", "again"]
     renamed = another(results, "renamed", arms={"default": {}, "again": GUIDED})
-    pooled = pool([tiny(results), renamed])
+    pooled = pool_studies([tiny(results), renamed])
     assert list(pooled.study.arms) == ["default", "guided"]
     assert "the same in guided of tiny and again of renamed" in pooled.notes[-1]
 
@@ -112,7 +113,7 @@ def test_arms_of_one_study_stay_apart_whatever_the_others_have(results: Path) ->
 def test_another_training_recipe_is_said(results: Path) -> None:
     training = {**TINY["training"], "n_envs": 8}  # type: ignore[dict-item]
     others = another(results, "others", training=training, arms={"default": {}, "new": STEEP})
-    notes = pool([tiny(results), others]).notes
+    notes = pool_studies([tiny(results), others]).notes
     assert notes[0] == (
         "others was not trained like tiny: training.n_envs is 4 in tiny and 8 in others. "
         "A difference between their arms is then not about the reward alone."
@@ -124,7 +125,7 @@ def test_another_simulation_is_another_recipe(results: Path) -> None:
     """Policies that learned in EnvPool's are judged in gymnasium's like all others."""
     environment = {"id": "CartPole-v1", "backend": "envpool"}
     others = another(results, "others", environment=environment)
-    notes = pool([tiny(results), others]).notes
+    notes = pool_studies([tiny(results), others]).notes
     assert notes[0].startswith(
         "others was not trained like tiny: environment.backend is gymnasium in tiny and envpool in "
         "others."
@@ -163,14 +164,14 @@ def test_what_was_not_judged_alike_is_not_compared(
 
 def test_what_cannot_be_pooled_is_refused(results: Path) -> None:
     with pytest.raises(UserError, match="the study tiny is given 2 times"):
-        pool([tiny(results), tiny(results)])
+        pool_studies([tiny(results), tiny(results)])
     untrained = parse_study({**TINY, "study": "new"}), StudyFolder(results / "new")
     with pytest.raises(UserError, match="nothing of new has been trained"):
-        pool([tiny(results), untrained])
+        pool_studies([tiny(results), untrained])
     changed, folder = another(results, "changed")
     changed = parse_study({**TINY, "study": "changed", "arms": {"default": {}, "guided": STEEP}})
     with pytest.raises(UserError, match=r"trained from another configuration:\n.*upright"):
-        pool([tiny(results), (changed, folder)])
+        pool_studies([tiny(results), (changed, folder)])
 
 
 def test_two_studies_on_the_command_line(results: Path, shaperun: Shaperun) -> None:
@@ -212,6 +213,6 @@ def test_what_an_arms_terms_paid_is_reckoned_with_its_own_gamma(
     monkeypatch.setattr(arms, "contributions", watched)
     for opened in ([hasty], [tiny(results), hasty]):
         found = comparison.compare_studies(opened)
-        files.write(found, comparison.target(opened))
+        files.write_comparison(found, comparison.comparison_folder(opened))
     assert drawn[0].equals(drawn[1])
     assert len(drawn[0]) == 3

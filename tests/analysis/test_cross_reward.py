@@ -13,7 +13,7 @@ from shaperun.analysis import results
 from shaperun.analysis.cross_reward import cross_rewards, shaping_arms
 from shaperun.runs.open_study import open_study
 from shaperun.runs.plan import planned_runs
-from shaperun.stats import intervals
+from shaperun.stats import sample
 from shaperun.study.models import Study, parse_study
 
 # Of each arm five runs of two episodes: with five runs, the interquartile mean is not the mean.
@@ -142,8 +142,8 @@ def test_of_trained_runs_the_diagonal_is_what_they_recorded(trained: Path) -> No
     means = last.group_by("arm", "seed").agg(pl.col("return", "shaped_return").mean())
     for arm in known.arms:
         own = means.filter(arm=arm)
-        expected = intervals.iqm(own["return"].to_numpy())
+        expected = sample.iqm(own["return"].to_numpy())
         assert cell(table, arm, "environment") == pytest.approx(expected, rel=1e-12)
-    expected = intervals.iqm(means.filter(arm="guided")["shaped_return"].to_numpy())
+    expected = sample.iqm(means.filter(arm="guided")["shaped_return"].to_numpy())
     assert cell(table, "guided", "guided") == pytest.approx(expected, rel=1e-9)
     assert not np.isclose(expected, cell(table, "guided", "environment"), rtol=1e-3)

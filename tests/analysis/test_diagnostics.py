@@ -10,7 +10,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from shaperun.analysis.diagnostics import CLIPPED, KL, RULES, breaches, kl_bound, measures
+from shaperun.analysis.diagnostics import (
+    CLIP_FRACTION_BOUND,
+    KL,
+    RULES,
+    diagnose,
+    kl_bound,
+    measures,
+)
 from shaperun.study.models import Study, parse_study
 
 Series = Sequence[float | None]
@@ -57,7 +64,7 @@ def updates(columns: Mapping[str, Series], arm: str = "arm", seed: int = 0) -> p
 
 
 def found(rule: str, base: dict[str, Series] = WELL, **columns: Series) -> list[str]:
-    every = breaches(updates(base | columns), study())
+    every = diagnose(updates(base | columns), study())
     return [breach.message for breach in every if breach.rule == rule]
 
 
@@ -138,13 +145,13 @@ def test_every_rule_has_a_case() -> None:
 
 @pytest.mark.parametrize("well", [WELL, BOX])
 def test_a_learner_that_is_well_breaks_no_rule(well: dict[str, Series]) -> None:
-    assert breaches(updates(well), study()) == []
+    assert diagnose(updates(well), study()) == []
 
 
 def test_a_breach_says_in_which_run_it_was() -> None:
     bad = WELL | {"approx_kl": [1.0] * 20}
     table = pl.concat([updates(WELL, "a", 3), updates(bad, "a", 4), updates(bad, "b", 3)])
-    assert [(b.arm, b.seed, b.rule) for b in breaches(table, study())] == [
+    assert [(b.arm, b.seed, b.rule) for b in diagnose(table, study())] == [
         ("a", 4, "kl-above-target"),
         ("b", 3, "kl-above-target"),
     ]
@@ -156,19 +163,19 @@ def test_the_bound_on_kl_is_the_studys_target_where_it_has_one() -> None:
     assert kl_bound(study("TRPO")) == 0.01
     assert kl_bound(study("DQN")) == kl_bound(study("A2C")) == KL
     moved = updates(WELL | {"approx_kl": [0.1] * 20})
-    assert breaches(moved, study())
-    assert breaches(moved, study(target_kl=0.2)) == []
-    [tight] = breaches(updates(WELL | {"approx_kl": [0.02] * 20}), study(target_kl=0.01))
+    assert diagnose(moved, study())
+    assert diagnose(moved, study(target_kl=0.2)) == []
+    [tight] = diagnose(updates(WELL | {"approx_kl": [0.02] * 20}), study(target_kl=0.01))
     assert "KL above 0.01" in tight.message
 
 
 def test_a_learner_that_its_target_stops_is_well() -> None:
     stopped = updates(WELL | {"approx_kl": [0.012] * 20})
-    assert breaches(stopped, study(target_kl=0.01)) == []
+    assert diagnose(stopped, study(target_kl=0.01)) == []
 
 
 def test_no_target_is_advised_where_there_is_one() -> None:
-    [breach] = breaches(updates(WELL | {"approx_kl": [0.1] * 20}), study(target_kl=0.01))
+    [breach] = diagnose(updates(WELL | {"approx_kl": [0.1] * 20}), study(target_kl=0.01))
     assert "set target_kl" not in breach.message
 
 
@@ -181,7 +188,7 @@ def test_what_is_not_finite_does_no_harm(odd: float | None) -> None:
             for place in places:
                 for values in columns.values():
                     values.insert(place, odd)
-            assert breaches(updates(columns), study()) == []
+            assert diagnose(updates(columns), study()) == []
     clipped = found("clipping", clip_fraction=[odd] + [0.5] * 18 + [odd])
     assert len(clipped) == 1
 
@@ -189,19 +196,19 @@ def test_what_is_not_finite_does_no_harm(odd: float | None) -> None:
 @pytest.mark.parametrize("odd", [math.nan, math.inf, None])
 def test_a_learner_that_reports_nothing_breaks_no_rule(odd: float | None) -> None:
     nothing: dict[str, Series] = {name: [odd] * 20 for name in WELL}
-    assert breaches(updates(nothing), study()) == []
-    assert breaches(updates(LOSS), study("DQN")) == []
-    assert breaches(updates(nothing).clear(), study()) == []
+    assert diagnose(updates(nothing), study()) == []
+    assert diagnose(updates(LOSS), study("DQN")) == []
+    assert diagnose(updates(nothing).clear(), study()) == []
     # Text is what polars makes of a column without any value.
     empty = updates(WELL).with_columns(pl.lit(None, pl.String).alias("explained_variance"))
-    assert breaches(empty, study()) == []
+    assert diagnose(empty, study()) == []
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_a_run_of_few_updates(length: int) -> None:
     short: dict[str, Series] = {name: values[:length] for name, values in WELL.items()}
     short["explained_variance"] = [0.5] * length
-    assert breaches(updates(short), study()) == []
+    assert diagnose(updates(short), study()) == []
 
 
 def columns(table: pl.DataFrame, known: Study | None = None) -> list[str]:
@@ -223,7 +230,7 @@ def test_measures_are_what_the_learner_reported() -> None:
 def test_measures_have_their_bounds() -> None:
     bounds = {m.column: m.bound for m in measures(updates(BOX), study(target_kl=0.2))}
     assert bounds["approx_kl"] == 0.2
-    assert bounds["clip_fraction"] == CLIPPED
+    assert bounds["clip_fraction"] == CLIP_FRACTION_BOUND
     assert bounds["explained_variance"] == 0.0
     assert bounds["entropy"] is bounds["std"] is bounds["value_loss"] is None
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shaperun.analysis import results
-from shaperun.analysis.learning_speed import AUC, SOLVED, STEPS_TO_SOLVED, sample_efficiency
+from shaperun.analysis.learning_speed import AUC, SOLVED, STEPS_TO_SOLVED, learning_speed
 from shaperun.runs.open_study import open_study
 from shaperun.runs.plan import planned_runs
 
@@ -25,7 +25,7 @@ def curve(points: Points, arm: str = "a", seed: int = 0) -> pl.DataFrame:
 
 
 def area(points: Points) -> float:
-    found: float = sample_efficiency(curve(points), None)[AUC].item()
+    found: float = learning_speed(curve(points), None)[AUC].item()
     return found
 
 
@@ -53,7 +53,7 @@ def test_one_row_a_run_in_the_order_of_the_runs() -> None:
         curve([(0, 0), (10, 2)], "b", 0),
     ]
     for solved in (None, 3.0):
-        found = sample_efficiency(pl.concat(tables), solved)
+        found = learning_speed(pl.concat(tables), solved)
         rows = found.select("arm", "seed", AUC).rows()
         assert rows == [("b", 1, 2.0), ("a", 1, 4.0), ("b", 0, 1.0)]
 
@@ -65,7 +65,7 @@ def test_the_first_time_that_counts_as_solved() -> None:
         curve([(0, 100), (30, 0)], seed=2),  # from the start
         curve([(0, 0), (35, 100)], seed=3),  # when the shortest was over
     ]
-    found = sample_efficiency(pl.concat(tables), 100.0)
+    found = learning_speed(pl.concat(tables), 100.0)
     assert found.columns == ["arm", "seed", AUC, STEPS_TO_SOLVED, SOLVED]
     assert found.select(STEPS_TO_SOLVED, SOLVED).rows() == [
         (20.0, True),
@@ -78,25 +78,25 @@ def test_the_first_time_that_counts_as_solved() -> None:
 
 def test_runs_of_the_same_seed_are_apart() -> None:
     both = pl.concat([curve([(0, 0), (10, 9)], "a"), curve([(0, 0), (10, 1)], "b")])
-    found = sample_efficiency(both, 5.0)
+    found = learning_speed(both, 5.0)
     assert found.filter(arm="a")[SOLVED].item()
     assert not found.filter(arm="b")[SOLVED].item()
 
 
 def test_without_a_threshold_there_is_only_the_area() -> None:
-    assert sample_efficiency(curve([(0, 1), (5, 2)]), None).columns == ["arm", "seed", AUC]
+    assert learning_speed(curve([(0, 1), (5, 2)]), None).columns == ["arm", "seed", AUC]
 
 
 @pytest.mark.parametrize("solved", [None, 5.0])
 def test_of_no_runs_there_is_nothing_to_say(solved: float | None) -> None:
-    assert len(sample_efficiency(curve([]), solved)) == 0
+    assert len(learning_speed(curve([]), solved)) == 0
 
 
 def test_of_trained_runs(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
     episodes = results.evaluation_episodes(folder, planned_runs(study, study.arms))
     curves = results.curves(episodes, study.evaluation.episodes)
-    found = sample_efficiency(curves, study.environment.describe().solved)
+    found = learning_speed(curves, study.environment.describe().solved)
     assert len(found) == 4
     for row in found.iter_rows(named=True):
         # Evaluations are equally far from each other: the ends count half.
@@ -140,7 +140,7 @@ def test_a_higher_threshold_is_never_reached_sooner(
     points: list[tuple[int, float]], threshold: float
 ) -> None:
     low, high = (
-        sample_efficiency(curve(points), value).row(0, named=True)
+        learning_speed(curve(points), value).row(0, named=True)
         for value in (threshold, threshold + 10)
     )
     assert low[STEPS_TO_SOLVED] <= high[STEPS_TO_SOLVED] <= points[-1][0]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shaperun.analysis.relabel import contributions, not_recorded, shaped_returns
+from shaperun.analysis.relabel import contributions, missing_columns, shaped_returns
 from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.envs.builtin import environments
 from shaperun.rewards.config import RewardConfig
@@ -223,7 +223,7 @@ def lacking(runs_of: dict[str, Any], reward: dict[str, Any]) -> set[str]:
     known = {"default": {}, "runs": runs_of, "reward": reward}
     both = parse_study(study().model_dump(exclude={"arms"}) | {"arms": known})
     runs, wanted = (both.resolved(both.arms[name]) for name in ("runs", "reward"))
-    return not_recorded(runs, wanted, CARTPOLE)
+    return missing_columns(runs, wanted, CARTPOLE)
 
 
 @pytest.mark.parametrize(

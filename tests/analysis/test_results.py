@@ -9,10 +9,10 @@ import pytest
 
 from shaperun.analysis import comparison, results
 from shaperun.envs.builtin import environments
-from shaperun.envs.metrics import metrics
+from shaperun.envs.metrics import metric_names
 from shaperun.report import files
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from shaperun.study.models import Study
 
@@ -68,7 +68,7 @@ def test_metrics_are_means_over_the_final_episodes(episodes: pl.DataFrame) -> No
     final = results.final_episodes(episodes)
     assert set(final["timesteps"]) == {2000}
     table = results.run_metrics(final, CARTPOLE)
-    assert table.columns == ["arm", "seed", *metrics(CARTPOLE)]
+    assert table.columns == ["arm", "seed", *metric_names(CARTPOLE)]
     for row in table.iter_rows(named=True):
         own = final.filter(arm=row["arm"], seed=row["seed"])
         assert row["return"] == pytest.approx(own["return"].to_numpy().mean())
@@ -96,8 +96,8 @@ def test_figures_can_be_made_again_byte_for_byte(
     study: Study, folder: StudyFolder, tmp_path: Path
 ) -> None:
     found = comparison.compare_arms(study, folder)
-    first = files.write(found, tmp_path / "one")
-    second = files.write(comparison.compare_arms(study, folder), tmp_path / "two")
+    first = files.write_comparison(found, tmp_path / "one")
+    second = files.write_comparison(comparison.compare_arms(study, folder), tmp_path / "two")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert {p.name for p in first} == {
         *(f"{stem}.{kind}" for stem in ("curves", "outcomes", "terms") for kind in ("png", "svg")),

@@ -83,7 +83,7 @@ def test_the_centre_of_a_curve_counts_the_runs_that_got_there() -> None:
             "shaped_return": [0.0, 0.0, 0.0],
         }
     )
-    centre = summary.centre(curves)
+    centre = summary.center_curves(curves)
     assert centre["runs"].to_list() == [2, 1]
     assert centre["return_centre"].to_list() == [2.0, 5.0]
     assert centre["return_low"].to_list()[1] is None

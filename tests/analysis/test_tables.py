@@ -9,28 +9,28 @@ import polars as pl
 import pytest
 
 from shaperun.analysis import comparison, tables
-from shaperun.analysis.comparison import StudyResults
-from shaperun.envs.metrics import metrics
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.analysis.comparison import StudyComparison
+from shaperun.envs.metrics import metric_names
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 
 
 @pytest.fixture(scope="module")
-def found(trained: Path) -> StudyResults:
+def found(trained: Path) -> StudyComparison:
     study = load_study(trained / "tiny.yaml")
     return comparison.compare_arms(study, StudyFolder(trained / "results" / "tiny"))
 
 
-def test_a_run_is_a_row(found: StudyResults) -> None:
+def test_a_run_is_a_row(found: StudyComparison) -> None:
     table = found.runs
-    names = metrics(found.study.environment.describe())
+    names = metric_names(found.study.environment.describe())
     learning = ["auc", "steps_to_solved", "solved"]
     assert table.columns == ["study", "arm", "seed", *names, *learning]
     keys = table.select("study", "arm", "seed").rows()
     assert keys == [("tiny", arm, seed) for arm in ("default", "guided") for seed in (0, 1)]
 
 
-def test_an_evaluation_episode_is_a_row(found: StudyResults) -> None:
+def test_an_evaluation_episode_is_a_row(found: StudyComparison) -> None:
     table = found.episodes
     assert table.columns[:4] == ["study", "arm", "seed", "finished"]
     assert {"timesteps", "episode_seed", "outcome", "return", "shaping", "shaped_return"} <= set(
@@ -43,18 +43,18 @@ def test_an_evaluation_episode_is_a_row(found: StudyResults) -> None:
     assert table.schema["terminated"] == pl.Boolean
 
 
-def test_both_formats_hold_the_same(found: StudyResults, tmp_path: Path) -> None:
+def test_both_formats_hold_the_same(found: StudyComparison, tmp_path: Path) -> None:
     table = found.episodes
-    text, columnar = tables.write(table, tmp_path / "episodes")
+    text, columnar = tables.write_table(table, tmp_path / "episodes")
     assert (text.name, columnar.name) == ("episodes.csv", "episodes.parquet")
     assert pl.read_parquet(columnar).equals(table)
     assert pl.read_csv(text, schema_overrides=table.schema).equals(table)
 
 
-def test_the_same_table_gives_the_same_bytes(found: StudyResults, tmp_path: Path) -> None:
+def test_the_same_table_gives_the_same_bytes(found: StudyComparison, tmp_path: Path) -> None:
     table = found.episodes
-    first = tables.write(table, tmp_path / "one")
-    second = tables.write(table.clone(), tmp_path / "two")
+    first = tables.write_table(table, tmp_path / "one")
+    second = tables.write_table(table.clone(), tmp_path / "two")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
@@ -62,7 +62,7 @@ def test_the_same_table_gives_the_same_bytes(found: StudyResults, tmp_path: Path
 def test_no_cell_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> None:
     evil = f'{start}HYPERLINK("http://example.org","see")'
     table = pl.DataFrame({"arm": ["default", evil], "return": [1.0, -2.0]})
-    text, columnar = tables.write(table, tmp_path / "runs")
+    text, columnar = tables.write_table(table, tmp_path / "runs")
     with text.open(encoding="utf-8", newline="") as file:
         arms = [row["arm"] for row in csv.DictReader(file)]
     assert arms == ["default", f"'{evil}"]
@@ -71,8 +71,8 @@ def test_no_cell_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> N
 
 
 def test_a_hostile_outcome_in_a_run_folder_is_only_text(
-    found: StudyResults, tmp_path: Path
+    found: StudyComparison, tmp_path: Path
 ) -> None:
     episodes = found.episodes.with_columns(outcome=pl.lit("=1+1"))
-    text, _ = tables.write(episodes, tmp_path / "episodes")
+    text, _ = tables.write_table(episodes, tmp_path / "episodes")
     assert set(pl.read_csv(text)["outcome"]) == {"'=1+1"}

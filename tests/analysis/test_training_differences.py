@@ -42,7 +42,7 @@ def test_where_no_such_arm_is_there_it_is_the_studys_baseline() -> None:
 
 
 def test_rewards_and_learners_make_a_table() -> None:
-    grid = training_differences.grid(CROSSED)
+    grid = training_differences.training_grid(CROSSED)
     assert grid is not None
     assert grid.rewards == ["plain", "guided"]
     assert grid.learners == ["PPO", "A2C", "PPO, ent_coef 0.1"]
@@ -65,18 +65,18 @@ def test_rewards_and_learners_make_a_table() -> None:
     ids=["one learner", "one reward", "nothing shared"],
 )
 def test_there_is_no_table_of_less(arms: dict[str, Any]) -> None:
-    assert training_differences.grid(study(**arms)) is None
+    assert training_differences.training_grid(study(**arms)) is None
 
 
 def test_what_differs_in_more_than_the_reward_is_said() -> None:
-    a2c, hot = training_differences.notes(CROSSED)
+    a2c, hot = training_differences.training_notes(CROSSED)
     assert a2c == (
         "plain_a2c was not trained like plain: training.algorithm is PPO in plain and A2C in "
         "plain_a2c. A difference between them is then not about the reward alone."
     )
     assert "training.hyperparameters.ent_coef is 0.0 in plain and 0.1 in hot" in hot
-    assert list(training_differences.notes(study(plain={}, guided=GUIDED))) == []
-    (mixed,) = training_differences.notes(study(plain={}, guided=GUIDED | A2C))
+    assert list(training_differences.training_notes(study(plain={}, guided=GUIDED))) == []
+    (mixed,) = training_differences.training_notes(study(plain={}, guided=GUIDED | A2C))
     assert mixed.startswith("guided was not trained like plain")
 
 

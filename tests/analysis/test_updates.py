@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shaperun.analysis.updates import cost, update_statistics
-from shaperun.runs.driver import RunStatus, status
+from shaperun.analysis.updates import training_cost, update_statistics
 from shaperun.runs.open_study import open_study
 from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.status import RunStatus, run_status
+from shaperun.runs.study_folder import StudyFolder
 
 EVERY = 200  # steps between updates: n_steps · n_envs
 UPDATES = 2000 // EVERY
@@ -107,18 +107,18 @@ def test_costs_add_up_and_a_second_is_that_of_one_core() -> None:
         RunStatus("a", 2, "waiting"),
         RunStatus("c", 0, "waiting"),
     ]
-    assert cost(states).to_dicts() == [
+    assert training_cost(states).to_dicts() == [
         {"arm": "a", "runs": 2, "timesteps": 1200, "seconds": 15.0, "steps_per_second": 80.0},
         {"arm": "b", "runs": 1, "timesteps": 500, "seconds": 1.0, "steps_per_second": 500.0},
     ]
-    assert cost(states[3:]).is_empty()
-    assert cost([]).columns == ["arm", "runs", "timesteps", "seconds", "steps_per_second"]
+    assert training_cost(states[3:]).is_empty()
+    assert training_cost([]).columns == ["arm", "runs", "timesteps", "seconds", "steps_per_second"]
 
 
 def test_what_trained_runs_cost(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
-    states = [status(folder, run) for run in planned_runs(study, study.arms)]
-    table = cost(states)
+    states = [run_status(folder, run) for run in planned_runs(study, study.arms)]
+    table = training_cost(states)
     assert table.select("arm", "runs", "timesteps").rows() == [
         ("default", 2, 4000),
         ("guided", 2, 4000),

@@ -29,9 +29,9 @@ from benchmarks.envpool.play import Episodes, play
 from benchmarks.envpool.terrain import LANDERS, Grounds, height, raised
 from shaperun.envs.base import Controller
 from shaperun.envs.builtin import environments
-from shaperun.envs.envpool_support import ALIKE, DIFFERENT
-from shaperun.study.models import EnvironmentConfig
-from shaperun.training.vector_env import Array, Copies, Step
+from shaperun.envs.envpool_support import SUPPORTED, UNSUPPORTED
+from shaperun.study.environment import EnvironmentConfig
+from shaperun.training.vector_env import Array, SequentialVectorEnv, Step
 
 
 class Scripted:
@@ -109,7 +109,7 @@ def test_another_gravity_is_found() -> None:
     sides: list[Episodes] = []
     for gravity, first in ((-10.0, 0), (-5.0, 50)):
         config = EnvironmentConfig(id="LunarLander-v3", options={"gravity": gravity})
-        with closing(Copies.of(config, 50)) as copies:
+        with closing(SequentialVectorEnv.from_config(config, 50)) as copies:
             crash = environment.controllers["crash"]
             sides.append(play(copies, environment, crash, range(first, first + 50), 1))
     heavy, light = sides
@@ -199,7 +199,9 @@ def test_the_page_has_every_controller_and_finds_no_more_than_it_says() -> None:
     table = outside(text)[1].split("\n\n")[1]
     lines = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     known = [
-        (id_, name) for id_ in (*ALIKE, *DIFFERENT) for name in environments()[id_].controllers
+        (id_, name)
+        for id_ in (*SUPPORTED, *UNSUPPORTED)
+        for name in environments()[id_].controllers
     ]
     assert [(line[0], line[1]) for line in lines] == known
     found = [(line[0], line[1]) for line in lines if "**" in " ".join(line)]
@@ -215,7 +217,7 @@ def test_all_controllers_are_played(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("benchmarks.envpool.__main__.compared", pretend)
     assert len(list(every(1_000))) == sum(
-        len(environments()[env_id].controllers) for env_id in (*ALIKE, *DIFFERENT)
+        len(environments()[env_id].controllers) for env_id in (*SUPPORTED, *UNSUPPORTED)
     )
     assert np.diff(seeds).min() >= 2 * COPIES  # no two rows are the same episodes
 

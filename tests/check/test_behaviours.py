@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from shaperun.check.behaviours import (
-    FEWEST_EPISODES,
-    LONGEST,
-    MOST_STEPS,
+    MAX_EPISODE_STEPS,
+    MAX_STEPS,
+    MIN_EPISODES,
     Behaviour,
-    nothing,
+    no_op,
     record_behaviours,
 )
 from shaperun.envs.builtin import environments
-from shaperun.envs.episodes import episode_seeds
-from shaperun.study.models import EnvironmentConfig
+from shaperun.envs.episodes import held_out_seeds
+from shaperun.study.environment import EnvironmentConfig
 
 
 @cache
@@ -63,7 +63,7 @@ def test_everybody_starts_where_everybody_starts() -> None:
     assert all(start == starts[0] for start in starts)
     assert len(set(starts[0])) == 3
     env = gym.make("CartPole-v1")
-    first = env.reset(seed=episode_seeds(1)[0])[0]
+    first = env.reset(seed=held_out_seeds(1)[0])[0]
     assert starts[0][0] == tuple(first.astype(float))
 
 
@@ -93,9 +93,9 @@ def test_sums_per_episode() -> None:
 
 def test_what_never_ends_is_cut_off() -> None:
     behaviour = recorded("Endless-v0", 20)["do_nothing"]
-    assert {len(episode) for episode in behaviour.episodes} == {LONGEST}
+    assert {len(episode) for episode in behaviour.episodes} == {MAX_EPISODE_STEPS}
     assert behaviour.outcomes == {"truncated": len(behaviour.episodes)}
-    assert len(behaviour.episodes) == max(FEWEST_EPISODES, MOST_STEPS // LONGEST + 1)
+    assert len(behaviour.episodes) == max(MIN_EPISODES, MAX_STEPS // MAX_EPISODE_STEPS + 1)
 
 
 @pytest.mark.parametrize(
@@ -109,5 +109,5 @@ def test_what_never_ends_is_cut_off() -> None:
     ],
 )
 def test_doing_nothing(space: gym.Space[Any], action: Any) -> None:
-    assert np.array_equal(nothing(space), action)
-    assert space.contains(nothing(space))
+    assert np.array_equal(no_op(space), action)
+    assert space.contains(no_op(space))

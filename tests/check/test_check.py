@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shaperun.check.check import Check, _invariance, check_study
-from shaperun.check.ranking import Payment
+from shaperun.check.ranking import BehaviourReturn
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array
 from shaperun.rewards.kernel import RewardKernel
@@ -61,7 +61,7 @@ def test_a_potential_that_does_not_end_with_the_episode_is_found_out() -> None:
     assert not _invariance(kernel, wrong).holds
 
 
-def _kept(kernel: RewardKernel, payment: Payment) -> Array:
+def _kept(kernel: RewardKernel, payment: BehaviourReturn) -> Array:
     transition = payment.behaviour.transition
     return kernel.gamma * kernel.potential(transition.next_obs) * transition.terminated
 

@@ -10,10 +10,10 @@ import pytest
 
 from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.check.distances import Distances, distances
-from shaperun.check.ranking import payments
+from shaperun.check.ranking import behaviour_returns
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
-from shaperun.study.models import EnvironmentConfig
+from shaperun.study.environment import EnvironmentConfig
 
 GAMMA = 0.99
 
@@ -32,7 +32,7 @@ def measured(env_id: str, **arms: RewardConfig) -> Distances:
     kernels = {name: RewardKernel(known, config, GAMMA) for name, config in arms.items()}
     shaped = {
         name: np.concatenate(
-            [p.rewards.shaped for p in payments(kernel, behaviours(env_id), GAMMA)]
+            [p.rewards.shaped for p in behaviour_returns(kernel, behaviours(env_id), GAMMA)]
         )
         for name, kernel in kernels.items()
     }

@@ -22,11 +22,18 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from shaperun.check import preview
 from shaperun.check.behaviours import EPISODES, Behaviour, record_behaviours
-from shaperun.check.ranking import Payment, best, favourite, inversions, payments
+from shaperun.check.ranking import (
+    BehaviourReturn,
+    behaviour_returns,
+    best_by_environment,
+    inversions,
+    most_rewarded,
+)
 from shaperun.common.yaml import read_yaml
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
-from shaperun.study.models import EnvironmentConfig, Study, parse_study
+from shaperun.study.environment import EnvironmentConfig
+from shaperun.study.models import Study, parse_study
 
 LANDER = Path(__file__).parents[2] / "experiments" / "article.yaml"
 CARTPOLE = """
@@ -75,7 +82,7 @@ class Case:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(preview, "record_behaviours", recorded)
-            patch.setattr(preview, "FILMED", 2)  # no more are looked at here
+            patch.setattr(preview, "FILMED_EPISODES", 2)  # no more are looked at here
             (folder / "page.html").write_text(preview.page(study), encoding="utf-8")
         return cls(text, study, behaviours, folder / "page.html")
 
@@ -87,13 +94,15 @@ class Case:
         assert arms.keys() <= data["arms"].keys()
         return parse_study(data | {"arms": data["arms"] | arms})
 
-    def paid(self, reward: RewardConfig, gamma: float, progress: float = 0.0) -> list[Payment]:
+    def paid(
+        self, reward: RewardConfig, gamma: float, progress: float = 0.0
+    ) -> list[BehaviourReturn]:
         environment = self.study.environment.describe()
         kernel = RewardKernel(environment, self.study.resolved(reward), gamma)
         if not progress:
-            return payments(kernel, self.behaviours, gamma)
+            return behaviour_returns(kernel, self.behaviours, gamma)
         now = (progress, progress)
-        return [Payment(b, kernel(b.transition, now), gamma) for b in self.behaviours]
+        return [BehaviourReturn(b, kernel(b.transition, now), gamma) for b in self.behaviours]
 
 
 def without_pictures(config: object, behaviours: Sequence[Behaviour]) -> list[list[None]]:
@@ -111,7 +120,7 @@ def data_of(page: str) -> str:
 def test_the_data_are_what_the_kernel_makes_of_the_behaviours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preview, "film", without_pictures)
+    monkeypatch.setattr(preview, "filmstrips", without_pictures)
     study = parse_study(read_yaml(CARTPOLE).data)
     environment = study.environment.describe()
     data = preview.data(study, 2)
@@ -151,7 +160,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> Study:
         first, *others = record_behaviours(config, episodes)
         return [replace(first, name=HOSTILE, description=HOSTILE), *others]
 
-    monkeypatch.setattr(preview, "film", without_pictures)
+    monkeypatch.setattr(preview, "filmstrips", without_pictures)
     monkeypatch.setattr(preview, "record_behaviours", recorded)
     study = parse_study(read_yaml(CARTPOLE).data)
     return study.model_copy(
@@ -279,7 +288,7 @@ class Page:
                 abs=1e-9,
             )
         assert self.marked("inverted") == [p.behaviour.name for p in inversions(paid)]
-        assert self.marked("best") == [best(paid).behaviour.name]
+        assert self.marked("best") == [best_by_environment(paid).behaviour.name]
         return reward
 
 
@@ -296,7 +305,7 @@ def test_the_page_of_the_article_says_what_to_expect(open_page: Any, lander: Cas
         page.choose_arm(arm)
         assert page.check(lander, arm, gamma=0.999) == given
     paid = lander.paid(lander.study.arms["article"], 0.999)
-    assert favourite(paid).behaviour.name == "crash"
+    assert most_rewarded(paid).behaviour.name == "crash"
     assert page.text("#headline").startswith("article pays −")
     assert page.text("#headline").endswith(" to land: expect it to crash.")
     assert "inverted: paid above land" in page.text("[data-behaviour=crash] th")

@@ -13,7 +13,8 @@ import pytest
 from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.check.check import Check, check_study
 from shaperun.check.rules import RULES
-from shaperun.study.models import EnvironmentConfig, parse_study
+from shaperun.study.environment import EnvironmentConfig
+from shaperun.study.models import parse_study
 
 BASE: dict[str, Any] = {
     "study": "s",

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from shaperun.cli import app
-from shaperun.cli.console import Terminal
+from shaperun.cli import check
+from shaperun.cli.console import SafeConsole
 from shaperun.runs.open_study import open_study
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from tests.conftest import TINY, Shaperun, call_shaperun
 
 FALLS = {"mode": "replace", "weights": {"fell": 1}}
@@ -80,20 +80,20 @@ def test_of_a_search_the_corners_and_the_best_so_far_are_checked(searched: Path)
     corners = [f"upright={u}_centred={c}" for u in (0, 10) for c in (0.1, 10)]
     for change, trials in (("sweep.samples=9", 1), ("sweep.seed=1", 0)):  # the latter is another
         study, folder = open_study("searched", searched / "results", [change])
-        found = app._checked(study, folder, [], None)
+        found = check.check_arms(study, folder, [])
         arms = list(found.paid)
         assert arms[:6] == ["default", "guided", *corners]
         assert len(arms) == 6 + trials
-        console = Terminal(stderr=False, quiet=False)
+        console = SafeConsole(stderr=False, quiet=False)
         with console.capture() as said:
-            app._say_of_search(found, console)
+            check._print_searched(found, console)
         text = " ".join(said.get().split())
         assert "(upright, centred), the 4 corners of their ranges" in text
-        assert ("and the best of the trials so far (upright=" in text) == bool(trials)
+        assert ("and the best trials so far (upright=" in text) == bool(trials)
         assert set(found.paid) <= set(found.document()["rankings"])
-    some = app._checked(study, folder, ["default"], None)
+    some = check.check_arms(study, folder, ["default"])
     with console.capture() as said:
-        app._say_of_search(some, console)
+        check._print_searched(some, console)
     assert said.get() == ""
 
 

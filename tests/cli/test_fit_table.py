@@ -15,7 +15,7 @@ from tests.rewards.test_network_term import of_sizes
 def shown(found: Fit, answers: int, network: NetworkFit | None = None) -> str:
     console = Console(file=io.StringIO(), width=100)
     sheet = simulated([2.0, -1.0], answers)
-    fit_table.show(found, network, sheet, "mine", arm.arm(found, network), console)
+    fit_table.print_fit(found, network, sheet, "mine", arm.fitted_arm(found, network), console)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -31,10 +31,10 @@ def test_a_fit_says_what_it_is_worth() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"together": [("t0", "t1", 0.99)]}, "t0 and t1 rise together"),
-        ({"together": [("t0", "t1", -0.99)]}, "t0 and t1 rise against each other"),
-        ({"same": ["t7"]}, "t7: the same in both episodes of every pair"),
-        ({"faint": ["t7"]}, "t7: γ = 0.98 leaves less than 1% of how it differs"),
+        ({"collinear": [("t0", "t1", 0.99)]}, "t0 and t1 rise together"),
+        ({"collinear": [("t0", "t1", -0.99)]}, "t0 and t1 rise against each other"),
+        ({"constant": ["t7"]}, "t7: the same in both episodes of every pair"),
+        ({"negligible": ["t7"]}, "t7: γ = 0.98 leaves less than 1% of how it differs"),
         ({"equal": 3}, "3 call both equal"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from shaperun.preferences.answers import Subject
 from shaperun.rewards.network_term import NetworkTerm
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from tests.conftest import call_shaperun
 from tests.helpers.preferences import asked, sheet_of
@@ -27,7 +27,7 @@ arms:
 def folder(tmp_path: Path) -> Path:
     """A study, and answers about it of somebody who likes poles that stand upright."""
     (tmp_path / "study.yaml").write_text(STUDY)
-    subject = Subject.of(load_study(tmp_path / "study.yaml")).model_dump(mode="json")
+    subject = Subject.from_study(load_study(tmp_path / "study.yaml")).model_dump(mode="json")
     names = list(subject["terms"])
     rows, given = [], []
     for place in range(24):
@@ -108,7 +108,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(
 
 
 def test_the_page_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shaperun.preferences.episodes.MOST_STARTS", 1)
+    monkeypatch.setattr("shaperun.preferences.episodes.MAX_STARTS", 1)
     done = call_shaperun("ask", "study.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(Path("results", "poles", "ask.html"))

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from shaperun.cli.progress import MOST_ROWS, duration, follow, run_table
-from shaperun.runs.driver import RunStatus
+from shaperun.cli.progress import MAX_ROWS, duration, follow, run_table
+from shaperun.runs.status import RunStatus
 
 RUN = RunStatus(
     "article", 3, "running", 50_000, 200_000, 10.0, phase="training", training_return=-123.4
@@ -29,7 +29,7 @@ def test_what_runs_is_shown_first_where_there_are_many() -> None:
     waiting = [RunStatus("w", seed, "waiting") for seed in range(100)]
     text = shown([*waiting, RUN], terminal=True)
     assert "article" in text
-    assert f"{101 - MOST_ROWS} more runs not shown" in text
+    assert f"{101 - MAX_ROWS} more runs not shown" in text
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import yaml
 from PIL import Image
 from stable_baselines3 import PPO
 
-from shaperun.cli import app
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.cli.main import main
+from shaperun.runs.study_folder import StudyFolder
 from tests.conftest import TINY, Shaperun, call_shaperun
 
 
@@ -210,10 +210,10 @@ def test_ctrl_c_is_answered_whatever_the_command(
     def interrupt(_: Path) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shaperun.runs.open_study.last_trained", interrupt)
+    monkeypatch.setattr("shaperun.runs.open_study.latest_study", interrupt)
     monkeypatch.setattr(sys, "argv", ["shaperun", "report", "--static"])
     with pytest.raises(SystemExit, match="130"):
-        app.main()
+        main()
     told = capsys.readouterr().err
     assert told == "interrupted; the same command begins again: shaperun report --static\n"
 

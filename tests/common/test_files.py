@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from shaperun.common.files import (
-    AppendedTable,
-    Lease,
+    AppendOnlyCsv,
+    Lock,
     read_json,
     read_table,
     write_atomically,
@@ -53,7 +53,7 @@ def test_json_is_read_back_and_nothing_else_is(tmp_path: Path) -> None:
 
 
 def test_a_torn_last_line_is_no_row(tmp_path: Path) -> None:
-    table = AppendedTable(tmp_path / "table.csv", ["a", "b"])
+    table = AppendOnlyCsv(tmp_path / "table.csv", ["a", "b"])
     table.append([{"a": 1, "b": 0.1}, {"a": "=cmd,", "b": 2e-9}])
     whole = read_table(table.path)
     assert whole == b'a,b\n1,0.1\n"=cmd,",2e-09\n'
@@ -63,25 +63,25 @@ def test_a_torn_last_line_is_no_row(tmp_path: Path) -> None:
 
 
 def hold(path: Path, pipe: Connection) -> None:
-    lease = Lease(path)
-    pipe.send(lease.take())
+    lease = Lock(path)
+    pipe.send(lease.acquire())
     pipe.recv()
 
 
 def test_a_lease_has_one_holder_and_dies_with_it(tmp_path: Path) -> None:
     path = tmp_path / "lease"
-    assert not Lease.held(path)
+    assert not Lock.is_held(path)
     assert not path.exists()
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=hold, args=(path, theirs))
     process.start()
     assert ours.recv() is True
-    assert Lease.held(path)
-    assert not Lease(path).take()
+    assert Lock.is_held(path)
+    assert not Lock(path).acquire()
     process.kill()
     process.join()
-    assert not Lease.held(path)
-    mine = Lease(path)
-    assert mine.take()
+    assert not Lock.is_held(path)
+    mine = Lock(path)
+    assert mine.acquire()
     mine.release()
-    assert not Lease.held(path)
+    assert not Lock.is_held(path)

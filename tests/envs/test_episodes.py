@@ -13,8 +13,8 @@ from gymnasium import spaces
 
 from shaperun.envs.base import Environment, Transition
 from shaperun.envs.builtin import environments
-from shaperun.envs.episodes import Episode, episode_seeds, joined, play
-from shaperun.envs.generic import generic
+from shaperun.envs.episodes import Episode, concatenate_episodes, held_out_seeds, play_episode
+from shaperun.envs.generic import from_spaces
 
 DISCRETE, THROTTLES = spaces.Discrete(3), spaces.Box(-1, 1, (2,), dtype=np.float32)
 PICTURE = spaces.Box(0, 255, (2, 3), dtype=np.uint8)
@@ -52,7 +52,7 @@ class Walk(gym.Env[Any, Any]):
 
 
 def known(env: Walk) -> Environment:
-    return generic("Walk-v0", env.observation_space, DISCRETE)
+    return from_spaces("Walk-v0", env.observation_space, DISCRETE)
 
 
 def counting() -> Callable[[Any], int]:
@@ -94,7 +94,7 @@ def test_an_episode_is_what_the_environment_went_through(
         seen.append(obs)
         return (len(seen) - 1) % 3
 
-    episode = play(env, known(env), act, seed=11)
+    episode = play_episode(env, known(env), act, seed=11)
     t = episode.transition
     assert len(episode) == len(t) == length
     assert_consistent(t)
@@ -119,7 +119,7 @@ def test_an_episode_is_what_the_environment_went_through(
 )
 def test_how_an_episode_ended(terminated: bool, truncated: bool, outcome: str) -> None:
     env = Walk(4, terminated=terminated, truncated=truncated)
-    episode = play(env, known(env), counting(), seed=0)
+    episode = play_episode(env, known(env), counting(), seed=0)
     assert episode.outcome == outcome
     assert type(episode.outcome) is str
     assert episode.transition.terminated.tolist() == [False] * 3 + [terminated]
@@ -131,7 +131,7 @@ def test_a_real_episode(env_id: str) -> None:
     environment = environments()[env_id]
     env = gym.make(env_id)
     env.action_space.seed(5)
-    episode = play(env, environment, lambda obs: env.action_space.sample(), seed=5)
+    episode = play_episode(env, environment, lambda obs: env.action_space.sample(), seed=5)
     assert_consistent(episode.transition)
     assert episode.transition.obs.shape == (len(episode), environment.observation_size)
     size = () if environment.action_size is None else (environment.action_size,)
@@ -147,15 +147,15 @@ def test_a_real_episode(env_id: str) -> None:
 def test_the_outcome_is_in_the_environments_own_words() -> None:
     env = gym.make("CartPole-v1", max_episode_steps=3)
     cartpole = environments()["CartPole-v1"]
-    assert play(env, cartpole, lambda obs: 0, seed=1).outcome == "balanced"
+    assert play_episode(env, cartpole, lambda obs: 0, seed=1).outcome == "balanced"
     env = gym.make("CartPole-v1")
-    assert play(env, cartpole, lambda obs: 0, seed=1).outcome == "fell"
+    assert play_episode(env, cartpole, lambda obs: 0, seed=1).outcome == "fell"
 
 
 def test_the_same_seed_is_the_same_episode() -> None:
     env = gym.make("LunarLanderContinuous-v3")
     environment = environments()["LunarLanderContinuous-v3"]
-    one, again, other = (play(env, environment, random(0), seed=seed) for seed in (3, 3, 4))
+    one, again, other = (play_episode(env, environment, random(0), seed=seed) for seed in (3, 3, 4))
     for name in Transition.__dataclass_fields__:
         assert getattr(one.transition, name).tolist() == getattr(again.transition, name).tolist()
     assert one.transition.obs[0].tolist() != other.transition.obs[0].tolist()
@@ -169,7 +169,7 @@ def test_whoever_watches_is_called_for_every_frame(length: int) -> None:
     def watch(reward: float) -> None:
         watched.append((reward, len(env.actions)))
 
-    play(env, known(env), counting(), 0, watch=watch)
+    play_episode(env, known(env), counting(), 0, on_step=watch)
     rewards = [0.0, *((step + 1) / 4 for step in range(length))]
     assert watched == [(reward, step) for step, reward in enumerate(rewards)]
     assert all(type(reward) is float for reward, _ in watched)
@@ -178,7 +178,7 @@ def test_whoever_watches_is_called_for_every_frame(length: int) -> None:
 @pytest.mark.parametrize("most", [1, 3])
 def test_an_episode_that_would_not_end_is_cut_off(most: int) -> None:
     env = Walk(10**9)
-    episode = play(env, known(env), counting(), 0, most=most)
+    episode = play_episode(env, known(env), counting(), 0, max_steps=most)
     assert_consistent(episode.transition)
     assert len(episode) == most
     assert episode.outcome == "truncated"
@@ -188,7 +188,7 @@ def test_an_episode_that_would_not_end_is_cut_off(most: int) -> None:
 def test_an_episode_that_ends_in_time_is_left_alone() -> None:
     for most in (5, 6, 100):
         env = Walk(5)
-        episode = play(env, known(env), counting(), 0, most=most)
+        episode = play_episode(env, known(env), counting(), 0, max_steps=most)
         assert (len(episode), episode.outcome) == (5, "terminated")
 
 
@@ -196,14 +196,14 @@ def episodes(*lengths: int) -> list[Episode]:
     played = []
     for seed, length in enumerate(lengths):
         env = Walk(length, terminated=bool(seed % 2), truncated=not seed % 2)
-        played.append(play(env, known(env), counting(), seed))
+        played.append(play_episode(env, known(env), counting(), seed))
     return played
 
 
 @pytest.mark.parametrize("lengths", [(4,), (1, 1, 1), (3, 1, 5, 2)])
 def test_episodes_one_after_the_other(lengths: tuple[int, ...]) -> None:
     played = episodes(*lengths)
-    together, begins = joined(played)
+    together, begins = concatenate_episodes(played)
     assert begins.dtype == np.intp
     assert begins.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
     assert len(together) == sum(lengths)
@@ -221,16 +221,16 @@ def test_episodes_one_after_the_other(lengths: tuple[int, ...]) -> None:
 def test_joined_throttles_keep_their_shape() -> None:
     environment = environments()["LunarLanderContinuous-v3"]
     env = gym.make("LunarLanderContinuous-v3", max_episode_steps=4)
-    played = [play(env, environment, random(seed), seed) for seed in range(3)]
-    together, begins = joined(played)
+    played = [play_episode(env, environment, random(seed), seed) for seed in range(3)]
+    together, begins = concatenate_episodes(played)
     assert together.action.shape == together.last_action.shape == (12, 2)
     assert begins.tolist() == [0, 4, 8]
     assert together.last_action[begins].tolist() == together.action[begins].tolist()
 
 
 def test_the_held_out_episodes_are_what_they_always_were() -> None:
-    assert episode_seeds(5) == [4179709664, 51647308, 53082393, 982965811, 2058009003]
-    assert episode_seeds(0) == []
-    assert all(type(seed) is int for seed in episode_seeds(3))
+    assert held_out_seeds(5) == [4179709664, 51647308, 53082393, 982965811, 2058009003]
+    assert held_out_seeds(0) == []
+    assert all(type(seed) is int for seed in held_out_seeds(3))
     for count in (1, 7, 40):
-        assert episode_seeds(count) == episode_seeds(100)[:count]
+        assert held_out_seeds(count) == held_out_seeds(100)[:count]

@@ -16,17 +16,17 @@ from pydantic import ValidationError
 
 from shaperun.envs.base import Transition
 from shaperun.envs.builtin import environments
-from shaperun.envs.episodes import play
+from shaperun.envs.episodes import play_episode
 from shaperun.envs.generic import (
-    UnfitEnvironmentError,
     UnknownEnvironmentError,
-    _by_spaces,
-    describe,
-    generic,
+    UnsupportedEnvironmentError,
+    _inspect,
+    from_spaces,
+    get_environment,
 )
 from shaperun.rewards.expression import expression_term
-from shaperun.rewards.wrapper import make_environment
-from shaperun.study.models import EnvironmentConfig, Study, parse_study
+from shaperun.study.environment import EnvironmentConfig
+from shaperun.study.models import Study, parse_study
 
 BOX = spaces.Box(-1, 1, (3,))
 Register = Callable[[str, Callable[..., Any]], None]
@@ -56,11 +56,11 @@ class Toy(gym.Env[Any, Any]):
 def register() -> Iterator[Register]:
     """Registers environments for the time of one test."""
     before = dict(gym.registry)
-    _by_spaces.cache_clear()
+    _inspect.cache_clear()
     yield lambda env_id, make: gym.register(env_id, entry_point=make)
     gym.registry.clear()
     gym.registry.update(before)
-    _by_spaces.cache_clear()
+    _inspect.cache_clear()
 
 
 def study(environment: dict[str, Any], *, allow_code: bool = False) -> Study:
@@ -96,12 +96,12 @@ def refusals(environment: dict[str, Any], *, allow_code: bool = False) -> dict[s
     ids=str,
 )
 def test_how_many_numbers_a_space_is(space: spaces.Space[Any], size: int) -> None:
-    seen = generic("Any-v0", space, spaces.Discrete(2))
+    seen = from_spaces("Any-v0", space, spaces.Discrete(2))
     assert seen.observation_size == size
     assert type(seen.observation_size) is int
     assert seen.observations == ()
     assert seen.action_size is None
-    acted = generic("Any-v0", BOX, space)
+    acted = from_spaces("Any-v0", BOX, space)
     assert acted.action_size == (None if isinstance(space, spaces.Discrete) else size)
     assert acted.observation_size == 3
     assert (acted.id, acted.terms) == ("Any-v0", {})
@@ -121,14 +121,18 @@ def test_how_many_numbers_a_space_is(space: spaces.Space[Any], size: int) -> Non
 )
 def test_spaces_of_several_kinds_are_refused(space: spaces.Space[Any]) -> None:
     kind = type(space).__name__
-    with pytest.raises(UnfitEnvironmentError, match=f"its observations are a {kind}, and only Box"):
-        generic("Any-v0", space, spaces.Discrete(2))
-    with pytest.raises(UnfitEnvironmentError, match=f"its actions are a {kind}, and only Box"):
-        generic("Any-v0", BOX, space)
+    with pytest.raises(
+        UnsupportedEnvironmentError, match=f"its observations are a {kind}, and only Box"
+    ):
+        from_spaces("Any-v0", space, spaces.Discrete(2))
+    with pytest.raises(
+        UnsupportedEnvironmentError, match=f"its actions are a {kind}, and only Box"
+    ):
+        from_spaces("Any-v0", BOX, space)
 
 
 def test_how_any_episode_ends() -> None:
-    environment = generic("Any-v0", BOX, spaces.Discrete(2))
+    environment = from_spaces("Any-v0", BOX, spaces.Discrete(2))
     flags = np.array([[True, False], [False, True], [True, True], [False, False]])
     steps = Transition(
         obs=np.zeros((4, 3)),
@@ -154,19 +158,19 @@ def test_how_any_episode_ends() -> None:
 
 @pytest.mark.parametrize("env_id", list(environments()))
 def test_an_environment_with_a_module_is_known_by_it(env_id: str) -> None:
-    assert describe(env_id) is environments()[env_id]
-    assert describe(env_id, {"max_episode_steps": 5}) is environments()[env_id]
+    assert get_environment(env_id) is environments()[env_id]
+    assert get_environment(env_id, {"max_episode_steps": 5}) is environments()[env_id]
 
 
 @pytest.mark.parametrize("env_id", ["FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
 def test_environments_of_gymnasium_without_a_module(env_id: str) -> None:
-    environment = describe(env_id)
+    environment = get_environment(env_id)
     assert (environment.id, environment.observation_size) == (env_id, 1)
     assert environment.action_size is None
     config = study({"id": env_id, "options": {"max_episode_steps": 8}}).environment
-    env = make_environment(config)
+    env = config.make()
     env.action_space.seed(1)
-    episode = play(env, config.describe(), lambda obs: env.action_space.sample(), seed=1)
+    episode = play_episode(env, config.describe(), lambda obs: env.action_space.sample(), seed=1)
     assert episode.outcome in environment.outcomes
     assert episode.transition.obs.shape == (len(episode), 1)
     place = expression_term(environment, "place", "obs + 0 * action")
@@ -175,8 +179,8 @@ def test_environments_of_gymnasium_without_a_module(env_id: str) -> None:
 
 
 def test_observations_of_a_kind_that_nobody_learns_from() -> None:
-    with pytest.raises(UnfitEnvironmentError, match="its observations are a Tuple"):
-        describe("Blackjack-v1")
+    with pytest.raises(UnsupportedEnvironmentError, match="its observations are a Tuple"):
+        get_environment("Blackjack-v1")
     message = "Blackjack-v1 cannot be used: its observations are a Tuple, and only Box, Discrete"
     assert message in refusals({"id": "Blackjack-v1"})["environment.id"]
 
@@ -184,7 +188,7 @@ def test_observations_of_a_kind_that_nobody_learns_from() -> None:
 @pytest.mark.parametrize("env_id", ["FrozenLake-v0", "FrozenLake", "frozenlake-v1", "", "a/b-v1"])
 def test_an_unknown_environment(env_id: str) -> None:
     with pytest.raises(UnknownEnvironmentError) as caught:
-        describe(env_id)
+        get_environment(env_id)
     assert caught.value.env_id == env_id
     assert {"FrozenLake-v1", *environments()} <= set(caught.value.known)
     [(place, message)] = refusals({"id": env_id}).items()
@@ -200,24 +204,24 @@ def test_an_environment_is_made_once_and_closed(register: Register) -> None:
 
     register("Counted-v0", Counted)
     for _ in range(3):
-        describe("Counted-v0")
+        get_environment("Counted-v0")
     assert (Counted.made, Counted.closed) == (1, 1)
 
 
 def test_options_are_a_part_of_an_environment(register: Register) -> None:
     register("Toy-v0", Toy)
-    assert describe("Toy-v0").observation_size == 3
-    assert describe("Toy-v0", {"size": 5}).observation_size == 5
-    assert describe("Toy-v0", {"size": 4, "max_episode_steps": 9}).observation_size == 4
+    assert get_environment("Toy-v0").observation_size == 3
+    assert get_environment("Toy-v0", {"size": 5}).observation_size == 5
+    assert get_environment("Toy-v0", {"size": 4, "max_episode_steps": 9}).observation_size == 4
     config = study({"id": "Toy-v0", "options": {"size": 7, "max_episode_steps": 9}}).environment
     assert config.describe().observation_size == 7
 
 
 def test_an_environment_that_nothing_limits(register: Register) -> None:
     register("Toy-v0", Toy)
-    assert describe("Toy-v0").endless
-    assert not describe("Toy-v0", {"max_episode_steps": 9}).endless
-    assert not describe("FrozenLake-v1").endless
+    assert get_environment("Toy-v0").no_time_limit
+    assert not get_environment("Toy-v0", {"max_episode_steps": 9}).no_time_limit
+    assert not get_environment("FrozenLake-v1").no_time_limit
     [(place, message)] = refusals({"id": "Toy-v0"}).items()
     assert place == "environment.options"
     assert "nothing limits the length of Toy-v0's episodes" in message
@@ -241,8 +245,8 @@ def failing(error: Exception) -> Callable[..., Any]:
 )
 def test_options_that_an_environment_refuses(options: dict[str, Any], message: str) -> None:
     message = f"it cannot be made: {message}"
-    with pytest.raises(UnfitEnvironmentError, match=message):
-        describe("FrozenLake-v1", options)
+    with pytest.raises(UnsupportedEnvironmentError, match=message):
+        get_environment("FrozenLake-v1", options)
     with pytest.raises(ValidationError, match=f"FrozenLake-v1 cannot be used: {message}"):
         study({"id": "FrozenLake-v1", "options": options})
 
@@ -259,8 +263,8 @@ def test_an_environment_that_cannot_be_made(
     register: Register, error: Exception, message: str
 ) -> None:
     register("Failing-v0", failing(error))
-    with pytest.raises(UnfitEnvironmentError, match=message):
-        describe("Failing-v0")
+    with pytest.raises(UnsupportedEnvironmentError, match=message):
+        get_environment("Failing-v0")
     assert message in refusals({"id": "Failing-v0"})["environment.id"]
 
 
@@ -317,9 +321,9 @@ def test_an_id_that_names_code_with_leave(elsewhere: Path) -> None:
     assert found.code == [env_id]
     environment = found.environment.describe()
     assert (environment.id, environment.observation_size) == (env_id, 6)
-    env = make_environment(found.environment)
+    env = found.environment.make()
     assert env.observation_space.shape == (6,)
-    episode = play(env, environment, lambda obs: 0, seed=0)
+    episode = play_episode(env, environment, lambda obs: 0, seed=0)
     assert (len(episode), episode.outcome) == (1, "terminated")
 
 

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from shaperun.training.algorithms.episode_batch import Batch
+from shaperun.training.algorithms.episode_batch import EpisodeBatch
 
 DISCRETE, BOX = spaces.Discrete(3), spaces.Box(-1, 1, (2,))
 
@@ -42,7 +42,7 @@ def model_over(
     )
 
 
-def played(model: PPO, lengths: list[int]) -> Batch:
+def played(model: PPO, lengths: list[int]) -> EpisodeBatch:
     """Episodes of such lengths: chance looks, the policy acts, chance pays."""
     luck = np.random.default_rng(sum(lengths))
     shape = (max(lengths), len(lengths))
@@ -52,4 +52,6 @@ def played(model: PPO, lengths: list[int]) -> Batch:
         actions: Any = luck.integers(0, space.n, shape)
     else:
         actions = luck.normal(size=(*shape, *(space.shape or ()))).astype(np.float32)
-    return Batch.of(obs, actions, [luck.normal(size=length) for length in lengths])
+    return EpisodeBatch.from_episodes(
+        obs, actions, [luck.normal(size=length) for length in lengths]
+    )

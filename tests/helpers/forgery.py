@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from shaperun.cli import app
-from shaperun.common.text import visible
+from shaperun.cli.main import main
+from shaperun.common.text import escape_control_chars
 
 
 class Evil:
@@ -40,9 +40,9 @@ class Commands:
         self._patch.setattr(sys, "argv", ["shaperun", *arguments])
         self._captured.readouterr()
         with pytest.raises(SystemExit) as end:
-            app.main()
+            main()
         out, err = self._captured.readouterr()
-        assert visible(out + err) == out + err
+        assert escape_control_chars(out + err) == out + err
         assert "Traceback" not in err or "--debug" in arguments
         return int(end.value.code or 0), " ".join((out + err).split())
 

@@ -14,9 +14,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
-from shaperun.study.models import TrainingConfig
+from shaperun.study.training import TrainingConfig
 from shaperun.training.algorithms.ppo import Rollout, StackedPPO
-from shaperun.training.sb3_model import build
+from shaperun.training.sb3_model import build_algorithm
 from shaperun.training.stacked.actor import features_of
 from shaperun.training.stacked.policy import StackedPolicy
 
@@ -79,7 +79,7 @@ def learner(environment: str, seed: int, n_envs: int = 4, **hyperparameters: Any
     envs = Watched(DummyVecEnv([ENVIRONMENTS[environment]] * n_envs))
     envs.seed(seed)
     torch.manual_seed(seed)
-    model = build(training, envs)
+    model = build_algorithm(training, envs)
     assert isinstance(model, PPO)
     _, callback = model._setup_learn(training.total_timesteps)
     model.collect_rollouts(envs, callback, model.rollout_buffer, model.n_steps)

@@ -8,7 +8,7 @@ import pytest
 
 from shaperun.common.errors import UserError
 from shaperun.preferences import answers
-from shaperun.preferences.answers import AskedEpisode, Subject
+from shaperun.preferences.answers import EpisodeSummary, Subject
 from shaperun.study.models import Study, parse_study
 from tests.helpers.preferences import TERMS, asked, sheet_of
 
@@ -28,13 +28,13 @@ def sheet() -> dict[str, Any]:
 
 def refusal(path: Path) -> str:
     with pytest.raises(UserError) as caught:
-        answers.read(path)
+        answers.read_answers(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_what_a_page_saved_is_read(sheet: dict[str, Any], tmp_path: Path) -> None:
-    found = answers.read(saved(tmp_path / "answers.json", sheet))
+    found = answers.read_answers(saved(tmp_path / "answers.json", sheet))
     assert found.terms == list(TERMS)
     assert [episode.start for episode in found.episodes] == [4, 4, 4, 9]
     pairs, preferred = found.compared()
@@ -116,7 +116,7 @@ def test_a_pair_has_one_answer(
     if contradicts:
         assert "answer 3 contradicts an earlier one" in refusal(path)
     else:
-        answers.read(path)
+        answers.read_answers(path)
 
 
 def study(**changes: Any) -> Study:
@@ -132,21 +132,21 @@ def study(**changes: Any) -> Study:
 
 
 def test_answers_are_about_one_study(tmp_path: Path) -> None:
-    subject = Subject.of(study()).model_dump(mode="json")
+    subject = Subject.from_study(study()).model_dump(mode="json")
     names = list(subject["terms"])
     rows = [asked(place, sums=[0.0] * len(names)) for place in range(2)]
-    sheet = answers.read(saved(tmp_path / "a.json", sheet_of(rows, [], subject=subject)))
-    answers.refuse_another(sheet, study(study="renamed", arms={"default": {}, "more": {}}))
+    sheet = answers.read_answers(saved(tmp_path / "a.json", sheet_of(rows, [], subject=subject)))
+    answers.ensure_same_study(sheet, study(study="renamed", arms={"default": {}, "more": {}}))
     for changes, what in (
         ({"environment": {"id": "Acrobot-v1"}}, "environment"),
         ({"training": {"total_timesteps": 1000, "hyperparameters": {"gamma": 0.9}}}, "gamma"),
         ({"terms": {"near": "-abs(x)"}}, "terms"),
     ):
         with pytest.raises(UserError, match=f"another study, test: its {what} is"):
-            answers.refuse_another(sheet, study(**changes))
+            answers.ensure_same_study(sheet, study(**changes))
 
 
 def test_a_table_comes_back_as_it_was() -> None:
-    episodes = [AskedEpisode.model_validate(asked(place)) for place in range(3)]
+    episodes = [EpisodeSummary.model_validate(asked(place)) for place in range(3)]
     rows = json.loads(answers.table(episodes))
-    assert [AskedEpisode.model_validate(row) for row in rows] == episodes
+    assert [EpisodeSummary.model_validate(row) for row in rows] == episodes

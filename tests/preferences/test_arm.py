@@ -35,7 +35,7 @@ def test_an_arm_is_added_and_nothing_else_changes(name: str, tmp_path: Path) -> 
     path = tmp_path / "study.yaml"
     path.write_bytes(FILES[name].encode())
     before = load_study(path)
-    fitted.add(path, "fitted", ARM)
+    fitted.add_arm_to_file(path, "fitted", ARM)
     after = load_study(path)
     assert list(after.arms) == [*before.arms, "fitted"]
     assert dict(after.arms["fitted"].weights) == ARM["weights"]
@@ -52,7 +52,7 @@ def test_a_file_to_which_no_line_can_be_added_stays(arms: str, tmp_path: Path) -
     path = tmp_path / "study.yaml"
     path.write_text(HEAD + arms)
     with pytest.raises(UserError, match="by hand"):
-        fitted.add(path, "fitted", ARM)
+        fitted.add_arm_to_file(path, "fitted", ARM)
     assert path.read_text() == HEAD + arms
 
 
@@ -60,30 +60,30 @@ def test_no_arm_is_replaced_or_called_what_none_can_be(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(FILES["last"])
     with pytest.raises(UserError, match="has an arm other already"):
-        fitted.add(path, "other", ARM)
+        fitted.add_arm_to_file(path, "other", ARM)
     with pytest.raises(UserError, match="letters, digits"):
-        fitted.add(path, "../up", ARM)
+        fitted.add_arm_to_file(path, "../up", ARM)
     assert path.read_text() == FILES["last"]
 
 
 def test_the_arm_is_that_of_the_fit() -> None:
     found = fit(simulated([2.0, -1.0], 60))
-    arm = fitted.arm(found)
+    arm = fitted.fitted_arm(found)
     assert arm["mode"] == "replace"
     for name, weight in found.weights.items():
         assert arm["weights"][name] == pytest.approx(weight, rel=1e-3)
-    assert fitted.in_yaml("mine", arm).startswith("mine:\n")
+    assert fitted.arm_yaml("mine", arm).startswith("mine:\n")
 
 
 def test_a_network_stands_in_the_file(tmp_path: Path) -> None:
     found, learned = fit(simulated([2.0, -1.0], 60)), NetworkFit(of_sizes(4, 16, 1), 0.9, 1.0)
-    arm = fitted.arm(found, learned)
-    assert arm["weights"] == fitted.arm(found)["weights"] | {"learned": 1.0}
-    assert "bias: [" in fitted.in_yaml("mine", arm)  # numbers side by side, not a line each
+    arm = fitted.fitted_arm(found, learned)
+    assert arm["weights"] == fitted.fitted_arm(found)["weights"] | {"learned": 1.0}
+    assert "bias: [" in fitted.arm_yaml("mine", arm)  # numbers side by side, not a line each
     config = {"mode": "replace", "terms": arm["terms"], "weights": {"upright": 1.0, "learned": 1.0}}
     path = tmp_path / "study.yaml"
     path.write_text(FILES["last"])
-    fitted.add(path, "mine", config)
+    fitted.add_arm_to_file(path, "mine", config)
     assert load_study(path).arms["mine"].terms == {"learned": learned.term}
 
 
@@ -91,5 +91,5 @@ def test_its_name_is_not_that_of_a_term_that_was_asked_about() -> None:
     found = fit(simulated([2.0, -1.0], 60))
     weights = {"learned": 1.0, "learned_2": 2.0}
     taken = Fit(**vars(found) | {"weights": weights})
-    arm = fitted.arm(taken, NetworkFit(of_sizes(4, 1), 0.9, 1.0))
+    arm = fitted.fitted_arm(taken, NetworkFit(of_sizes(4, 1), 0.9, 1.0))
     assert list(arm["terms"]) == ["learned_3"]

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shaperun.check.behaviours import LONGEST
+from shaperun.check.behaviours import MAX_EPISODE_STEPS
 from shaperun.common.errors import UserError
-from shaperun.envs.episodes import episode_seeds, play
+from shaperun.envs.episodes import held_out_seeds, play_episode
 from shaperun.preferences import episodes
 from shaperun.preferences.answers import MOMENTS, Subject, parts
-from shaperun.preferences.episodes import discounted, gather, kernel_of_all_terms
-from shaperun.rewards.wrapper import make_environment
+from shaperun.preferences.episodes import collect_episodes, discounted, kernel_of_all_terms
 from shaperun.runs.open_study import open_study
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study, parse_study
 
 QUIETLY = (lambda _: None, lambda *_: None)
@@ -36,14 +35,14 @@ def poles(**changes: object) -> Study:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(episodes, "MOST_STARTS", 2)
+    monkeypatch.setattr(episodes, "MAX_STARTS", 2)
 
 
 @pytest.mark.usefixtures("few")
 def test_everybody_plays_the_same_starts(tmp_path: Path) -> None:
     told: list[str] = []
     study = poles()
-    found = gather(study, StudyFolder(tmp_path), told.append, QUIETLY[1])
+    found = collect_episodes(study, StudyFolder(tmp_path), told.append, QUIETLY[1])
     by_start = {
         start: [q.episode.by for q in some]
         for start, some in groupby(found, lambda question: question.episode.start)
@@ -51,21 +50,21 @@ def test_everybody_plays_the_same_starts(tmp_path: Path) -> None:
     controllers = [*study.environment.describe().controllers, "do_nothing", "act_randomly"]
     assert list(by_start.values()) == [controllers] * 2
     assert told == [f"{', '.join(controllers)}: 2 episodes each"]
-    assert not set(by_start) & set(episode_seeds(1000))  # what rewards are judged by
+    assert not set(by_start) & set(held_out_seeds(1000))  # what rewards are judged by
 
 
 @pytest.mark.usefixtures("few")
 def test_an_episode_is_summed_up_as_it_was_played(tmp_path: Path) -> None:
     study = poles()
     kernel = kernel_of_all_terms(study)
-    env, environment = make_environment(study.environment), study.environment.describe()
-    assert list(kernel.names) == list(Subject.of(study).terms)
-    for question in gather(study, StudyFolder(tmp_path), *QUIETLY):
+    env, environment = study.environment.make(), study.environment.describe()
+    assert list(kernel.names) == list(Subject.from_study(study).terms)
+    for question in collect_episodes(study, StudyFolder(tmp_path), *QUIETLY):
         asked = question.episode
         if asked.by not in environment.controllers:
             continue
         act = environment.controllers[asked.by].make()
-        episode = play(env, environment, act, asked.start, most=LONGEST)
+        episode = play_episode(env, environment, act, asked.start, max_steps=MAX_EPISODE_STEPS)
         raw, paid = kernel(episode.transition).raw, episode.transition.env_reward
         assert asked.length == len(episode)
         assert asked.env_return == paid.sum()
@@ -89,7 +88,7 @@ def test_discounting_begins_with_the_first_step() -> None:
 @pytest.mark.usefixtures("few")
 def test_finished_runs_play_too(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
-    players = Counter(question.episode.by for question in gather(study, folder, *QUIETLY))
+    players = Counter(question.episode.by for question in collect_episodes(study, folder, *QUIETLY))
     assert {"default, seed 0", "guided, seed 0", "default, seed 1"} <= set(players)
     assert set(players.values()) == {2}
 
@@ -97,15 +96,15 @@ def test_finished_runs_play_too(trained: Path) -> None:
 def test_an_environment_that_cannot_draw_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(episodes, "drawing", lambda config: None)
+    monkeypatch.setattr(episodes, "make_renderable", lambda config: None)
     with pytest.raises(UserError, match="cannot draw itself"):
-        gather(poles(), StudyFolder(tmp_path), *QUIETLY)
+        collect_episodes(poles(), StudyFolder(tmp_path), *QUIETLY)
 
 
 @pytest.mark.usefixtures("few")
 def test_a_term_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"these terms will not do: .*broken"):
-        gather(
+        collect_episodes(
             poles(terms={"broken": "log(x)"}),
             StudyFolder(tmp_path),
             lambda _: None,

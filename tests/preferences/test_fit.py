@@ -9,7 +9,7 @@ from shaperun.common.errors import UserError
 from shaperun.envs.base import Array
 from shaperun.preferences import fit as preferences
 from shaperun.preferences.answers import AnswerSheet
-from shaperun.preferences.fit import FEWEST, Fit, curvature, fit, maximum
+from shaperun.preferences.fit import MIN_ANSWERS, Fit, curvature, fit, fit_weights
 from tests.helpers.preferences import simulated
 
 WEIGHTS = [2.0, -1.0, 0.5]
@@ -24,8 +24,8 @@ def test_many_answers_give_the_weights_back() -> None:
     found = fit(simulated(WEIGHTS, 1500))
     assert direction(found.weights) == pytest.approx(direction(WEIGHTS), abs=0.06)
     assert found.decided == 1500
-    assert not found.same
-    assert not found.together
+    assert not found.constant
+    assert not found.collinear
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
@@ -51,7 +51,7 @@ def test_nothing_near_the_maximum_is_better(seed: int, ridge: float) -> None:
         own = np.log1p(np.exp(-worth)) + (1 - preferred) * worth
         return float(own.sum() + ridge / 2 * (weights**2).sum())
 
-    best = maximum(differences, preferred, ridge)
+    best = fit_weights(differences, preferred, ridge)
     steps = 1e-3 * luck.normal(size=(50, 3))
     assert all(loss(best) <= loss(best + step) for step in steps)
     second = curvature(differences, best, ridge)
@@ -95,14 +95,14 @@ def test_what_is_foreseen_is_what_was_not_known() -> None:
 
 def test_terms_that_cannot_be_told_apart_are_named() -> None:
     sheet = with_sums(lambda sums: np.column_stack([sums, 3 * sums[:, 0], sums[:, 1] * -2]))
-    pairs = [(one, other, round(alike)) for one, other, alike in fit(sheet).together]
+    pairs = [(one, other, round(alike)) for one, other, alike in fit(sheet).collinear]
     assert pairs == [("t0", "t3", 1), ("t1", "t4", -1)]
 
 
 def test_a_term_that_is_the_same_everywhere_has_no_weight() -> None:
     sheet = with_sums(lambda sums: np.column_stack([sums, np.full(len(sums), 7.0)]))
     found = fit(sheet)
-    assert found.same == ["t3"]
+    assert found.constant == ["t3"]
     assert "t3" not in found.weights
     with pytest.raises(UserError, match="no term differs"):
         fit(with_sums(lambda sums: np.ones_like(sums)))
@@ -116,19 +116,19 @@ def test_a_term_of_which_nothing_is_left_with_gamma_has_no_weight() -> None:
         plain = with_sums(lambda sums: np.column_stack([sums, ends])).sums[0]
         return fit(with_sums(lambda sums: np.column_stack([sums, left * ends]), plain))
 
-    assert found(0.98**500).faint == ["t3"]
+    assert found(0.98**500).negligible == ["t3"]
     for part in (found(0.98**500).weights, found(0.98**500).low, found(0.98**500).high):
         assert list(part) == ["t0", "t1", "t2"]
-    assert found(0.98**200).faint == []
+    assert found(0.98**200).negligible == []
     assert "t3" in found(0.98**200).weights
     with pytest.raises(UserError, match="no term differs"):
         fit(with_sums(lambda sums: 1e-3 * sums, simulated(WEIGHTS, 40).sums[0]))
 
 
 def test_a_few_answers_are_too_few() -> None:
-    with pytest.raises(UserError, match=f"{FEWEST - 1} answers prefer one of two"):
-        fit(simulated(WEIGHTS, FEWEST - 1))
-    fit(simulated(WEIGHTS, FEWEST))
+    with pytest.raises(UserError, match=f"{MIN_ANSWERS - 1} answers prefer one of two"):
+        fit(simulated(WEIGHTS, MIN_ANSWERS - 1))
+    fit(simulated(WEIGHTS, MIN_ANSWERS))
 
 
 def test_the_document_is_plain() -> None:

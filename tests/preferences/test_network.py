@@ -44,13 +44,13 @@ def fitted() -> tuple[AnswerSheet, Fit, NetworkFit]:
     """What 40 answers come to."""
     sheet = near_one(40, sway=1.0)
     linear = fit(sheet)
-    return sheet, linear, preference_network.fit(sheet, linear)
+    return sheet, linear, preference_network.fit_network(sheet, linear)
 
 
 def value(found: NetworkFit) -> Callable[[Array], Array]:
     """What the network makes of states (N, 2)."""
     assert found.term
-    return network_term.term("learned", found.term).function
+    return network_term.network_term("learned", found.term).function
 
 
 def test_it_learns_what_the_terms_leave_open(fitted: tuple[AnswerSheet, Fit, NetworkFit]) -> None:
@@ -70,9 +70,9 @@ def test_what_it_foresees_is_not_what_it_knows(monkeypatch: pytest.MonkeyPatch) 
         for answer in sheet.answers
     ]
     tossed = sheet.model_copy(update={"answers": coins})
-    assert preference_network.fit(tossed, fit(tossed)).term is None
+    assert preference_network.fit_network(tossed, fit(tossed)).term is None
     monkeypatch.setattr(preference_network, "RIDGES", (1e-3,))
-    assert preference_network.fit(tossed, fit(tossed)).predicted < 0.65
+    assert preference_network.fit_network(tossed, fit(tossed)).predicted < 0.65
 
 
 def test_it_is_in_the_units_of_the_weights(fitted: tuple[AnswerSheet, Fit, NetworkFit]) -> None:
@@ -92,12 +92,12 @@ def test_it_is_in_the_units_of_the_weights(fitted: tuple[AnswerSheet, Fit, Netwo
 def test_it_is_the_same_every_time(fitted: tuple[AnswerSheet, Fit, NetworkFit]) -> None:
     sheet, linear, found = fitted
     told: list[int] = []
-    assert preference_network.fit(sheet, linear, lambda done, _: told.append(done)) == found
+    assert preference_network.fit_network(sheet, linear, lambda done, _: told.append(done)) == found
     assert told == list(range(1, preference_network.FITS + 1))
 
 
 def test_without_states_there_is_nothing_to_learn_from() -> None:
     sheet = simulated([2.0, -1.0], 30)
     with pytest.raises(UserError, match="kept no observations of CartPole-v1"):
-        preference_network.fit(sheet, fit(sheet))
+        preference_network.fit_network(sheet, fit(sheet))
     assert json.loads(sheet.table)[0]["states"] == []

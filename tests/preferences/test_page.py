@@ -19,9 +19,9 @@ from shaperun.envs.base import Array
 from shaperun.preferences import answers
 from shaperun.preferences import page as ask
 from shaperun.preferences.answers import AnswerSheet
-from shaperun.preferences.episodes import Question, gather
-from shaperun.preferences.fit import curvature, maximum
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.preferences.episodes import FilmedEpisode, collect_episodes
+from shaperun.preferences.fit import curvature, fit_weights
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study, parse_study
 
 QUIETLY = (lambda _: None, lambda *_: None)
@@ -41,16 +41,16 @@ def study() -> Study:
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
+def asked(tmp_path_factory: pytest.TempPathFactory) -> list[FilmedEpisode]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shaperun.preferences.episodes.MOST_STARTS", 6)
-        return gather(study(), StudyFolder(tmp_path_factory.mktemp("results")), *QUIETLY)
+        patch.setattr("shaperun.preferences.episodes.MAX_STARTS", 6)
+        return collect_episodes(study(), StudyFolder(tmp_path_factory.mktemp("results")), *QUIETLY)
 
 
 @pytest.fixture(scope="module")
-def path(asked: list[Question], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(asked: list[FilmedEpisode], tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ask, "gather", lambda *_: asked)
+        patch.setattr(ask, "collect_episodes", lambda *_: asked)
         text = ask.page(study(), StudyFolder(Path("nowhere")), *QUIETLY)
     page = tmp_path_factory.mktemp("page") / "ask.html"
     page.write_text(text, encoding="utf-8")
@@ -72,7 +72,7 @@ def page(chrome: Chrome, path: Path) -> Iterator[AskPage]:
     assert chrome.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
-def by_return(page: AskPage, episodes: list[Question]) -> str:
+def by_return(page: AskPage, episodes: list[FilmedEpisode]) -> str:
     pair = page.pair
     assert pair is not None
     left, right = (episodes[place].episode.env_return for place in pair)
@@ -90,17 +90,17 @@ def scaled_sums(sheet: AnswerSheet) -> Array:
 def sheet_of(page: AskPage, path: Path) -> AnswerSheet:
     saved = path / "answers.json"
     saved.write_text(page.sheet(), encoding="utf-8")
-    return answers.read(saved)
+    return answers.read_answers(saved)
 
 
 def test_nothing_in_the_data_can_end_their_place(
-    asked: list[Question], monkeypatch: pytest.MonkeyPatch
+    asked: list[FilmedEpisode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile = [
-        Question(question.episode.model_copy(update={"by": HOSTILE}), question.strip)
+        FilmedEpisode(question.episode.model_copy(update={"by": HOSTILE}), question.strip)
         for question in asked
     ]
-    monkeypatch.setattr(ask, "gather", lambda *_: hostile)
+    monkeypatch.setattr(ask, "collect_episodes", lambda *_: hostile)
     evil = study().model_copy(update={"study": HOSTILE})
     text = ask.page(evil, StudyFolder(Path("nowhere")), *QUIETLY)
     data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
@@ -115,7 +115,7 @@ def test_nothing_in_the_data_can_end_their_place(
 
 
 def test_answers_are_fitted_as_they_come(
-    page: AskPage, asked: list[Question], tmp_path: Path
+    page: AskPage, asked: list[FilmedEpisode], tmp_path: Path
 ) -> None:
     """The page and `fit` reckon alike, with the same ridge."""
     for _ in range(25):
@@ -126,7 +126,7 @@ def test_answers_are_fitted_as_they_come(
     assert len(pairs) == 25
     scaled = scaled_sums(sheet)
     scaled = scaled[pairs[:, 0]] - scaled[pairs[:, 1]]
-    weights = maximum(scaled, preferred, 1.0)
+    weights = fit_weights(scaled, preferred, 1.0)
     error = 1.959964 * np.sqrt(np.diag(np.linalg.inv(curvature(scaled, weights, 1.0))))
     shown = page.run(
         "return [...document.querySelectorAll('.term')].map("
@@ -138,7 +138,7 @@ def test_answers_are_fitted_as_they_come(
 
 
 def test_no_pair_is_asked_about_twice_and_all_are(
-    page: AskPage, asked: list[Question], tmp_path: Path
+    page: AskPage, asked: list[FilmedEpisode], tmp_path: Path
 ) -> None:
     by_start: dict[int, list[int]] = {}
     for place, question in enumerate(asked):
@@ -156,7 +156,7 @@ def test_no_pair_is_asked_about_twice_and_all_are(
 
 
 def test_what_is_asked_would_teach_most(
-    page: AskPage, asked: list[Question], tmp_path: Path
+    page: AskPage, asked: list[FilmedEpisode], tmp_path: Path
 ) -> None:
     """log(1 + p (1 − p) dᵀ H⁻¹ d), less for outcomes that were compared before."""
     all_pairs = [tuple(pair) for pair in page.run("return PAIRS")]
@@ -165,7 +165,7 @@ def test_what_is_asked_would_teach_most(
         worth = scaled_sums(sheet)
         pairs, preferred = sheet.compared()
         known = worth[pairs[:, 0]] - worth[pairs[:, 1]]
-        weights = maximum(known, preferred, 1.0)
+        weights = fit_weights(known, preferred, 1.0)
         inverse = np.linalg.inv(curvature(known, weights, 1.0))
         before = Counter(outcomes(sheet, a.left, a.right) for a in sheet.answers)
         there = {frozenset((a.left, a.right)) for a in sheet.answers}
@@ -212,7 +212,7 @@ def test_a_page_that_is_closed_loses_nothing(page: AskPage, chrome: Chrome, path
 
 
 def test_a_fit_waits_for_enough_answers_and_says_when_to_stop(
-    page: AskPage, asked: list[Question]
+    page: AskPage, asked: list[FilmedEpisode]
 ) -> None:
     def told() -> str:
         return str(page.run("return document.getElementById('settled').textContent"))

@@ -141,7 +141,7 @@ def test_shrunk_frames_are_drawn_the_same() -> None:
 def paying(steps: int, **rates: float) -> gif.Clip:
     """A clip of which every term pays the same at each step."""
     paid = {term: [rate * step for step in range(steps + 1)] for term, rate in rates.items()}
-    return replace(clip(steps, colour=ORANGE), paid=paid)
+    return replace(clip(steps, colour=ORANGE), contributions=paid)
 
 
 def reach(frame: NDArray[np.uint8], colour: str = ORANGE) -> tuple[int, int]:
@@ -182,11 +182,11 @@ def test_pictures_stay_in_line_whatever_is_said_around_them() -> None:
 
 def test_the_smallest_of_many_terms_are_one_bar() -> None:
     rates = {f"t{i}": (-1.0) ** i * i for i in range(12)}
-    kept = gif._largest(paying(3, **rates).paid)
+    kept = gif._largest(paying(3, **rates).contributions)
     assert list(kept) == [*(f"t{i}" for i in range(5, 12)), "5 others"]
     assert sum(values[3] for values in kept.values()) == 3 * sum(rates.values())
     eight = paying(3, **dict(list(rates.items())[4:]))
-    assert list(gif._largest(eight.paid)) == list(eight.paid)
+    assert list(gif._largest(eight.contributions)) == list(eight.contributions)
     sizes = [gif.compose([one])[0][0].shape for one in (eight, paying(3, **rates))]
     assert sizes[0] == sizes[1]
 
@@ -205,7 +205,7 @@ def test_clip_needs_a_return_a_frame() -> None:
     with pytest.raises(ValueError, match="clip 'default' needs one return a frame"):
         gif.Clip("default", BLUE, clip(2).frames, [0.0], "landed", True, 50)
     with pytest.raises(ValueError, match="one value a frame of legs"):
-        replace(clip(2), paid={"legs": [0.0]})
+        replace(clip(2), contributions={"legs": [0.0]})
     with pytest.raises(ValueError, match="no clip"):
         gif.compose([])
 

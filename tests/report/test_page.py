@@ -20,10 +20,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from shaperun.common.errors import UserError
 from shaperun.report import charts, data
 from shaperun.report import page as report
-from shaperun.report.data import Material, gather, summarized
-from shaperun.report.sweep_data import gather_trials
-from shaperun.runs.driver import RunStatus
+from shaperun.report.data import ReportData, load_report_data, load_sweep_data, summarize_episodes
 from shaperun.runs.open_study import open_study
+from shaperun.runs.status import RunStatus
 from shaperun.study.models import parse_study
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -34,14 +33,14 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="module")
-def material(trained: Path) -> Material:
+def material(trained: Path) -> ReportData:
     study, folder = open_study("tiny", trained / "results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "_film", lambda *_: None)
-        return gather(study, folder, print)
+        return load_report_data(study, folder, print)
 
 
-def renamed(material: Material, names: dict[str, str]) -> Material:
+def renamed(material: ReportData, names: dict[str, str]) -> ReportData:
     """The same material with other arms' names, such as no study file may have."""
     arms = {names[arm]: reward for arm, reward in material.study.arms.items()}
     study = material.study.model_copy(update={"arms": arms, "study": HOSTILE["guided"]})
@@ -52,7 +51,7 @@ def renamed(material: Material, names: dict[str, str]) -> Material:
         study=study,
         episodes=episodes,
         updates=material.updates.with_columns(renaming),
-        summary=summarized(study, episodes),
+        summary=summarize_episodes(study, episodes),
         states=[replace(state, arm=names[state.arm]) for state in material.states],
         records={(names[arm], seed): r for (arm, seed), r in material.records.items()},
         resolved=f"# {HOSTILE['default']}\n",
@@ -97,7 +96,7 @@ def drawn(driver: Chrome) -> list[bool]:
     return list(driver.execute_script(script))
 
 
-def test_the_page_works_in_a_browser(material: Material, driver: Chrome, tmp_path: Path) -> None:
+def test_the_page_works_in_a_browser(material: ReportData, driver: Chrome, tmp_path: Path) -> None:
     page = opened(driver, report.page(material), tmp_path / "page.html")
     WebDriverWait(page, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#curves .scatter"))
     assert log(page, "browser") == []
@@ -121,7 +120,7 @@ def test_the_page_works_in_a_browser(material: Material, driver: Chrome, tmp_pat
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_is_readable_on_a_phone(
-    material: Material, driver: Chrome, tmp_path: Path, dark: bool
+    material: ReportData, driver: Chrome, tmp_path: Path, dark: bool
 ) -> None:
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
@@ -137,7 +136,7 @@ def test_it_is_readable_on_a_phone(
 
 @pytest.mark.parametrize("static", [False, True])
 def test_hostile_names_are_text(
-    material: Material, driver: Chrome, tmp_path: Path, static: bool
+    material: ReportData, driver: Chrome, tmp_path: Path, static: bool
 ) -> None:
     text = report.page(renamed(material, HOSTILE), static=static)
     page = opened(driver, text, tmp_path / "page.html")
@@ -149,24 +148,24 @@ def test_hostile_names_are_text(
     assert "\u202e" not in text
 
 
-def test_without_javascript_there_is_none(material: Material) -> None:
+def test_without_javascript_there_is_none(material: ReportData) -> None:
     text = report.page(material, static=True)
     assert "<script" not in text
     assert "script-src &#39;none&#39;;" in text
     assert len(text) < 1_500_000
 
 
-def test_nothing_is_asked_of_the_network(material: Material) -> None:
+def test_nothing_is_asked_of_the_network(material: ReportData) -> None:
     text = report.page(material, static=True)
     addresses = re.findall(r"""(?:src|href|action)=["']?([^"'\s>]*)""", text)
     assert {address[:5] for address in addresses if not address.startswith("#")} <= {"data:"}
 
 
-def test_the_same_runs_make_the_same_page(material: Material) -> None:
+def test_the_same_runs_make_the_same_page(material: ReportData) -> None:
     assert report.page(material) == report.page(material)
 
 
-def test_it_says_what_matters(material: Material) -> None:
+def test_it_says_what_matters(material: ReportData) -> None:
     text = report.page(material, static=True)
     verdict = next(c for c in material.summary.comparisons if c.metric == "return").result.verdict
     assert text.index("Did the reward help?") < text.index(verdict) < text.index("final policies")
@@ -178,7 +177,7 @@ def test_it_says_what_matters(material: Material) -> None:
     assert "upright: 1" in text  # of the study as resolved
 
 
-def test_rewards_and_learners_have_a_table(material: Material) -> None:
+def test_rewards_and_learners_have_a_table(material: ReportData) -> None:
     assert "Rewards and learners" not in report.page(material, static=True)
     raw = material.study.model_dump(mode="json")
     raw["arms"]["by_a2c"] = {"training": {"algorithm": "A2C"}}
@@ -193,7 +192,7 @@ def test_rewards_and_learners_have_a_table(material: Material) -> None:
     assert "PPO and A2C on CartPole-v1" in text
 
 
-def test_runs_that_are_left_out_are_counted(material: Material) -> None:
+def test_runs_that_are_left_out_are_counted(material: ReportData) -> None:
     lost = RunStatus("guided", 7, "failed", failure="FloatingPointError: diverged: NaN")
     stopped = RunStatus("guided", 8, "interrupted")
     text = report.page(replace(material, states=[*material.states, lost, stopped]), static=True)
@@ -203,7 +202,7 @@ def test_runs_that_are_left_out_are_counted(material: Material) -> None:
     assert "are left out" not in report.page(material, static=True)
 
 
-def test_many_arms_have_tables_for_all_and_figures_for_some(material: Material) -> None:
+def test_many_arms_have_tables_for_all_and_figures_for_some(material: ReportData) -> None:
     arms = {f"arm-{k}": reward for k in range(30) for reward in [material.study.arms["guided"]]}
     study = material.study.model_copy(update={"arms": {"default": {}, **arms}})
     study = study.model_copy(update={"arms": {"default": material.study.arms["default"], **arms}})
@@ -212,7 +211,7 @@ def test_many_arms_have_tables_for_all_and_figures_for_some(material: Material) 
     episodes = pl.concat([material.episodes.filter(arm="default"), *copies])
     states = [state for state in material.states if state.arm in study.arms]
     many = replace(material, study=study, episodes=episodes, states=states)
-    many = replace(many, summary=summarized(study, episodes), updates=pl.DataFrame())
+    many = replace(many, summary=summarize_episodes(study, episodes), updates=pl.DataFrame())
     text = report.page(many, static=True)
     assert "The best 7 of 30 arms are described" in text
     assert all(f"<bdi>{arm}</bdi>" in text for arm in arms)
@@ -221,7 +220,7 @@ def test_many_arms_have_tables_for_all_and_figures_for_some(material: Material) 
 def test_nothing_finished_is_said(trained: Path, tmp_path: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
     with pytest.raises(UserError, match="no run of tiny is finished"):
-        gather(study, replace(folder, path=tmp_path / "tiny"), print)
+        load_report_data(study, replace(folder, path=tmp_path / "tiny"), print)
 
 
 def test_colours_stand_out_from_a_dark_page() -> None:
@@ -236,5 +235,5 @@ def test_a_sweep_is_reported_with_the_study(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
     sweep = {"base": "guided", "method": "grid", "weights": {"upright": [1.0, 2.0]}}
     swept = study.model_validate(study.model_dump(mode="json") | {"sweep": sweep})
-    found, _ = data._trained(swept, folder, gather_trials(swept, folder))
+    found, _ = data._trained(swept, folder, load_sweep_data(swept, folder))
     assert list(found.arms) == ["default", "guided"]  # nothing of the sweep was trained

@@ -15,12 +15,12 @@ from PIL import Image
 
 from shaperun.analysis import results
 from shaperun.common.errors import UserError
-from shaperun.envs.episodes import episode_seeds
+from shaperun.envs.episodes import held_out_seeds
 from shaperun.report import gif, record_gif, video
-from shaperun.report.record_gif import Wish, record_gifs
-from shaperun.rewards.wrapper import RewardShapingWrapper, make_environment
+from shaperun.report.record_gif import EpisodeChoice, record_gifs
+from shaperun.rewards.wrapper import RewardShapingWrapper
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from shaperun.study.models import RunConfig, Study, parse_study
 from shaperun.training.evaluation import Evaluation
@@ -68,13 +68,13 @@ def test_what_is_paid_adds_up_to_the_recorded_return(name: str, scheduled: bool)
     evaluation = Evaluation(run)
     recorded = evaluation(lean, 3, 1.0)[2]
     evaluation.close()
-    played = replay(run, lean, episode_seeds(3)[2], dot)
+    played = replay(run, lean, held_out_seeds(3)[2], dot)
     assert len(played.frames) == recorded["length"] + 1  # type: ignore[operator]
     assert played.outcome == recorded["outcome"]
     assert played.returns[-1] == recorded["return"]
-    assert {len(values) for values in played.paid.values()} == {len(played.frames)}
-    assert all(values[0] == 0 for values in played.paid.values())
-    total = sum(values[-1] for values in played.paid.values())
+    assert {len(values) for values in played.contributions.values()} == {len(played.frames)}
+    assert all(values[0] == 0 for values in played.contributions.values())
+    total = sum(values[-1] for values in played.contributions.values())
     assert total == pytest.approx(recorded["shaped_return"], abs=1e-6)
 
 
@@ -82,22 +82,20 @@ def test_what_is_paid_adds_up_to_the_recorded_return(name: str, scheduled: bool)
 def test_it_adds_up_at_every_step(name: str) -> None:
     """Beside the wrapper that training uses, step by step."""
     run = config(REWARDS[name])
-    env = RewardShapingWrapper(
-        make_environment(run.environment), run.reward, gamma=0.9, total_timesteps=100
-    )
-    obs, _ = env.reset(seed=episode_seeds(1)[0])
+    env = RewardShapingWrapper(run.environment.make(), run.reward, gamma=0.9, total_timesteps=100)
+    obs, _ = env.reset(seed=held_out_seeds(1)[0])
     seen, over = [0.0], False
     while not over:
         obs, reward, terminated, truncated, _ = env.step(int(lean(np.asarray(obs)[None])[0]))
         seen.append(seen[-1] + float(reward))
         over = terminated or truncated
-    played = replay(run, lean, episode_seeds(1)[0], dot)
-    assert np.sum([*played.paid.values()], axis=0) == pytest.approx(seen, abs=1e-6)
+    played = replay(run, lean, held_out_seeds(1)[0], dot)
+    assert np.sum([*played.contributions.values()], axis=0) == pytest.approx(seen, abs=1e-6)
 
 
 def test_terms_without_a_weight_are_not_shown() -> None:
     def parts(name: str) -> list[str]:
-        return list(replay(config(REWARDS[name]), lean, 1, dot).paid)
+        return list(replay(config(REWARDS[name]), lean, 1, dot).contributions)
 
     assert parts("log") == ["environment"]
     assert parts("add") == ["environment", "upright", "push_right"]
@@ -144,15 +142,15 @@ def test_arms_stand_side_by_side_on_the_same_start(
     study: Study, folder: StudyFolder, final: pl.DataFrame, clips: list[list[gif.Clip]]
 ) -> None:
     told: list[str] = []
-    paths = record_gifs(study, folder, wish=Wish(), tell=told.append)
+    paths = record_gifs(study, folder, choice=EpisodeChoice(), log=told.append)
     assert names(paths) == ["default.gif", "guided.gif", "side-by-side.gif"]
-    first = episode_seeds(1)[0]
+    first = held_out_seeds(1)[0]
     assert all(f"episode {first}" in clip.note for clip in clips[-1])
     assert all("median of 2 runs" in clip.note for clip in clips[-1])
     for clip, sentence in zip(clips[-1], told, strict=True):
         seed = int(sentence.split("run ")[1].split(",")[0])
         recorded = final.filter(arm=clip.arm, seed=seed, episode=0)
-        assert sum(values[-1] for values in clip.paid.values()) == pytest.approx(
+        assert sum(values[-1] for values in clip.contributions.values()) == pytest.approx(
             recorded["shaped_return"].item(), abs=1e-6
         )
 
@@ -166,7 +164,7 @@ def test_a_pick_is_among_all_episodes_of_an_arm(
     final: pl.DataFrame,
     clips: list[list[gif.Clip]],
 ) -> None:
-    paths = record_gifs(study, folder, wish=Wish(pick=pick), tell=lambda text: None)
+    paths = record_gifs(study, folder, choice=EpisodeChoice(pick=pick), log=lambda text: None)
     assert names(paths) == [f"{name}-{pick}.gif" for name in ("default", "guided", "side-by-side")]
     for clip in clips[-1]:
         returns = final.filter(arm=clip.arm)["return"].sort().to_list()
@@ -189,13 +187,15 @@ def test_a_failure_is_one_of_those_that_failed(
 
     final_episodes, told = results.final_episodes, list[str]()
     monkeypatch.setattr(results, "final_episodes", mostly_fine)
-    paths = record_gifs(study, folder, wish=Wish(pick="failure"), tell=told.append)
+    paths = record_gifs(study, folder, choice=EpisodeChoice(pick="failure"), log=told.append)
     assert names(paths) == ["guided-failure.gif"]  # and nothing to stand beside
     assert told[0] == "default: none of its 16 final episodes is a failure; left out"
     assert clips[0][0].note.startswith("its only failure  ·  run 1")
-    assert f"run 1  ·  episode {episode_seeds(4)[3]}" in clips[0][0].note
+    assert f"run 1  ·  episode {held_out_seeds(4)[3]}" in clips[0][0].note
     with pytest.raises(UserError, match=r"none of the 16 final episodes is a failure \(fell, off"):
-        record_gifs(study, folder, arms=["default"], wish=Wish(pick="failure"), tell=told.append)
+        record_gifs(
+            study, folder, arms=["default"], choice=EpisodeChoice(pick="failure"), log=told.append
+        )
 
 
 def test_an_environment_without_failures_has_none_to_pick(
@@ -203,15 +203,17 @@ def test_an_environment_without_failures_has_none_to_pick(
 ) -> None:
     monkeypatch.setattr(record_gif, "_failing", lambda study: [])
     with pytest.raises(UserError, match="does not say which outcomes are failures; use --pick wo"):
-        record_gifs(study, folder, wish=Wish(pick="failure"), tell=lambda text: None)
+        record_gifs(study, folder, choice=EpisodeChoice(pick="failure"), log=lambda text: None)
 
 
 def test_an_episode_is_named_by_its_seed(
     study: Study, folder: StudyFolder, clips: list[list[gif.Clip]]
 ) -> None:
-    third = episode_seeds(3)[2]
+    third = held_out_seeds(3)[2]
     told: list[str] = []
-    paths = record_gifs(study, folder, wish=Wish(seed=1, episode_seed=third), tell=told.append)
+    paths = record_gifs(
+        study, folder, choice=EpisodeChoice(seed=1, episode_seed=third), log=told.append
+    )
     assert names(paths)[-1] == f"side-by-side-seed-1-episode-{third}.gif"
     assert all(clip.note == f"run 1  ·  episode {third}" for clip in clips[-1])
     assert not any("trained elsewhere" in text for text in told)
@@ -220,13 +222,13 @@ def test_an_episode_is_named_by_its_seed(
 def test_what_cannot_be_shown_is_said_before_anything_is_played(
     study: Study, folder: StudyFolder, clips: list[list[gif.Clip]]
 ) -> None:
-    known = ", ".join(str(seed) for seed in episode_seeds(3))
+    known = ", ".join(str(seed) for seed in held_out_seeds(3))
     with pytest.raises(UserError, match=rf"the 8 that were played .*evaluations.csv: {known}, …"):
-        record_gifs(study, folder, wish=Wish(episode_seed=5), tell=print)
+        record_gifs(study, folder, choice=EpisodeChoice(episode_seed=5), log=print)
     with pytest.raises(UserError, match="no run of tiny with seed 9 is finished"):
-        record_gifs(study, folder, wish=Wish(seed=9, pick="best"), tell=print)
+        record_gifs(study, folder, choice=EpisodeChoice(seed=9, pick="best"), log=print)
     with pytest.raises(UserError, match="give only one of them"):
-        Wish(episode_seed=5, pick="best")
+        EpisodeChoice(episode_seed=5, pick="best")
     assert not clips
 
 
@@ -281,7 +283,7 @@ def test_the_extra_that_is_missing_is_named(
 ) -> None:
     monkeypatch.setattr(video, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'pip install "shaperun\[mp4\]"'):
-        record_gifs(study, folder, wish=Wish(), kind="mp4", tell=print)
+        record_gifs(study, folder, choice=EpisodeChoice(), kind="mp4", log=print)
     video.require("gif")
     video.require("webp")
 

@@ -12,11 +12,16 @@ import polars as pl
 import pytest
 
 from shaperun.common.errors import UserError
-from shaperun.report import data, page, sweep_section
-from shaperun.report.data import Material, gather, summarized
-from shaperun.report.sweep_data import Trials, gather_trials
+from shaperun.report import data, page, sections, sweep_section
+from shaperun.report.data import (
+    ReportData,
+    SweepData,
+    load_report_data,
+    load_sweep_data,
+    summarize_episodes,
+)
 from shaperun.runs.open_study import open_study
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import trial_results
 from shaperun.search.driver import fresh_seeds
 from shaperun.search.trial_results import TrialResult
@@ -25,20 +30,20 @@ from shaperun.study.models import Study
 from tests.conftest import SEARCHED
 
 
-def read(folder: Path, *overrides: str) -> Material:
+def read(folder: Path, *overrides: str) -> ReportData:
     study, there = open_study("searched", folder / "results", overrides)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "_film", lambda *_: None)
-        return gather(study, there, print)
+        return load_report_data(study, there, print)
 
 
 @pytest.fixture(scope="module")
-def material(searched: Path) -> Material:
+def material(searched: Path) -> ReportData:
     return read(searched)
 
 
 @pytest.fixture(scope="module")
-def text(material: Material) -> str:
+def text(material: ReportData) -> str:
     return page.page(material, static=True)
 
 
@@ -46,7 +51,7 @@ def text(material: Material) -> str:
 def judged(searched: Path) -> dict[str, list[TrialResult]]:
     """What became of the trials, by state."""
     study, folder = open_study("searched", searched / "results")
-    found = trial_results.judge(study, folder, known_trials(study, folder))
+    found = trial_results.evaluate_trials(study, folder, known_trials(study, folder))
     return {state: [r for r in found if r.state == state] for state in ("done", "pruned")}
 
 
@@ -54,7 +59,7 @@ def names(results: list[TrialResult]) -> list[str]:
     return [result.trial.arm for result in results]
 
 
-def of(material: Material) -> Trials:
+def of(material: ReportData) -> SweepData:
     assert material.trials
     return material.trials
 
@@ -66,7 +71,7 @@ def section(text: str) -> str:
 
 
 def test_what_was_pruned_stands_apart(
-    material: Material, text: str, judged: dict[str, list[TrialResult]]
+    material: ReportData, text: str, judged: dict[str, list[TrialResult]]
 ) -> None:
     pruned = names(judged["pruned"])
     assert len(pruned) == 4
@@ -84,7 +89,7 @@ def test_what_was_pruned_stands_apart(
 
 
 def test_finished_trials_are_ranked(
-    material: Material, text: str, judged: dict[str, list[TrialResult]]
+    material: ReportData, text: str, judged: dict[str, list[TrialResult]]
 ) -> None:
     ranked = sorted(judged["done"], key=lambda result: -(result.values or (0.0,))[0])
     assert list(material.study.arms) == ["default", "guided", *names(ranked)]
@@ -99,7 +104,7 @@ def test_finished_trials_are_ranked(
 
 
 def test_the_best_is_shown_on_fresh_seeds_and_these_runs_nowhere_else(
-    material: Material, text: str, searched: Path
+    material: ReportData, text: str, searched: Path
 ) -> None:
     study, folder = open_study("searched", searched / "results")
     fresh = fresh_seeds(study)
@@ -123,12 +128,12 @@ def test_the_best_is_shown_on_fresh_seeds_and_these_runs_nowhere_else(
     [("0", "Not confirmed: the study asks for no"), ("3", "Not confirmed yet: the runs with the")],
 )
 def test_what_is_not_confirmed_says_so(
-    material: Material, searched: Path, confirm: str, said: str
+    material: ReportData, searched: Path, confirm: str, said: str
 ) -> None:
     study, folder = open_study("searched", searched / "results", [f"sweep.confirm={confirm}"])
-    trials = gather_trials(study, folder)
+    trials = load_sweep_data(study, folder)
     assert trials
-    found = sweep_section.section(study, trials, material.summary.arms)
+    found = sweep_section.sweep_section(study, trials, material.summary.arms)
     assert found["confirmation"].startswith(said)
     assert found["best"][0]["search"][0][0]
     assert found["best"][0]["fresh"] == []
@@ -162,7 +167,7 @@ def test_before_any_trial_there_are_the_arms(searched: Path, tmp_path: Path) -> 
 def test_a_sweep_without_a_finished_run_is_said(tmp_path: Path) -> None:
     study = Study.model_validate(SEARCHED)
     with pytest.raises(UserError, match="shaperun train or sweep it"):
-        gather(study, StudyFolder(tmp_path), print)
+        load_report_data(study, StudyFolder(tmp_path), print)
 
 
 def test_reading_writes_nothing(searched: Path) -> None:
@@ -174,7 +179,7 @@ def test_reading_writes_nothing(searched: Path) -> None:
     assert files() == before
 
 
-def crowd(material: Material, count: int) -> Material:
+def crowd(material: ReportData, count: int) -> ReportData:
     """The same with so many finished trials, all of them copies of the best."""
     trials = of(material)
     [best, *_] = trials.ranked
@@ -197,13 +202,13 @@ def crowd(material: Material, count: int) -> Material:
         study=study,
         episodes=episodes,
         updates=pl.DataFrame(),
-        summary=summarized(study, episodes),
+        summary=summarize_episodes(study, episodes),
         states=[state for state in material.states if state.arm in mine],
         trials=replace(trials, found=found, arms=rewards, beside=()),
     )
 
 
-def test_of_many_trials_the_best_are_drawn(material: Material) -> None:
+def test_of_many_trials_the_best_are_drawn(material: ReportData) -> None:
     many = crowd(material, 30)
     drawn = ["default", "guided", *(f"upright={k}" for k in range(6))]
     assert many.shown == drawn
@@ -217,7 +222,7 @@ def test_of_many_trials_the_best_are_drawn(material: Material) -> None:
     assert "<summary>18 more finished trials</summary>" in section(text)
 
 
-def test_an_interval_is_that_of_the_statistic(material: Material) -> None:
+def test_an_interval_is_that_of_the_statistic(material: ReportData) -> None:
     arm = material.summary.arms[0]
     own = arm.metrics["return"]
 
@@ -231,7 +236,7 @@ def test_an_interval_is_that_of_the_statistic(material: Material) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_two_objectives_have_a_front(material: Material, count: int) -> None:
+def test_two_objectives_have_a_front(material: ReportData, count: int) -> None:
     trials = of(material)
     sweep: Any = trials.found.study.sweep
     sought = sweep.model_copy(update={"objective": ["return", "-length"], "pruning": None})
@@ -252,11 +257,11 @@ def test_two_objectives_have_a_front(material: Material, count: int) -> None:
 
 
 def test_a_trial_that_was_finished_before_pruning_was_asked_for_is_pruned(
-    material: Material, judged: dict[str, list[TrialResult]]
+    material: ReportData, judged: dict[str, list[TrialResult]]
 ) -> None:
     [stopped, *_] = names(judged["pruned"])
     trials = of(material)
     beside = [replace(s, state="done") if s.arm == stopped else s for s in trials.beside]
-    found = page._provenance(replace(material, trials=replace(trials, beside=beside)))
+    found = sections.provenance(replace(material, trials=replace(trials, beside=beside)))
     assert stopped not in [run["arm"] for run in found["hashes"]]
     assert len(found["hashes"]) == 2 * 4 + 2

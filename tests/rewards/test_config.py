@@ -14,17 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 from shaperun.envs.base import RESERVED
 from shaperun.envs.builtin import environments
 from shaperun.rewards.config import (
-    LinearSchedule,
-    PiecewiseSchedule,
     PythonTerm,
     RewardConfig,
-    Schedule,
     check_potential,
     check_weighable,
-    define,
-    factor,
+    define_term,
+    shaping_factor,
 )
 from shaperun.rewards.kernel import RewardKernel
+from shaperun.rewards.schedule import LinearSchedule, PiecewiseSchedule, Schedule
 from shaperun.study.models import RunConfig, Study, parse_study
 
 LANDER = environments()["LunarLander-v3"]
@@ -86,12 +84,12 @@ def test_a_schedule_by_hand(data: dict[str, Any], values: dict[float, float]) ->
 
 
 def test_no_schedule_is_a_factor_of_one() -> None:
-    assert [factor(RewardConfig())(progress) for progress in (0.0, 0.5, 1.0)] == [1, 1, 1]
+    assert [shaping_factor(RewardConfig())(progress) for progress in (0.0, 0.5, 1.0)] == [1, 1, 1]
 
 
 def test_the_schedule_of_a_reward_is_its_factor() -> None:
     config = RewardConfig.model_validate({"schedule": {"kind": "linear", "until": 0.5}})
-    assert [factor(config)(progress) for progress in (0.0, 0.25, 0.9)] == [1, 0.5, 0]
+    assert [shaping_factor(config)(progress) for progress in (0.0, 0.25, 0.9)] == [1, 0.5, 0]
 
 
 properties = settings(deadline=None)
@@ -392,10 +390,10 @@ def test_a_formula_with_its_own_error_is_not_blamed_twice() -> None:
 
 
 def test_a_term_is_made_of_its_definition() -> None:
-    formula = define(LANDER, "own", "y + 1")
+    formula = define_term(LANDER, "own", "y + 1")
     assert (formula.name, formula.state_only) == ("own", True)
     assert formula.function(np.eye(8)[:2]).tolist() == [1, 2]
-    function = define(LANDER, "own", PythonTerm(python="json:dumps", state_only=True))
+    function = define_term(LANDER, "own", PythonTerm(python="json:dumps", state_only=True))
     assert (function.name, function.state_only) == ("own", True)
 
 

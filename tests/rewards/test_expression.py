@@ -20,14 +20,8 @@ from hypothesis import strategies as st
 
 from shaperun.envs.base import Array, Environment, Transition
 from shaperun.envs.builtin import environments
-from shaperun.rewards.expression import (
-    FUNCTIONS,
-    NAMESPACE,
-    OPERATORS,
-    ExpressionError,
-    difference_factor,
-    expression_term,
-)
+from shaperun.rewards.compiler import FUNCTIONS, NAMESPACE, OPERATORS, ExpressionError
+from shaperun.rewards.expression import difference_factor, expression_term
 
 NAMES = ("x", "y", "speed", "last_push")
 Formulas = dict[str, Callable[[Any], Any]]
@@ -297,7 +291,7 @@ def test_observations_without_names() -> None:
     unnamed = Environment(
         id="Nowhere-v0",
         observations=(),
-        unnamed=1,
+        anonymous_size=1,
         outcome=lambda end: np.full(len(end), "over"),
         outcomes={"over": None},
     )

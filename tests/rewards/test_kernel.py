@@ -179,7 +179,7 @@ def test_episode_totals_follow_from_the_recorded_sums(
     assert shaping == near([r.shaping.sum() for r in rewards])
     env_return = np.array([e.env_reward.sum() for e in episodes])
     assert kernel.shaped(env_return, shaping) == near([r.shaped.sum() for r in rewards])
-    contributions = kernel.episode_contributions(*recorded)
+    contributions = kernel.contributions_from_sums(*recorded)
     assert contributions.shape == (len(episodes), len(TERMS))
     assert contributions.sum(axis=1) == near(shaping)
     for column, name in enumerate(TERMS):

@@ -42,14 +42,14 @@ def test_it_is_the_network_that_it_says(sizes: tuple[int, ...], seed: int) -> No
         values = np.tanh(values) if number else values
         values = values @ np.array(layer.weights).T + np.array(layer.bias)
     assert given_.sizes == list(sizes)
-    assert network_term.term("value", given_).function(obs) == pytest.approx(values[:, 0])
+    assert network_term.network_term("value", given_).function(obs) == pytest.approx(values[:, 0])
 
 
 @given(st.integers(1, 70), st.integers(0, 99))
 def test_what_a_state_is_worth_does_not_depend_on_its_company(rows: int, seed: int) -> None:
     """To the last bit: a run is the same alone and in a cohort."""
     obs = np.random.default_rng(seed).normal(size=(rows, 8)).astype(np.float32)
-    function = network_term.term("value", of_sizes(8, 16, 1, seed=seed)).function
+    function = network_term.network_term("value", of_sizes(8, 16, 1, seed=seed)).function
     alone = np.concatenate([function(obs[row : row + 1]) for row in range(rows)])
     assert (function(obs) == alone).all()
 
@@ -72,7 +72,9 @@ def test_it_may_be_a_potential() -> None:
     arm = study(given_).arms["learned"]
     kernel = RewardKernel(environments()["CartPole-v1"], arm, 0.9)
     obs = np.random.default_rng(1).normal(size=(5, 4))
-    assert kernel.potential(obs) == pytest.approx(2 * network_term.term("", given_).function(obs))
+    assert kernel.potential(obs) == pytest.approx(
+        2 * network_term.network_term("", given_).function(obs)
+    )
     assert "A network of the state, 4–3–1." in {term.formula for term in kernel.terms}
 
 

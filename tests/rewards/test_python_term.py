@@ -89,7 +89,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    python_term.installed.cache_clear()
+    python_term.installed_terms.cache_clear()
     python_term._load.cache_clear()
     for name in [name for name in sys.modules if name.startswith("nowhere_")]:
         del sys.modules[name]
@@ -113,19 +113,19 @@ def transition(n: int = 3) -> Transition:
 
 
 def test_installed_terms_are_found_without_being_imported(folder: Path) -> None:
-    assert {"tall", "busy", "nested", "lost", "nobody"} <= set(python_term.installed())
-    assert "nowhere" not in python_term.installed()
+    assert {"tall", "busy", "nested", "lost", "nobody"} <= set(python_term.installed_terms())
+    assert "nowhere" not in python_term.installed_terms()
     assert not imported(folder)
 
 
 def test_there_are_none_without_the_package() -> None:
     forget()
-    assert "tall" not in python_term.installed()
+    assert "tall" not in python_term.installed_terms()
 
 
 @pytest.mark.parametrize("reference", ["tall", "nowhere_terms:height"])
 def test_a_term_of_the_state(folder: Path, reference: str) -> None:
-    term = python_term.term("height", reference, state_only=True)
+    term = python_term.python_term("height", reference, state_only=True)
     assert (term.name, term.state_only) == ("height", True)
     assert reference in term.formula
     assert not imported(folder)
@@ -137,20 +137,20 @@ def test_a_term_of_the_state(folder: Path, reference: str) -> None:
 @pytest.mark.parametrize("reference", ["busy", "nowhere_terms:effort"])
 @pytest.mark.usefixtures("folder")
 def test_a_term_of_the_transition(reference: str) -> None:
-    term = python_term.term("effort", reference, state_only=False)
+    term = python_term.python_term("effort", reference, state_only=False)
     assert not term.state_only
     assert term(transition()).tolist() == [0, -1, -1]
 
 
 @pytest.mark.usefixtures("folder")
 def test_anything_that_can_be_called_will_do() -> None:
-    term = python_term.term("scaled", "nowhere_terms:scaled", state_only=True)
+    term = python_term.python_term("scaled", "nowhere_terms:scaled", state_only=True)
     assert term(transition()).tolist() == [30, 33, 36]
 
 
 def test_it_is_imported_once(folder: Path) -> None:
     for _ in range(3):
-        python_term.term("height", "nowhere_terms:height", state_only=True)(transition())
+        python_term.python_term("height", "nowhere_terms:height", state_only=True)(transition())
         (folder / "imported").unlink(missing_ok=True)
         sys.modules.pop("nowhere_terms", None)
     assert not imported(folder)
@@ -171,7 +171,7 @@ def test_it_is_imported_once(folder: Path) -> None:
 )
 @pytest.mark.usefixtures("folder")
 def test_what_cannot_be_imported(reference: str, message: str) -> None:
-    term = python_term.term("term", reference, state_only=True)
+    term = python_term.python_term("term", reference, state_only=True)
     for _ in range(2):
         with pytest.raises(ImportError) as caught:
             term(transition())
@@ -183,14 +183,14 @@ def test_what_cannot_be_imported(reference: str, message: str) -> None:
 @pytest.mark.usefixtures("folder")
 def test_what_is_no_function(reference: str) -> None:
     with pytest.raises(ImportError, match=f"{reference} is no function"):
-        python_term.term("term", reference, state_only=True)(transition())
+        python_term.python_term("term", reference, state_only=True)(transition())
 
 
 @pytest.mark.parametrize("state_only", [True, False])
 @pytest.mark.usefixtures("folder")
 def test_a_term_cannot_change_what_it_is_given(state_only: bool) -> None:
     batch = transition()
-    term = python_term.term("zeroed", "nowhere_terms:zeroed", state_only=state_only)
+    term = python_term.python_term("zeroed", "nowhere_terms:zeroed", state_only=state_only)
     with pytest.raises(ValueError, match="read-only"):
         term(batch)
     assert batch.next_obs.tolist() == transition().next_obs.tolist()
@@ -199,7 +199,7 @@ def test_a_term_cannot_change_what_it_is_given(state_only: bool) -> None:
 @pytest.mark.usefixtures("folder")
 def test_everything_that_a_term_is_given_is_for_reading() -> None:
     batch = transition()
-    sealed = python_term._sealed(batch)
+    sealed = python_term._read_only(batch)
     for name in Transition.__dataclass_fields__:
         ours, theirs = getattr(batch, name), getattr(sealed, name)
         assert theirs.tolist() == ours.tolist()
@@ -208,7 +208,7 @@ def test_everything_that_a_term_is_given_is_for_reading() -> None:
         with pytest.raises(ValueError, match="read-only"):
             theirs[:] = 0
     with pytest.raises(ValueError, match="read-only"):
-        python_term.term("term", "nowhere_terms:zeroed_reward", state_only=False)(batch)
+        python_term.python_term("term", "nowhere_terms:zeroed_reward", state_only=False)(batch)
     assert batch.env_reward.tolist() == [0, 0.5, 1]
 
 

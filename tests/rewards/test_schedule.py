@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shaperun.envs.base import Array, Transition
-from shaperun.envs.generic import generic
+from shaperun.envs.generic import from_spaces
 from shaperun.rewards.config import Mode, RewardConfig
 from shaperun.rewards.kernel import START, RewardError, RewardKernel
 from shaperun.rewards.wrapper import RewardShapingWrapper, VectorRewardShapingWrapper
 
 MODES = list(get_args(Mode))
 SPACE = spaces.Box(-np.inf, np.inf, (2,), dtype=np.float64)
-ENVIRONMENT = generic("Any-v0", SPACE, spaces.Discrete(3))
+ENVIRONMENT = from_spaces("Any-v0", SPACE, spaces.Discrete(3))
 TERMS = {"low": "-obs[0]", "wide": "norm(obs)", "busy": "action != last_action"}
 STATES = {"low": 2.0, "wide": -0.5}
 POINTS = [[0.1, -1.0], [0.3, 2.0], [0.5, 0.5], [0.9, 1.0]]

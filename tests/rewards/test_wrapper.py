@@ -14,12 +14,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import shaperun
 from shaperun.envs.builtin import environments
 from shaperun.rewards.config import RewardConfig
-from shaperun.rewards.wrapper import (
-    RewardShapingWrapper,
-    VectorRewardShapingWrapper,
-    make_environment,
-)
-from shaperun.study.models import EnvironmentConfig
+from shaperun.rewards.wrapper import RewardShapingWrapper, VectorRewardShapingWrapper
+from shaperun.study.environment import EnvironmentConfig
 
 REWARDS = {
     "LunarLander-v3": {
@@ -275,12 +271,12 @@ def test_the_environment_of_a_study_takes_its_options() -> None:
     config = EnvironmentConfig(
         id="LunarLander-v3", options={"gravity": -5.0, "max_episode_steps": 7}
     )
-    env = make_environment(config)
+    env = config.make()
     assert env.render_mode is None
     assert env.unwrapped.gravity == -5.0  # type: ignore[attr-defined]
     env.reset(seed=0)
     assert [env.step(0)[3] for _ in range(7)] == [False] * 6 + [True]
-    assert make_environment(config, render_mode="rgb_array").render_mode == "rgb_array"
+    assert config.make(render_mode="rgb_array").render_mode == "rgb_array"
 
 
 def test_the_wrappers_can_be_had_from_the_package() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import Lease
-from shaperun.runs import driver
+from shaperun.common.files import Lock
+from shaperun.runs import driver, prepare, status
 from shaperun.runs.plan import Run, planned_runs
 from shaperun.runs.process_pool import Finished, Job
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from shaperun.study.models import Study
 
@@ -40,7 +40,7 @@ def test_failures_are_kept_and_tried_again(study: Study, runs: list[Run], tmp_pa
         assert {run.state for run in last} == {"failed"}
         assert last[0].failure == "the process was killed by SIGKILL"
     assert folder.run("guided", 1).failure() == "the process was killed by SIGKILL"
-    assert driver.status(folder, runs[0]).state == "failed"
+    assert status.run_status(folder, runs[0]).state == "failed"
     assert study.study == "tiny"
 
 
@@ -51,14 +51,14 @@ def test_a_run_of_another_command_is_waited_for_and_taken_over_when_that_dies(
     folder = StudyFolder(tmp_path / "tiny")
     theirs = folder.run(runs[0].arm, runs[0].seed)
     theirs.path.mkdir(parents=True)
-    theirs.begin({"identity": runs[0].config.identity})
-    lease = Lease(theirs.lease)
-    assert lease.take()
+    theirs.start({"identity": runs[0].config.identity})
+    lease = Lock(theirs.lock)
+    assert lease.acquire()
     states = driver.drive(folder, runs, failing)
     for _ in range(20):
         known = next(states)
     assert [run.state for run in known] == ["running", "failed", "failed", "failed"]
-    assert known[0].phase == driver.ELSEWHERE
+    assert known[0].phase == status.ELSEWHERE
     assert theirs.failure() is None
     lease.release()
     *_, last = states
@@ -75,9 +75,9 @@ def test_nothing_is_executed_while_all_runs_are_elsewhere(
     for run in runs:
         theirs = folder.run(run.arm, run.seed)
         theirs.path.mkdir(parents=True)
-        theirs.begin({"identity": run.config.identity})
-        leases.append(Lease(theirs.lease))
-        assert leases[-1].take()
+        theirs.start({"identity": run.config.identity})
+        leases.append(Lock(theirs.lock))
+        assert leases[-1].acquire()
     called: list[list[Job]] = []
 
     def counting(jobs: Iterable[Job]) -> Iterator[Finished | None]:
@@ -85,9 +85,9 @@ def test_nothing_is_executed_while_all_runs_are_elsewhere(
         yield None
 
     states = driver.drive(folder, runs, counting)
-    assert {run.phase for run in next(states)} == {driver.ELSEWHERE}
+    assert {run.phase for run in next(states)} == {status.ELSEWHERE}
     leases[0].release()
-    while next(states)[0].phase == driver.ELSEWHERE:
+    while next(states)[0].phase == status.ELSEWHERE:
         pass
     assert all(called)
     for lease in leases[1:]:
@@ -106,14 +106,14 @@ def test_preparing_writes_the_study_and_refuses_a_changed_one(
     study: Study, runs: list[Run], tmp_path: Path
 ) -> None:
     folder = StudyFolder(tmp_path / "tiny")
-    driver.prepare(study, folder, runs, fresh=False)
+    prepare.prepare(study, folder, runs, fresh=False)
     assert load_study(folder.study) == study
     theirs = folder.run(runs[0].arm, runs[0].seed)
     theirs.path.mkdir(parents=True)
-    theirs.begin({"identity": "other", "config": {"seed": 7}})
+    theirs.start({"identity": "other", "config": {"seed": 7}})
     with pytest.raises(UserError, match="seed: 7 there, 0 here"):
-        driver.prepare(study, folder, runs, fresh=False)
-    driver.prepare(study, folder, runs, fresh=True)
+        prepare.prepare(study, folder, runs, fresh=False)
+    prepare.prepare(study, folder, runs, fresh=True)
     assert not theirs.path.exists()
 
 
@@ -122,7 +122,7 @@ def test_an_environment_that_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setattr(driver, "find_spec", lambda module: None)
     with pytest.raises(UserError, match=r'needs pygame, .*pip install "gymnasium\[classic'):
-        driver.prepare(study, StudyFolder(tmp_path / "tiny"), runs, fresh=False)
+        prepare.prepare(study, StudyFolder(tmp_path / "tiny"), runs, fresh=False)
     assert not (tmp_path / "tiny").exists()
 
 
@@ -133,12 +133,12 @@ def test_a_run_that_is_being_trained_is_not_deleted(
     theirs = folder.run(runs[0].arm, runs[0].seed)
     theirs.path.mkdir(parents=True)
     folder.write_study({"study": "tiny"})
-    theirs.begin({"identity": runs[0].config.identity})
-    lease = Lease(theirs.lease)
-    assert lease.take()
+    theirs.start({"identity": runs[0].config.identity})
+    lease = Lock(theirs.lock)
+    assert lease.acquire()
     with pytest.raises(UserError, match="being trained by another command"):
-        driver.prepare(study, folder, runs, fresh=True)
+        prepare.prepare(study, folder, runs, fresh=True)
     assert theirs.config.exists()
     lease.release()
-    driver.prepare(study, folder, runs, fresh=True)
+    prepare.prepare(study, folder, runs, fresh=True)
     assert not theirs.path.exists()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shaperun.common.errors import UserError
-from shaperun.runs.plan import cohorts, largest_cohort, planned_runs
+from shaperun.runs.plan import group_for_lockstep, largest_cohort, planned_runs
 from shaperun.study.models import parse_study
 
 STUDY = parse_study(
@@ -81,7 +81,7 @@ def test_every_run_is_handed_out_once(count: int, workers: int) -> None:
     training = STUDY.training.model_copy(update={"engine": "lockstep"})
     study = STUDY.model_copy(update={"seeds": list(range(count)), "training": training})
     runs = planned_runs(study, {"a": STUDY.arms["a"]})
-    handed = cohorts(runs, workers)
+    handed = group_for_lockstep(runs, workers)
     assert sorted(run.seed for cohort in handed for run in cohort) == study.seeds
     sizes = [len(cohort) for cohort in handed]
     assert max(sizes) - min(sizes) <= 1
@@ -105,7 +105,7 @@ def test_as_many_are_trained_together_as_the_caches_hold(
     changes = {"seeds": list(range(32)), "training": training, "environment": environment}
     study = STUDY.model_copy(update=changes)
     runs = planned_runs(study, {"a": STUDY.arms["a"]})
-    assert [len(cohort) for cohort in cohorts(runs, 1)] == [size] * (32 // size)
+    assert [len(cohort) for cohort in group_for_lockstep(runs, 1)] == [size] * (32 // size)
 
 
 def test_only_what_is_alike_is_trained_together() -> None:
@@ -115,4 +115,4 @@ def test_only_what_is_alike_is_trained_together() -> None:
             training = STUDY.training.model_copy(update={"engine": engine, "n_envs": copies})
             study = STUDY.model_copy(update={"training": training})
             runs += planned_runs(study, study.arms)
-        assert [len(cohort) for cohort in cohorts(runs, 1)] == [size] * (12 // size)
+        assert [len(cohort) for cohort in group_for_lockstep(runs, 1)] == [size] * (12 // size)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from shaperun.runs.process_pool import Finished, Job, inline, processes
+from shaperun.runs.process_pool import Finished, Job, run_in_processes, run_inline
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers import the jobs of this folder by name."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "helpers"))
 
 
 def finished(events: object) -> list[Finished]:
@@ -22,7 +22,7 @@ def finished(events: object) -> list[Finished]:
 
 def test_every_job_runs_in_a_process_of_its_own_with_one_thread(tmp_path: Path) -> None:
     jobs = [Job("jobs:write", (str(tmp_path / name), name)) for name in "abc"]
-    done = finished(processes(jobs, 2, preload="jobs"))
+    done = finished(run_in_processes(jobs, 2, preload="jobs"))
     assert {event.job for event in done} == set(jobs)
     assert all(event.error is None for event in done)
     words = [(tmp_path / name).read_text().split() for name in "abc"]
@@ -37,7 +37,9 @@ def test_a_job_that_fails_or_dies_does_not_touch_the_others(tmp_path: Path) -> N
         Job("jobs:write", (str(tmp_path / "a"), "a")),
         Job("jobs:fail", ("x" * 200_000,)),
     ]
-    errors = {event.job: event.error for event in finished(processes(jobs, 2, preload="jobs"))}
+    errors = {
+        event.job: event.error for event in finished(run_in_processes(jobs, 2, preload="jobs"))
+    }
     assert (errors[jobs[0]] or "").endswith("ValueError: on purpose\n")
     assert errors[jobs[1]] == "the process was killed by SIGKILL"
     assert errors[jobs[2]] is None
@@ -46,14 +48,18 @@ def test_a_job_that_fails_or_dies_does_not_touch_the_others(tmp_path: Path) -> N
 
 def test_a_process_that_is_killed_is_tried_again_a_few_times(tmp_path: Path) -> None:
     jobs = [Job("jobs:die_at_first", (str(tmp_path / str(times)), times)) for times in (2, 3)]
-    errors = {event.job: event.error for event in finished(processes(jobs, 2, preload="jobs"))}
+    errors = {
+        event.job: event.error for event in finished(run_in_processes(jobs, 2, preload="jobs"))
+    }
     assert errors == {jobs[0]: None, jobs[1]: "the process was killed by SIGKILL"}
     assert [(tmp_path / name).read_text() for name in ("2", "3")] == ["xxx", "xxx"]
 
 
 def test_closing_ends_the_workers(tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    events = processes([Job("jobs:wait_for_ever", (str(path),))], 1, preload="jobs", tick=0.05)
+    events = run_in_processes(
+        [Job("jobs:wait_for_ever", (str(path),))], 1, preload="jobs", tick=0.05
+    )
     while not (path.exists() and path.read_text()):
         assert next(events) is None
     events.close()  # type: ignore[attr-defined]
@@ -70,7 +76,7 @@ def _alive(process: int) -> None:
 def test_inline_runs_here_and_reports_the_same(tmp_path: Path) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     jobs = [Job("jobs:fail", ("on purpose",)), Job("jobs:write", (str(tmp_path / "a"), "a"))]
-    failed, fine = finished(inline(jobs))
+    failed, fine = finished(run_inline(jobs))
     assert (failed.error or "").endswith("ValueError: on purpose\n")
     assert fine.error is None
     assert str(os.getpid()) in (tmp_path / "a").read_text()

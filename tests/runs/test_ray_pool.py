@@ -20,13 +20,14 @@ import yaml
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import Lease
+from shaperun.common.files import Lock
 from shaperun.runs import driver as batch
-from shaperun.runs import ray_pool
+from shaperun.runs import ray_pool, status
 from shaperun.runs.plan import planned_runs
 from shaperun.runs.process_pool import Finished, Job
-from shaperun.runs.ray_pool import ray_tasks
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.ray_pool import run_on_ray
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from tests.conftest import TINY, call_shaperun
 
@@ -75,7 +76,7 @@ def cluster(folder: Path) -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers import the jobs of this folder by name."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "helpers"))
 
 
 def errors(events: Iterator[Finished | None]) -> dict[Job, str | None]:
@@ -111,7 +112,7 @@ def test_jobs_are_run_as_in_processes(tmp_path: Path, monkeypatch: pytest.Monkey
     dying = [Job("jobs:die_at_first", (str(tmp_path / str(times)), times)) for times in (2, 3)]
     failing = Job("jobs:fail", ("x" * 30_000 + " on purpose",))
     here = Job("os:mkdir", ("here",))
-    ended = errors(ray_tasks([failing, *dying, *written, here], 0))
+    ended = errors(run_on_ray([failing, *dying, *written, here], 0))
     assert (ended.pop(failing) or "").endswith("x on purpose\n")
     assert (ended.pop(dying[1]) or "").endswith("\nthe process was killed, or died by itself")
     assert ended == dict.fromkeys([dying[0], *written, here])
@@ -126,7 +127,7 @@ def test_jobs_are_run_as_in_processes(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_closing_ends_the_workers(tmp_path: Path) -> None:
     path, waiting = tmp_path / "pid", tmp_path / "waiting"
     jobs = [Job("jobs:wait_for_ever", (str(place),)) for place in (path, waiting)]
-    events = ray_tasks(jobs, 1, tick=0.05)
+    events = run_on_ray(jobs, 1, tick=0.05)
     while not (path.exists() and path.read_text()):
         assert next(events) is None
     events.close()  # type: ignore[attr-defined]
@@ -180,16 +181,16 @@ def test_a_lease_that_outlives_its_worker_is_waited_for(folder: Path, tmp_path: 
     results = StudyFolder(tmp_path / "results")
     runs = planned_runs(study, study.arms, ["default"])
     run = results.run("default", 0)
-    lease = Lease(run.lease)
+    lease = Lock(run.lock)
     states = batch.drive(results, runs, batch.executor("ray", 0))
     for _ in states:
         if run.progressed_since(0.0):
             break
     (worker,) = processes_of(folder, "ray::_work")
     os.kill(worker, signal.SIGKILL)
-    until(lease.take)
+    until(lease.acquire)
     for (state,) in states:
-        if state.phase == batch.ELSEWHERE:
+        if state.phase == status.ELSEWHERE:
             break
     written = run.episodes.read_bytes()
     time.sleep(0.5)
@@ -201,10 +202,10 @@ def test_a_lease_that_outlives_its_worker_is_waited_for(folder: Path, tmp_path: 
 
 ALONE = """
 import signal
-from shaperun.execute import Job
-from shaperun.ray_cluster import ray_tasks
+from shaperun.runs.process_pool import Job
+from shaperun.runs.ray_pool import run_on_ray
 polite = signal.getsignal(signal.SIGTERM)
-(end,) = [event for event in ray_tasks([Job("os:mkdir", ("made",))], 3) if event]
+(end,) = [event for event in run_on_ray([Job("os:mkdir", ("made",))], 3) if event]
 assert end.error is None, end.error
 assert signal.getsignal(signal.SIGTERM) is polite
 """

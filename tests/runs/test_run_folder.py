@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shaperun.common.files import Lease, write_json
-from shaperun.runs.run_folder import RunFolder, StudyFolder, study_folders
+from shaperun.common.files import Lock, write_json
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder, study_folders
 
 
 @pytest.fixture
@@ -54,17 +55,17 @@ def test_the_states_of_a_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     assert run.state() == "waiting"
     run.path.mkdir()
-    run.begin({"identity": "x", "config": {"a": 1}})
+    run.start({"identity": "x", "config": {"a": 1}})
     assert run.state() == "interrupted"
     assert (run.identity(), run.read_config()) == ("x", {"a": 1})
-    lease = Lease(run.lease)
-    assert lease.take()
+    lease = Lock(run.lock)
+    assert lease.acquire()
     assert run.state() == "running"
     lease.release()
     run.fail("Traceback\nValueError: no")
     assert run.state() == "failed"
     assert run.failure() == "Traceback\nValueError: no"
-    run.begin({"identity": "y"})
+    run.start({"identity": "y"})
     assert run.state() == "interrupted"
     assert run.failure() is None
 

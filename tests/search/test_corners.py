@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shaperun.search.corners import corner_arms
+from shaperun.search.arms import corner_arms
 from shaperun.study.models import Study, parse_study
 from tests.conftest import SEARCHED
 

@@ -17,13 +17,13 @@ import pytest
 import yaml
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import Lease
+from shaperun.common.files import Lock
 from shaperun.runs import process_pool
-from shaperun.runs.run_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import driver as search
 from shaperun.search import halving, trial_results
-from shaperun.search.sampler import Tried, suggest
-from shaperun.search.trials import Trial, known_trials, write_down
+from shaperun.search.sampler import PastTrial, suggest_weights
+from shaperun.search.trials import Trial, append_generation, known_trials
 from shaperun.study.models import Study, parse_study
 from shaperun.study.sweep import SearchSweep
 from tests.conftest import Shaperun
@@ -62,13 +62,13 @@ def study(**changes: Any) -> Study:
 
 def searched(path: Path, asked: Study) -> StudyFolder:
     folder = StudyFolder(path)
-    for _ in search.drive(asked, folder, process_pool.inline):
+    for _ in search.drive(asked, folder, process_pool.run_inline):
         pass
     return folder
 
 
 def outcome(asked: Study, folder: StudyFolder) -> list[tuple[Any, ...]]:
-    found = trial_results.judge(asked, folder, known_trials(asked, folder))
+    found = trial_results.evaluate_trials(asked, folder, known_trials(asked, folder))
     return [(r.trial.arm, r.state, r.values, r.stopped_at) for r in found]
 
 
@@ -80,7 +80,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 def test_a_search_prunes_finishes_and_confirms(whole: StudyFolder) -> None:
     asked = study()
-    found = trial_results.judge(asked, whole, known_trials(asked, whole))
+    found = trial_results.evaluate_trials(asked, whole, known_trials(asked, whole))
     assert [r.trial.generation for r in found] == [0, 0, 0, 0, 1, 1]
     states = [r.state for r in found]
     assert states[:4].count("done") == 1
@@ -90,11 +90,11 @@ def test_a_search_prunes_finishes_and_confirms(whole: StudyFolder) -> None:
         for seed in asked.seeds:
             progress = whole.run(r.trial.arm, seed).read_progress()["timesteps"]
             assert progress == (r.stopped_at or 400)  # it learned no further than it was judged
-    (winner,) = trial_results.best(asked, found)
+    (winner,) = trial_results.best_trials(asked, found)
     assert winner.values == max(r.values for r in found if r.state == "done" and r.values)
     assert search.fresh_seeds(asked) == [2]
     assert whole.run(winner.trial.arm, 2).is_done()
-    assert {s.state for s in search.standing(asked, whole)} == {"done", "pruned"}
+    assert {s.state for s in search.run_statuses(asked, whole)} == {"done", "pruned"}
 
 
 class KilledError(BaseException):
@@ -111,7 +111,7 @@ def test_a_search_that_was_killed_comes_to_the_same(
     searched(folder.path, asked)
     assert outcome(asked, folder) == outcome(asked, whole)
     assert folder.trials.read_bytes().startswith(whole.trials.read_bytes())
-    for result in trial_results.judge(asked, folder, known_trials(asked, folder)):
+    for result in trial_results.evaluate_trials(asked, folder, known_trials(asked, folder)):
         for seed in asked.seeds:
             mine, theirs = (f.run(result.trial.arm, seed).evaluations for f in (folder, whole))
             assert mine.read_bytes() == theirs.read_bytes()
@@ -125,7 +125,7 @@ def killed_after(jobs: int, path: Path, asked: Study) -> StudyFolder:
         for job in some:
             if not next(left):
                 raise KilledError
-            yield from process_pool.inline([job])
+            yield from process_pool.run_inline([job])
 
     folder = StudyFolder(path / "small")
     with pytest.raises(KilledError):
@@ -147,7 +147,7 @@ def test_a_search_in_lockstep_prunes_and_survives_a_kill_too(tmp_path: Path) -> 
 
 def test_the_order_in_which_runs_end_changes_nothing(whole: StudyFolder, tmp_path: Path) -> None:
     def backwards(jobs: Iterable[process_pool.Job]) -> Iterator[process_pool.Finished | None]:
-        yield from process_pool.inline(list(jobs)[::-1])
+        yield from process_pool.run_inline(list(jobs)[::-1])
 
     asked, folder = study(), StudyFolder(tmp_path / "small")
     list(search.drive(asked, folder, backwards))
@@ -169,7 +169,7 @@ def test_another_search_is_refused(whole: StudyFolder) -> None:
 
 def test_damaged_trials_are_refused(tmp_path: Path) -> None:
     asked, folder = study(), StudyFolder(tmp_path / "small")
-    write_down(asked, folder, [], [{"upright": 1.0, "centred": 2.0}])
+    append_generation(asked, folder, [], [{"upright": 1.0, "centred": 2.0}])
     good = folder.trials.read_text()
     for bad in ("nan", "1e999", "11", "=1+1", "..", ""):
         folder.trials.write_text(good.replace("1.0", bad))
@@ -179,15 +179,15 @@ def test_damaged_trials_are_refused(tmp_path: Path) -> None:
 
 def test_one_command_searches_at_a_time(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "small")
-    folder.search_lease.parent.mkdir(parents=True)
-    lease = Lease(folder.search_lease)
-    assert lease.take()
+    folder.search_lock.parent.mkdir(parents=True)
+    lease = Lock(folder.search_lock)
+    assert lease.acquire()
     with pytest.raises(UserError, match="another command is at this sweep"):
-        next(search.drive(study(), folder, process_pool.inline))
+        next(search.drive(study(), folder, process_pool.run_inline))
     with pytest.raises(UserError, match="another command is at this sweep"):
-        search.refuse_another(folder)
+        search.ensure_not_running(folder)
     lease.release()
-    search.refuse_another(folder)
+    search.ensure_not_running(folder)
 
 
 def test_beginning_anew_replaces_what_another_search_left(tmp_path: Path) -> None:
@@ -196,11 +196,11 @@ def test_beginning_anew_replaces_what_another_search_left(tmp_path: Path) -> Non
     folder = searched(tmp_path / "small", parse_study(small))
     with pytest.raises(UserError, match="total_timesteps: 400 there, 500 here"):
         searched(folder.path, longer)
-    list(search.drive(longer, folder, process_pool.inline, fresh=True))
+    list(search.drive(longer, folder, process_pool.run_inline, fresh=True))
     alone = searched(tmp_path / "alone", longer)
     assert outcome(longer, folder) == outcome(longer, alone)
-    (winner,) = trial_results.best(
-        longer, trial_results.judge(longer, alone, known_trials(longer, alone))
+    (winner,) = trial_results.best_trials(
+        longer, trial_results.evaluate_trials(longer, alone, known_trials(longer, alone))
     )
     for seed in (0, 1):
         mine, its = (f.run(winner.trial.arm, seed).evaluations for f in (folder, alone))
@@ -232,7 +232,7 @@ def test_a_failed_run_fails_its_trial_and_no_other(tmp_path: Path) -> None:
             if "upright=1/0" in job.arguments[0][0][0]:
                 yield process_pool.Finished(job, "ValueError: no")
             else:
-                yield from process_pool.inline([job])
+                yield from process_pool.run_inline([job])
 
     grid = {"method": "grid", "base": "guided", "weights": {"upright": [0, 1, 2]}, "confirm": 0}
     asked = parse_study(SMALL | {"sweep": grid})
@@ -266,12 +266,12 @@ def test_suggestions_depend_on_the_history_alone_and_learn_from_it(method: str) 
         miss = (weights["upright"] - 7) ** 2 + (np.log(weights["centred"]) - 1) ** 2
         return (-miss, weights["upright"] * 0)[: len(sweep.objective)]
 
-    history: list[list[Tried]] = []
+    history: list[list[PastTrial]] = []
     for _ in range(10):
-        drawn = suggest(sweep, history, 6)
-        assert drawn == suggest(sweep, history, 6)
+        drawn = suggest_weights(sweep, history, 6)
+        assert drawn == suggest_weights(sweep, history, 6)
         assert all(0 <= w["upright"] <= 10 and 0.1 <= w["centred"] <= 10 for w in drawn)
-        history.append([Tried(weights, value(weights)) for weights in drawn])
+        history.append([PastTrial(weights, value(weights)) for weights in drawn])
     if method == "nsga2":  # which crosses what it has, and mutates much of it where that is little
         late = [value for tried in history[-1] for value in tried.weights.values()]
         before = {value for g in history[:-1] for t in g for value in t.weights.values()}
@@ -284,11 +284,13 @@ def test_suggestions_depend_on_the_history_alone_and_learn_from_it(method: str) 
 def test_stopped_and_failed_trials_are_told_as_such() -> None:
     sweep = study().sweep
     assert isinstance(sweep, SearchSweep)
-    drawn = suggest(sweep, [], 4)
+    drawn = suggest_weights(sweep, [], 4)
     told = [((1.0,), None), ((2.0,), None), ((3.0,), None), ((4.0,), None)]
     other = [(None, None), ((2.0,), 100), ((3.0,), None), ((4.0,), None)]
     one, two = (
-        suggest(sweep, [[Tried(w, *end) for w, end in zip(drawn, ends, strict=True)]], 3)
+        suggest_weights(
+            sweep, [[PastTrial(w, *end) for w, end in zip(drawn, ends, strict=True)]], 3
+        )
         for ends in (told, other)
     )
     assert len(one) == len(two) == 3
@@ -299,7 +301,7 @@ def test_what_was_not_drawn_so_is_refused() -> None:
     sweep = study().sweep
     assert isinstance(sweep, SearchSweep)
     with pytest.raises(UserError, match="were not drawn by Optuna"):
-        suggest(sweep, [[Tried({"upright": 1.0, "centred": 1.0}, (1.0,))]], 1)
+        suggest_weights(sweep, [[PastTrial({"upright": 1.0, "centred": 1.0}, (1.0,))]], 1)
 
 
 def test_of_two_objectives_the_front_is_best() -> None:
@@ -311,7 +313,7 @@ def test_of_two_objectives_the_front_is_best() -> None:
         trial_results.TrialResult(t, s, v)  # type: ignore[arg-type]
         for t, s, v in zip(trials, states, values, strict=True)
     ]
-    assert [r.trial.number for r in trial_results.best(asked, found)] == [0, 1]
+    assert [r.trial.number for r in trial_results.best_trials(asked, found)] == [0, 1]
 
 
 def test_the_command_line_searches_ranks_and_writes_the_best(

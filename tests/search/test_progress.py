@@ -11,16 +11,16 @@ from typer.testing import CliRunner
 from shaperun.cli import app
 from shaperun.common.errors import UserError
 from shaperun.runs.open_study import open_study
-from shaperun.search.driver import standing
+from shaperun.search.driver import run_statuses
 from shaperun.search.progress import best_arms, remaining, with_trials
-from shaperun.search.trial_results import best, judge
+from shaperun.search.trial_results import best_trials, evaluate_trials
 from shaperun.search.trials import known_trials
 
 
 def test_the_best_trial_or_those_that_are_named_become_arms(searched: Path) -> None:
     study, folder = open_study("searched", searched / "results")
-    found = judge(study, folder, known_trials(study, folder))
-    [winner] = best(study, found)
+    found = evaluate_trials(study, folder, known_trials(study, folder))
+    [winner] = best_trials(study, found)
     assert list(best_arms(study, folder)) == [winner.trial.arm]
     assert list(with_trials(study, folder, []).arms) == [*study.arms, winner.trial.arm]
     [other] = [r.trial for r in found if r.state == "done" and r is not winner]
@@ -43,7 +43,7 @@ def test_without_a_sweep_nothing_changes(searched: Path) -> None:
 def test_what_is_left_of_a_sweep(searched: Path, tmp_path: Path) -> None:
     def left(results: Path, *overrides: str) -> list[str]:
         study, folder = open_study("searched", results, overrides)
-        return remaining(study, folder, standing(study, folder))
+        return remaining(study, folder, run_statuses(study, folder))
 
     assert left(searched / "results") == []
     assert left(searched / "results", "sweep.samples=9") == ["3 of its trials not drawn"]
@@ -73,7 +73,7 @@ def test_commands_know_the_trials(searched: Path, tmp_path: Path) -> None:
     [best_arm] = best_arms(study, folder)
     states = asked("status", results=folder.path.parent)
     assert "8 pruned, 10 done" in states
-    assert states.endswith("Left of the sweep: nothing")
+    assert states.endswith("Sweep complete.")
     folder.sweep.mkdir()
     compared = asked("compare", results=folder.path.parent)
     assert "The trials of the sweep are no arms of searched: shaperun report ranks" in compared
@@ -92,4 +92,4 @@ def test_a_search_that_was_not_begun_is_said_to_be_so(searched: Path, tmp_path: 
     (tmp_path / "searched").mkdir()
     shutil.copy(searched / "results/searched/study.yaml", tmp_path / "searched")
     states = asked("status", results=tmp_path)
-    assert states.endswith("The sweep is not begun: shaperun sweep searched")
+    assert states.endswith("Sweep not started: shaperun sweep searched")

@@ -24,11 +24,12 @@ from benchmarks.crashes.studies import tiny
 from shaperun.cli import progress
 from shaperun.common import fault_injection, files
 from shaperun.common.errors import UserError
-from shaperun.common.files import AppendedTable, write_atomically
-from shaperun.runs import driver, process_pool
+from shaperun.common.files import AppendOnlyCsv, write_atomically
+from shaperun.runs import driver, prepare, process_pool
 from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.process_pool import Finished, Job, inline
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.process_pool import Finished, Job, run_inline
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from shaperun.study.models import parse_study
 from shaperun.training import checkpoint
@@ -118,11 +119,11 @@ def test_a_kill_at_a_moment_that_matters_does_no_harm(nursery: Nursery, tmp_path
 
 
 def begin(path: str) -> None:
-    RunFolder(Path(path)).begin({"identity": "another"})
+    RunFolder(Path(path)).start({"identity": "another"})
 
 
 def discard(path: str) -> None:
-    StudyFolder(Path(path)).discard("arm", 1)
+    StudyFolder(Path(path)).delete_run("arm", 1)
 
 
 @pytest.mark.parametrize("number", [1, 2, 4, 7])
@@ -295,10 +296,12 @@ def test_a_refusal_is_told_in_one_line_and_the_others_finish(
 ) -> None:
     folder, runs = _two_runs(tmp_path)
     first, second = (folder.run("default", seed) for seed in (0, 1))
-    monkeypatch.setattr(fault_injection, "awaited", fault_injection.Fault(f"ENOSPC 3 {pattern}"))
-    *_, last = driver.drive(folder, runs, inline)
+    monkeypatch.setattr(
+        fault_injection, "active_fault", fault_injection.Fault(f"ENOSPC 3 {pattern}")
+    )
+    *_, last = driver.drive(folder, runs, run_inline)
     assert [run.state for run in last] == ["failed", "done"]
-    assert progress.say_end(folder, last, Console(quiet=True)) == 1
+    assert progress.print_outcome(folder, last, Console(quiet=True)) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"default/0 failed: {first.path}")
     assert ": No space left on device; free some space and give the same command again" in told
@@ -306,8 +309,8 @@ def test_a_refusal_is_told_in_one_line_and_the_others_finish(
     assert told.count("\n") == 1
     if first.error.exists():
         assert "Traceback" in (first.failure() or "")
-    monkeypatch.setattr(fault_injection, "awaited", None)
-    *_, last = driver.drive(folder, runs, inline)
+    monkeypatch.setattr(fault_injection, "active_fault", None)
+    *_, last = driver.drive(folder, runs, run_inline)
     assert [run.state for run in last] == ["done", "done"]
     assert (leftovers(first), leftovers(second)) == ([], [])
     assert not first.error.exists()
@@ -344,7 +347,7 @@ def test_a_disk_that_is_really_full(small_disk: Path, tiny_file: Path, trained: 
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     study = load_study(tiny_file)
     with pytest.raises(UserError, match=r"study.yaml: Read-only file system; make it writable and"):
-        driver.prepare(study, StudyFolder(small_disk / "tiny"), [], fresh=False)
+        prepare.prepare(study, StudyFolder(small_disk / "tiny"), [], fresh=False)
 
 
 def test_what_a_finished_run_consists_of_is_on_the_disk_before_it_is_called_so(
@@ -369,22 +372,22 @@ def test_what_a_finished_run_consists_of_is_on_the_disk_before_it_is_called_so(
 
 
 def test_without_the_variable_nothing_is_awaited() -> None:
-    assert fault_injection.awaited is None
-    assert fault_injection.piece() is None
-    assert fault_injection.keep_seconds(10.0) == 10.0
+    assert fault_injection.active_fault is None
+    assert fault_injection.chunk_size() is None
+    assert fault_injection.checkpoint_seconds(10.0) == 10.0
 
 
 def test_the_variables_are_read_when_a_process_starts(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from shaperun import faults
-from shaperun.files import write_atomically
-assert faults.keep_seconds(10.0) == 0.5
+from shaperun.common import fault_injection
+from shaperun.common.files import write_atomically
+assert fault_injection.checkpoint_seconds(10.0) == 0.5
 write_atomically(Path({str(tmp_path)!r}) / "other", b"1")
 write_atomically(Path({str(tmp_path)!r}) / "file", b"1")
 write_atomically(Path({str(tmp_path)!r}) / "file", b"2")
 """
-    told = {fault_injection.FAULT: "die 2 synced */file", fault_injection.KEEP_SECONDS: "0.5"}
+    told = {fault_injection.FAULT: "die 2 synced */file", fault_injection.CHECKPOINT_SECONDS: "0.5"}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | told, check=False)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "file").read_bytes() == b"1"
@@ -392,8 +395,8 @@ write_atomically(Path({str(tmp_path)!r}) / "file", b"2")
 
 
 def test_a_refusal_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = AppendedTable(tmp_path / "table.csv", ["a"])
-    monkeypatch.setattr(fault_injection, "awaited", fault_injection.Fault("EIO 2 append *"))
+    table = AppendOnlyCsv(tmp_path / "table.csv", ["a"])
+    monkeypatch.setattr(fault_injection, "active_fault", fault_injection.Fault("EIO 2 append *"))
     with pytest.raises(OSError, match=r"Input/output error: '.*table\.csv'"):
         table.append([{"a": "x" * 100}])
     with pytest.raises(OSError, match="Input/output error"):
@@ -422,10 +425,10 @@ def test_a_worker_that_dies_while_it_says_why_has_died() -> None:
 def test_a_worker_that_cannot_be_started_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "helpers"))
     jobs = [Job("jobs:write", (str(tmp_path / name), name)) for name in "ab"]
-    events = process_pool.processes(jobs, 1, preload="jobs")
+    events = process_pool.run_in_processes(jobs, 1, preload="jobs")
     finished = [next(events)]  # the first has been started, and perhaps has ended
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))

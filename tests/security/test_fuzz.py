@@ -24,13 +24,14 @@ from shaperun.analysis.updates import update_statistics
 from shaperun.common.errors import UserError
 from shaperun.report import data as report_material
 from shaperun.report import page
-from shaperun.runs import driver
+from shaperun.runs import status
 from shaperun.runs.open_study import open_study
 from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 from shaperun.training import checkpoint, train
-from shaperun.training.sb3_model import load_actor
+from shaperun.training.sb3_model import load_policy
 from tests.conftest import TINY, run_shaperun
 from tests.training.test_checkpoint import interrupted
 
@@ -132,14 +133,14 @@ class Fuzz:
             open_study("tiny", folder.path.parent)
         with suppress(UserError):
             for one in self._runs:
-                driver.status(folder, one)
+                status.run_status(folder, one)
         with suppress(UserError):
             comparison.compare_arms(self._study, folder)
         with suppress(UserError):
             update_statistics(folder, self._runs)
         if folder.run(run.arm, run.seed).policy.exists():
             with suppress(UserError):
-                load_actor(run.config, folder.run(run.arm, run.seed))
+                load_policy(run.config, folder.run(run.arm, run.seed))
         checkpoint.latest(folder.run(run.arm, run.seed).checkpoints)
         if self._rng.random() < 0.02:
             self._report(folder, self._study)
@@ -147,7 +148,7 @@ class Fuzz:
     def _report(self, folder: StudyFolder, study: Study) -> None:
         with pytest.MonkeyPatch.context() as patch, suppress(UserError):
             patch.setattr(report_material, "_film", lambda *_: None)
-            page.page(report_material.gather(study, folder, print), static=True).encode()
+            page.page(report_material.load_report_data(study, folder, print), static=True).encode()
             self.cases["report"] += 1
 
 

@@ -18,7 +18,7 @@ from shaperun.common.files import write_json
 from shaperun.runs.run_folder import RunFolder
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import checkpoint, train
-from shaperun.training.checkpoint import Memory
+from shaperun.training.checkpoint import StateDict
 from tests.helpers.forgery import Evil, memory_within
 from tests.training.test_checkpoint import interrupted, outcome, trained
 
@@ -159,8 +159,8 @@ def test_an_array_is_read_once_however_often_it_is_named() -> None:
 # Memories that no run of this configuration can go on from
 
 
-def at(*path: str | int) -> Callable[[Memory, Any], None]:
-    def change(memory: Memory, value: Any) -> None:
+def at(*path: str | int) -> Callable[[StateDict, Any], None]:
+    def change(memory: StateDict, value: Any) -> None:
         inner: Any = memory
         for part in path[:-1]:
             inner = inner[part]
@@ -174,7 +174,7 @@ def at(*path: str | int) -> Callable[[Memory, Any], None]:
 
 REMOVED = object()
 COPY = ("environments", "copies", 0)
-MEMORIES: dict[str, tuple[Callable[[Memory, Any], None], Any]] = {
+MEMORIES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
     "no identity": (at("made_by"), []),
     "other versions": (at("made_by", "versions"), {"torch": "0"}),
     "steps that are text": (at("timesteps"), "100"),

@@ -25,18 +25,19 @@ import torch
 from shaperun.analysis import comparison, results
 from shaperun.analysis.updates import update_statistics
 from shaperun.cli import progress
-from shaperun.cli.console import Terminal
+from shaperun.cli.console import SafeConsole
 from shaperun.common.errors import UserError
 from shaperun.common.files import write_json
-from shaperun.common.text import visible
+from shaperun.common.text import escape_control_chars
 from shaperun.report import data as report_material
 from shaperun.report import files
 from shaperun.report import page as report
-from shaperun.runs.driver import RunStatus, status
 from shaperun.runs.open_study import open_study
 from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.run_folder import RunFolder, StudyFolder
-from shaperun.training.sb3_model import load_actor
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.status import RunStatus, run_status
+from shaperun.runs.study_folder import StudyFolder
+from shaperun.training.sb3_model import load_policy
 from tests.helpers.forgery import Commands, Evil, memory_within, tree
 
 ESCAPES = "\x1b[31m\x1b]8;;http://evil\x07\x1b]52;c;aGk=\x07\u202e\x9b2J[red][link=http://evil]x"
@@ -212,7 +213,7 @@ def test_a_forged_policy_does_nothing(
     forged.finish()
     assert forged.state() == "done"
     with memory_within(200), pytest.raises(UserError) as error:
-        load_actor(run.config, forged)
+        load_policy(run.config, forged)
     assert not sentinel.exists()
     assert FORGED[forge] in str(error.value)
     assert f"{forged.policy} is damaged" in str(error.value)
@@ -240,7 +241,7 @@ def test_what_else_is_in_the_archive_is_left_there(name: str, folder: StudyFolde
     run, forged = one_of(folder)
     forged.policy.write_bytes(archive(members(forged.policy), more=name))
     before = tree(folder.path.parent.parent)
-    assert callable(load_actor(run.config, forged))
+    assert callable(load_policy(run.config, forged))
     assert tree(folder.path.parent.parent) == before
     assert not Path("/escaped-from-shaperun").exists()
 
@@ -296,7 +297,7 @@ def test_no_link_is_followed(
     for arguments in LINKS[name]:
         code, said = command(arguments[0], "tiny.yaml", *arguments[1:])
         assert code == 2, said
-        assert "is a symbolic link, and none is followed in a results folder" in said
+        assert "is a symbolic link, which is not allowed in a results folder" in said
         assert str(Path("results/tiny") / name) in said
     assert tree(target) == before
     assert link.is_symlink()
@@ -326,7 +327,7 @@ def test_starting_anew_deletes_nothing_through_a_link(folder: StudyFolder) -> No
     (nested / "link").symlink_to(target)
     (forged.path / "file").symlink_to(target / "thesis.tex")
     before = tree(target)
-    forged.begin({"identity": "x"})
+    forged.start({"identity": "x"})
     assert tree(target) == before
     assert {path.name for path in forged.path.iterdir()} <= {"run.json", ".lease"}
 
@@ -388,8 +389,8 @@ def test_forged_json_is_no_news(
     stands = next(r for r in json.loads(said)["runs"] if (r["arm"], r["seed"]) == ("guided", 1))
     assert stands["state"] == ("done" if name == "progress.json" else "interrupted")
     assert stands["timesteps"] >= 0
-    for shown in (status(folder, run), replace(status(folder, run), state="running")):
-        Terminal(stderr=False, quiet=False).print(progress.run_table([shown]))
+    for shown in (run_status(folder, run), replace(run_status(folder, run), state="running")):
+        SafeConsole(stderr=False, quiet=False).print(progress.run_table([shown]))
     forged.read_record()
     if name == "run.json":
         code, said = command("compare", "tiny")
@@ -403,7 +404,7 @@ def test_forged_statistics_of_observations_are_refused(document: str, folder: St
     run, forged = one_of(folder)
     forged.normalization.write_bytes(DOCUMENTS[document])
     with pytest.raises(UserError, match=r"normalization\.json is damaged"):
-        load_actor(run.config, forged)
+        load_policy(run.config, forged)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +417,7 @@ def test_statistics_must_be_of_such_observations(
     run, forged = one_of(folder)
     write_json(forged.normalization, json.loads(forged.normalization.read_text()) | changes)
     with pytest.raises(UserError, match=r"normalization\.json is damaged"):
-        load_actor(run.config, forged)
+        load_policy(run.config, forged)
 
 
 # Tables
@@ -523,7 +524,7 @@ def test_no_table_that_is_written_holds_a_formula(folder: StudyFolder, tmp_path:
         runs=found.runs.with_columns(renaming),
         episodes=found.episodes.with_columns(renaming, outcome=pl.lit("@SUM(1)")),
     )
-    for path in files.write(forged, tmp_path / "compare"):
+    for path in files.write_comparison(forged, tmp_path / "compare"):
         if path.suffix == ".csv":
             cells = pl.read_csv(path).select(pl.col(pl.String)).to_series(0).to_list()
             assert f"'{evil}" in [*cells, *pl.read_csv(path)["arm"]]
@@ -555,13 +556,13 @@ def test_nothing_in_a_results_folder_steers_the_terminal(
 
 
 def test_failures_are_told_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Terminal(stderr=False, quiet=False)
+    console = SafeConsole(stderr=False, quiet=False)
     failed = RunStatus("arm", 0, "failed", failure=f"Traceback\nValueError: {ESCAPES}")
     progress.follow([[failed]], console)
-    progress.say_end(StudyFolder(Path("results")), [failed], console)
+    progress.print_outcome(StudyFolder(Path("results")), [failed], console)
     console.print(f"[red]{ESCAPES}[/red] :smile:")
     said = "".join(capsys.readouterr())
-    assert visible(said) == said
+    assert escape_control_chars(said) == said
     assert said.count("\\u001b]52;c;aGk=") == 3
     assert "[red]\\u001b" in said
 
@@ -572,8 +573,8 @@ def test_on_a_terminal_only_the_program_itself_gives_orders(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     orders = []
-    for name in (ESCAPES, "x" * len(visible(ESCAPES))):
-        console = Terminal(stderr=False, quiet=False)
+    for name in (ESCAPES, "x" * len(escape_control_chars(ESCAPES))):
+        console = SafeConsole(stderr=False, quiet=False)
         assert console.is_terminal
         progress.follow([[RunStatus(name, 0, "failed")]], console)
         orders.append(capsys.readouterr().out.count("\x1b"))
@@ -596,7 +597,7 @@ def test_what_made_a_run_is_text_in_the_report(
     folder.study.write_bytes(folder.study.read_bytes() + f"# {evil[:-1]}\xff".encode("latin-1"))
     forged.finish()
     study, _ = open_study(str(folder.path.parents[1] / "tiny.yaml"), folder.path.parent)
-    page = report.page(report_material.gather(study, folder, print), static=True)
+    page = report.page(report_material.load_report_data(study, folder, print), static=True)
     page.encode()
     assert "<script" not in page
     assert "<img src=x" not in page

@@ -15,19 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shaperun.stats.intervals import (
-    Comparison,
-    Interval,
-    compare,
-    differences,
-    fewest_runs,
-    holm,
-    interval,
-    intervals,
-    iqm,
-    p_values,
-    seeds_needed,
-)
+from shaperun.stats.comparison import Comparison, compare, seeds_needed
+from shaperun.stats.intervals import Interval, differences, interval, intervals
+from shaperun.stats.permutation import holm, min_runs, p_values
+from shaperun.stats.sample import iqm
 
 Sample = NDArray[np.float64]
 
@@ -246,7 +237,7 @@ def test_p_values_are_the_rows(paired: bool) -> None:
 def test_sampled_p_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = rng().normal(size=(2, 8))
     exact = [compared(a, b, paired=paired).p_value for paired in (False, True)]
-    monkeypatch.setattr("shaperun.stats.intervals.EXACT", 0)
+    monkeypatch.setattr("shaperun.stats.permutation.MAX_ENUMERATED", 0)
     sampled = [compared(a, b, paired=paired).p_value for paired in (False, True)]
     assert sampled == pytest.approx(exact, abs=0.03)
     assert sampled != exact
@@ -379,7 +370,7 @@ def test_seeds_needed_at_the_edges() -> None:
 def test_the_fewest_runs_are_the_smallest_number_that_can_win() -> None:
     for alpha in (0.2, 0.05, 0.01, 0.001):
         needed = compared([1], [0], level=1 - alpha).seeds_needed
-        assert needed == fewest_runs(alpha, paired=False)
+        assert needed == min_runs(alpha, paired=False)
         assert needed is not None
         assert 2 / comb(2 * needed, needed) <= alpha < 2 / comb(2 * needed - 2, needed - 1)
 
@@ -552,7 +543,7 @@ def test_a_verdict_says_what_its_numbers_say(
         assert found.low > 0 if found.verdict == "better" else found.high < 0
     if found.seeds_needed:
         assert min(len(a), len(b)) < found.seeds_needed <= 100
-        assert found.seeds_needed >= fewest_runs(0.05, paired)
+        assert found.seeds_needed >= min_runs(0.05, paired)
 
 
 @settings(deadline=None)

@@ -6,35 +6,36 @@ import importlib
 import inspect
 import subprocess
 import sys
-from typing import Any, get_args
+from types import ModuleType
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from shaperun.study.hyperparameters import (
-    BOUNDS,
-    LOCATIONS,
-    MANAGED,
-    WITHOUT_CRITIC,
-    Algorithm,
-    hyperparameter_model,
-    linear_schedule_start,
-    signature,
-)
+from shaperun.study.hyperparameters import BOUNDS, MANAGED, linear_schedule_start, signature
+from shaperun.study.learners import LEARNERS
 
-each_algorithm = pytest.mark.parametrize("algorithm", LOCATIONS)
+SB3 = [name for name, learner in LEARNERS.items() if learner.own_hyperparameters is None]
+each_algorithm = pytest.mark.parametrize("algorithm", SB3)
+
+
+def module_of(algorithm: str) -> ModuleType:
+    return importlib.import_module(LEARNERS[algorithm].implementation.partition(":")[0])
 
 
 def imported(algorithm: str) -> dict[str, inspect.Parameter]:
     """The parameters of the real class that a study may give."""
-    package, _ = LOCATIONS[algorithm]
-    parameters = inspect.signature(getattr(importlib.import_module(package), algorithm)).parameters
+    parameters = inspect.signature(getattr(module_of(algorithm), algorithm)).parameters
     return {name: p for name, p in parameters.items() if name not in MANAGED}
+
+
+def parsed(algorithm: str) -> dict[str, tuple[str, Any]]:
+    return signature(LEARNERS[algorithm].implementation)
 
 
 @each_algorithm
 def test_names_and_defaults_are_those_of_the_class(algorithm: str) -> None:
-    defaults = {name: default for name, (_, default) in signature(algorithm).items()}
+    defaults = {name: default for name, (_, default) in parsed(algorithm).items()}
     real = {name: parameter.default for name, parameter in imported(algorithm).items()}
     assert defaults == real
     assert list(defaults) == list(real)
@@ -43,30 +44,23 @@ def test_names_and_defaults_are_those_of_the_class(algorithm: str) -> None:
 
 @each_algorithm
 def test_annotations_are_those_of_the_class(algorithm: str) -> None:
-    package, file = LOCATIONS[algorithm]
-    name = f"{package}.{file.removesuffix('.py').replace('/', '.')}"
-    names = vars(importlib.import_module(name))
-    for name, (annotation, _) in signature(algorithm).items():
+    names = vars(module_of(algorithm))
+    for name, (annotation, _) in parsed(algorithm).items():
         real = imported(algorithm)[name].annotation
         evaluated = eval(annotation, names)  # noqa: S307 (text of the installed package)
         assert evaluated == (eval(real, names) if isinstance(real, str) else real)  # noqa: S307
 
 
-def test_every_algorithm_has_a_place() -> None:
-    assert set(get_args(Algorithm)) == {*LOCATIONS, *WITHOUT_CRITIC}
-
-
-def test_what_is_managed_exists_and_every_bound_is_of_something() -> None:
+def test_managed_and_bounded_parameters_exist() -> None:
     parameters: set[str] = set()
-    for algorithm, (package, _) in LOCATIONS.items():
-        cls = getattr(importlib.import_module(package), algorithm)
-        parameters |= inspect.signature(cls).parameters.keys()
+    for algorithm in SB3:
+        parameters |= inspect.signature(getattr(module_of(algorithm), algorithm)).parameters.keys()
     assert parameters >= MANAGED | BOUNDS.keys()
 
 
 @each_algorithm
 def test_the_model_takes_the_defaults_and_the_network(algorithm: str) -> None:
-    model = hyperparameter_model(algorithm)
+    model = LEARNERS[algorithm].hyperparameters
     assert set(model.model_fields) == {*imported(algorithm), "policy_kwargs"}
     defaults = model().model_dump()
     for name, parameter in imported(algorithm).items():
@@ -79,11 +73,11 @@ def test_the_model_takes_the_defaults_and_the_network(algorithm: str) -> None:
 @pytest.mark.parametrize("name", sorted(MANAGED - {"policy_kwargs"}))
 def test_what_is_managed_is_refused(algorithm: str, name: str) -> None:
     with pytest.raises(ValidationError, match="extra_forbidden"):
-        hyperparameter_model(algorithm)(**{name: None})
+        LEARNERS[algorithm].hyperparameters(**{name: None})
 
 
 def dump(algorithm: str, **hyperparameters: Any) -> dict[str, Any]:
-    return hyperparameter_model(algorithm)(**hyperparameters).model_dump()
+    return LEARNERS[algorithm].hyperparameters(**hyperparameters).model_dump()
 
 
 @pytest.mark.parametrize(
@@ -197,9 +191,9 @@ def test_wrong_networks(network: object) -> None:
 def test_nothing_heavy_is_imported() -> None:
     code = """
 import sys
-from shaperun.algorithms import LOCATIONS, hyperparameter_model
-for algorithm in LOCATIONS:
-    hyperparameter_model(algorithm)
+from shaperun.study.learners import LEARNERS
+for learner in LEARNERS.values():
+    learner.hyperparameters()
 assert not {"torch", "stable_baselines3", "sb3_contrib", "gymnasium"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

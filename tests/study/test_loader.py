@@ -15,8 +15,9 @@ from pydantic import BaseModel
 
 from shaperun.common.yaml import dump_yaml
 from shaperun.envs.builtin import environments
-from shaperun.study.hyperparameters import LOCATIONS, hyperparameter_model
-from shaperun.study.loader import MODELS, StudyError, load_study
+from shaperun.study.error_messages import MODELS
+from shaperun.study.learners import LEARNERS
+from shaperun.study.loader import StudyError, load_study
 from shaperun.study.models import Study, parse_study
 
 STUDY = """\
@@ -179,9 +180,9 @@ def test_one_mistake_one_message(file: Path, old: str, new: str, message: str) -
     assert problems(file, STUDY.replace(old, new)) == [f"study.yaml:{message}"]
 
 
-@pytest.mark.parametrize("algorithm", LOCATIONS)
+@pytest.mark.parametrize("algorithm", LEARNERS)
 def test_a_misspelt_hyperparameter_of_every_algorithm(file: Path, algorithm: str) -> None:
-    for name in hyperparameter_model(algorithm).model_fields:
+    for name in LEARNERS[algorithm].hyperparameters.model_fields:
         wrong = name + name[-1]
         text = STUDY.replace("PPO", algorithm).replace("gamma: 0.999", f"{wrong}: 1")
         [line] = problems(file, text)
@@ -284,8 +285,8 @@ def test_an_arms_hyperparameters_are_those_of_its_own_learner(file: Path) -> Non
 
 def test_every_model_of_the_schema_has_a_place() -> None:
     there = set(Study.model_json_schema()["$defs"])
-    for algorithm in LOCATIONS:
-        there |= set(hyperparameter_model(algorithm).model_json_schema()["$defs"])
+    for learner in LEARNERS.values():
+        there |= set(learner.hyperparameters.model_json_schema()["$defs"])
     assert there == {model.__name__ for model in MODELS.values()} - {"Study"}
 
 

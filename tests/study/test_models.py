@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shaperun.study.hyperparameters import LOCATIONS
+from shaperun.study.learners import LEARNERS
 from shaperun.study.models import RunConfig, Study, parse_study
 
 PLAIN: dict[str, Any] = {
@@ -176,7 +176,9 @@ def test_what_is_refused(key: str, value: object) -> None:
     assert key.split(".", maxsplit=1)[0] in refuse(key, value)
 
 
-@pytest.mark.parametrize("algorithm", LOCATIONS)
+@pytest.mark.parametrize(
+    "algorithm", [name for name, learner in LEARNERS.items() if learner.has_critic]
+)
 def test_every_algorithm_can_be_named_alone(algorithm: str) -> None:
     study = parse_study(changed(PLAIN, "training.algorithm", algorithm))
     assert study.training.gamma == 0.99
@@ -320,7 +322,9 @@ def test_the_same_interval_of_evaluation_has_the_same_identity() -> None:
     assert run(spelled_out, "default").identity == run(PLAIN, "default").identity
 
 
-@pytest.mark.parametrize("algorithm", LOCATIONS)
+@pytest.mark.parametrize(
+    "algorithm", [name for name, learner in LEARNERS.items() if learner.has_critic]
+)
 def test_a_run_survives_json(algorithm: str) -> None:
     config = run(changed(PLAIN, "training.algorithm", algorithm), "default")
     again = RunConfig.model_validate_json(config.model_dump_json())

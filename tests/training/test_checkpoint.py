@@ -78,16 +78,16 @@ def interrupted(
 ) -> RunFolder:
     """Train until so many steps were taken, checkpoints after every rollout, and die there."""
 
-    class Dying(recorder.Recording):
-        def stepped(self, timesteps: int) -> None:
+    class Dying(recorder.RunRecorder):
+        def on_step(self, timesteps: int) -> None:
             if timesteps >= at:
                 raise KilledError
-            super().stepped(timesteps)
+            super().on_step(timesteps)
 
     folder = RunFolder(path)
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "Recording", Dying)
-        patch.setattr(recorder, "KEEP_SECONDS", 0.0)
+        patch.setattr(trainee, "RunRecorder", Dying)
+        patch.setattr(recorder, "CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KilledError):
             train.train_run(folder, run)
     return folder
@@ -189,10 +189,10 @@ def test_another_configuration_or_version_begins_anew(
     run = config("CartPole-v1")
     folder = interrupted(tmp_path / "killed", run, monkeypatch, at=700)
     record = train._record(run)
-    assert train._kept(folder, record)
-    assert train._kept(folder, record | {"identity": "other"}) == []
-    assert train._kept(folder, record | {"versions": {"torch": "0"}}) == []
-    assert train._kept(folder, record | {"code": {"mine": "changed"}}) == []
+    assert train._usable_checkpoints(folder, record)
+    assert train._usable_checkpoints(folder, record | {"identity": "other"}) == []
+    assert train._usable_checkpoints(folder, record | {"versions": {"torch": "0"}}) == []
+    assert train._usable_checkpoints(folder, record | {"code": {"mine": "changed"}}) == []
 
 
 def test_an_environment_that_cannot_be_played_again_begins_anew(
@@ -247,8 +247,8 @@ def test_no_pickle_is_ever_read(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from shaperun import recording, train
-recording.KEEP_SECONDS = 0.0
+from shaperun.training import recorder, train
+recorder.CHECKPOINT_SECONDS = 0.0
 train.train_cohort([(sys.argv[1], Path(sys.argv[2]).read_text())])
 """
 

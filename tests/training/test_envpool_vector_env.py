@@ -10,16 +10,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from shaperun.envs.envpool_support import ALIKE
-from shaperun.envs.episodes import episode_seeds
+from shaperun.envs.envpool_support import SUPPORTED
+from shaperun.envs.episodes import held_out_seeds
 from shaperun.runs.plan import planned_runs
 from shaperun.runs.run_folder import RunFolder
-from shaperun.study.models import EnvironmentConfig, RunConfig, parse_study
+from shaperun.study.environment import EnvironmentConfig
+from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import recorder
 from shaperun.training import run as trainee
-from shaperun.training.envpool_vector_env import EnvPoolCopies
+from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
 from shaperun.training.train import train_run, train_runs
-from shaperun.training.vector_env import Copies, Step
+from shaperun.training.vector_env import SequentialVectorEnv, Step
 from tests.training.test_checkpoint import KilledError, outcome
 
 envpool: Any = pytest.importorskip("envpool")
@@ -27,12 +28,12 @@ envpool: Any = pytest.importorskip("envpool")
 SEEDS = [2**62 + 7, 5, 2**40]
 
 
-def pool_of(env_id: str, count: int = 3, **options: Any) -> EnvPoolCopies:
+def pool_of(env_id: str, count: int = 3, **options: Any) -> EnvPoolVectorEnv:
     config = EnvironmentConfig(id=env_id, options=options, backend="envpool")
-    return EnvPoolCopies.of(config, count)
+    return EnvPoolVectorEnv.from_config(config, count)
 
 
-def actions_for(copies: EnvPoolCopies, steps: int, seed: int = 0) -> np.ndarray[Any, Any]:
+def actions_for(copies: EnvPoolVectorEnv, steps: int, seed: int = 0) -> np.ndarray[Any, Any]:
     space = copies.action_space
     space.seed(seed)
     return np.stack([[space.sample() for _ in SEEDS] for _ in range(steps)])
@@ -45,9 +46,9 @@ def assert_same(one: Step, other: Step) -> None:
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("env_id", ALIKE)
+@pytest.mark.parametrize("env_id", SUPPORTED)
 def test_it_stands_where_gymnasiums_copies_stand(env_id: str) -> None:
-    ours, theirs = pool_of(env_id), Copies.of(EnvironmentConfig(id=env_id), 3)
+    ours, theirs = pool_of(env_id), SequentialVectorEnv.from_config(EnvironmentConfig(id=env_id), 3)
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
     first, expected = ours.reset(SEEDS), theirs.reset(SEEDS)
@@ -59,7 +60,7 @@ def test_it_stands_where_gymnasiums_copies_stand(env_id: str) -> None:
     theirs.close()
 
 
-@pytest.mark.parametrize("env_id", ALIKE)
+@pytest.mark.parametrize("env_id", SUPPORTED)
 def test_what_was_kept_goes_on_as_it_would_have(env_id: str) -> None:
     limit = {"max_episode_steps": 90} if env_id in ("Acrobot-v1", "MountainCar-v0") else {}
     undisturbed = pool_of(env_id, **limit)
@@ -70,7 +71,7 @@ def test_what_was_kept_goes_on_as_it_would_have(env_id: str) -> None:
         ended += int((step.terminated | step.truncated).sum())
     assert ended > 1 or env_id == "MountainCarContinuous-v0"
     restored = pool_of(env_id, **limit)
-    np.testing.assert_array_equal(restored.restore(undisturbed.memory()), step.obs)
+    np.testing.assert_array_equal(restored.set_state(undisturbed.get_state()), step.obs)
     for actions in actions_for(undisturbed, 200, seed=1):
         assert_same(restored.step(actions), undisturbed.step(actions))
 
@@ -127,11 +128,11 @@ def test_kept_actions_that_would_crash_the_process_are_refused(kept: Any) -> Non
     """Whoever wrote the checkpoint."""
     copies = pool_of("LunarLanderContinuous-v3")
     copies.reset(SEEDS)
-    memory = copies.memory()
+    memory = copies.get_state()
     memory[1]["actions"] = kept
-    for forged in (memory, copies.memory()[:2]):
+    for forged in (memory, copies.get_state()[:2]):
         with pytest.raises(ValueError, match="of another environment"):
-            copies.restore(forged)
+            copies.set_state(forged)
 
 
 # --- training
@@ -167,15 +168,15 @@ def test_a_killed_run_ends_in_the_same_bytes(
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     train_run(whole, config)
 
-    class Dying(recorder.Recording):
-        def stepped(self, timesteps: int) -> None:
+    class Dying(recorder.RunRecorder):
+        def on_step(self, timesteps: int) -> None:
             if timesteps >= 1000:
                 raise KilledError
-            super().stepped(timesteps)
+            super().on_step(timesteps)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "Recording", Dying)
-        patch.setattr(recorder, "KEEP_SECONDS", 0.0)
+        patch.setattr(trainee, "RunRecorder", Dying)
+        patch.setattr(recorder, "CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KilledError):
             train_run(killed, config)
     train_run(killed, config)
@@ -202,5 +203,5 @@ def test_policies_are_judged_in_gymnasiums_simulation(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     train_run(folder, runs_of()["default"])
     first = pl.read_csv(folder.evaluations).row(0, named=True)
-    obs, _ = gym.make("LunarLander-v3").reset(seed=episode_seeds(1)[0])
+    obs, _ = gym.make("LunarLander-v3").reset(seed=held_out_seeds(1)[0])
     assert first["first_distance"] == pytest.approx(-float(np.hypot(*obs[:2].astype(float))))

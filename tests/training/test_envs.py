@@ -113,8 +113,8 @@ def test_many_steps_at_once_are_what_they_are_one_by_one(mode: str, reward: dict
         envs.reset()
         rng, parts = np.random.default_rng(0), []
         for step in range(400):
-            envs.act(rng.integers(0, 4, 3))
-            envs.observe()
+            envs.send(rng.integers(0, 4, 3))
+            envs.receive()
             if (step + 1) % stretch == 0 or step == 399:
                 parts.append(envs.shaped())
         rewards[stretch] = np.concatenate(parts)
@@ -142,7 +142,7 @@ def test_an_error_names_the_step_however_many_were_taken() -> None:
 
 def fly_in_stretches(envs: TrainingEnvs, stretch: int) -> None:
     for step in range(1, 401):
-        envs.act(np.zeros(3, int))
-        envs.observe()
+        envs.send(np.zeros(3, int))
+        envs.receive()
         if step % stretch == 0:
             envs.shaped()

@@ -7,10 +7,10 @@ import pytest
 
 from shaperun.rewards.kernel import RewardError
 from shaperun.study.models import RunConfig, parse_study
-from shaperun.training.algorithms.episode_batch import Batch
+from shaperun.training.algorithms.episode_batch import EpisodeBatch
 from shaperun.training.episode_recorder import Row
 from shaperun.training.episodic_envs import EpisodicEnvs
-from shaperun.training.vector_env import NotTheSameError
+from shaperun.training.vector_env import ReplayMismatchError
 
 PLENTY = 100_000
 
@@ -62,12 +62,12 @@ class Seen:
 def test_a_group_begins_alike_and_no_other_does() -> None:
     seen, later = Seen(), Seen()
     played = envs(config())
-    played.play(seen, PLENTY)
-    played.play(later, PLENTY)
+    played.play_episodes(seen, PLENTY)
+    played.play_episodes(later, PLENTY)
     starts = [tuple(row) for first in (seen.obs[0], later.obs[0]) for row in first]
     assert [starts.count(start) for start in starts] == [3] * 12
     alone = Seen()
-    envs(config(algorithm="REINFORCE")).play(alone, PLENTY)
+    envs(config(algorithm="REINFORCE")).play_episodes(alone, PLENTY)
     assert len({tuple(row) for row in alone.obs[0]}) == 6
 
 
@@ -75,7 +75,7 @@ def test_every_step_is_shaped_and_recorded() -> None:
     rows: list[Row] = []
     reward = {"mode": "add", "weights": {"upright": 2}}
     played = envs(config(reward), rows)
-    rewards = played.play(at_random(0), PLENTY)
+    rewards = played.play_episodes(at_random(0), PLENTY)
     assert rewards is not None
     assert [row["copy"] for row in rows] == list(range(6))
     assert [row["length"] for row in rows] == [len(episode) for episode in rewards]
@@ -89,7 +89,7 @@ def test_a_schedule_goes_on_from_episode_to_episode() -> None:
     schedule = {"kind": "linear", "to": 0.0}
     played = envs(config({"mode": "add", "weights": {"upright": 1}, "schedule": schedule}), rows)
     for _ in range(2):
-        assert played.play(at_random(0), PLENTY)
+        assert played.play_episodes(at_random(0), PLENTY)
     for row in rows:
         begun = float(str(row["timesteps"])) - float(str(row["length"]))
         middle = (begun + float(str(row["timesteps"])) - 1) / 2
@@ -100,10 +100,12 @@ def test_potential_based_shaping_takes_what_a_group_has_in_common() -> None:
     """Of a return with the same γ it takes Φ(s₀): for GRPO it is as if it were not there."""
     returns = []
     for reward in ({}, {"mode": "potential", "weights": {"upright": 5, "centred": 2}}):
-        rewards = envs(config(reward)).play(at_random(0), PLENTY)
+        rewards = envs(config(reward)).play_episodes(at_random(0), PLENTY)
         assert rewards is not None
         longest = max(map(len, rewards))
-        batch = Batch.of(np.zeros((longest, 6, 1)), np.zeros((longest, 6)), rewards)
+        batch = EpisodeBatch.from_episodes(
+            np.zeros((longest, 6, 1)), np.zeros((longest, 6)), rewards
+        )
         returns.append(batch.returns_to_go(0.9)[:, 0])
     taken = (returns[1] - returns[0]).reshape(2, 3)
     assert np.abs(taken).min() > 0.1
@@ -113,31 +115,31 @@ def test_potential_based_shaping_takes_what_a_group_has_in_common() -> None:
 def test_what_does_not_fit_is_not_recorded() -> None:
     rows: list[Row] = []
     played = envs(config(), rows)
-    assert played.play(at_random(0), 30) is None
+    assert played.play_episodes(at_random(0), 30) is None
     assert not rows
     assert played.recorder.timesteps == 0
-    assert played.play(at_random(0), PLENTY)
+    assert played.play_episodes(at_random(0), PLENTY)
 
 
 def test_it_goes_on_as_it_would_have() -> None:
     whole = envs(config())
-    whole.play(at_random(0), PLENTY)
-    memory = whole.memory()
-    expected = whole.play(at_random(1), PLENTY)
+    whole.play_episodes(at_random(0), PLENTY)
+    memory = whole.get_state()
+    expected = whole.play_episodes(at_random(1), PLENTY)
     again = envs(config())
-    again.restore(memory)
-    found = again.play(at_random(1), PLENTY)
+    again.set_state(memory)
+    found = again.play_episodes(at_random(1), PLENTY)
     assert found is not None
     assert expected is not None
     for one, other in zip(found, expected, strict=True):
         assert np.array_equal(one, other)
     assert again.recorder.timesteps == whole.recorder.timesteps
     elsewhere = envs(config())
-    with pytest.raises(NotTheSameError, match="another state"):
-        elsewhere.restore(memory | {"obs": memory["obs"] + 1})
+    with pytest.raises(ReplayMismatchError, match="another state"):
+        elsewhere.set_state(memory | {"obs": memory["obs"] + 1})
 
 
 def test_a_reward_that_is_not_finite_says_where() -> None:
     reward = {"mode": "add", "terms": {"gone": "log(0.02 - x)"}, "weights": {"gone": 1}}
     with pytest.raises(RewardError, match=r"episode \d+, step \d+"):
-        envs(config(reward)).play(at_random(0), PLENTY)
+        envs(config(reward)).play_episodes(at_random(0), PLENTY)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from gymnasium.envs.box2d.lunar_lander import heuristic
 
-from shaperun.envs.episodes import episode_seeds
+from shaperun.envs.episodes import held_out_seeds
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training.envs import training_seeds
 from shaperun.training.evaluation import WIDTH, Evaluation, columns
@@ -38,9 +38,9 @@ def config(mode: str = "log", **options: Any) -> RunConfig:
 
 
 def test_the_episodes_are_fixed_and_apart_from_training() -> None:
-    assert episode_seeds(5) == episode_seeds(100)[:5]
-    assert len(set(episode_seeds(1000))) == 1000
-    assert max(episode_seeds(1000)) < 2**32
+    assert held_out_seeds(5) == held_out_seeds(100)[:5]
+    assert len(set(held_out_seeds(1000))) == 1000
+    assert max(held_out_seeds(1000)) < 2**32
     for seed in range(20):
         assert min(training_seeds(np.random.SeedSequence(seed), 64)) >= 2**32
 
@@ -51,7 +51,7 @@ def test_rows_are_what_a_plain_loop_over_the_environment_gives(mode: str) -> Non
     rows = evaluation(land, 20, 1.0)  # more than run at a time
     assert [row["episode"] for row in rows] == list(range(20))
     assert [list(row) for row in rows] == [columns(evaluation.kernel)] * 20
-    for row, seed in list(zip(rows, episode_seeds(20), strict=True))[::6]:
+    for row, seed in list(zip(rows, held_out_seeds(20), strict=True))[::6]:
         obs, _ = LANDER.reset(seed=seed)
         total, length, distance, done = 0.0, 0, 0.0, False
         while not done:
@@ -90,9 +90,9 @@ def test_a_truncated_episode_is_recorded_as_such() -> None:
 def test_columns_that_do_not_add_up_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = Evaluation(config("add"))
     monkeypatch.setattr(evaluation.kernel, "weights", evaluation.kernel.weights.copy())
-    honest = evaluation.kernel.episode_contributions
+    honest = evaluation.kernel.contributions_from_sums
     monkeypatch.setattr(
-        evaluation.kernel, "episode_contributions", lambda *columns: honest(*columns) * 1.001
+        evaluation.kernel, "contributions_from_sums", lambda *columns: honest(*columns) * 1.001
     )
     with pytest.raises(ArithmeticError, match="shaping was recorded"):
         evaluation(land, 1, 1.0)

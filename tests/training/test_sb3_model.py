@@ -10,11 +10,18 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from shaperun.common.files import read_json
-from shaperun.rewards.wrapper import make_environment
-from shaperun.runs.run_folder import RunFolder, StudyFolder
-from shaperun.study.models import EnvironmentConfig, RunConfig, TrainingConfig
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
+from shaperun.study.environment import EnvironmentConfig
+from shaperun.study.models import RunConfig
+from shaperun.study.training import TrainingConfig
 from shaperun.training.normalization import ObservationScaling
-from shaperun.training.sb3_model import actor, build, compute_with_one_thread, load_actor
+from shaperun.training.sb3_model import (
+    build_algorithm,
+    deterministic_policy,
+    load_policy,
+    use_one_thread,
+)
 
 
 def run(trained: Path) -> tuple[RunConfig, RunFolder]:
@@ -25,8 +32,8 @@ def run(trained: Path) -> tuple[RunConfig, RunFolder]:
 def test_a_policy_loads_with_stable_baselines3_and_acts_the_same(trained: Path) -> None:
     config, folder = run(trained)
     scaling = ObservationScaling.load(folder, (4,))
-    theirs = actor(PPO.load(folder.policy, device="cpu"), scaling)
-    ours = load_actor(config, folder)
+    theirs = deterministic_policy(PPO.load(folder.policy, device="cpu"), scaling)
+    ours = load_policy(config, folder)
     obs = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     assert (ours(obs) == theirs(obs)).all()
     assert len(set(ours(obs).tolist())) == 2
@@ -37,18 +44,18 @@ def test_frozen_scaling_is_that_of_vecnormalize(tmp_path: Path) -> None:
     envs.reset()
     for _ in range(200):
         envs.step(np.array([envs.action_space.sample() for _ in range(3)]))
-    scaling = ObservationScaling.of(envs)
+    scaling = ObservationScaling.from_envs(envs)
     assert scaling is not None
     obs = np.random.default_rng(0).normal(scale=20, size=(50, 4)).astype(np.float32)
     assert np.array_equal(scaling(obs), np.asarray(envs.normalize_obs(obs)))
     scaling.save(RunFolder(tmp_path))
     again = ObservationScaling.load(RunFolder(tmp_path), (4,))
     assert np.array_equal(again(obs), scaling(obs))
-    assert ObservationScaling.of(DummyVecEnv([make_cartpole])) is None
+    assert ObservationScaling.from_envs(DummyVecEnv([make_cartpole])) is None
 
 
 def make_cartpole() -> Any:
-    return make_environment(EnvironmentConfig(id="CartPole-v1"))
+    return EnvironmentConfig(id="CartPole-v1").make()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ def test_every_algorithm_learns_with_its_own_hyperparameters(
     training = TrainingConfig.model_validate(
         {"algorithm": algorithm, "total_timesteps": 64, "hyperparameters": hyperparameters}
     )
-    model = build(training, DummyVecEnv([make_cartpole]))
+    model = build_algorithm(training, DummyVecEnv([make_cartpole]))
     assert type(model).__name__ == algorithm
     model.learn(64)
     if algorithm == "PPO":
@@ -80,7 +87,7 @@ def test_the_fused_optimizer_is_the_same_adam() -> None:
     """The options that the policies set by themselves must survive our asking for the kernel."""
     for algorithm in ("PPO", "DQN", "TRPO"):
         training = TrainingConfig.model_validate({"algorithm": algorithm, "total_timesteps": 64})
-        model = build(training, DummyVecEnv([make_cartpole]))
+        model = build_algorithm(training, DummyVecEnv([make_cartpole]))
         create: Any = type(model)
         theirs = create("MlpPolicy", DummyVecEnv([make_cartpole]), device="cpu")
         ours, plain = (m.policy.optimizer.param_groups[0] for m in (model, theirs))
@@ -92,6 +99,6 @@ def test_the_fused_optimizer_is_the_same_adam() -> None:
 
 def test_numpys_products_have_one_thread() -> None:
     with threadpool_limits(2, "blas"):
-        compute_with_one_thread()
+        use_one_thread()
         pools = threadpool_info()
         assert {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"} == {1}

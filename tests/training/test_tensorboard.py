@@ -11,9 +11,11 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from shaperun.common.errors import UserError
-from shaperun.runs import driver
+from shaperun.runs import prepare
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
+from shaperun.runs.train_options import TrainOptions
 from shaperun.study.loader import load_study
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training.tensorboard import EventFile
@@ -55,7 +57,7 @@ def config(steps: int = 512) -> RunConfig:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with event files; nobody may change it."""
     folder = RunFolder(tmp_path_factory.mktemp("watched") / "run")
-    train_run(folder, config(), tensorboard=True)
+    train_run(folder, config(), TrainOptions(tensorboard=True))
     return folder
 
 
@@ -124,7 +126,7 @@ def test_what_an_unfinished_run_left_is_replaced(watched: RunFolder, tmp_path: P
     run = RunFolder(Path(shutil.copytree(watched.path, tmp_path / "run")))
     (run.path / "DONE.json").unlink()
     (run.tensorboard / "events.out.tfevents.1").write_text("stale")
-    train_run(run, config(128), tensorboard=True)
+    train_run(run, config(128), TrainOptions(tensorboard=True))
     assert max(read(run.tensorboard)["environment/return"]) == 128
     (run.path / "DONE.json").unlink()
     train_run(run, config(128))
@@ -144,11 +146,11 @@ def test_the_extra_that_is_missing_is_named(
 ) -> None:
     study = load_study(tiny_file)
     runs, folder = planned_runs(study, study.arms), StudyFolder(tiny_file.parent / "results")
-    monkeypatch.setattr(driver, "find_spec", lambda name: None if name == "tensorboardX" else name)
+    monkeypatch.setattr(prepare, "find_spec", lambda name: None if name == "tensorboardX" else name)
     with pytest.raises(UserError, match=r'pip install "shaperun\[tensorboard\]"'):
-        driver.prepare(study, folder, runs, fresh=True, tensorboard=True)
+        prepare.prepare(study, folder, runs, TrainOptions(tensorboard=True), fresh=True)
     assert not folder.path.exists()
-    driver.prepare(study, folder, runs, fresh=True)
+    prepare.prepare(study, folder, runs, fresh=True)
 
 
 def test_the_command_hands_it_to_the_workers(tiny_file: Path, shaperun: Shaperun) -> None:

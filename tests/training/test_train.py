@@ -12,14 +12,14 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
-from shaperun.common.files import Lease, read_json, read_table
+from shaperun.common.files import Lock, read_json, read_table
 from shaperun.envs.base import Array, Environment
 from shaperun.envs.builtin import environments
 from shaperun.runs.run_folder import RunFolder
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training.envs import TrainingEnvs
 from shaperun.training.normalization import ObservationScaling
-from shaperun.training.sb3_model import actor, build, load_actor
+from shaperun.training.sb3_model import build_algorithm, deterministic_policy, load_policy
 from shaperun.training.train import train_run
 
 
@@ -88,12 +88,12 @@ def test_ppo_finds_the_value_of_a_probe(engine: str, probe: str, tmp_path: Path)
     }
     run = config(probe, training=training)
     folder = train(tmp_path / "run", run)
-    act = load_actor(run, folder)
+    act = load_policy(run, folder)
     assert act(np.array([[-1.0], [1.0]], np.float32)).tolist() == [0, 1]
     final = pl.read_csv(folder.evaluations)[-6:]
     assert final["return"].to_list() == [1.0] * 6
     assert set(final["outcome"]) == {"right"}
-    model = build(run.training, TrainingEnvs(run, [0], lambda row: None))
+    model = build_algorithm(run.training, TrainingEnvs(run, [0], lambda row: None))
     model.set_parameters(str(folder.policy))
     values = model.policy.predict_values(torch.tensor([[-1.0], [1.0]]))  # type: ignore[operator]
     assert values.detach().numpy().ravel() == pytest.approx([1.0, 1.0], abs=0.1)
@@ -108,7 +108,7 @@ def test_a_run_is_a_function_of_its_configuration_and_seed(tmp_path: Path) -> No
         assert first == second
         assert first != third
     obs = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
-    acts = [load_actor(run, folder)(obs).tolist() for folder in (one, two)]
+    acts = [load_policy(run, folder)(obs).tolist() for folder in (one, two)]
     assert acts[0] == acts[1]
 
 
@@ -158,7 +158,7 @@ def test_the_other_learners_go_the_same_path(algorithm: str, tmp_path: Path) -> 
     folder = train(tmp_path / "run", run)
     assert folder.state() == "done"
     assert len(pl.read_csv(folder.updates)) > 0
-    assert set(load_actor(run, folder)(np.zeros((16, 4), np.float32))) <= {0, 1}
+    assert set(load_policy(run, folder)(np.zeros((16, 4), np.float32))) <= {0, 1}
 
 
 def test_what_an_unfinished_run_left_is_replaced(tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_what_an_unfinished_run_left_is_replaced(tmp_path: Path) -> None:
 def test_a_folder_has_one_writer(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    lease = Lease(folder.lease)
-    assert lease.take()
+    lease = Lock(folder.lock)
+    assert lease.acquire()
     with pytest.raises(RuntimeError, match="another process"):
         train_run(folder, config("CartPole-v1"))
     lease.release()
@@ -200,12 +200,12 @@ def test_a_stale_actor_keeps_its_scaling(tmp_path: Path) -> None:
     """Evaluation sees the statistics of its moment, whatever the training does to them later."""
     run = config("CartPole-v1", training={"normalize": {"observations": True}})
     envs = VecNormalize(TrainingEnvs(run, [1, 2], lambda row: None))
-    model = build(run.training, envs)
+    model = build_algorithm(run.training, envs)
     envs.reset()
-    before = ObservationScaling.of(envs)
+    before = ObservationScaling.from_envs(envs)
     assert before is not None
     mean = before.mean.copy()
     for _ in range(50):
         envs.step(np.array([0, 1]))
     assert np.array_equal(before.mean, mean)
-    assert actor(model, before)(np.zeros((3, 4), np.float32)).shape == (3,)
+    assert deterministic_policy(model, before)(np.zeros((3, 4), np.float32)).shape == (3,)

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from shaperun.training.vector_env import Copies, Remembering
+from shaperun.training.vector_env import ReplayableEnv, SequentialVectorEnv
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"])
 def test_copies_are_gymnasiums_own_vector(env_id: str) -> None:
     make = partial(gym.make, env_id, max_episode_steps=30)
     theirs = SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
-    ours = Copies([Remembering(make()) for _ in range(3)])
+    ours = SequentialVectorEnv([ReplayableEnv(make()) for _ in range(3)])
     seeds = [2**40, 2**41, 2**42]
     first, expected = ours.reset(seeds), theirs.reset(seed=list(seeds))[0]
     np.testing.assert_array_equal(first, expected)

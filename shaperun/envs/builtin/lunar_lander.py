@@ -59,11 +59,11 @@ def own_reward(transition: Transition) -> Array:
     Left out: with the last step of an episode the environment gives +100 or −100 in place of this.
     """
     main, side = main_power(transition.action), side_power(transition.action)
-    progress = standing(transition.next_obs) - standing(transition.obs)
+    progress = shaping_potential(transition.next_obs) - shaping_potential(transition.obs)
     return progress - MAIN_ENGINE_COST * main - SIDE_ENGINE_COST * side
 
 
-def standing(obs: Array) -> Array:
+def shaping_potential(obs: Array) -> Array:
     """What the environment's own reward is the progress in."""
     return 100.0 * (distance(obs) + velocity(obs) + angle(obs)) + 10.0 * legs(obs)
 

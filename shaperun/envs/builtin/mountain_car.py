@@ -29,12 +29,12 @@ def push(action: npt.NDArray[Any]) -> Array:
     return action - 1.0 if action.ndim == 1 else action[:, 0].astype(np.float64)
 
 
-def cost_of_time(transition: Transition) -> Array:
+def discrete_reward(transition: Transition) -> Array:
     """−1 for every step, the one that gets to the flag included."""
     return np.full(len(transition), -1.0)
 
 
-def prize_less_fuel(transition: Transition) -> Array:
+def continuous_reward(transition: Transition) -> Array:
     """100 on the step that gets to the flag, less 0.1 push² on every step."""
     return 100.0 * transition.terminated + 0.1 * effort(transition)
 
@@ -52,7 +52,7 @@ mountain_car = Environment(
         "that come to more than 1 a step pay for staying away from it",
     },
     requires=REQUIRES,
-    own_reward=cost_of_time,
+    own_reward=discrete_reward,
 )
 
 mountain_car_continuous = Environment(
@@ -72,7 +72,7 @@ mountain_car_continuous = Environment(
         "there",
     },
     requires=REQUIRES,
-    own_reward=prize_less_fuel,
+    own_reward=continuous_reward,
 )
 
 

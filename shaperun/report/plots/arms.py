@@ -16,32 +16,32 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from shaperun.common.text import number
+from shaperun.common.text import format_number
 from shaperun.report.plots.style import (
     GREY,
     MUTED,
+    add_heading,
+    annotate_center,
     bar_axis,
     colours,
     draw_band,
+    figure_height,
     figure_without_data,
     floats,
-    head,
-    height,
-    ink,
-    label,
+    format_percent,
+    label_axes,
     legend_columns,
-    most_lines,
+    max_lines,
     new_figure,
     panels,
-    parts,
-    percent,
-    say,
+    split_rows,
     styled,
-    wrapped,
+    text_colour,
+    wrap,
 )
 
-MOST_LINES = 200  # single runs in one figure; more are a fog
-MOST_PANELS = 12
+MAX_LINES = 200  # single runs in one figure; more are a fog
+MAX_PANELS = 12
 
 _OUTCOMES = {
     True: ("#009E73", "#0072B2", "#56B4E9"),
@@ -75,13 +75,13 @@ def learning_curves(
     if runs.is_empty():
         return figure_without_data(title, "no evaluations yet")
     palette = colours(arms or [*runs["arm"], *centre["arm"]])
-    shown = list(palette)[:MOST_PANELS]
-    heights = [3.3 + 0.2 * len(palette) / legend_columns(palette), height(shown, 4, 1.3)]
+    shown = list(palette)[:MAX_PANELS]
+    heights = [3.3 + 0.2 * len(palette) / legend_columns(palette), figure_height(shown, 4, 1.3)]
     figure = new_figure(title, sum(heights) + 0.4)
     lines = _few_runs(runs)
     if len(lines) < len(runs):
         note = f"{note} (of every arm the first few)"
-    top, bottom = parts(figure, heights)
+    top, bottom = split_rows(figure, heights)
     axes = _draw_returns(top, lines, centre, palette)
     axes.set_title(note, color=MUTED)
     _bound(axes, [*runs["return"], *([] if threshold is None else [threshold])])
@@ -90,7 +90,7 @@ def learning_curves(
     bottom.supxlabel("environment steps")
     some = "" if len(shown) == len(palette) else f"; the first {len(shown)} arms"
     text = f"Shaped return per episode, each on its own scale: not comparable between arms{some}"
-    head(bottom, text)
+    add_heading(bottom, text)
     for panel, arm in panels(bottom, shown, 4):
         _draw_shaped_returns(panel, runs.filter(arm=arm), lines.filter(arm=arm), palette[arm])
         panel.set_xlim(axes.get_xlim())
@@ -106,9 +106,9 @@ def _bound(axes: Axes, values: Sequence[float]) -> None:
 
 def _few_runs(runs: pl.DataFrame) -> pl.DataFrame:
     """The runs whose lines are drawn: all, or the first of every arm where they would be a fog."""
-    if runs.select("arm", "seed").n_unique() <= MOST_LINES:
+    if runs.select("arm", "seed").n_unique() <= MAX_LINES:
         return runs
-    of_arm = max(3, MOST_LINES // runs["arm"].n_unique())
+    of_arm = max(3, MAX_LINES // runs["arm"].n_unique())
     return runs.filter(pl.col("seed").rank("dense").over("arm") <= of_arm)
 
 
@@ -124,26 +124,26 @@ def _draw_returns(
         _draw_runs(axes, runs.filter(arm=arm), "return", colour, 0.5 * faint)
         partial |= _draw_centre(axes, points, "return_centre", colour)
         count = int(floats(points["runs"]).max(initial=0))
-        labels.append(wrapped(f"{arm} ({count} run{'s' * (count != 1)})", 60))
+        labels.append(wrap(f"{arm} ({count} run{'s' * (count != 1)})", 60))
         handles.append(Line2D([], [], color=colour, linewidth=2))
     if partial:
         labels.append("not all runs got this far")
         handles.append(Line2D([], [], color=MUTED, linewidth=2, linestyle=":"))
     part.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
     axes.set_xlim(left=0)
-    label(axes, "environment steps", "environment return per episode")
+    label_axes(axes, "environment steps", "environment return per episode")
     return axes
 
 
 def _draw_shaped_returns(axes: Axes, runs: pl.DataFrame, lines: pl.DataFrame, colour: str) -> None:
     if runs.is_empty():
-        say(axes, "no evaluations yet")
+        annotate_center(axes, "no evaluations yet")
         return
     steps = runs.sort("timesteps", "seed").group_by("timesteps", maintain_order=True)
     means = steps.agg(pl.mean("shaped_return"), runs=pl.len())
     _draw_runs(axes, lines, "shaped_return", colour, 0.5)
     _draw_centre(axes, means, "shaped_return", colour)
-    label(axes, "", "")
+    label_axes(axes, "", "")
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
@@ -188,16 +188,16 @@ def outcomes(table: pl.DataFrame, *, title: str) -> Figure:
         return figure_without_data(title, "no episodes yet")
     arms = list(dict.fromkeys(table["arm"]))
     palette = outcome_colours(table)
-    figure = new_figure(title, 0.9 + len(arms) * max(0.42, 0.17 * most_lines(arms, 24)))
-    [body] = parts(figure, [1])
+    figure = new_figure(title, 0.9 + len(arms) * max(0.42, 0.17 * max_lines(arms, 24)))
+    [body] = split_rows(figure, [1])
     axes = body.subplots()
     ends = dict.fromkeys(arms, 0.0)
     for outcome, colour in palette.items():
         for arm, share in table.filter(outcome=outcome).select("arm", "share").iter_rows():
             axes.barh(arms.index(arm), share, left=ends[arm], color=colour, height=0.7)
-            text = _fitting(f"{outcome} {percent(share)}", percent(share), share)
+            text = _fitting(f"{outcome} {format_percent(share)}", format_percent(share), share)
             place = (ends[arm] + share / 2, arms.index(arm))
-            axes.text(*place, text, ha="center", va="center", color=ink(colour), fontsize=8)
+            axes.text(*place, text, ha="center", va="center", color=text_colour(colour), fontsize=8)
             ends[arm] += share
     bar_axis(axes, arms, len(arms))
     axes.set(xlim=(0, 1), xlabel="share of evaluation episodes")
@@ -234,12 +234,12 @@ def contributions(table: pl.DataFrame, *, title: str, arms: Sequence[str] | None
     """
     palette = colours(arms or table["arm"].to_list())
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
-    bar = max(0.2, 0.17 * most_lines(table["term"], 24))
-    figure = new_figure(title, 0.3 + height(palette, 2, 0.2 + bar * bars))
+    bar = max(0.2, 0.17 * max_lines(table["term"], 24))
+    figure = new_figure(title, 0.3 + figure_height(palette, 2, 0.2 + bar * bars))
     for axes, arm in panels(figure, palette, 2):
         rows = table.filter(arm=arm)
         if rows.is_empty():
-            say(axes, "no terms weighted")
+            annotate_center(axes, "no terms weighted")
         else:
             _draw_contributions(axes, rows, palette[arm], bars)
     figure.supxlabel(
@@ -252,7 +252,7 @@ def _draw_contributions(axes: Axes, rows: pl.DataFrame, colour: str, bars: int) 
     terms, values = rows["term"].to_list(), floats(rows["contribution"])
     shades = [GREY if term == "environment" else colour for term in terms]
     drawn = axes.barh(range(len(terms)), values, color=shades, height=0.7)
-    axes.bar_label(drawn, [number(value) for value in values], padding=3, fontsize=8)
+    axes.bar_label(drawn, [format_number(value) for value in values], padding=3, fontsize=8)
     axes.vlines(0, -0.5, len(terms) - 0.5, color=MUTED, linewidth=0.8)
     bar_axis(axes, terms, bars)
     axes.margins(x=0.35)

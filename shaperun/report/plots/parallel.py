@@ -20,14 +20,14 @@ from shaperun.report.plots.style import (
     GREY,
     MUTED,
     floats,
+    format_percent,
+    format_short,
     new_figure,
-    parts,
-    percent,
-    short,
+    split_rows,
     styled,
-    wrapped,
+    wrap,
 )
-from shaperun.report.plots.trials import SweptWeight, best_named, finished, metric_label
+from shaperun.report.plots.trials import SweptWeight, finished_trials, name_best, objective_label
 
 Sample = NDArray[np.float64]
 MARGIN = 0.04  # of an axis, beyond either end
@@ -65,14 +65,14 @@ def parallel_coordinates(
         title: what the figure shows.
         note: what the lines are.
     """
-    done = finished(trials)
+    done = finished_trials(trials)
     stopped = trials.filter(seeds="search", state="pruned")
     ends = [_of_objective(done, objective) for objective in objectives]
     uprights = [*(_of_weight(weight) for weight in weights), *ends]
     figure = new_figure(title, 4.6)
-    [body] = parts(figure, [1])
+    [body] = split_rows(figure, [1])
     axes = body.subplots()
-    body.suptitle(wrapped(note, 110), x=0.01, ha="left", color=MUTED, fontweight="normal")
+    body.suptitle(wrap(note, 110), x=0.01, ha="left", color=MUTED, fontweight="normal")
     axes.set(xlim=(0, len(uprights) - 1), ylim=(-MARGIN, 1 + MARGIN), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     for place, one in enumerate(uprights):
@@ -81,7 +81,7 @@ def parallel_coordinates(
         axes.plot(line, color=GREY, linewidth=0.8, alpha=0.5, linestyle="--")
     _draw_finished(axes, done, uprights, ends[0])
     handle = axes.plot([], [], color=MUTED, **_edged(3.0))
-    body.legend(handle, [best_named(trials, 100)], loc="outside lower left")
+    body.legend(handle, [name_best(trials, 100)], loc="outside lower left")
     return figure
 
 
@@ -128,7 +128,7 @@ def _of_objective(done: pl.DataFrame, objective: str) -> _Upright:
     def place(some: Sample) -> Sample:
         return np.full(len(some), 0.5) if foot == head else (some - foot) / (head - foot)
 
-    return _Upright(name, metric_label(objective), place, ticks)
+    return _Upright(name, objective_label(objective), place, ticks)
 
 
 def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
@@ -142,7 +142,7 @@ def _draw_upright(axes: Axes, one: _Upright, x: int, width: int) -> None:
     """An axis with its numbers, upon the lines."""
     axes.vlines(x, -MARGIN, 1 + MARGIN, color=MUTED, linewidth=1, clip_on=False)
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-    say = percent if one.column.endswith("_rate") else short
+    say = format_percent if one.column.endswith("_rate") else format_short
     for tick, y in zip(one.ticks, one.place(np.array(one.ticks, float)), strict=True):
         axes.annotate(
             say(tick),
@@ -154,5 +154,5 @@ def _draw_upright(axes: Axes, one: _Upright, x: int, width: int) -> None:
             bbox=behind,
             zorder=4,
         )
-    text = wrapped(one.text, width)
+    text = wrap(one.text, width)
     axes.annotate(text, (x, 1 + MARGIN), (0, 5), textcoords="offset points", ha="center")

@@ -16,26 +16,26 @@ from shaperun.report.plots.style import (
     GREY,
     MUTED,
     floats,
-    label,
+    label_axes,
     legend_columns,
     new_figure,
-    parts,
+    split_rows,
     styled,
-    wrapped,
+    wrap,
 )
 from shaperun.report.plots.trials import (
     BEST,
     TRIAL,
-    finished,
+    finished_trials,
     format_metric,
-    fresh,
+    fresh_trials,
+    legend_marker,
     legend_of_fresh,
-    lines_of,
-    mark,
-    metric_label,
+    objective_label,
+    wrap_name,
 )
 
-MOST_NAMED = 30  # names beside the figure; more need a page
+MAX_NAMED = 30  # names beside the figure; more need a page
 _LINE = 0.145  # inches, of a name
 _ROOM = 34  # characters, in the column of names
 _WIDTHS = (5.4, 2.3)
@@ -57,21 +57,21 @@ def pareto_front(
         note: what the points and lines are.
     """
     x, y = (objective.removeprefix("-") for objective in objectives)
-    done = finished(trials)
+    done = finished_trials(trials)
     front = done.filter("best").sort(y, x, descending=True)
-    named = front.head(MOST_NAMED)
-    lines = [lines_of(name, _ROOM).count("\n") + 1 for name in named["arm"]]
+    named = front.head(MAX_NAMED)
+    lines = [wrap_name(name, _ROOM).count("\n") + 1 for name in named["arm"]]
     figure = new_figure(title, max(4.6, 1.6 + _LINE * sum(lines)))
-    [body] = parts(figure, [1])
+    [body] = split_rows(figure, [1])
     axes, beside = body.subplots(1, 2, width_ratios=_WIDTHS)
     beside.set_axis_off()
     text = f"{note} Better is towards the {_corner(objectives)}."
-    axes.set_title(wrapped(text, 76), color=MUTED)
+    axes.set_title(wrap(text, 76), color=MUTED)
     _draw_trials(axes, done.filter(~pl.col("best")), x, y, TRIAL, 0.3)
     _draw_steps(axes, front, objectives)
-    _draw_fresh(axes, front, fresh(trials), x, y)
+    _draw_fresh(axes, front, fresh_trials(trials), x, y)
     _draw_trials(axes, front, x, y, BEST, 1.0)
-    label(axes, metric_label(objectives[0]), metric_label(objectives[1]))
+    label_axes(axes, objective_label(objectives[0]), objective_label(objectives[1]))
     format_metric(axes, x, vertical=False)
     format_metric(axes, y)
     _name(axes, beside, named, lines, (x, y))
@@ -119,15 +119,15 @@ def _name(
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     wanted = (floats(named[columns[1]]) - low) / (high - low)
-    middles = _apart(wanted, np.array(lines) / max(sum(lines), _LINES))
+    middles = _spread_out(wanted, np.array(lines) / max(sum(lines), _LINES))
     rows = named.select("arm", *columns).iter_rows()
     for (arm, x, y), middle in zip(rows, middles, strict=True):
-        beside.text(0, middle, lines_of(arm, _ROOM), va="center", fontsize=7.5)
+        beside.text(0, middle, wrap_name(arm, _ROOM), va="center", fontsize=7.5)
         leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0}
         axes.annotate("", (x, y), (-0.02, middle), textcoords=beside.transAxes, arrowprops=leader)
 
 
-def _apart(wanted: Sample, heights: Sample) -> Sample:
+def _spread_out(wanted: Sample, heights: Sample) -> Sample:
     """Places from 1 down to 0, near those that are wanted, so that nothing lies on another."""
     places, edge = wanted.copy(), 1.0
     for n, height in enumerate(heights):
@@ -141,10 +141,12 @@ def _apart(wanted: Sample, heights: Sample) -> Sample:
 
 
 def _legend(trials: pl.DataFrame, unnamed: int) -> list[Line2D]:
-    done = finished(trials)
+    done = finished_trials(trials)
     on_front = int(done["best"].sum())
     others = len(done) - on_front
     more = f"; {unnamed} not named here are in trials.csv" if unnamed else ""
-    handles = [mark("o", f"finished trial ({others})", color=TRIAL, alpha=0.5)] if others else []
-    handles.append(mark("o", f"on the front ({on_front}){more}", color=BEST))
+    handles = (
+        [legend_marker("o", f"finished trial ({others})", color=TRIAL, alpha=0.5)] if others else []
+    )
+    handles.append(legend_marker("o", f"on the front ({on_front}){more}", color=BEST))
     return handles + legend_of_fresh(trials)

@@ -9,19 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from shaperun.common.text import number
+from shaperun.common.text import format_number
 from shaperun.report.plots.style import (
     PALETTE,
     draw_band,
     figure_without_data,
     floats,
-    ink,
-    label,
+    format_percent,
+    format_short,
+    label_axes,
     new_figure,
-    percent,
-    short,
     styled,
-    wrapped,
+    text_colour,
+    wrap,
 )
 
 
@@ -29,7 +29,7 @@ def log_scale(axes: Axes, which: str) -> None:
     """The logarithm along an axis ("x" or "y"), with numbers as on other axes: 0.01, 0.1, 1."""
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(short)
+    axis.set_major_formatter(format_short)
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -56,13 +56,13 @@ def response_curve(table: pl.DataFrame, *, weight: str, title: str) -> Figure:
     draw_band(upper, table, "value", PALETTE[1], 0.16)
     upper.vlines(table["value"], table["return_low"], table["return_high"], color=PALETTE[1])
     upper.plot(table["value"], table["return"], "o-", color=PALETTE[1], linewidth=2)
-    label(upper, "", "environment return\nper episode")
+    label_axes(upper, "", "environment return\nper episode")
     for lower in below:
         lower.plot(table["value"], table["success_rate"], "o-", color=PALETTE[3], linewidth=2)
-        label(lower, "", "successful episodes")
+        label_axes(lower, "", "successful episodes")
         lower.set_ylim(-0.05, 1.05)
         lower.yaxis.set_major_formatter(PercentFormatter(1))
-    [upper, *below][-1].set_xlabel(f"weight of {wrapped(weight, 60)}")
+    [upper, *below][-1].set_xlabel(f"weight of {wrap(weight, 60)}")
     return figure
 
 
@@ -89,15 +89,15 @@ def heatmap(
     figure = new_figure(title, min(8.0, 1.5 + 0.42 * table[y].n_unique()) if cells else 3.6)
     succeeds = "success_rate" in table.columns
     left, *right = figure.subplots(1, 1 + succeeds, sharey=True, squeeze=False)[0]
-    draw(left, table.select(x, y, "return"), number, None)
-    left.set(title="environment return per episode", ylabel=f"weight of {wrapped(y, 32)}")
+    draw(left, table.select(x, y, "return"), format_number, None)
+    left.set(title="environment return per episode", ylabel=f"weight of {wrap(y, 32)}")
     for axes in right:
-        draw(axes, table.select(x, y, "success_rate"), percent, (0, 1))
+        draw(axes, table.select(x, y, "success_rate"), format_percent, (0, 1))
         axes.set(title="successful episodes")
     for axes, (axis, name) in itertools.product([left, *right], zip("xy", (x, y), strict=True)):
         if name in log and not cells:
             log_scale(axes, axis)
-    figure.supxlabel(f"weight of {wrapped(x, 60)}")
+    figure.supxlabel(f"weight of {wrap(x, 60)}")
     return figure
 
 
@@ -123,7 +123,7 @@ def _draw_cells(
         return
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
-            colour = ink(mesh.to_rgba(value))
+            colour = text_colour(mesh.to_rgba(value))
             axes.text(column + 0.5, row + 0.5, write(value), ha="center", va="center", color=colour)
 
 
@@ -137,5 +137,5 @@ def _draw_points(
     xs, ys, values = (floats(table.to_series(place)) for place in range(3))
     low, high = limits or (None, None)
     points = axes.scatter(xs, ys, 70, values, vmin=low, vmax=high, cmap="viridis", ec="white")
-    label(axes, "", "")
+    label_axes(axes, "", "")
     axes.figure.colorbar(points, ax=axes, format=lambda value, _: write(value))

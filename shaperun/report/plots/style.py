@@ -62,7 +62,7 @@ def _colour(place: int) -> str:
     return "#" + "".join(f"{round(255 * x):02X}" for x in colorsys.hls_to_rgb(hue, 0.42, 0.55))
 
 
-def settle(figure: Figure) -> None:
+def finish_layout(figure: Figure) -> None:
     """Lay the figure out for good: doing it again for another format would move things slightly."""
     engine = figure.get_layout_engine()
     if engine:
@@ -73,7 +73,7 @@ def settle(figure: Figure) -> None:
 @styled
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write `path`.png and `path`.svg; a figure of the same tables gives the same bytes."""
-    settle(figure)
+    finish_layout(figure)
     written = []
     for kind, undated in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         data = io.BytesIO()
@@ -85,26 +85,26 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 def new_figure(title: str, height: float) -> Figure:
     """An empty figure with a title; `height` is the rest's, in inches."""
-    lines = wrapped(title, 70)
+    lines = wrap(title, 70)
     size = (WIDTH, height + 0.2 * (2 + lines.count("\n")))
     figure = Figure(figsize=size, layout="constrained")
-    head(figure, lines, fontsize=11)
+    add_heading(figure, lines, fontsize=11)
     return figure
 
 
 def figure_without_data(title: str, text: str) -> Figure:
     """A figure that only says why there is nothing to see."""
     figure = new_figure(title, 1.0)
-    say(figure.subplots(), text)
+    annotate_center(figure.subplots(), text)
     return figure
 
 
-def head(part: Figure | SubFigure, text: str, **font: Any) -> None:
+def add_heading(part: Figure | SubFigure, text: str, **font: Any) -> None:
     """Write the heading of a figure or of a part of it."""
     part.suptitle(text, x=0.01, ha="left", **font)
 
 
-def parts(figure: Figure, heights: Sequence[float]) -> list[SubFigure]:
+def split_rows(figure: Figure, heights: Sequence[float]) -> list[SubFigure]:
     """Parts of a figure, one below the other, that each keep their own heading and legend."""
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     return [figure.add_subfigure(grid[row]) for row in range(len(heights))]
@@ -123,33 +123,33 @@ def panels(
     rows, columns = _rows_and_columns(len(names), most)
     for place, name in enumerate(names, start=1):
         axes = part.add_subplot(rows, columns, place)
-        axes.set_title(wrapped(name, 64 // columns))
+        axes.set_title(wrap(name, 64 // columns))
         yield axes, name
 
 
-def height(names: Collection[str], most: int, panel: float) -> float:
+def figure_height(names: Collection[str], most: int, panel: float) -> float:
     """How many inches a grid of panels needs, each as high as `panel` without its title."""
     rows, columns = _rows_and_columns(len(names), most)
-    return rows * (panel + 0.17 * most_lines(names, 64 // columns)) + 0.4
+    return rows * (panel + 0.17 * max_lines(names, 64 // columns)) + 0.4
 
 
-def label(axes: Axes, x: str, y: str) -> None:
+def label_axes(axes: Axes, x: str, y: str) -> None:
     """Name the axes, and give them a grid and short numbers."""
     axes.set(xlabel=x, ylabel=y)
     axes.grid(visible=True)
-    axes.xaxis.set_major_formatter(short)
-    axes.yaxis.set_major_formatter(short)
+    axes.xaxis.set_major_formatter(format_short)
+    axes.yaxis.set_major_formatter(format_short)
 
 
 def bar_axis(axes: Axes, names: Sequence[str], room: int) -> None:
     """Name horizontal bars from the top down, leaving room for so many."""
-    axes.set_yticks(range(len(names)), [wrapped(name, 24) for name in names])
+    axes.set_yticks(range(len(names)), [wrap(name, 24) for name in names])
     axes.set_ylim(room - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 
 
-def say(axes: Axes, text: str) -> None:
+def annotate_center(axes: Axes, text: str) -> None:
     """Write a line in place of a panel's content."""
     axes.set_axis_off()
     axes.text(0, 0.95, text, transform=axes.transAxes, va="top", color=MUTED)
@@ -160,34 +160,34 @@ def floats(column: pl.Series) -> npt.NDArray[np.float64]:
     return np.array(column.cast(pl.Float64))
 
 
-def short(value: float, _: object = None) -> str:
+def format_short(value: float, _: object = None) -> str:
     """A tick label: 50k, 1.5M."""
     size, unit = next((s for s in ((1e6, "M"), (1e3, "k")) if abs(value) >= s[0]), (1.0, ""))
     return f"{round(value / size, 9) + 0.0:g}{unit}".replace("-", "−")
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share, never rounded to none or all."""
     if 0.995 <= share < 1:
         return ">99%"
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-def ink(background: Any) -> str:
+def text_colour(background: Any) -> str:
     """Black or white, whichever stands out more from the background."""
     red, green, blue = (x**2.2 for x in to_rgba(background)[:3])
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
-def wrapped(text: str, width: int) -> str:
+def wrap(text: str, width: int) -> str:
     """All of a text in lines of at most `width`, broken after punctuation where there is any."""
     line, broken = f".{{1,{width}}}", f".{{{width // 2},{width}}}(?<=[-_=,/ ])"
     return "\n".join(re.findall(rf"{line}$|{broken}|{line}", text, re.MULTILINE))
 
 
-def most_lines(texts: Iterable[str], width: int) -> int:
+def max_lines(texts: Iterable[str], width: int) -> int:
     """How many lines the longest of some texts takes."""
-    return max((1 + wrapped(text, width).count("\n") for text in texts), default=1)
+    return max((1 + wrap(text, width).count("\n") for text in texts), default=1)
 
 
 def legend_columns(labels: Collection[str]) -> int:

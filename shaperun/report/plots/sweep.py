@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 
 from shaperun.report.plots import parallel, pareto, response, style
 from shaperun.report.plots import trials as search_plots
-from shaperun.report.plots.trials import SweptWeight, count
-from shaperun.stats.importance import shares
+from shaperun.report.plots.trials import SweptWeight, count_things
+from shaperun.stats.importance import explained_variance_shares
 from shaperun.study.models import Study
 from shaperun.study.sweep import GridSweep, Sweep
 
 
-def write(study: Study, ranking: pl.DataFrame, trials: pl.DataFrame, folder: Path) -> list[Path]:
+def write_figures(
+    study: Study, ranking: pl.DataFrame, trials: pl.DataFrame, folder: Path
+) -> list[Path]:
     """Write the figures of a sweep.
 
     Args:
@@ -55,13 +57,15 @@ def share_table(
 
     Empty where too few trials finished, or where all came to the same.
     """
-    done = search_plots.finished(trials)
+    done = search_plots.finished_trials(trials)
     even = [weight.even(style.floats(done[weight.column])) for weight in weights]
     rows = [
         (objective, weight.name, share.share, share.chance, len(done))
         for objective in objectives
         for weight, share in zip(
-            weights, shares(even, style.floats(done[objective.removeprefix("-")])), strict=False
+            weights,
+            explained_variance_shares(even, style.floats(done[objective.removeprefix("-")])),
+            strict=False,
         )
     ]
     schema = ["objective", "weight", "share", "chance", "trials"]
@@ -159,7 +163,7 @@ def _missing(trials: pl.DataFrame) -> str:
     """The trials of which there is nothing to show."""
     states = trials.filter(seeds="search")["state"].to_list()
     said = [
-        f"{count(states.count(state), 'trial')} {words}"
+        f"{count_things(states.count(state), 'trial')} {words}"
         for state, words in (("failed", "failed"), ("unfinished", "not finished"))
         if state in states
     ]

@@ -13,22 +13,22 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from shaperun.analysis.diagnostics import Measure
 from shaperun.analysis.exploitation import Drift
-from shaperun.common.text import words
+from shaperun.common.text import humanize
 from shaperun.envs.base import OWN_REWARD
 from shaperun.report.plots.style import (
     GREY,
     MUTED,
     PALETTE,
+    add_heading,
     colours,
+    figure_height,
     figure_without_data,
     floats,
-    head,
-    height,
-    label,
+    label_axes,
     legend_columns,
     new_figure,
     panels,
-    parts,
+    split_rows,
     styled,
 )
 
@@ -50,12 +50,12 @@ def drifts(
     shown = list(dict.fromkeys(drift.arm for drift in found))
     if not shown:
         return figure_without_data(title, "every arm learns from the environment's own reward")
-    figure = new_figure(title, 2 * height(shown, 4, 1.3))
-    upper, lower = parts(figure, [1, 1])
+    figure = new_figure(title, 2 * figure_height(shown, 4, 1.3))
+    upper, lower = split_rows(figure, [1, 1])
     palette, runs = colours(arms), {(d.arm, d.seed): d for d in found}
     rows = ((upper, "return", "Environment return"), (lower, "shaped_return", "Shaped return"))
     for part, column, text in rows:
-        head(part, f"{text} per episode; dot: best environment return of the run")
+        add_heading(part, f"{text} per episode; dot: best environment return of the run")
         for axes, arm in panels(part, shown, 4):
             _draw_drifts(axes, curves.filter(arm=arm), column, runs, palette[arm])
     lower.supxlabel("environment steps")
@@ -67,17 +67,17 @@ def _draw_drifts(
 ) -> None:
     for (arm, seed), run in curves.group_by("arm", "seed", maintain_order=True):
         drift = runs[str(arm), int(str(seed))]
-        strength = 0.95 if drift.parted else 0.45
+        strength = 0.95 if drift.diverged else 0.45
         axes.plot(
             run["timesteps"],
             run[column],
             color=colour,
-            linewidth=1.6 if drift.parted else 0.8,
+            linewidth=1.6 if drift.diverged else 0.8,
             alpha=strength,
         )
         best = run.filter(timesteps=drift.best_at)
         axes.plot(best["timesteps"], best[column], "o", color=colour, markersize=3, alpha=strength)
-    label(axes, "", "")
+    label_axes(axes, "", "")
     _few_ticks(axes)
 
 
@@ -96,17 +96,17 @@ def terms(table: pl.DataFrame, *, title: str, arms: Sequence[str]) -> Figure:
     shades = {n: PALETTE[1 + k % (len(PALETTE) - 1)] for k, n in enumerate(names)}
     if OWN_REWARD in table["term"]:
         shades[OWN_REWARD] = GREY
-    figure = new_figure(title, height(arms, 3, 1.7) + 0.5)
-    body = parts(figure, [1])[0]
+    figure = new_figure(title, figure_height(arms, 3, 1.7) + 0.5)
+    body = split_rows(figure, [1])[0]
     for axes, arm in panels(body, arms, 3):
         for term in dict.fromkeys(table.filter(arm=arm)["term"]):
             line = table.filter(arm=arm, term=term)
             axes.plot(line["timesteps"], line["contribution"], color=shades[term], linewidth=1.6)
         axes.axhline(0, color=MUTED, linewidth=0.6)
-        label(axes, "", "")
+        label_axes(axes, "", "")
         _few_ticks(axes)
     handles = [Line2D([], [], color=shade, linewidth=2) for shade in shades.values()]
-    labels = [words(name) for name in shades]
+    labels = [humanize(name) for name in shades]
     body.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
     body.supxlabel("environment steps; contribution per episode, each panel on its own scale")
     return figure
@@ -128,8 +128,8 @@ def health(
         return figure_without_data(title, "the learner reported no updates")
     palette = {a: c for a, c in colours(arms).items() if a in updates["arm"]}
     by_title = {measure.title: measure for measure in measures}
-    figure = new_figure(title, height(by_title, 2, 1.6) + 0.2 * len(palette) / 4 + 0.3)
-    body = parts(figure, [1])[0]
+    figure = new_figure(title, figure_height(by_title, 2, 1.6) + 0.2 * len(palette) / 4 + 0.3)
+    body = split_rows(figure, [1])[0]
     for axes, name in panels(body, by_title, 2):
         _draw_measure(axes, updates, by_title[name], palette)
     handles = [Line2D([], [], color=colour, linewidth=2) for colour in palette.values()]
@@ -149,7 +149,7 @@ def _draw_measure(
         axes.axhline(measure.bound, color=MUTED, linewidth=1, linestyle="--")
     if measure.logarithmic:
         axes.set_yscale("log")
-    label(axes, "", "")
+    label_axes(axes, "", "")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 

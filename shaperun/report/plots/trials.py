@@ -21,23 +21,23 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from shaperun.common.text import words
+from shaperun.common.text import humanize
 from shaperun.report.plots.response import log_scale
 from shaperun.report.plots.style import (
     GREY,
     MUTED,
     PALETTE,
     bar_axis,
-    label,
+    format_percent,
+    format_short,
+    label_axes,
     legend_columns,
-    most_lines,
+    max_lines,
     new_figure,
     panels,
-    parts,
-    percent,
-    short,
+    split_rows,
     styled,
-    wrapped,
+    wrap,
 )
 
 Sample = NDArray[np.float64]
@@ -82,13 +82,13 @@ class SweptWeight:
             log_scale(axes, "x")
 
 
-def finished(trials: pl.DataFrame) -> pl.DataFrame:
+def finished_trials(trials: pl.DataFrame) -> pl.DataFrame:
     """The finished trials; weights that were drawn twice were trained, and are shown, once."""
     done = trials.filter(seeds="search", state="done")
     return done.unique("arm", keep="first", maintain_order=True)
 
 
-def fresh(trials: pl.DataFrame) -> pl.DataFrame:
+def fresh_trials(trials: pl.DataFrame) -> pl.DataFrame:
     """The best with the seeds that the search had not seen."""
     return trials.filter(seeds="fresh").unique("arm", keep="first", maintain_order=True)
 
@@ -98,10 +98,10 @@ def metric_name(objective: str) -> str:
     name = objective.removeprefix("-")
     known = {"return": "environment return per episode", "success_rate": "successful episodes"}
     outcome = name.removesuffix("_rate")
-    return known.get(name, words(name) if name == outcome else f"episodes {words(outcome)}")
+    return known.get(name, humanize(name) if name == outcome else f"episodes {humanize(outcome)}")
 
 
-def metric_label(objective: str) -> str:
+def objective_label(objective: str) -> str:
     """An objective in words, and that less of it is better where that is so."""
     return metric_name(objective) + (" (less is better)" if objective[0] == "-" else "")
 
@@ -110,7 +110,7 @@ def format_metric(axes: Axes, objective: str, *, vertical: bool = True) -> None:
     """Shares as percentages, all else in short numbers."""
     axis = axes.yaxis if vertical else axes.xaxis
     share = objective.endswith("_rate")
-    axis.set_major_formatter(PercentFormatter(1) if share else short)
+    axis.set_major_formatter(PercentFormatter(1) if share else format_short)
 
 
 @styled
@@ -129,15 +129,15 @@ def response_scatter(
         note: what the points and lines are.
     """
     figure = new_figure(title, 1.0 + 3.0 * len(objectives))
-    [body] = parts(figure, [1])
+    [body] = split_rows(figure, [1])
     grid = body.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
     for axes, objective in zip(grid, objectives, strict=True):
         _draw_response(axes, trials, weight, objective)
-        label(axes, "", wrapped(metric_label(objective), 34))
+        label_axes(axes, "", wrap(objective_label(objective), 34))
         format_metric(axes, objective)
     weight.bound(grid[-1])
-    grid[0].set_title(wrapped(note, 110), color=MUTED)
-    grid[-1].set_xlabel(f"weight of {wrapped(weight.name, 60)}")
+    grid[0].set_title(wrap(note, 110), color=MUTED)
+    grid[-1].set_xlabel(f"weight of {wrap(weight.name, 60)}")
     handles = _legend(trials)
     columns = legend_columns([line for x in handles for line in str(x.get_label()).split("\n")])
     body.legend(handles=handles, loc="outside upper left", ncols=columns)
@@ -156,11 +156,11 @@ def importance(table: pl.DataFrame, *, title: str, note: str) -> Figure:
     """
     objectives = list(dict.fromkeys(table["objective"]))
     weights = table.n_unique("weight")
-    figure = new_figure(title, 1.3 + weights * max(0.42, 0.17 * most_lines(table["weight"], 24)))
-    [body] = parts(figure, [1])
-    body.suptitle(wrapped(note, 110), x=0.01, ha="left", color=MUTED, fontweight="normal")
+    figure = new_figure(title, 1.3 + weights * max(0.42, 0.17 * max_lines(table["weight"], 24)))
+    [body] = split_rows(figure, [1])
+    body.suptitle(wrap(note, 110), x=0.01, ha="left", color=MUTED, fontweight="normal")
     for axes, objective in panels(body, objectives, 2):
-        axes.set_title(wrapped(metric_label(objective), 64 // len(objectives)))
+        axes.set_title(wrap(objective_label(objective), 64 // len(objectives)))
         _draw_shares(axes, table.filter(objective=objective))
     return figure
 
@@ -169,7 +169,7 @@ def _draw_shares(axes: Axes, rows: pl.DataFrame) -> None:
     for place, (share, chance) in enumerate(rows.select("share", "chance").iter_rows()):
         axes.barh(place, share, color=TRIAL if share > chance else GREY, height=0.6)
         axes.vlines(chance, place - 0.4, place + 0.4, color=BEST, linewidth=2)
-        axes.text(max(share, chance), place, f"  {percent(share)}", va="center", fontsize=8)
+        axes.text(max(share, chance), place, f"  {format_percent(share)}", va="center", fontsize=8)
     bar_axis(axes, rows["weight"].to_list(), len(rows))
     longest = rows.select("share", "chance").max().max_horizontal()[0]
     axes.set(xlim=(0, max(0.3, 1.15 * longest)), xlabel="share of the variation between trials")
@@ -179,7 +179,7 @@ def _draw_shares(axes: Axes, rows: pl.DataFrame) -> None:
 
 def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, objective: str) -> None:
     name = objective.removeprefix("-")
-    done = finished(trials)
+    done = finished_trials(trials)
     for place, (_, rows) in enumerate(_stopped(trials)):
         marker = _STOPPED[place % len(_STOPPED)]
         axes.plot(rows[weight.column], rows[name], marker, mfc="none", mec=GREY, alpha=0.8, ms=5)
@@ -189,7 +189,7 @@ def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, object
     ):
         _draw_spread(axes, rows, weight.column, name, colour)
         axes.plot(rows[weight.column], rows[name], marker, color=colour, mec="white", ms=size)
-    again = fresh(trials)
+    again = fresh_trials(trials)
     # Beside the search's mark, not upon it: both have the same weight.
     beside = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
     ends = again[f"{name}_low"], again[f"{name}_high"]
@@ -223,51 +223,51 @@ def _stopped(trials: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
 def _legend(trials: pl.DataFrame) -> list[Line2D]:
     """What the marks are; the best by its name."""
     handles = []
-    done = finished(trials)
+    done = finished_trials(trials)
     if not done["best"].all():
-        handles.append(mark("o", f"finished trial ({(~done['best']).sum()})", color=TRIAL))
-    handles.append(mark("*", best_named(trials, 44), color=BEST, markersize=11))
+        handles.append(legend_marker("o", f"finished trial ({(~done['best']).sum()})", color=TRIAL))
+    handles.append(legend_marker("*", name_best(trials, 44), color=BEST, markersize=11))
     handles += legend_of_fresh(trials)
     for place, (steps, rows) in enumerate(_stopped(trials)):
         text = f"pruned after {steps:,} steps, not ranked ({len(rows)})"
         handles.append(
-            mark(_STOPPED[place % len(_STOPPED)], text, mfc="none", markeredgecolor=GREY)
+            legend_marker(_STOPPED[place % len(_STOPPED)], text, mfc="none", markeredgecolor=GREY)
         )
     return handles
 
 
 def legend_of_fresh(trials: pl.DataFrame) -> list[Line2D]:
     """What a hollow diamond is, where there are any."""
-    again = fresh(trials)
+    again = fresh_trials(trials)
     if again.is_empty():
         return []
-    text = f"the same with {count(again['runs'][0], 'fresh seed')}"
-    return [mark("D", text, markerfacecolor="white", markeredgecolor=BEST)]
+    text = f"the same with {count_things(again['runs'][0], 'fresh seed')}"
+    return [legend_marker("D", text, markerfacecolor="white", markeredgecolor=BEST)]
 
 
-def mark(marker: str, text: str, **look: Any) -> Line2D:
+def legend_marker(marker: str, text: str, **look: Any) -> Line2D:
     """A mark of a legend."""
     return Line2D([], [], marker=marker, linestyle="none", label=text, **look)
 
 
-def best_named(trials: pl.DataFrame, width: int) -> str:
+def name_best(trials: pl.DataFrame, width: int) -> str:
     """The best by name, or how many there are on the front."""
-    names = finished(trials).filter("best")["arm"]
+    names = finished_trials(trials).filter("best")["arm"]
     if len(names) == 1:
-        return lines_of(f"best: {names[0]}", width)
+        return wrap_name(f"best: {names[0]}", width)
     return f"on the front: {len(names)} trials"
 
 
-def lines_of(name: str, width: int) -> str:
+def wrap_name(name: str, width: int) -> str:
     """A trial's name in lines of at most `width`, broken between weights where that will do."""
     lines = [""]
     for part in re.split(r"(?<=\d_)(?=[A-Za-z])", name):
         if lines[-1] and len(lines[-1] + part) > width:
             lines.append("")
         lines[-1] += part
-    return "\n".join(wrapped(line, width) for line in lines)
+    return "\n".join(wrap(line, width) for line in lines)
 
 
-def count(things: int, name: str) -> str:
+def count_things(things: int, name: str) -> str:
     """So many things."""
     return f"{things} {name}{'s' * (things != 1)}"

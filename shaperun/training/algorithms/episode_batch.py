@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Batch:
+class EpisodeBatch:
     """E episodes; those that begin in the same state stand together, group by group.
 
     Attributes:
@@ -33,12 +33,12 @@ class Batch:
     lengths: npt.NDArray[np.intp]
 
     @classmethod
-    def of(
+    def from_episodes(
         cls,
         obs: npt.NDArray[Any],
         actions: npt.NDArray[Any],
         rewards: list[Array],
-    ) -> Batch:
+    ) -> EpisodeBatch:
         """A batch of what was seen and done at the same time.
 
         Args:
@@ -70,7 +70,7 @@ class Batch:
             returns[:, step] = to_go
         return returns
 
-    def of_steps(self, values: Array) -> Tensor:
+    def gather_steps(self, values: Array) -> Tensor:
         """Values (E, T) at the steps that there were (S,), in the order of `obs`."""
         return torch.from_numpy(values[_steps(self.lengths, values.shape[1])]).float()
 

@@ -9,8 +9,8 @@ import torch
 from stable_baselines3 import PPO
 from torch import Tensor
 
-from shaperun.training.algorithms.episode_batch import Array, Batch
-from shaperun.training.checkpoint import Memory
+from shaperun.training.algorithms.episode_batch import Array, EpisodeBatch
+from shaperun.training.checkpoint import StateDict
 
 
 class Grpo:
@@ -49,14 +49,14 @@ class Grpo:
         self._reference = _parameters(model)
         self._updates = 0
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """Learn from a batch; what its last epoch reports, by stable-baselines3's names."""
+    def update(self, batch: EpisodeBatch, progress_remaining: float) -> dict[str, float]:
+        """Learn from a batch; return statistics of the last epoch by stable-baselines3's names."""
         given, policy = self._hyperparameters, self._model.policy
-        clip_range = self._clip_range(self._model._current_progress_remaining)
-        advantages = batch.of_steps(self._advantages(batch))
-        weights = batch.of_steps(_weights(batch))
+        clip_range = self._clip_range(progress_remaining)
+        advantages = batch.gather_steps(self._advantages(batch))
+        weights = batch.gather_steps(_weights(batch))
         old_log_prob = self._log_prob(batch)
-        reference = self._log_prob_of_reference(batch)
+        reference = self._reference_log_prob(batch)
         said: list[dict[str, Tensor]] = []
         for _ in range(given["n_epochs"]):
             said.clear()
@@ -85,18 +85,18 @@ class Grpo:
                             "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
                         }
                     )
-        self._renew_reference()
+        self._update_reference()
         return {
             f"train/{name}": float(torch.stack([one[name] for one in said]).mean())
             for name in said[0]
         }
 
-    def memory(self) -> Memory:
+    def get_state(self) -> StateDict:
         """What it needs to go on beside the policy."""
         reference = {name: tensor.numpy() for name, tensor in self._reference.items()}
         return {"reference": reference, "updates": self._updates}
 
-    def restore(self, memory: Memory) -> None:
+    def set_state(self, memory: StateDict) -> None:
         """Go on from there.
 
         Raises:
@@ -108,25 +108,25 @@ class Grpo:
         self._reference = {n: torch.from_numpy(a.copy()) for n, a in memory["reference"].items()}
         self._updates = int(memory["updates"])
 
-    def _advantages(self, batch: Batch) -> Array:
+    def _advantages(self, batch: EpisodeBatch) -> Array:
         """Of every step (E, T)."""
         returns = batch.returns_to_go(self._hyperparameters["gamma"])
         advantages = group_advantages(returns[:, 0], self._hyperparameters["group_size"])
         return np.broadcast_to(advantages[:, None], returns.shape)
 
-    def _log_prob(self, batch: Batch) -> Tensor:
+    def _log_prob(self, batch: EpisodeBatch) -> Tensor:
         with torch.no_grad():
             log_prob: Tensor = self._model.policy.evaluate_actions(batch.obs, batch.actions)[1]
         return log_prob
 
-    def _log_prob_of_reference(self, batch: Batch) -> Tensor:
+    def _reference_log_prob(self, batch: EpisodeBatch) -> Tensor:
         policy, now = self._model.policy, _parameters(self._model)
         policy.load_state_dict(self._reference)
         log_prob = self._log_prob(batch)
         policy.load_state_dict(now)
         return log_prob
 
-    def _renew_reference(self) -> None:
+    def _update_reference(self) -> None:
         self._updates += 1
         if self._updates % self._hyperparameters["reference_updates"] == 0:
             self._reference = _parameters(self._model)
@@ -146,7 +146,7 @@ def k3(x: Tensor) -> Tensor:
     return torch.expm1(x) - x
 
 
-def _weights(batch: Batch) -> Array:
+def _weights(batch: EpisodeBatch) -> Array:
     """What each step counts (E, T), 1 on average, so that every episode counts the same."""
     weights = batch.lengths.mean() / batch.lengths
     return np.broadcast_to(weights[:, None], batch.rewards.shape)

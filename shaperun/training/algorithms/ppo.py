@@ -18,10 +18,11 @@ from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 from torch.optim.adam import adam
 
+from shaperun.training import sb3_model
 from shaperun.training.stacked.policy import Layout, StackedPolicy
 
 Array = npt.NDArray[np.float32]
-_LINE = 16  # numbers: a transition begins at a cache line, whichever run's it is
+_CACHE_LINE = 16  # numbers: a transition begins at a cache line, whichever run's it is
 
 
 def advantages_and_returns(
@@ -84,7 +85,7 @@ class Rollout:
         self.size = steps * envs
         self._parts = (features.shape[-1], actions.shape[-1], len(scalars))
         columns = [features, actions.to(features.dtype), torch.stack(scalars, -1)]
-        width = -(-sum(self._parts) // _LINE) * _LINE
+        width = -(-sum(self._parts) // _CACHE_LINE) * _CACHE_LINE
         columns.append(features.new_zeros((steps, self.runs, envs, width - sum(self._parts))))
         # One row a transition, so that one gather makes a minibatch: by run, copy, time.
         self._table = torch.cat(columns, -1).permute(1, 2, 0, 3).reshape(-1, width)
@@ -125,7 +126,7 @@ class Adam:
         per_run = (rows, gradient, self.exp_avg, self.exp_avg_sq, self.steps)
         self._runs = list(zip(*(matrix.unbind() for matrix in per_run), strict=True))
 
-    def state(self, run: int, layout: Layout) -> dict[int, dict[str, Tensor]]:
+    def export_state(self, run: int, layout: Layout) -> dict[int, dict[str, Tensor]]:
         """One run's state by the place of each parameter, as torch's own Adam has it."""
         if not self.steps[run]:
             return {}
@@ -195,21 +196,21 @@ class StackedPPO:
             self.optimizer.load(
                 run, self.policy.layout, model.policy.optimizer.state_dict()["state"]
             )
-        self.updates = np.array([model._n_updates for model in models])
+        self.updates = np.array([sb3_model.get_updates(model) for model in models])
         self.diverged = torch.zeros(len(models), dtype=torch.bool, device=self.policy.rows.device)
         self._ppo, self._shuffles = models[0], shuffles
 
-    def leave_out(self, run: int) -> None:
+    def drop_run(self, run: int) -> None:
         """Learn no more for a run."""
         self.diverged[run] = True
 
-    def hand_back(self, run: int, model: PPO) -> None:
+    def export_run(self, run: int, model: PPO) -> None:
         """Give a run's learner its parameters, the state of its optimiser, and how far it is."""
         policy, optimizer = model.policy, model.policy.optimizer.state_dict()
         policy.load_state_dict(self.policy.state_dict(run))
-        optimizer["state"] = self.optimizer.state(run, self.policy.layout)
+        optimizer["state"] = self.optimizer.export_state(run, self.policy.layout)
         policy.optimizer.load_state_dict(optimizer)
-        model._n_updates = int(self.updates[run])
+        sb3_model.set_updates(model, int(self.updates[run]))
 
     @np.errstate(over="ignore", invalid="ignore")  # a run that diverges is found out by its loss
     def update(self, rollout: Rollout, progress_remaining: float) -> list[dict[str, float]]:
@@ -222,16 +223,16 @@ class StackedPPO:
         Returns:
             what each run reports, by stable-baselines3's names.
         """
-        ppo, history = self._ppo, History()
+        ppo, history = self._ppo, UpdateLog()
         learning_rate = ppo.lr_schedule(progress_remaining)
         going_on = ~self.diverged
         for epoch in range(ppo.n_epochs):
-            order = self._orders(going_on, rollout.size)
+            order = self._minibatch_orders(going_on, rollout.size)
             self.updates += going_on.cpu().numpy()
             for minibatch in rollout.minibatches(order, ppo.batch_size):
                 losses = self._learn(minibatch, progress_remaining)
                 history.add(epoch, going_on, losses)
-                going_on = self._still_going_on(going_on, losses)
+                going_on = self._within_target_kl(going_on, losses)
                 self.optimizer.step(going_on, learning_rate)
             if not going_on.any():
                 break
@@ -292,14 +293,14 @@ class StackedPPO:
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient *= (self._ppo.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
 
-    def _orders(self, going_on: Tensor, size: int) -> Tensor:
+    def _minibatch_orders(self, going_on: Tensor, size: int) -> Tensor:
         """A permutation (R, N) for each run; one that has stopped draws none, as alone."""
         orders = np.zeros((len(self._shuffles), size), dtype=np.int64)
         for run in np.flatnonzero(going_on.cpu()).tolist():
             orders[run] = self._shuffles[run].permutation(size)
         return torch.from_numpy(orders).to(self.policy.rows.device)
 
-    def _still_going_on(self, going_on: Tensor, losses: Losses) -> Tensor:
+    def _within_target_kl(self, going_on: Tensor, losses: Losses) -> Tensor:
         """Which runs are left when those have stopped that went far enough, or diverged."""
         if self._ppo.target_kl is not None:
             going_on = going_on & ~(losses.approx_kl > 1.5 * self._ppo.target_kl)
@@ -308,7 +309,7 @@ class StackedPPO:
         return going_on & finite
 
     def _report(
-        self, history: History, rollout: Rollout, learning_rate: float
+        self, history: UpdateLog, rollout: Rollout, learning_rate: float
     ) -> list[dict[str, float]]:
         reports = history.reports()
         explained = rollout.explained_variance()
@@ -335,7 +336,7 @@ def normalized(advantages: Tensor) -> Tensor:
 _REPORTED = [field.name for field in fields(Losses)]
 
 
-class History:
+class UpdateLog:
     """What the minibatches of one update said, for its report."""
 
     def __init__(self) -> None:

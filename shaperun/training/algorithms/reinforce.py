@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import PPO
 
-from shaperun.training.algorithms.episode_batch import Array, Batch
-from shaperun.training.checkpoint import Memory
+from shaperun.training.algorithms.episode_batch import Array, EpisodeBatch
+from shaperun.training.checkpoint import StateDict
 
 _PACE = 0.1  # how far the moving baseline goes towards the returns of an update
 
@@ -42,11 +42,12 @@ class Reinforce:
         self._group_size: int | None = hyperparameters["group_size"] if grouped else None
         self._moving = np.zeros(0)  # by step
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """Learn from a batch; what it reports, by stable-baselines3's names."""
+    def update(self, batch: EpisodeBatch, progress_remaining: float) -> dict[str, float]:
+        """Learn from a batch; return statistics by stable-baselines3's names."""
+        del progress_remaining
         policy = self._model.policy
         returns = batch.returns_to_go(self._gamma)
-        advantages = batch.of_steps(returns - self._baseline(returns))
+        advantages = batch.gather_steps(returns - self._baseline(returns))
         _, log_prob, entropy = policy.evaluate_actions(batch.obs, batch.actions)
         loss = -(advantages * log_prob).mean()
         policy.optimizer.zero_grad()
@@ -57,11 +58,11 @@ class Reinforce:
             said["entropy_loss"] = -entropy.mean()
         return {f"train/{name}": value.item() for name, value in said.items()}
 
-    def memory(self) -> Memory:
+    def get_state(self) -> StateDict:
         """What it needs to go on beside the policy."""
         return {"moving": self._moving}
 
-    def restore(self, memory: Memory) -> None:
+    def set_state(self, memory: StateDict) -> None:
         """Go on from there.
 
         Raises:
@@ -75,7 +76,7 @@ class Reinforce:
     def _baseline(self, returns: Array) -> Array:
         """What returns (E, T) are compared with."""
         if self._group_size:
-            return others_mean(returns, self._group_size)
+            return leave_one_out_mean(returns, self._group_size)
         longest = max(len(self._moving), returns.shape[1])
         before, now = np.zeros((2, longest))
         before[: len(self._moving)] = self._moving
@@ -84,7 +85,7 @@ class Reinforce:
         return np.asarray(before[: returns.shape[1]])
 
 
-def others_mean(returns: Array, group_size: int) -> Array:
+def leave_one_out_mean(returns: Array, group_size: int) -> Array:
     """The mean over the other episodes of each one's group, at every step (E, T)."""
     groups = returns.reshape(-1, group_size, returns.shape[1])
     others = (groups.sum(1, keepdims=True) - groups) / (group_size - 1)

@@ -1,11 +1,12 @@
-"""Runs of PPO trained together, in one process and one stack of networks.
+"""Train runs of PPO together, in one process and one stack of networks.
 
-All their actions come from one batched pass, one stacked update trains all their networks. Still
-a run is the same to the byte whoever is beside it: environments, generators, losses, gradient norm
-and optimiser steps are its own, and nothing rounds by what stands beside it (`stacked_policy`). One
-that diverges, or fails in its environment, is left out from then on; zeros take its place.
+One batched pass computes the actions of all runs, and one stacked update trains all networks. A run
+still gives the same bytes whichever runs it is trained with: environments, generators, losses,
+gradient norms and optimizer steps are separate, and rounding does not depend on the other runs
+(`stacked.policy`). A run that diverges, or fails in its environment, is dropped; zeros take its
+place.
 
-R is the number of runs, E the copies of the environment of each, T the steps of a rollout.
+R is the number of runs, E the number of environments per run, T the number of steps per rollout.
 """
 
 from __future__ import annotations
@@ -23,40 +24,40 @@ from torch import Tensor
 
 from shaperun.training import sb3_model
 from shaperun.training.algorithms.ppo import Rollout, StackedPPO, advantages_and_returns
-from shaperun.training.checkpoint import Memory
+from shaperun.training.checkpoint import StateDict
 from shaperun.training.evaluation import WIDTH
-from shaperun.training.normalization import scaled_as_now, scaled_observations, scaled_rewards
-from shaperun.training.run import Trainee, diverged
+from shaperun.training.normalization import (
+    normalize_frozen,
+    normalize_observations,
+    normalize_rewards,
+)
+from shaperun.training.run import TrainingRun, divergence_error
 from shaperun.training.stacked.actor import draw_noise, features_of
 
 Array = npt.NDArray[Any]
 
 
-def train(trainees: Sequence[Trainee], until: int | None) -> dict[int, Exception]:
-    """Train runs that are alike in all but rewards and seeds, and equally far.
-
-    Args:
-        trainees: the runs; those that come to their end are written.
-        until: stop at the first rollout that begins after so many steps, and keep the runs there.
+def train(runs: Sequence[TrainingRun]) -> dict[int, Exception]:
+    """Train runs that differ only in rewards and seeds, and are equally far.
 
     Returns:
-        what became of those that failed, by their place.
+        The exception of each failed run, by index.
     """
-    cohort = Cohort(trainees)
+    cohort = Cohort(runs)
     cohort.evaluate_if_due()
-    while cohort.going_on and cohort.timesteps < cohort.total_timesteps:
-        if cohort.begin_rollout(until):
+    while cohort.active_runs and cohort.timesteps < cohort.total_timesteps:
+        if cohort.begin_rollout():
             return cohort.failures
         cohort.update(cohort.collect_rollout())
-    cohort.end()
+    cohort.finish()
     return cohort.failures
 
 
-def _give_back_memory() -> None:
-    """Return what is free of the heap to the system, where the C library can (glibc).
+def _trim_memory() -> None:
+    """Return free heap memory to the system, if the C library can (glibc).
 
-    A physics world is one large block, made anew for every episode. Small things settle in the
-    place of an old one, and the heap of many runs would grow by gigabytes, most of it unused.
+    A physics world is one large block, allocated for every episode. Small objects fill the place
+    of an old one, so that the heap of many runs would grow by gigabytes, most of it unused.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -65,66 +66,64 @@ def _give_back_memory() -> None:
 
 
 class Cohort:
-    """R runs, and how far they are.
+    """R runs that are trained together.
 
     Attributes:
         timesteps: environment steps that each run has taken.
-        failures: why a run is left out, by its place.
+        failures: the exception of each dropped run, by index.
     """
 
-    def __init__(self, trainees: Sequence[Trainee]) -> None:
-        self._trainees = trainees
+    def __init__(self, runs: Sequence[TrainingRun]) -> None:
+        self._runs = runs
         self.failures: dict[int, Exception] = {}
-        self._model: Any = trainees[0].model  # its hyperparameters are everybody's
-        self.total_timesteps = trainees[0].total_timesteps
+        self._model: Any = runs[0].model  # all have the same hyperparameters
+        self.total_timesteps = runs[0].total_timesteps
         self.timesteps: int = self._model.num_timesteps
-        self._generators = [torch.Generator().manual_seed(t.policy_seed) for t in trainees]
-        self._shuffles = [np.random.RandomState(t.batch_seed) for t in trainees]
-        models: list[Any] = [trainee.model for trainee in trainees]
-        device = trainees[0].config.training.device
+        self._generators = [torch.Generator().manual_seed(run.policy_seed) for run in runs]
+        self._shuffles = [np.random.RandomState(run.batch_seed) for run in runs]
+        models: list[Any] = [run.model for run in runs]
+        device = runs[0].config.training.device
         self._learners = StackedPPO(models, self._shuffles, device)
         self._policy = self._learners.policy
-        self._reports: list[dict[str, float]] = [{} for _ in trainees]
+        self._reports: list[dict[str, float]] = [{} for _ in runs]
         space: Any = self._model.observation_space
-        shape: tuple[int, ...] = (len(trainees), self._model.n_envs, *space.shape)
-        self._obs: Array = np.zeros(shape, space.dtype)  # the last ones (R, E, …)
+        shape: tuple[int, ...] = (len(runs), self._model.n_envs, *space.shape)
+        self._obs: Array = np.zeros(shape, space.dtype)  # the latest (R, E, …)
         self._starts = np.ones(shape[:2], np.float32)  # whether an episode begins with them
-        for run in range(len(trainees)):
-            with self._of(run):
-                self._obs[run] = self._first_obs(run)
+        for index in range(len(runs)):
+            with self._isolated(index) as run:
+                self._obs[index] = self._first_obs(index, run)
 
     @property
-    def going_on(self) -> list[int]:
-        """The places of the runs that have not failed."""
-        return [run for run in range(len(self._trainees)) if run not in self.failures]
+    def active_runs(self) -> list[int]:
+        """Indices of the runs that have not failed."""
+        return [index for index in range(len(self._runs)) if index not in self.failures]
 
     def evaluate_if_due(self) -> None:
-        """Evaluate the policies where it is time."""
-        runs = self.going_on
-        due = [
-            run for run in runs if self._trainees[run].recording.evaluation_is_due(self.timesteps)
-        ]
+        """Evaluate the policies that are due for an evaluation."""
+        active = self.active_runs
+        due = [i for i in active if self._runs[i].recorder.evaluation_due(self.timesteps)]
         if due:
             self._evaluate(due, final=False)
 
-    def begin_rollout(self, until: int | None) -> bool:
-        """Record the update before, and keep the runs if it is time; whether they are to stop."""
-        enough = until is not None and self.timesteps >= until
-        due = [self._trainees[run].recording.keep_is_due() for run in self.going_on]
-        keeps = enough or (self.timesteps > 0 and any(due))
-        for run in self.going_on:
-            with self._of(run) as trainee:
-                trainee.recording.updated(self.timesteps, self._reports[run])
-                if keeps:
-                    trainee.recording.keep(self.timesteps, self._memory(run))
-                if enough:
-                    trainee.recording.progress(self.timesteps, "")
-        if keeps:
-            _give_back_memory()
-        return enough
+    def begin_rollout(self) -> bool:
+        """Record the update before it, save checkpoints if due; return whether to pause here."""
+        pauses = self._runs[0].options.pauses_at(self.timesteps)
+        due = [self._runs[index].recorder.checkpoint_due() for index in self.active_runs]
+        saves = pauses or (self.timesteps > 0 and any(due))
+        for index in self.active_runs:
+            with self._isolated(index) as run:
+                run.recorder.on_update(self.timesteps, self._reports[index])
+                if saves:
+                    run.recorder.save_checkpoint(self.timesteps, self._get_state(index))
+                if pauses:
+                    run.recorder.report_progress(self.timesteps, "")
+        if saves:
+            _trim_memory()
+        return pauses
 
     def collect_rollout(self) -> Rollout:
-        """Act for T steps in all environments, and reckon what every action was worth."""
+        """Act for T steps in all environments, and compute advantages and returns."""
         noise, actor = self._noise(), self._policy.actor()
         seen, acted, starts, beyond = [], [], [self._starts], []
         for step in range(self._model.n_steps):
@@ -151,25 +150,25 @@ class Cohort:
         """Learn from a rollout."""
         progress_remaining = 1.0 - self.timesteps / self.total_timesteps
         self._reports = self._learners.update(rollout, progress_remaining)
-        for run in self.going_on:
-            if self._learners.diverged[run]:
-                self._leave_out(run, diverged(self.timesteps))
+        for index in self.active_runs:
+            if self._learners.diverged[index]:
+                self._drop_run(index, divergence_error(self.timesteps))
             else:
-                self._trainees[run].on_its_way = True
+                self._runs[index].advanced = True
 
-    def end(self) -> None:
-        """Evaluate for the last time, and write the policies."""
-        for run in self.going_on:
-            with self._of(run) as trainee:
-                trainee.recording.updated(self.timesteps, self._reports[run], last=True)
-        self._evaluate(self.going_on, final=True)
-        for run in self.going_on:
-            with self._of(run) as trainee:
-                self._hand_back(run)
-                trainee.finish()
+    def finish(self) -> None:
+        """Run the final evaluation, and write the policies."""
+        for index in self.active_runs:
+            with self._isolated(index) as run:
+                run.recorder.on_update(self.timesteps, self._reports[index], last=True)
+        self._evaluate(self.active_runs, final=True)
+        for index in self.active_runs:
+            with self._isolated(index) as run:
+                self._export_run(index)
+                run.finish()
 
     def _step(self, actions: Array) -> Array:
-        """Step all environments; what is to be expected beyond each step (R, E).
+        """Step all environments; return the bootstrap value of each step (R, E).
 
         That is γ · V(last observation) where a time limit ended an episode, and 0 elsewhere.
         """
@@ -177,111 +176,109 @@ class Cohort:
         # New arrays: the old ones are part of the rollout.
         obs, last_obs = np.zeros((2, *self._obs.shape), self._obs.dtype)
         starts, cut = np.zeros((2, *self._starts.shape), np.float32)
-        for run in self.going_on:
-            with self._of(run) as trainee:
-                trainee.copies.act(actions[run])
-        for run in self.going_on:
-            with self._of(run) as trainee:
-                step = trainee.copies.observe()
-                obs[run] = scaled_observations(trainee.envs, step.obs)
-                starts[run] = step.terminated | step.truncated
+        for index in self.active_runs:
+            with self._isolated(index) as run:
+                run.base_envs.send(actions[index])
+        for index in self.active_runs:
+            with self._isolated(index) as run:
+                step = run.base_envs.receive()
+                obs[index] = normalize_observations(run.envs, step.obs)
+                starts[index] = step.terminated | step.truncated
                 if step.last_obs is not None:
-                    cut[run] = step.truncated & ~step.terminated
-                    last_obs[run] = scaled_as_now(trainee.envs, step.last_obs)
-                trainee.recording.stepped(self.timesteps)
+                    cut[index] = step.truncated & ~step.terminated
+                    last_obs[index] = normalize_frozen(run.envs, step.last_obs)
+                run.recorder.on_step(self.timesteps)
         self._obs, self._starts = obs, starts
         if not cut.any():
             return np.asarray(cut)
         return np.asarray(np.float32(self._model.gamma) * self._values_of(last_obs) * cut)
 
     def _rewards(self, ended: Array) -> Array:
-        """What the learners are paid for a rollout (T, R, E), given where episodes ended in it."""
+        """Return the learners' rewards of a rollout (T, R, E), given where episodes ended."""
         rewards = np.zeros(ended.shape, np.float32)
-        for run in self.going_on:
-            with self._of(run) as trainee:
-                shaped = trainee.copies.shaped().astype(np.float32)
-                rewards[:, run] = scaled_rewards(trainee.envs, shaped, ended[:, run])
+        for index in self.active_runs:
+            with self._isolated(index) as run:
+                shaped = run.base_envs.shaped().astype(np.float32)
+                rewards[:, index] = normalize_rewards(run.envs, shaped, ended[:, index])
         return rewards
 
-    def _evaluate(self, runs: Sequence[int], *, final: bool) -> None:
-        """Play the held-out episodes with the policies of some runs at once."""
+    def _evaluate(self, indices: Sequence[int], *, final: bool) -> None:
+        """Play the held-out episodes with the policies of these runs at once."""
         share = min(1.0, self.timesteps / self.total_timesteps)
-        obs = np.zeros((len(self._trainees), WIDTH, *self._obs.shape[2:]), self._obs.dtype)
+        obs = np.zeros((len(self._runs), WIDTH, *self._obs.shape[2:]), self._obs.dtype)
         playing = {}
-        for run in runs:
-            with self._of(run) as trainee:
-                trainee.recording.progress(self.timesteps, "evaluating")
-                playing[run] = trainee.evaluation.play(trainee.episodes(final=final), share)
-        scalings = {run: self._trainees[run].scaling for run in playing}
+        for index in indices:
+            with self._isolated(index) as run:
+                run.recorder.report_progress(self.timesteps, "evaluating")
+                playing[index] = run.evaluation.play(run.episodes(final=final), share)
+        scalings = {index: self._runs[index].scaling for index in playing}
         actor, actions = self._policy.actor(), cast(Any, [None] * len(obs))
         while playing:
-            for run in list(playing):
-                with self._of(run) as trainee:
+            for index in list(playing):
+                with self._isolated(index) as run:
                     try:
-                        shown, scaling = playing[run].send(actions[run]), scalings[run]
-                        obs[run] = scaling(shown) if scaling else shown
+                        shown, scaling = playing[index].send(actions[index]), scalings[index]
+                        obs[index] = scaling(shown) if scaling else shown
                     except StopIteration as end:
-                        del playing[run]
-                        trainee.recording.evaluated(self.timesteps, end.value)
-                if run in self.failures:
-                    playing.pop(run, None)
+                        del playing[index]
+                        run.recorder.on_evaluation(self.timesteps, end.value)
+                if index in self.failures:
+                    playing.pop(index, None)
             if playing:
                 actions = actor.act(obs)
 
-    def _first_obs(self, run: int) -> Array:
-        """Where a run begins, or goes on with its generators as they were."""
-        trainee: Any = self._trainees[run]
-        if not trainee.kept:
-            return np.asarray(trainee.envs.reset())
-        kept = trainee.kept["learner"]
-        self._generators[run].set_state(torch.from_numpy(kept["torch"].copy()))
-        self._shuffles[run].set_state(kept["numpy"])
-        self._starts[run] = trainee.model._last_episode_starts
-        return np.asarray(trainee.model._last_obs)
+    def _first_obs(self, index: int, run: TrainingRun) -> Array:
+        """Return the observations a run begins with; a resumed one restores its generators."""
+        if not run.checkpoint:
+            return np.asarray(run.envs.reset())
+        state = run.checkpoint["learner"]
+        self._generators[index].set_state(torch.from_numpy(state["torch"].copy()))
+        self._shuffles[index].set_state(state["numpy"])
+        obs, self._starts[index] = sb3_model.last_observations(run.model)
+        return obs
 
     def _values_of(self, obs: Array) -> Array:
-        """What the critics expect (R, E) after observations (R, E, …)."""
+        """Return the critics' values (R, E) of observations (R, E, …)."""
         features = self._tensor(features_of(obs, self._model.observation_space))
         return self._policy.values(features).cpu().numpy()
 
     def _tensor(self, array: Array) -> Tensor:
-        """An array where the learners are, in their precision."""
+        """Return an array on the device of the learners, in their precision."""
         return torch.from_numpy(array).to(self._policy.rows)
 
     def _noise(self) -> Array:
-        """What the actions of a rollout are made of (T, R, E, K), each run's from its generator."""
+        """Draw the noise of a rollout's actions (T, R, E, K), from each run's own generator."""
         space, dtype = self._model.action_space, self._policy.rows.dtype
         shape = (self._model.n_steps, self._model.n_envs, self._policy.outputs)
         return np.stack([draw_noise(space, dtype, shape, gen) for gen in self._generators], 1)
 
-    def _memory(self, run: int) -> Memory:
-        """What a run's learner goes on from, in the form of the engine for one."""
-        self._hand_back(run)
-        return sb3_model.memory(self._trainees[run].model) | {
-            "torch": self._generators[run].get_state().numpy(),
-            "numpy": self._shuffles[run].get_state(legacy=False),
+    def _get_state(self, index: int) -> StateDict:
+        """Return the state a run's learner resumes from, as the sb3 engine would write it."""
+        self._export_run(index)
+        return sb3_model.get_state(self._runs[index].model) | {
+            "torch": self._generators[index].get_state().numpy(),
+            "numpy": self._shuffles[index].get_state(legacy=False),
         }
 
-    def _hand_back(self, run: int) -> None:
-        """Put a run's learner where it is now."""
-        model: Any = self._trainees[run].model
-        self._learners.hand_back(run, model)
-        model.num_timesteps = self.timesteps
-        model._current_progress_remaining = 1.0 - self.timesteps / self.total_timesteps
-        model._last_obs = self._obs[run].copy()
-        model._last_episode_starts = self._starts[run].astype(bool)
+    def _export_run(self, index: int) -> None:
+        """Copy the current state of a run into its model."""
+        model: Any = self._runs[index].model
+        self._learners.export_run(index, model)
+        sb3_model.set_progress(model, self.timesteps, 1.0 - self.timesteps / self.total_timesteps)
+        starts = self._starts[index].astype(bool)
+        sb3_model.set_last_observations(model, self._obs[index].copy(), starts)
 
     @contextmanager
-    def _of(self, run: int) -> Iterator[Trainee]:
-        """What is done for one run; what goes wrong there is its own matter."""
-        trainee = self._trainees[run]
+    def _isolated(self, index: int) -> Iterator[TrainingRun]:
+        """Do something for one run; an error drops that run only."""
+        run = self._runs[index]
         try:
-            with trainee.speaking():
-                yield trainee
+            with run.redirect_output():
+                yield run
         except Exception as error:
-            self._leave_out(run, error)
+            self._drop_run(index, error)
 
-    def _leave_out(self, run: int, error: Exception) -> None:
-        self.failures[run] = self._trainees[run].cause(error)
-        self._learners.leave_out(run)
-        self._obs[run], self._starts[run] = 0, 1
+    def _drop_run(self, index: int, error: Exception) -> None:
+        self.failures[index] = self._runs[index].cause(error)
+        self._learners.drop_run(index)
+        self._obs[index], self._starts[index] = 0, 1

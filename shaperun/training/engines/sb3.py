@@ -1,4 +1,4 @@
-"""One run, trained by stable-baselines3's own loop: the reference, and every algorithm it has."""
+"""Train a run with stable-baselines3's own loop: the reference, for every algorithm it has."""
 
 from __future__ import annotations
 
@@ -9,42 +9,31 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from shaperun.training import sb3_model
-from shaperun.training.run import Trainee, diverged, one_after_another
-from shaperun.training.sb3_model import actor
+from shaperun.training.run import TrainingRun, divergence_error, train_sequentially
+from shaperun.training.sb3_model import deterministic_policy
 
 
 class _StopError(Exception):
-    """Training has come as far as it was to come for now."""
+    """Training pauses here."""
 
 
-def train(trainees: Sequence[Trainee], until: int | None) -> dict[int, Exception]:
-    """Train runs one after the other.
-
-    Args:
-        trainees: the runs; those that come to their end are written.
-        until: stop at the first rollout that begins after so many steps, and keep the run there.
-
-    Returns:
-        what became of those that failed, by their place.
-    """
-    return one_after_another(trainees, lambda trainee: _learn(trainee, until))
+def train(runs: Sequence[TrainingRun]) -> dict[int, Exception]:
+    """Train runs one after the other; return the exception of each failed run, by index."""
+    return train_sequentially(runs, _learn)
 
 
-def _learn(trainee: Trainee, until: int | None) -> bool:
-    """Train and evaluate; what comes of parameters that are not finite is no result.
-
-    Returns:
-        whether it came to its end.
+def _learn(run: TrainingRun) -> bool:
+    """Train and evaluate; return whether the run reached its end.
 
     Raises:
         FloatingPointError: the training diverged.
     """
-    model, callback = trainee.model, _Callback(trainee, until)
+    model, callback = run.model, _Callback(run)
     trouble, finished = None, True
     try:
-        # Never dumping the log keeps its latest values in memory, where the callback reads them.
+        # A log that is never dumped keeps its latest values, which the callback reads.
         model.learn(
-            trainee.total_timesteps - model.num_timesteps,  # it adds those that were done before
+            run.total_timesteps - model.num_timesteps,  # sb3 adds those already done
             callback,
             log_interval=None,  # type: ignore[arg-type]
             reset_num_timesteps=not model.num_timesteps,
@@ -52,63 +41,63 @@ def _learn(trainee: Trainee, until: int | None) -> bool:
         callback.evaluate(final=True)
     except _StopError:
         finished = False
-    except Exception as error:  # whatever a library says of actions that are not numbers
+    except Exception as error:  # libraries raise all kinds of errors on actions that are NaN
         trouble = error
     if not all(bool(torch.isfinite(p).all()) for p in model.policy.parameters()):
-        raise diverged(model.num_timesteps) from trouble
+        raise divergence_error(model.num_timesteps) from trouble
     if trouble:
         raise trouble
     return finished
 
 
 class _Callback(BaseCallback):
-    """Hands on to the recording what happens, and evaluates."""
+    """Report what happens to the recorder, and evaluate."""
 
-    def __init__(self, trainee: Trainee, until: int | None) -> None:
+    def __init__(self, run: TrainingRun) -> None:
         super().__init__()
-        self._trainee, self._recording, self._until = trainee, trainee.recording, until
-        self._kept = trainee.kept  # as long as training has not gone on from it
+        self._run, self._recorder = run, run.recorder
+        self._checkpoint = run.checkpoint  # until training has resumed from it
 
     def _on_training_start(self) -> None:
         self._on_step()  # the untrained policy is the first point of every curve
 
     def _on_step(self) -> bool:
-        self._recording.stepped(self.num_timesteps)
-        if self._recording.evaluation_is_due(self.num_timesteps):
+        self._recorder.on_step(self.num_timesteps)
+        if self._recorder.evaluation_due(self.num_timesteps):
             self.evaluate()
         return True
 
     def _on_rollout_start(self) -> None:
-        if self._kept:  # this very moment is where it was kept
-            sb3_model.restore_streams(self.model, self._kept["learner"])
-            self._kept = None
+        if self._checkpoint:  # it was written at this very moment
+            sb3_model.set_random_state(self.model, self._checkpoint["learner"])
+            self._checkpoint = None
         else:
-            self._trainee.on_its_way = True
-            self._recording.updated(self.num_timesteps, self._report())
-        enough = self._until is not None and self.num_timesteps >= self._until
-        if enough or (self.num_timesteps and self._recording.keep_is_due()):
-            self._keep()
-        if enough:
-            self._recording.progress(self.num_timesteps, "")
+            self._run.advanced = True
+            self._recorder.on_update(self.num_timesteps, self._report())
+        pauses = self._run.options.pauses_at(self.num_timesteps)
+        if pauses or (self.num_timesteps and self._recorder.checkpoint_due()):
+            self._save_checkpoint()
+        if pauses:
+            self._recorder.report_progress(self.num_timesteps, "")
             raise _StopError
 
     def _on_training_end(self) -> None:
-        self._recording.updated(self.num_timesteps, self._report(), last=True)
+        self._recorder.on_update(self.num_timesteps, self._report(), last=True)
 
     def evaluate(self, *, final: bool = False) -> None:
         """Evaluate the policy as it is now and record every episode."""
-        trainee = self._trainee
-        self._recording.progress(self.num_timesteps, "evaluating")
-        share = min(1.0, self.num_timesteps / trainee.total_timesteps)
-        act = actor(self.model, trainee.scaling)
-        rows = trainee.evaluation(act, trainee.episodes(final=final), share)
-        self._recording.evaluated(self.num_timesteps, rows)
+        run = self._run
+        self._recorder.report_progress(self.num_timesteps, "evaluating")
+        share = min(1.0, self.num_timesteps / run.total_timesteps)
+        act = deterministic_policy(self.model, run.scaling)
+        rows = run.evaluation(act, run.episodes(final=final), share)
+        self._recorder.on_evaluation(self.num_timesteps, rows)
 
-    def _keep(self) -> None:
-        """Keep the run. Off-policy learners begin anew."""
+    def _save_checkpoint(self) -> None:
+        """Write a checkpoint. Off-policy learners restart instead."""
         if isinstance(self.model, OnPolicyAlgorithm):
-            memory = sb3_model.memory(self.model) | sb3_model.streams()
-            self._recording.keep(self.num_timesteps, memory)
+            state = sb3_model.get_state(self.model) | sb3_model.get_random_state()
+            self._recorder.save_checkpoint(self.num_timesteps, state)
 
     def _report(self) -> dict[str, float]:
         values = self.logger.name_to_value

@@ -2,7 +2,7 @@
 
 Outputs of the actors are (R, B, K), actions (R, B, D), log-probabilities and entropies (R, B).
 Gradients are written out: at these sizes an update by hand takes half the time of one that torch
-records and plays back. How actions are drawn is told in `stacked_actor`.
+records and plays back. How actions are drawn is told in `stacked_policy`.
 """
 
 from __future__ import annotations

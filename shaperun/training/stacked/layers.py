@@ -30,7 +30,7 @@ class Kernels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layer:
+class StackedLayer:
     """A linear layer of R runs: weight (R, outputs, inputs), bias (R, outputs), their gradients."""
 
     weight: Tensor
@@ -67,7 +67,7 @@ class Pass:
 class Network:
     """Layers with an activation between them; `outputs` of the last one's columns are meant."""
 
-    layers: list[Layer]
+    layers: list[StackedLayer]
     activation: Activation
     outputs: int
 
@@ -92,7 +92,7 @@ class Network:
                 gradient = made.activations[depth - 1](layer.gradient_by_inputs(gradient))
 
 
-class Networks(Protocol):
+class StackedNetworks(Protocol):
     """The actors and critics of R runs."""
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Any]:
@@ -105,7 +105,7 @@ class Networks(Protocol):
 
 
 @dataclass(frozen=True)
-class Apart:
+class SeparateNetworks:
     """Actors and critics of different sizes."""
 
     actor: Network
@@ -124,7 +124,7 @@ class Apart:
 
 
 @dataclass(frozen=True)
-class Twins:
+class PairedNetworks:
     """Actors and critics of the same sizes as 2R networks: half the products, twice as large."""
 
     both: Network

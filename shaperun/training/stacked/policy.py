@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from shaperun.training.stacked.actor import StackedActor
 from shaperun.training.stacked.distributions import Distribution, distribution_over
 from shaperun.training.stacked.layers import (
-    Apart,
-    Layer,
     Network,
-    Networks,
+    PairedNetworks,
     Product,
-    Twins,
+    SeparateNetworks,
+    StackedLayer,
+    StackedNetworks,
     activation_of,
     kernels_for,
 )
@@ -68,8 +68,8 @@ class Layout:
         actor = _widened(actor_layers(policy), columns)
         critic = _widened(critic_layers(policy), columns)
         others = {name: shape for name, shape in shapes.items() if name not in actor | critic}
-        offsets, end = _one_after_another(actor | others)
-        of_critic, its_end = _one_after_another(critic)
+        offsets, end = _consecutive(actor | others)
+        of_critic, its_end = _consecutive(critic)
         half = max(end, its_end)
         offsets |= {name: half + offset for name, offset in of_critic.items()}
         twins = list(actor.values()) == list(critic.values())
@@ -102,7 +102,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PolicyEvaluation:
     """What the networks make of states, and how they came to it."""
 
     distribution: Distribution
@@ -143,22 +143,26 @@ class StackedPolicy:
         stacked = partial(self._layers, product=kernels.product)
         actor = Network(stacked(names, self.layout.views), activation, self.outputs)
         self._critic = Network(stacked(of_critic, self.layout.views), activation, 1)
-        self._networks: Networks = Apart(actor, self._critic)
+        self._networks: StackedNetworks = SeparateNetworks(actor, self._critic)
         if self.layout.twins:
             both = stacked(names, self.layout.twin_views)
             columns = both[-1].bias.shape[1]
-            self._networks = Twins(Network(both, activation, columns), self.outputs)
+            self._networks = PairedNetworks(Network(both, activation, columns), self.outputs)
         self._distribution = distribution_over(policy.action_space)
         self._policy = policy
 
-    def forward(self, features: Tensor) -> Evaluation:
+    def forward(self, features: Tensor) -> PolicyEvaluation:
         """Distributions over actions, and values (R, B), for features (R, B, F) of states."""
         outputs, values, made = self._networks.forward(features)
         distribution = self._distribution(outputs, self._blocks.get("log_std"))
-        return Evaluation(distribution, values, made)
+        return PolicyEvaluation(distribution, values, made)
 
     def backward(
-        self, made: Evaluation, of_outputs: Tensor, of_log_std: Tensor | None, of_values: Tensor
+        self,
+        made: PolicyEvaluation,
+        of_outputs: Tensor,
+        of_log_std: Tensor | None,
+        of_values: Tensor,
     ) -> None:
         """Put a loss's gradient by all parameters into `gradient`.
 
@@ -215,10 +219,10 @@ class StackedPolicy:
 
     def _layers(
         self, names: Iterable[str], views: Callable[[Tensor], dict[str, Tensor]], product: Product
-    ) -> list[Layer]:
+    ) -> list[StackedLayer]:
         blocks, gradients = views(self.rows), views(self.gradient)
         return [
-            Layer(blocks[w], blocks[b], gradients[w], gradients[b], product)
+            StackedLayer(blocks[w], blocks[b], gradients[w], gradients[b], product)
             for w, b in _ends(names)
         ]
 
@@ -256,7 +260,7 @@ def _widened(layers: dict[str, nn.Linear], columns: int) -> dict[str, tuple[int,
     return blocks
 
 
-def _one_after_another(blocks: dict[str, tuple[int, ...]]) -> tuple[dict[str, int], int]:
+def _consecutive(blocks: dict[str, tuple[int, ...]]) -> tuple[dict[str, int], int]:
     """Where each block begins, and where the last one ends."""
     offsets, end = {}, 0
     for name, block in blocks.items():

@@ -283,7 +283,7 @@ def test_outcomes_are_stacked_from_success_to_failure() -> None:
     [(0, "0%"), (0.004, "<1%"), (0.01, "1%"), (0.994, "99%"), (0.999, ">99%"), (1, "100%")],
 )
 def test_a_percentage_never_claims_none_or_all(share: float, text: str) -> None:
-    assert canvas.percent(share) == text
+    assert canvas.format_percent(share) == text
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_percentage_never_claims_none_or_all(share: float, text: str) -> None:
     [(0, "0"), (200, "200"), (1_500, "1.5k"), (50_000, "50k"), (1e6, "1M"), (-28_050, "−28.05k")],
 )
 def test_ticks_are_short(value: float, text: str) -> None:
-    assert canvas.short(value) == text
+    assert canvas.format_short(value) == text
 
 
 def test_contributions_are_written_at_their_bars() -> None:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from shaperun.report import sweep_files
 from shaperun.report.plots import parallel as parallel_plots
 from shaperun.report.plots import pareto, style
 from shaperun.report.plots import response as sweep_plots
@@ -31,7 +32,7 @@ from shaperun.runs.open_study import open_study
 from shaperun.search import ranking as sweep_results
 from shaperun.search import trial_results
 from shaperun.search.driver import fresh_seeds
-from shaperun.search.trial_table import trial_table
+from shaperun.search.trial_results import trial_table
 from shaperun.search.trials import known_trials
 from shaperun.study.models import Study
 from tests.conftest import SEARCHED, Shaperun
@@ -333,7 +334,7 @@ def search(searched: Path) -> Search:
     """A study, its ranking, and the table of its trials."""
     study, folder = open_study("searched", searched / "results")
     found = sweep_results.rank(study, folder)
-    return study, found.ranking, sweep_results.trials_of(found, folder)
+    return study, found.ranking, sweep_files.trial_rows(found, folder)
 
 
 def test_the_same_trials_give_the_same_bytes_and_leave_nothing_open(
@@ -345,7 +346,7 @@ def test_the_same_trials_give_the_same_bytes_and_leave_nothing_open(
     assert done.returncode == 0, done.stderr
     there = tmp_path / "results" / "searched" / "sweep"
     with matplotlib.rc_context({"axes.grid": True, "font.size": 20}):
-        paths = sweep_figures.write(*search, tmp_path)
+        paths = sweep_figures.write_figures(*search, tmp_path)
     assert {path.stem for path in paths} == {
         *("response-upright", "response-centred", "heatmap-upright-centred"),
         "parallel-coordinates",  # two trials explain nothing, and one objective has no front
@@ -385,7 +386,7 @@ def test_a_pruned_trial_has_no_seeds_at_the_end_though_another_had_its_weights(
     searched: Path,
 ) -> None:
     study, folder = open_study("searched", searched / "results")
-    found = trial_results.judge(study, folder, known_trials(study, folder))
+    found = trial_results.evaluate_trials(study, folder, known_trials(study, folder))
     done = next(one for one in found if one.state == "done")
     twice = [done, replace(done, state="pruned", stopped_at=100)]
     table = trial_table(study, folder, twice, study.seeds)
@@ -395,7 +396,7 @@ def test_a_pruned_trial_has_no_seeds_at_the_end_though_another_had_its_weights(
 def test_the_table_of_no_trial_has_the_columns_of_any(searched: Path) -> None:
     study, folder = open_study("searched", searched / "results")
     assert study.sweep
-    found = trial_results.judge(study, folder, known_trials(study, folder))
+    found = trial_results.evaluate_trials(study, folder, known_trials(study, folder))
     done = next(one for one in found if one.state == "done")
     sweep = study.sweep.model_copy(update={"objective": ["return", "-length"]})
     two = study.model_copy(update={"sweep": sweep})

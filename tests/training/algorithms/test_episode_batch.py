@@ -5,18 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shaperun.training.algorithms.episode_batch import Array, Batch
+from shaperun.training.algorithms.episode_batch import Array, EpisodeBatch
 
 rewards = st.lists(
     st.lists(st.floats(-100, 100), min_size=1, max_size=12).map(np.array), min_size=1, max_size=5
 )
 
 
-def batch(episodes: list[Array]) -> Batch:
+def batch(episodes: list[Array]) -> EpisodeBatch:
     """Episodes whose observations and actions say where they are from."""
     longest = max(map(len, episodes))
     where = np.array([[[e, t] for e in range(len(episodes))] for t in range(longest)], np.float32)
-    return Batch.of(where, where[..., 0].astype(np.int64), episodes)
+    return EpisodeBatch.from_episodes(where, where[..., 0].astype(np.int64), episodes)
 
 
 @settings(deadline=None)
@@ -38,5 +38,5 @@ def test_steps_stand_episode_by_episode(episodes: list[Array]) -> None:
     assert made.obs.tolist() == where
     assert made.actions.tolist() == [episode for episode, _ in where]
     values = np.array([[100 * e + t for t in range(20)] for e in range(len(episodes))], float)
-    picked = made.of_steps(values[:, : made.rewards.shape[1]])
+    picked = made.gather_steps(values[:, : made.rewards.shape[1]])
     assert picked.tolist() == [100 * e + t for e, t in where]

@@ -69,7 +69,7 @@ def test_an_update_goes_along_the_formula(space: Any) -> None:
     model, expected = model_over(space), model_over(space)
     reference = model_over(space).policy
     batch = played(model, [5, 3, 8, 8])
-    learner(model, n_epochs=2).update(batch)
+    learner(model, n_epochs=2).update(batch, 1.0)
 
     advantages = group_advantages(batch.returns_to_go(0.9)[:, 0], 2)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_minibatches_pull_as_the_whole_batch_does_on_average() -> None:
         model = model_over(DISCRETE, optimizer_class=torch.optim.SGD, learning_rate=1e-4)
         before = torch.cat([p.detach().flatten().clone() for p in model.policy.parameters()])
         batch = played(model, [6, 2, 9, 3])  # 20 transitions: five minibatches of four
-        learner(model, batch_size=batch_size, max_grad_norm=1e9, ent_coef=0.0).update(batch)
+        learner(model, batch_size=batch_size, max_grad_norm=1e9, ent_coef=0.0).update(batch, 1.0)
         after = torch.cat([p.detach().flatten() for p in model.policy.parameters()])
         moved.append((after - before).numpy())
     assert moved[0] / 5 == pytest.approx(moved[1], rel=1e-2, abs=1e-7)
@@ -115,7 +115,7 @@ def test_a_group_that_did_equally_well_teaches_nothing() -> None:
     batch = played(model, [4, 4])
     batch.rewards[:] = 1.0
     before = [p.detach().clone() for p in model.policy.parameters()]
-    learner(model, kl_coef=0.0, ent_coef=0.0).update(batch)
+    learner(model, kl_coef=0.0, ent_coef=0.0).update(batch, 1.0)
     for one, other in zip(before, model.policy.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -126,16 +126,16 @@ def test_the_reference_is_renewed_and_kept() -> None:
     shuffle = np.random.RandomState(0)
     for number in range(1, 5):
         batch = played(models[0], [4, 6])
-        whole.update(batch)
-        kept = parts.memory()
+        whole.update(batch, 1.0)
+        kept = parts.get_state()
         parts = Grpo(models[1], HYPERPARAMETERS, shuffle)
-        parts.restore(kept)
-        parts.update(batch)
+        parts.set_state(kept)
+        parts.update(batch, 1.0)
         now = models[0].policy.state_dict()
-        reference = whole.memory()["reference"]
+        reference = whole.get_state()["reference"]
         renewed = all(np.array_equal(reference[name], now[name].numpy()) for name in now)
         assert renewed == (number % 2 == 0)
     for one, other in zip(*(model.policy.parameters() for model in models), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(ValueError, match="another policy"):
-        whole.restore({"reference": {}, "updates": 0})
+        whole.set_state({"reference": {}, "updates": 0})

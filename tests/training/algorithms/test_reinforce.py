@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shaperun.training.algorithms.episode_batch import Array, Batch
-from shaperun.training.algorithms.reinforce import Reinforce, others_mean
+from shaperun.training.algorithms.episode_batch import Array, EpisodeBatch
+from shaperun.training.algorithms.reinforce import Reinforce, leave_one_out_mean
 from tests.helpers.episodic import BOX, DISCRETE, model_over, played
 
 HYPERPARAMETERS = {"gamma": 0.9, "baseline": "moving", "group_size": 2}
@@ -23,7 +23,7 @@ def learner(model: Any, **changes: Any) -> Reinforce:
 @settings(deadline=None)
 @given(arrays(float, (6, 4), elements=st.floats(-100, 100)))
 def test_nobody_is_compared_with_himself(returns: Array) -> None:
-    found = others_mean(returns, 3)
+    found = leave_one_out_mean(returns, 3)
     for episode in range(6):
         group = range(episode // 3 * 3, episode // 3 * 3 + 3)
         others = [returns[other] for other in group if other != episode]
@@ -35,10 +35,10 @@ def test_nobody_is_compared_with_himself(returns: Array) -> None:
 def test_an_update_goes_along_the_formula(space: Any, baseline: str) -> None:
     model, expected = model_over(space), model_over(space)
     batch = played(model, [5, 3, 8, 8])
-    learner(model, baseline=baseline).update(batch)
+    learner(model, baseline=baseline).update(batch, 1.0)
 
     returns = batch.returns_to_go(0.9)
-    others = others_mean(returns, 2) if baseline == "group" else np.zeros_like(returns)
+    others = leave_one_out_mean(returns, 2) if baseline == "group" else np.zeros_like(returns)
     loss, place, steps = torch.zeros(()), 0, int(batch.lengths.sum())
     for episode, length in enumerate(batch.lengths):
         for step in range(length):
@@ -59,27 +59,27 @@ def test_the_moving_baseline_follows_the_returns() -> None:
     model = model_over(DISCRETE)
     one = learner(model)
     for episodes in ([[1.0, 1.0]], [[1.0, 1.0, 1.0]]):
-        one.update(with_rewards(model, [np.array(episode) for episode in episodes]))
+        one.update(with_rewards(model, [np.array(episode) for episode in episodes]), 1.0)
     # The third step was over in the first update, so its return was 0.
     first = 0.1 * np.array([1.9, 1.0, 0.0])
     expected = first + 0.1 * (np.array([2.71, 1.9, 1.0]) - first)
-    assert one.memory()["moving"] == pytest.approx(expected)
+    assert one.get_state()["moving"] == pytest.approx(expected)
 
 
 def test_it_goes_on_from_its_memory() -> None:
     models = [model_over(DISCRETE) for _ in range(2)]
     whole, parts = (learner(model) for model in models)
     for batch in (played(models[0], [4, 6]), played(models[0], [7, 2])):
-        whole.update(batch)
-        parts.update(batch)
-        kept, parts = parts.memory(), learner(models[1])
-        parts.restore(kept)
+        whole.update(batch, 1.0)
+        parts.update(batch, 1.0)
+        kept, parts = parts.get_state(), learner(models[1])
+        parts.set_state(kept)
     for one, other in zip(*(model.policy.parameters() for model in models), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(ValueError, match="baseline"):
-        whole.restore({"moving": np.array([np.nan])})
+        whole.set_state({"moving": np.array([np.nan])})
 
 
-def with_rewards(model: Any, rewards: list[Array]) -> Batch:
+def with_rewards(model: Any, rewards: list[Array]) -> EpisodeBatch:
     batch = played(model, [len(episode) for episode in rewards])
-    return Batch(batch.obs, batch.actions, np.array(rewards), batch.lengths)
+    return EpisodeBatch(batch.obs, batch.actions, np.array(rewards), batch.lengths)

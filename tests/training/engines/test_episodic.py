@@ -12,9 +12,10 @@ from stable_baselines3 import PPO
 
 from shaperun.envs.builtin import environments
 from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import checkpoint
-from shaperun.training.sb3_model import load_actor
+from shaperun.training.sb3_model import load_policy
 from shaperun.training.train import train_run
 from tests.training.test_checkpoint import interrupted, outcome, trained
 
@@ -90,7 +91,7 @@ def test_a_policy_is_one_of_stable_baselines3(learner: str, tmp_path: Path) -> N
     obs = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
     model = PPO.load(folder.policy, device="cpu")
     assert (
-        model.predict(obs, deterministic=True)[0].tolist() == load_actor(run, folder)(obs).tolist()
+        model.predict(obs, deterministic=True)[0].tolist() == load_policy(run, folder)(obs).tolist()
     )
 
 
@@ -121,7 +122,7 @@ def test_a_pause_changes_nothing(tmp_path: Path) -> None:
     run = config("CartPole-v1", "GRPO")
     expected = outcome(trained(tmp_path / "whole", run))
     folder = RunFolder(tmp_path / "paused")
-    train_run(folder, run, until=500)
+    train_run(folder, run, TrainOptions(until=500))
     paused = checkpoint.latest(folder.checkpoints)
     assert paused is not None
     assert paused["timesteps"] >= 500

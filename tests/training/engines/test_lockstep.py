@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,17 @@ from stable_baselines3 import PPO
 
 from shaperun.runs import driver
 from shaperun.runs.plan import planned_runs
-from shaperun.runs.process_pool import Finished, Job, inline
-from shaperun.runs.run_folder import RunFolder, StudyFolder
+from shaperun.runs.process_pool import Finished, Job, run_inline
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
+from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import recorder
 from shaperun.training import run as trainee
 from shaperun.training.checkpoint import latest
 from shaperun.training.engines.lockstep import Cohort
-from shaperun.training.run import Trainee, begin
-from shaperun.training.sb3_model import load_actor
+from shaperun.training.run import TrainingRun, open_run
+from shaperun.training.sb3_model import load_policy
 from shaperun.training.train import train_cohort, train_run, train_runs
 from tests.training.test_checkpoint import KilledError, outcome
 
@@ -100,16 +101,16 @@ def test_a_cohort_that_is_killed_goes_on_in_any_company(
     runs = configs("CartPole-v1")
     expected = {name: outcome(folder) for name, folder in together(tmp_path / "all", runs).items()}
 
-    class Dying(recorder.Recording):
-        def stepped(self, timesteps: int) -> None:
+    class Dying(recorder.RunRecorder):
+        def on_step(self, timesteps: int) -> None:
             if timesteps >= 500:
                 raise KilledError
-            super().stepped(timesteps)
+            super().on_step(timesteps)
 
     folders = {name: RunFolder(tmp_path / "killed" / name) for name in runs}
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "Recording", Dying)
-        patch.setattr(recorder, "KEEP_SECONDS", 0.0)
+        patch.setattr(trainee, "RunRecorder", Dying)
+        patch.setattr(recorder, "CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KilledError):
             train_runs({folders[name]: run for name, run in runs.items()})
     # Of one the latest was being written, and one has none: with whom they go on is no matter.
@@ -155,14 +156,14 @@ def test_a_policy_acts_as_it_was_evaluated(tmp_path: Path) -> None:
         shape = model.observation_space.shape or ()
         obs = np.random.default_rng(0).uniform(-1, 1, (16, *shape)).astype(np.float32)
         theirs = model.predict(obs, deterministic=True)[0]
-        np.testing.assert_allclose(load_actor(run, folder)(obs), theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(load_policy(run, folder)(obs), theirs, rtol=1e-5, atol=1e-6)
         assert model.num_timesteps == run.training.total_timesteps
 
 
 def test_until_keeps_all_where_they_are(tmp_path: Path) -> None:
     runs = configs("CartPole-v1", seeds=1)
     expected = {name: outcome(folder) for name, folder in together(tmp_path / "all", runs).items()}
-    folders = together(tmp_path / "paused", runs, until=300)
+    folders = together(tmp_path / "paused", runs, options=TrainOptions(until=300))
     for folder in folders.values():
         kept = latest(folder.checkpoints)
         assert kept is not None
@@ -180,7 +181,7 @@ def test_a_failure_in_a_cohort_is_one_of_its_run(tmp_path: Path) -> None:
 
     def counting(jobs: Iterable[Job]) -> Iterator[Finished | None]:
         handed.extend(jobs)
-        return inline(handed)
+        return run_inline(handed)
 
     *_, last = driver.drive(folder, runs, counting)
     assert len(handed) == 1
@@ -214,12 +215,12 @@ def test_a_rollout_is_what_stable_baselines3_makes_of_its_actions(
     run = RunConfig.model_validate(run.model_dump() | options | {"reward": reward})
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
-    ours, theirs = (begin(RunFolder(tmp_path / name), run, None) for name in ("ours", "theirs"))
-    with closing(ours), closing(theirs):
+    folders = [RunFolder(tmp_path / name) for name in ("ours", "theirs")]
+    with open_run(folders[0], run) as ours, open_run(folders[1], run) as theirs:
         assert_alike(ours, theirs, run)
 
 
-def assert_alike(ours: Trainee, theirs: Trainee, run: RunConfig) -> None:
+def assert_alike(ours: TrainingRun, theirs: TrainingRun, run: RunConfig) -> None:
     rollout = Cohort([ours]).collect_rollout()
     (found,) = rollout.minibatches(torch.arange(rollout.size)[None], rollout.size)
 

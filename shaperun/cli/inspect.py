@@ -1,0 +1,92 @@
+"""`init`, `terms` and `schema`: what a study can say."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shaperun.cli.app import PREPARE, app
+from shaperun.common.errors import UserError
+
+if TYPE_CHECKING:
+    from shaperun.envs.base import Environment
+
+
+@app.command(rich_help_panel=PREPARE)
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the study file.")] = Path(
+        "study.yaml"
+    ),
+) -> None:
+    """Write a commented starter study that runs as it is."""
+    from importlib.resources import files
+
+    from shaperun.common.files import write_atomically
+
+    if path.exists():
+        raise UserError(f"{path} already exists; choose another file name")
+    try:
+        write_atomically(path, files("shaperun.study").joinpath("starter.yaml").read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    typer.echo(f"Wrote {path}. To train it: shaperun train {path}")
+
+
+@app.command(rich_help_panel=PREPARE)
+def terms(
+    environment: Annotated[
+        str,
+        typer.Argument(
+            metavar="[ENV]",
+            help="Any gymnasium environment, such as LunarLander-v3 (default: all environments "
+            "with built-in terms).",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """List the terms of an environment, and the names that formulas may use."""
+    from shaperun.cli.console import SafeConsole
+    from shaperun.cli.term_table import term_table
+    from shaperun.envs.builtin import environments
+    from shaperun.rewards.compiler import FUNCTIONS
+
+    console = SafeConsole(stderr=False)
+    for known in [_described(environment)] if environment else environments().values():
+        console.print(term_table(known), "")
+    functions = ", ".join(sorted(FUNCTIONS))
+    console.print(f"functions in formulas: {functions}", style="dim")
+
+
+def _described(env_id: str) -> Environment:
+    from shaperun.envs.builtin import environments
+    from shaperun.envs.generic import (
+        UnknownEnvironmentError,
+        UnsupportedEnvironmentError,
+        get_environment,
+    )
+
+    try:
+        if ":" in env_id:
+            raise UserError(f"{env_id} names code; choose an installed environment")
+        return get_environment(env_id)
+    except UnknownEnvironmentError as error:
+        close = difflib.get_close_matches(env_id, error.known, n=1)
+        ours = ", ".join(environments())
+        hint = (
+            f"did you mean {close[0]}?" if close else f"choose from {ours}, or any of gymnasium's"
+        )
+        raise UserError(f"unknown environment {env_id}; {hint}") from None
+    except UnsupportedEnvironmentError as error:
+        raise UserError(f"unsupported environment {env_id}: {error}") from None
+
+
+@app.command(rich_help_panel=PREPARE)
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    from shaperun.cli.console import print_json
+    from shaperun.study.schema import json_schema
+
+    print_json(json_schema())

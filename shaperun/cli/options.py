@@ -1,0 +1,185 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from shaperun.common.errors import UserError
+
+if TYPE_CHECKING:
+    from shaperun.rewards.config import RewardConfig
+    from shaperun.runs.plan import Run
+    from shaperun.runs.study_folder import StudyFolder
+    from shaperun.study.models import Study
+
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="Study file, or the name of a trained study.")
+]
+OptionalStudy = Annotated[
+    str,
+    typer.Argument(
+        metavar="[STUDY]",
+        help="Study file or name (default: the most recently trained study).",
+        show_default=False,
+    ),
+]
+OptionalStudies = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[STUDY]…",
+        help="Study files or names (default: the most recently trained study).",
+        show_default=False,
+    ),
+]
+Arms = Annotated[
+    str, typer.Option(metavar="A,B", help="Only these arms (default: all).", show_default=False)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a study is found and opened."""
+
+    results: Annotated[Path, typer.Option(help="Folder that holds the results of all studies.")] = (
+        Path("results")
+    )
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a key of the study, such as training.total_timesteps=50_000; "
+            "may be repeated.",
+        ),
+    ] = field(default_factory=list)
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code",
+            help="Run Python code that the study names (module:function, module:Environment-v0).",
+        ),
+    ] = False
+
+    def open(self, study: str) -> tuple[Study, StudyFolder]:
+        """Open a study by its file or name; an empty name is the most recently trained one.
+
+        Raises:
+            UserError: the study does not exist, or its file is invalid.
+        """
+        from shaperun.runs.open_study import latest_study, open_study
+
+        name = study or latest_study(self.results)
+        return open_study(name, self.results, self.overrides, allow_code=self.allow_code)
+
+
+@dataclass(frozen=True)
+class TrainingArguments:
+    """Which runs are trained, and how."""
+
+    arms: Arms = ""
+    seeds: Annotated[
+        str,
+        typer.Option(metavar="0,1", help="Only these seeds (default: all).", show_default=False),
+    ] = ""
+    workers: Annotated[
+        int, typer.Option(min=0, help="Number of parallel workers (0: one per core).")
+    ] = 0
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="What executes runs: processes, inline, or ray, a Ray cluster "
+            "(needs shaperun\\[ray]).",
+        ),
+    ] = "processes"
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs without training them.")
+    ] = False
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Delete these runs and train them again from scratch."),
+    ] = False
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Write TensorBoard event files while training (needs shaperun\\[tensorboard]).",
+        ),
+    ] = False
+    quiet: Quiet = False
+
+    def select_runs(self, study: Study, arms: Mapping[str, RewardConfig]) -> list[Run]:
+        """Return the runs that --arms and --seeds select.
+
+        Raises:
+            UserError: an arm or a seed is unknown.
+        """
+        from shaperun.runs.plan import planned_runs
+
+        try:
+            seeds = [int(seed) for seed in split_names(self.seeds)]
+        except ValueError:
+            raise UserError(f"--seeds {self.seeds}: expected integers, such as 0,1,2") from None
+        return planned_runs(study, arms, split_names(self.arms), seeds)
+
+
+def command_line() -> str:
+    """Return the command as it was typed."""
+    return " ".join(["shaperun", *sys.argv[1:]])
+
+
+def split_names(text: str) -> list[str]:
+    """Split a comma-separated option."""
+    return [name for name in text.split(",") if name]
+
+
+def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option per field of each of its dataclass parameters.
+
+    typer reads the signature of a command, so that a group of options that several commands share
+    would be repeated in each of them.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {n: hint for n, hint in hints.items() if is_dataclass(hint)}
+    plain = [p for p in signature(command).parameters.values() if p.name not in groups]
+    options = {name: list(_options(group)) for name, group in groups.items()}
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{option.name: given.pop(option.name) for option in options[name]})
+        command(**given)
+
+    parameters = [
+        *(p.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in plain),
+        *(option for group in options.values() for option in group),
+    ]
+    call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call
+
+
+def _options(group: type[Any]) -> Iterator[Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    for item in fields(group):
+        yield Parameter(
+            item.name,
+            Parameter.KEYWORD_ONLY,
+            default=_default(item),
+            annotation=hints[item.name],
+        )
+
+
+def _default(item: Field[Any]) -> Any:
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return item.default

@@ -1,0 +1,115 @@
+"""`ask` and `fit`: a reward from answers to which of two episodes is better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shaperun.cli.app import PREPARE, app
+from shaperun.cli.check import check_arms
+from shaperun.cli.options import AsJson, Quiet, StudyArgument, StudyOptions, flatten_options
+from shaperun.common.errors import UserError
+
+if TYPE_CHECKING:
+    from shaperun.preferences.answers import AnswerSheet
+    from shaperun.preferences.fit import Fit, NetworkFit
+
+
+@app.command(rich_help_panel=PREPARE)
+@flatten_options
+def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> None:
+    """Write a page that asks which of two episodes is better, and fits weights to the answers.
+
+    The episodes are those of hand-written controllers, of random actions, and of the policies that
+    the study has trained so far. The page works offline; it saves the answers as a small file for
+    shaperun fit.
+    """
+    from shaperun.cli.console import SafeConsole
+    from shaperun.common.files import write_atomically
+    from shaperun.preferences.page import page
+
+    opened, folder = options.open(study)
+    console = SafeConsole(quiet=quiet)
+    with folder.writing():
+        with console.status("Playing and filming episodes…") as status:
+
+            def on_progress(played: int, of: int) -> None:
+                status.update(f"Playing and filming episode {played} of {of}…")
+
+            text = page(opened, folder, console.print, on_progress)
+        write_atomically(folder.ask, text.encode())
+    typer.echo(folder.ask)
+
+
+@app.command(rich_help_panel=PREPARE)
+def fit(
+    answers: Annotated[Path, typer.Argument(help="The file saved from the page of ask.")],
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="STUDY", help="Add the arm to this study file, and check it there."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the arm.")] = "fitted",
+    network: Annotated[
+        bool,
+        typer.Option(
+            "--network",
+            help="Also fit a small network of the state to what the terms leave unexplained.",
+        ),
+    ] = False,
+    results: Annotated[
+        Path, typer.Option(help="Folder that holds the results of all studies.")
+    ] = Path("results"),
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run Python code that the study names.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the weights of a reward to answers which of two episodes was better.
+
+    Prints the weights with intervals, the accuracy on held-out answers, what the answers leave
+    open, and the arm as YAML.
+    """
+    from shaperun.cli import check_table, fit_table
+    from shaperun.cli.console import SafeConsole, print_json
+    from shaperun.preferences import answers as sheets
+    from shaperun.preferences import arm as arms
+    from shaperun.preferences import fit as fits
+
+    if into and not into.is_file():
+        raise UserError(f"{into}: no such file; --into needs an existing study file")
+    arms.check_name(name)
+    sheet = sheets.read_answers(answers)
+    options = StudyOptions(results=results, allow_code=allow_code)
+    if into:
+        study, _ = options.open(str(into))
+        arms.check_name(name, study.arms)
+        sheets.ensure_same_study(sheet, study)
+    found = fits.fit(sheet)
+    learned = _fit_network(sheet, found, quiet=as_json) if network else None
+    arm = arms.fitted_arm(found, learned)
+    if into:
+        arms.add_arm_to_file(into, name, arm)
+    if as_json:
+        print_json(fits.document(found, sheet, learned) | {"arm": {name: arm}})
+        return
+    console = SafeConsole(stderr=False)
+    fit_table.print_fit(found, learned, sheet, name, arm, console)
+    if not into:
+        console.print(f"\nTo add it to a study: shaperun fit {answers} --into STUDY", style="dim")
+        return
+    console.print(f"\nAdded to {into}. What it pays for:\n", style="dim")
+    check_table.print_check(check_arms(*options.open(str(into)), [name]), console)
+
+
+def _fit_network(sheet: AnswerSheet, found: Fit, *, quiet: bool) -> NetworkFit:
+    from shaperun.cli.console import SafeConsole
+    from shaperun.preferences import network
+
+    with SafeConsole(quiet=quiet).status("Fitting networks…") as status:
+
+        def on_progress(done: int, of: int) -> None:
+            status.update(f"Fitting networks to parts of the answers: {done} of {of}…")
+
+        return network.fit_network(sheet, found, on_progress)

@@ -1,0 +1,165 @@
+"""`compare`, `record-gif` and `report`: what came of the training."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from shaperun.cli.app import RESULTS, app
+from shaperun.cli.options import (
+    Arms,
+    AsJson,
+    OptionalStudies,
+    OptionalStudy,
+    Quiet,
+    StudyOptions,
+    flatten_options,
+    split_names,
+)
+
+if TYPE_CHECKING:
+    from shaperun.runs.study_folder import StudyFolder
+    from shaperun.study.models import Study
+
+
+@app.command(rich_help_panel=RESULTS)
+@flatten_options
+def compare(
+    studies: OptionalStudies = None,
+    *,
+    options: StudyOptions,
+    by: Annotated[str, typer.Option(help="Metric to rank arms by.")] = "return",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare the arms on the environment's own reward: table, verdicts, curves.
+
+    Values are interquartile means over runs with 95% intervals; with two runs the interval is
+    their range.
+
+    Several studies need the same environment and final episodes; all arms are then compared with
+    the baseline of the first study. Arms that differ only in their seeds are pooled; different
+    arms of the same name are told apart by a hash.
+    """
+    from shaperun.analysis import comparison
+    from shaperun.cli import comparison_table
+    from shaperun.cli.console import SafeConsole, print_json
+
+    opened = [options.open(name) for name in studies or [""]]
+    target = comparison.comparison_folder(opened)
+    found = comparison.compare_studies(opened, by)
+    console = SafeConsole(stderr=False)
+    if as_json:
+        print_json(found.document())
+    else:
+        comparison_table.print_comparison(found, console)
+        for study, folder in opened:
+            if study.sweep and folder.sweep.exists():
+                console.print(_note_on_trials(study, folder), style="dim")
+    sys.stdout.flush()  # drawing the figures takes as long again
+    with opened[0][1].writing():
+        from shaperun.report import files
+
+        paths = files.write_comparison(found, target)
+    if not (as_json or quiet):
+        console.print(f"\nFigures and tables: {target} ({len(paths)} files)", style="dim")
+
+
+def _note_on_trials(study: Study, folder: StudyFolder) -> str:
+    text = f"\nTrials of the sweep are not arms of {study.study}; shaperun report ranks them."
+    best = folder.sweep / "best.yaml"
+    if not best.exists():
+        return text
+    return f"{text} {best} compares the best trial with the baseline, on fresh seeds."
+
+
+@app.command(rich_help_panel=RESULTS)
+@flatten_options
+def record_gif(
+    study: OptionalStudy = "",
+    *,
+    options: StudyOptions,
+    arms: Arms = "",
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Only runs with this seed (default: all finished runs)."),
+    ] = None,
+    pick: Annotated[
+        Literal["best", "median", "worst", "failure"] | None,
+        typer.Option(
+            help="Show each arm's best, median or worst final episode, or its median failure; "
+            "arms without failures are left out."
+        ),
+    ] = None,
+    episode_seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Show the held-out episode with this seed: see the column seed of a run's "
+            "evaluations.csv, and every caption (default: the first)."
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["gif", "mp4", "webp"],
+        typer.Option("--format", help="File format (mp4 needs shaperun\\[mp4])."),
+    ] = "gif",
+    quiet: Quiet = False,
+) -> None:
+    """Record the policies: one GIF per arm, and one of all arms side by side.
+
+    For a sweep, the best trial is shown next to the study's arms; use --arms to pick others.
+
+    Episodes are chosen by a rule from those recorded at the end of training. By default every arm
+    shows its median run on the first held-out episode, which starts alike for all arms. Below the
+    picture, one bar per term grows with what the term has paid the learner so far.
+
+    --pick chooses one of all final episodes of all runs of an arm, by environment return. Starts
+    and runs then differ between arms; captions name them. File names end in the choice:
+    ARM-worst.gif, side-by-side-worst.gif.
+    """
+    from shaperun.cli.console import SafeConsole
+    from shaperun.report.record_gif import EpisodeChoice, record_gifs
+    from shaperun.search.progress import with_trials
+
+    opened, folder = options.open(study)
+    with folder.writing():
+        paths = record_gifs(
+            with_trials(opened, folder, split_names(arms)),
+            folder,
+            arms=split_names(arms),
+            choice=EpisodeChoice(seed, episode_seed, pick),
+            kind=kind,
+            log=SafeConsole(quiet=quiet).print,
+        )
+    for path in paths:
+        typer.echo(path)
+
+
+@app.command(rich_help_panel=RESULTS)
+@flatten_options
+def report(
+    study: OptionalStudy = "",
+    *,
+    options: StudyOptions,
+    static: Annotated[
+        bool, typer.Option("--static", help="Leave out JavaScript: curves become pictures.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a self-contained HTML report: verdicts, curves, films, exploits, health, provenance.
+
+    It needs no network and no other file, so it can be mailed, printed and archived.
+    """
+    from shaperun.cli.console import SafeConsole
+    from shaperun.common.files import write_atomically
+    from shaperun.report.data import load_report_data
+    from shaperun.report.page import page
+
+    opened, folder = options.open(study)
+    console = SafeConsole(quiet=quiet)
+    with folder.writing():
+        with console.status("Reading runs and filming policies…"):
+            text = page(load_report_data(opened, folder, console.print), static=static)
+        write_atomically(folder.report, text.encode())
+    typer.echo(folder.report)

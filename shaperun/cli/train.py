@@ -1,0 +1,170 @@
+"""`train` and `status`."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from shaperun.cli.app import FINE, INTERRUPTED, SOME_FAILED, TRAIN, app
+from shaperun.cli.options import (
+    AsJson,
+    OptionalStudy,
+    StudyArgument,
+    StudyOptions,
+    TrainingArguments,
+    command_line,
+    flatten_options,
+)
+from shaperun.common.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from shaperun.runs.plan import Run
+    from shaperun.runs.status import RunStatus
+    from shaperun.runs.study_folder import StudyFolder
+    from shaperun.study.models import Study
+
+
+@app.command(rich_help_panel=TRAIN)
+@flatten_options
+def train(study: StudyArgument, options: StudyOptions, arguments: TrainingArguments) -> None:
+    """Train every arm with every seed, in parallel.
+
+    Interrupted runs are resumed and finished ones skipped: run the same command again.
+    """
+    opened, folder = options.open(study)
+    runs = arguments.select_runs(opened, opened.arms)
+    failed = train_runs(opened, folder, runs, arguments)
+    if failed < len(runs) and not (arguments.dry_run or arguments.quiet):
+        where = "" if options.results == Path("results") else f" --results {options.results}"
+        typer.echo(f"See the results: shaperun compare {opened.study}{where}", err=True)
+    raise typer.Exit(SOME_FAILED if failed else FINE)
+
+
+def train_runs(
+    study: Study,
+    folder: StudyFolder,
+    runs: list[Run],
+    arguments: TrainingArguments,
+    *,
+    whole_sweep: bool = False,
+) -> int:
+    """Train the runs, or the whole sweep, or list them; return how many failed."""
+    from shaperun.cli import progress
+    from shaperun.cli.console import SafeConsole
+    from shaperun.runs import driver
+    from shaperun.runs.prepare import prepare
+    from shaperun.runs.train_options import TrainOptions
+
+    if arguments.dry_run:
+        SafeConsole(stderr=False).print(progress.plan_table(study, folder, runs))
+        return 0
+    console = SafeConsole(quiet=arguments.quiet)
+    executor = driver.executor(arguments.executor, arguments.workers)
+    drive: Any = partial(driver.drive, folder, runs)
+    if whole_sweep:
+        from shaperun.search import driver as search  # imports polars, which training does not need
+
+        search.ensure_not_running(folder)
+        drive = partial(search.drive, study, folder, fresh=arguments.fresh)
+    if arguments.executor != "ray":
+        _check_devices(runs)
+    options = TrainOptions(tensorboard=arguments.tensorboard)
+    prepare(study, folder, runs, options, fresh=arguments.fresh)
+    if whole_sweep:
+        progress.introduce_sweep(study, console)
+    else:
+        progress.introduce(study, runs, console)
+    # Treat a polite kill like Ctrl-C: stop the workers and say how to resume.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    workers = driver.parallel_jobs(arguments.executor, arguments.workers)
+    with closing(drive(executor, workers=workers, options=options)) as states:
+        try:
+            if not (arguments.quiet or _all_done(folder, runs)):
+                _print_headlines(study, runs, console)
+            end = progress.follow(states, console)
+        except KeyboardInterrupt:
+            states.close()
+            trained = search.known_runs(study, folder) if whole_sweep else runs
+            progress.print_interrupted(folder, trained, command_line())
+            raise typer.Exit(INTERRUPTED) from None
+    return progress.print_outcome(folder, end, console)
+
+
+def _check_devices(runs: list[Run]) -> None:
+    accelerated = [t for run in runs if (t := run.config.training).device != "cpu"]
+    if accelerated:
+        from shaperun.training.sb3_model import check_device  # importing torch takes a second
+
+        check_device(accelerated[0])
+
+
+def _all_done(folder: StudyFolder, runs: list[Run]) -> bool:
+    return all(folder.run(run.arm, run.seed).is_done() for run in runs)
+
+
+def _print_headlines(study: Study, runs: list[Run], console: Console) -> None:
+    """Print the main findings of `check` on these rewards; training goes on in any case."""
+    from shaperun.check.check import check_study
+    from shaperun.cli import check_table
+
+    arms = {run.arm: run.config.reward for run in runs}
+    try:
+        with console.status("Checking what these rewards pay for…"):
+            found = check_study(study, arms)
+    except UserError as error:
+        console.print(f"cannot check these rewards: {error}", style="yellow")
+        return
+    check_table.print_headlines(found.findings, study.study, console)
+
+
+@app.command(rich_help_panel=TRAIN)
+@flatten_options
+def status(study: OptionalStudy = "", *, options: StudyOptions, as_json: AsJson = False) -> None:
+    """Show which runs are done, running, interrupted, failed or waiting."""
+    from shaperun.cli import progress
+    from shaperun.cli.console import SafeConsole, print_json
+    from shaperun.runs.plan import planned_runs
+    from shaperun.runs.status import run_status
+
+    opened, folder = options.open(study)
+    planned = planned_runs(opened, opened.arms)
+    runs = [run_status(folder, run, by_size=True) for run in planned]
+    swept = _sweep_statuses(opened, folder) if opened.sweep else []
+    if as_json:
+        print_json(progress.status_document(opened, [*runs, *swept]))
+        return
+    console = SafeConsole(stderr=False)
+    console.print(progress.run_table([*runs, *swept]))
+    if opened.sweep:
+        console.print(_remaining(opened, folder, swept), style="dim")
+
+
+def _remaining(study: Study, folder: StudyFolder, states: list[RunStatus]) -> str:
+    """Return what is left of a sweep, as a sentence."""
+    if all(run.state == "waiting" for run in states):
+        return f"Sweep not started: shaperun sweep {study.study}"
+    from shaperun.search.progress import remaining  # reads evaluations, with polars
+
+    parts = remaining(study, folder, states)
+    if not parts:
+        return "Sweep complete."
+    return f"Left of the sweep: {', '.join(parts)}. To resume: shaperun sweep {study.study}"
+
+
+def _sweep_statuses(study: Study, folder: StudyFolder) -> list[RunStatus]:
+    from shaperun.runs.status import run_status
+    from shaperun.search.trials import known_trials, runs_of
+
+    trials = known_trials(study, folder)
+    if not any(folder.has_runs(trial.arm) for trial in trials):
+        return [run_status(folder, run) for run in runs_of(study, trials, study.seeds)]
+    from shaperun.search.driver import run_statuses  # reads evaluations, with polars
+
+    return run_statuses(study, folder)

@@ -1,0 +1,147 @@
+"""Check that runs can be trained into a study folder, and prepare it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from shaperun.common.diff import differences
+from shaperun.common.errors import UserError
+from shaperun.common.files import Lock, remedy
+from shaperun.rewards.config import RewardConfig
+from shaperun.runs.plan import Run
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
+from shaperun.runs.train_options import TrainOptions
+from shaperun.study.models import Study
+
+
+def prepare(
+    study: Study,
+    folder: StudyFolder,
+    runs: Sequence[Run],
+    options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
+    *,
+    fresh: bool,
+) -> None:
+    """Make sure that the runs can be trained into the folder, then say in it what is trained.
+
+    With `fresh`, what the folder holds of these runs is deleted.
+
+    Raises:
+        UserError: the environment or the folder will not do, or event files are wanted and cannot
+            be written; nothing was changed.
+    """
+    if options.tensorboard and find_spec("tensorboardX") is None:
+        raise UserError(
+            "--tensorboard needs tensorboardX, which is not installed: "
+            'pip install "shaperun[tensorboard]"'
+        )
+    _check_environment(study, {run.arm: run.config.reward for run in runs})
+    if folder.is_foreign():
+        raise UserError(
+            f"{folder.path} exists and is no study of shaperun; choose another --results"
+        )
+    if fresh:
+        _ensure_not_running(folder, runs)
+    else:
+        ensure_unchanged(folder, runs)
+    try:
+        folder.write_study(study.model_dump(mode="json"))
+        if fresh:
+            delete_runs(folder, runs)
+        else:
+            for run in runs:
+                folder.run(run.arm, run.seed).tidy()
+    except OSError as error:
+        why = remedy(error, folder.path) or error.strerror
+        raise UserError(f"cannot write to {folder.path}: {why}") from None
+
+
+def delete_runs(folder: StudyFolder, runs: Sequence[Run]) -> None:
+    """Delete what the folder holds of these runs.
+
+    Raises:
+        UserError: one of them is being trained; nothing was changed.
+    """
+    _ensure_not_running(folder, runs)
+    for run in runs:
+        folder.delete_run(run.arm, run.seed)
+
+
+def _ensure_not_running(folder: StudyFolder, runs: Iterable[Run]) -> None:
+    for run in runs:
+        run_folder = folder.run(run.arm, run.seed)
+        if Lock.is_held(run_folder.lock):
+            raise UserError(f"{run_folder.path} is being trained by another command, stop it")
+
+
+def ensure_unchanged(folder: StudyFolder, runs: Iterable[Run]) -> None:
+    """Make sure that the folder holds these runs, and none of another configuration.
+
+    Raises:
+        UserError: says what differs.
+    """
+    changed = [run for run in runs if _has_other_config(folder.run(run.arm, run.seed), run)]
+    if changed:
+        raise UserError(_describe_changes(folder, changed))
+
+
+def _check_environment(study: Study, arms: Mapping[str, RewardConfig]) -> None:
+    """Take a step with every reward: what is wrong at once is said before anything is written."""
+    environment = study.environment.describe()
+    module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
+    if find_spec(module) is None:
+        raise UserError(f"{environment.id} needs {module}, which is not installed: {remedy}")
+    if study.environment.backend == "envpool" and find_spec("envpool") is None:
+        raise UserError(
+            "backend: envpool needs EnvPool, which is not installed: "
+            'pip install "shaperun[envpool]"'
+        )
+
+    try:
+        env = study.environment.make()
+        env.action_space.seed(0)
+        for arm, reward in arms.items():
+            _check_step(env, study, arm, reward)
+        env.close()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the environment's own code raises
+        options = ", ".join(f"{k}={v!r}" for k, v in study.environment.options.items())
+        with_options = f" with {options}" if options else ""
+        raise UserError(f"{environment.id}{with_options} cannot be used: {error}") from None
+
+
+def _check_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None:
+    from shaperun.rewards.kernel import RewardError
+    from shaperun.rewards.wrapper import RewardShapingWrapper
+
+    gamma = study.training_of(reward).gamma
+    shaped = RewardShapingWrapper(env, study.resolved(reward), gamma=gamma, total_timesteps=1)
+    shaped.reset(seed=0)
+    try:
+        shaped.step(env.action_space.sample())
+    except RewardError as error:
+        raise UserError(f"the reward of the arm {arm} will not do: {error}") from None
+
+
+def _describe_changes(folder: StudyFolder, changed: list[Run]) -> str:
+    run = changed[0]
+    run_folder = folder.run(run.arm, run.seed)
+    old, new = run_folder.read_config(), run.config.model_dump(mode="json")
+    changes = [f"  {key}: {was} there, {now} here" for key, was, now in differences(old, new)]
+    return "\n".join(
+        [
+            f"{run_folder.path} was trained from another configuration:",
+            *changes,
+            "Give the study another name, undo the change, or train "
+            f"{'this run' if len(changed) == 1 else f'these {len(changed)} runs'} again "
+            "from the start with --fresh, which deletes the old ones.",
+        ]
+    )
+
+
+def _has_other_config(run_folder: RunFolder, run: Run) -> bool:
+    return run_folder.config.exists() and run_folder.identity() != run.config.identity

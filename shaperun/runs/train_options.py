@@ -1,0 +1,23 @@
+"""Options of training that change no number of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How runs are trained, besides their configuration.
+
+    Attributes:
+        tensorboard: write TensorBoard event files as well.
+        until: pause at the first rollout that begins after this many environment steps; None
+            trains to the end.
+    """
+
+    tensorboard: bool = False
+    until: int | None = None
+
+    def pauses_at(self, timesteps: int) -> bool:
+        """Return whether training pauses at a rollout that begins after this many steps."""
+        return self.until is not None and timesteps >= self.until

@@ -1,0 +1,197 @@
+"""Registry of learners: one entry per algorithm that a study may name.
+
+To add a learner of your own, write `training/algorithms/<name>.py` and an entry here; everything
+else asks the entry. CONTRIBUTING.md has an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    FiniteFloat,
+    WithJsonSchema,
+    field_validator,
+)
+
+from shaperun.common.validation import STRICT, Integer, unknown_name_error
+from shaperun.study.hyperparameters import (
+    BOUNDS,
+    Networks,
+    PolicyKwargs,
+    ScheduledFloat,
+    hyperparameters_of,
+)
+
+Engine = Literal["auto", "sb3", "lockstep", "episodic"]
+Device = Literal["cpu", "cuda"]
+Actions = Literal["discrete", "continuous"]
+
+
+class EpisodicHyperparameters(BaseModel):
+    """Hyperparameters that learners from whole episodes share."""
+
+    model_config = STRICT
+
+    learning_rate: ScheduledFloat = 1e-3
+    gamma: Annotated[FiniteFloat, BOUNDS["gamma"]] = 0.99
+    group_size: Annotated[Integer, Field(ge=2)] = Field(
+        8, description="Episodes per group, which begin in the same state; divides n_envs."
+    )
+    policy_kwargs: PolicyKwargs = PolicyKwargs()
+
+    @field_validator("policy_kwargs")
+    @classmethod
+    def _check_without_critic(cls, value: PolicyKwargs) -> PolicyKwargs:
+        if isinstance(value.net_arch, Networks) and (value.net_arch.vf or value.net_arch.qf):
+            raise ValueError("there is no critic: net_arch takes pi only")
+        return value
+
+    @property
+    def episodes_per_start(self) -> int:
+        """Number of episodes of an update that begin in the same state."""
+        return self.group_size
+
+
+class ReinforceHyperparameters(EpisodicHyperparameters):
+    """Hyperparameters of REINFORCE."""
+
+    baseline: Literal["moving", "group"] = Field(
+        "moving",
+        description="Baseline of the returns: a moving average over past updates, or the other "
+        "episodes of the group.",
+    )
+
+    @property
+    def episodes_per_start(self) -> int:
+        """Number of episodes of an update that begin in the same state."""
+        return self.group_size if self.baseline == "group" else 1
+
+
+class GrpoHyperparameters(EpisodicHyperparameters):
+    """Hyperparameters of GRPO."""
+
+    n_epochs: Annotated[Integer, BOUNDS["n_epochs"]] = 4
+    batch_size: Annotated[Integer, BOUNDS["batch_size"]] = Field(
+        256, description="Transitions per minibatch."
+    )
+    clip_range: ScheduledFloat = 0.2
+    kl_coef: Annotated[FiniteFloat, Field(ge=0)] = Field(
+        0.01, description="Weight of the KL penalty towards the reference policy."
+    )
+    reference_updates: Annotated[Integer, Field(ge=1)] = Field(
+        10, description="Updates between refreshes of the reference policy."
+    )
+    ent_coef: FiniteFloat = 0.0
+    max_grad_norm: Annotated[FiniteFloat, BOUNDS["max_grad_norm"]] = 0.5
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What the rest of the program knows about a learner.
+
+    Attributes:
+        implementation: `module:class`; only training imports it. A class of stable-baselines3, or
+            one with the methods of `training.engines.episodic.EpisodicLearner`.
+        engines: the engines that can train it, the preferred one first.
+        own_hyperparameters: their model; None for the keyword arguments of the class.
+        has_critic: whether it learns a value function.
+        actions: the kinds of actions that it can learn.
+        exact_resume: whether a run resumes exactly from a checkpoint; otherwise it restarts.
+        optimizer_kwargs: keyword arguments of its optimizer.
+    """
+
+    implementation: str
+    engines: tuple[Engine, ...]
+    own_hyperparameters: type[EpisodicHyperparameters] | None = None
+    has_critic: bool = True
+    actions: tuple[Actions, ...] = ("discrete", "continuous")
+    exact_resume: bool = True
+    # The actor-critic policies set this eps themselves, but only if they are given no options.
+    optimizer_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"eps": 1e-5})
+
+    @property
+    def hyperparameters(self) -> type[BaseModel]:
+        """Strict model of the hyperparameters that a study may set."""
+        return self.own_hyperparameters or hyperparameters_of(self.implementation)
+
+    def episodes_per_start(self, hyperparameters: Mapping[str, Any]) -> int:
+        """Return how many episodes of an update begin in the same state."""
+        own = self.own_hyperparameters
+        return own(**hyperparameters).episodes_per_start if own else 1
+
+
+LEARNERS: dict[str, Learner] = {
+    "PPO": Learner("stable_baselines3.ppo.ppo:PPO", ("lockstep", "sb3")),
+    "A2C": Learner("stable_baselines3.a2c.a2c:A2C", ("sb3",)),
+    "DQN": Learner(
+        "stable_baselines3.dqn.dqn:DQN",
+        ("sb3",),
+        actions=("discrete",),
+        exact_resume=False,
+        optimizer_kwargs={},
+    ),
+    "TRPO": Learner("sb3_contrib.trpo.trpo:TRPO", ("sb3",)),
+    "REINFORCE": Learner(
+        "shaperun.training.algorithms.reinforce:Reinforce",
+        ("episodic",),
+        ReinforceHyperparameters,
+        has_critic=False,
+    ),
+    "GRPO": Learner(
+        "shaperun.training.algorithms.grpo:Grpo",
+        ("episodic",),
+        GrpoHyperparameters,
+        has_critic=False,
+    ),
+}
+
+
+def _check_algorithm(name: str) -> str:
+    if name not in LEARNERS:
+        raise unknown_name_error("algorithm", name, LEARNERS)
+    return name
+
+
+Algorithm = Annotated[
+    str, AfterValidator(_check_algorithm), WithJsonSchema({"enum": [*LEARNERS], "type": "string"})
+]
+
+
+def choose_engine(algorithm: str, hyperparameters: Mapping[str, Any], wanted: Engine) -> Engine:
+    """Return the engine that trains runs of a learner, given what the study asks for.
+
+    Raises:
+        ValueError: this engine cannot train them.
+    """
+    engines = LEARNERS[algorithm].engines
+    if hyperparameters.get("use_sde"):
+        engines = tuple(engine for engine in engines if engine != "lockstep")
+    if wanted == "auto":
+        return engines[0]
+    if wanted not in engines:
+        sde = " with use_sde" if hyperparameters.get("use_sde") else ""
+        raise ValueError(
+            f"{algorithm}{sde} is trained by {' or '.join(engines)}, not by {wanted}; "
+            "leave engine out"
+        )
+    return wanted
+
+
+def check_group_size(algorithm: str, hyperparameters: Mapping[str, Any], n_envs: int) -> None:
+    """Check that the episodes of an update can be divided into groups.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    group_size = LEARNERS[algorithm].episodes_per_start(hyperparameters)
+    if n_envs % group_size:
+        raise ValueError(
+            f"n_envs is {n_envs}, not a multiple of group_size ({group_size}); "
+            f"set training.n_envs: {group_size * max(1, round(n_envs / group_size))}"
+        )

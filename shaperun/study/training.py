@@ -1,0 +1,156 @@
+"""The `training` and `evaluation` sections of a study file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from shaperun.common.validation import Integer, Model, validation_context
+from shaperun.envs.base import Environment
+from shaperun.study.learners import (
+    LEARNERS,
+    Algorithm,
+    Device,
+    Engine,
+    Learner,
+    check_group_size,
+    choose_engine,
+)
+
+Positive = Annotated[Integer, Field(ge=1)]
+
+
+class NormalizeConfig(Model):
+    """Running normalization of what the learner sees; recorded returns are never normalized."""
+
+    observations: bool = False
+    rewards: bool = False
+
+
+class TrainingConfig(Model):
+    """How arms are trained."""
+
+    algorithm: Algorithm = "PPO"
+    total_timesteps: Positive = Field(description="Environment steps per run, over all its copies.")
+    n_envs: Annotated[Integer, Field(ge=1, le=1024)] = Field(
+        1, description="Parallel copies of the environment per run."
+    )
+    normalize: NormalizeConfig = NormalizeConfig()
+    hyperparameters: dict[str, Any] = Field(
+        {},
+        validate_default=True,
+        description="Keyword arguments of the learner's class, under their own names.",
+    )
+    engine: Engine = Field(
+        "auto",
+        validate_default=True,
+        description="Training loop: lockstep trains many runs at once with stacked networks (PPO), "
+        "sb3 is stable-baselines3's own loop, episodic learns from whole episodes (REINFORCE, "
+        "GRPO). auto picks the fastest that the learner has.",
+    )
+    device: Device = Field(
+        "cpu",
+        validate_default=True,
+        description="Device of the networks, for runs in lockstep; cuda pays off for large ones.",
+    )
+
+    @field_validator("algorithm")
+    @classmethod
+    def _check_action_space(cls, value: str, info: ValidationInfo) -> str:
+        environment: Environment | None = validation_context(info, "environment")
+        if environment is None:
+            return value
+        kind = "discrete" if environment.action_size is None else "continuous"
+        if kind not in LEARNERS[value].actions:
+            others = (name for name, learner in LEARNERS.items() if kind in learner.actions)
+            raise ValueError(
+                f"{value} cannot learn the {kind} actions of {environment.id}; "
+                f"choose from {', '.join(others)}"
+            )
+        return value
+
+    @field_validator("normalize")
+    @classmethod
+    def _check_normalize(cls, value: NormalizeConfig, info: ValidationInfo) -> NormalizeConfig:
+        environment: Environment | None = validation_context(info, "environment")
+        if environment and environment.discrete_observations and value.observations:
+            raise ValueError(
+                f"observations of {environment.id} are state indices, which cannot be normalized; "
+                "leave observations out"
+            )
+        algorithm = info.data.get("algorithm")
+        if value.rewards and algorithm and not LEARNERS[algorithm].has_critic:
+            raise ValueError(
+                f"{algorithm} has no critic and compares whole returns; leave rewards out"
+            )
+        return value
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _check_hyperparameters(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        algorithm = info.data.get("algorithm")
+        if algorithm is None:  # its own error is reported already
+            return value
+        found = LEARNERS[algorithm].hyperparameters.model_validate(value).model_dump()
+        if "n_envs" in info.data:
+            check_group_size(algorithm, found, info.data["n_envs"])
+        return found
+
+    @field_validator("engine")
+    @classmethod
+    def _check_engine(cls, value: Engine, info: ValidationInfo) -> Engine:
+        if not {"algorithm", "hyperparameters"} <= info.data.keys():  # which has its own error
+            return value
+        return choose_engine(info.data["algorithm"], info.data["hyperparameters"], value)
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, value: Device, info: ValidationInfo) -> Device:
+        if value != "cpu" and info.data.get("engine") in ("sb3", "episodic"):
+            raise ValueError("only the lockstep engine trains on a GPU; leave device out")
+        return value
+
+    @property
+    def learner(self) -> Learner:
+        """Registry entry of the algorithm."""
+        return LEARNERS[self.algorithm]
+
+    @property
+    def gamma(self) -> float:
+        """Discount factor of the learner."""
+        return float(self.hyperparameters["gamma"])
+
+    @property
+    def episodes_per_start(self) -> int:
+        """Number of episodes of an update that begin in the same state."""
+        return self.learner.episodes_per_start(self.hyperparameters)
+
+
+def merge_training(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return the study's training section with the keys of an arm's own replaced."""
+    if own.get("algorithm", shared.get("algorithm")) != shared.get("algorithm"):
+        # Everything else in the study's section is about another learner.
+        common = {
+            k: v for k, v in shared.items() if k in ("total_timesteps", "n_envs", "normalize")
+        }
+        hyperparameters = _mapping(shared.get("hyperparameters"))
+        gamma = {k: v for k, v in hyperparameters.items() if k == "gamma"}
+        shared = {**common, "hyperparameters": gamma}
+    parts = [key for key in ("normalize", "hyperparameters") if isinstance(own.get(key), dict)]
+    return {**shared, **own, **{key: {**_mapping(shared.get(key)), **own[key]} for key in parts}}
+
+
+def _mapping(value: object) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+class EvaluationConfig(Model):
+    """Evaluation on the environment's own reward: the same held-out episodes for every run."""
+
+    every: Positive | None = Field(
+        None,
+        description="Environment steps between evaluations (default: a twentieth of training).",
+    )
+    episodes: Annotated[Integer, Field(ge=1, le=10_000)] = 20
+    final_episodes: Annotated[Integer, Field(ge=1, le=10_000)] = 100
