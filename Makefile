@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test check bench calibrate physics annotators soak clean
+.PHONY: venv demo reference test check bench calibrate envpool preferences crashes clean
+.PHONY: physics annotators soak
 
 venv: .venv/installed
 
@@ -19,6 +20,10 @@ demo: venv
 	$(BIN)/shaperun record-gif experiments/article.yaml
 	$(BIN)/shaperun report experiments/article.yaml
 
+# The figures of the README, all from this machine: docs/reference.
+reference: demo
+	$(BIN)/python -m benchmarks.reference
+
 test: venv
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
@@ -27,20 +32,26 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What these measure, and how long they take: benchmarks/README.md.
 bench: venv
 	$(BIN)/python -m benchmarks.speed
 
 calibrate: venv
 	$(BIN)/python -m benchmarks.calibration
 
-physics: venv
+envpool: venv
 	$(BIN)/python -m benchmarks.envpool
 
-annotators: venv
+preferences: venv
 	$(BIN)/python -m benchmarks.preferences
 
-soak: venv
+crashes: venv
 	$(BIN)/python -m benchmarks.crashes
+
+# Former names.
+physics: envpool
+annotators: preferences
+soak: crashes
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

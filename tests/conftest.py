@@ -17,7 +17,7 @@ import yaml
 
 from shaperun.cli.main import main
 from shaperun.runs import driver, prepare
-from shaperun.runs.plan import planned_runs
+from shaperun.runs.plan import plan_runs
 from shaperun.runs.process_pool import run_inline
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import driver as search
@@ -155,8 +155,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _search(path: Path) -> None:
     study, folder = parse_study(SEARCHED), StudyFolder(path / "results" / "searched")
-    runs = planned_runs(study, study.arms)
+    runs = plan_runs(study, study.arms)
     prepare.prepare(study, folder, runs, fresh=False)
-    for states in (search.drive(study, folder, run_inline), driver.drive(folder, runs, run_inline)):
+    for states in (search.run_sweep(study, folder, run_inline), driver.train_runs(folder, runs, run_inline)):
         *_, last = states
         assert {state.state for state in last} <= {"done", "pruned"}

@@ -93,6 +93,26 @@ def test_only_training_imports_learners() -> None:
     assert [path.name for path in users if package_of(path) == "preferences"] == ["network.py"]
 
 
+# Of namedtuples, of gymnasium's BipedalWalker, and of os.
+PRIVATE_MEMBERS = {"_replace", "_destroy", "_exit"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_only_the_adapter_touches_private_members_of_stable_baselines3(path: Path) -> None:
+    private = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and ast.unparse(node.value) not in ("self", "cls")
+    }
+    if path.name == "sb3_model.py":
+        assert "_last_obs" in private
+    else:
+        assert private <= PRIVATE_MEMBERS
+
+
 STUDY = """\
 study: light
 environment: {id: LunarLander-v3}

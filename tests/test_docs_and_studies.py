@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from shaperun.common.yaml import read_yaml
-from shaperun.runs.plan import planned_runs
-from shaperun.search.arms import sweep_arms
+from shaperun.runs.plan import plan_runs
+from shaperun.search.arms import make_sweep_arms
 from shaperun.study.loader import load_study
 from shaperun.study.models import parse_study
 from shaperun.study.schema import json_schema
@@ -27,7 +27,7 @@ STUDIES = [*sorted((ROOT / "experiments").glob("*.yaml")), ROOT / "shaperun/stud
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_shipped_study_loads_and_plans(path: Path) -> None:
     study = load_study(path)
-    runs = planned_runs(study, study.arms | (sweep_arms(study) if study.sweep else {}))
+    runs = plan_runs(study, study.arms | (make_sweep_arms(study) if study.sweep else {}))
     assert len(runs) >= len(study.seeds) * len(study.arms)
     assert len({run.config.identity for run in runs}) >= len(runs) - len(study.seeds)
     assert study.arms[study.baseline].mode == "log"

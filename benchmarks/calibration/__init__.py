@@ -1,1 +1,1 @@
-"""Do the intervals and tests hold what they promise, with the few runs that people have?"""
+"""Coverage of the intervals and error rates of the tests, with the few runs of typical studies."""

@@ -1,141 +1,127 @@
-"""python -m benchmarks.calibration [--draws N]: measure coverage and false positives."""
+"""Measure coverage and false positives: python -m benchmarks.calibration [--draws N]."""
 
 from __future__ import annotations
 
 import argparse
-import re
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 from benchmarks.calibration import other_intervals
 from benchmarks.calibration.measure import (
-    Find,
-    FindDifference,
-    Found,
-    Pairs,
-    coverage,
-    coverage_of_difference,
-    false_positives,
+    Coverage,
+    DifferenceMethod,
+    Method,
+    Pairing,
+    measure_coverage,
+    measure_difference_coverage,
+    measure_false_positives,
 )
-from benchmarks.calibration.populations import HARD, PAIRS, POPULATIONS
+from benchmarks.calibration.populations import HARD, PAIRS, POPULATIONS, Population
+from benchmarks.doc_tables import ROOT, format_table, log, publish
 from shaperun.stats import intervals
 
 RUNS = (3, 5, 10, 20)
 DRAWS = 20_000
-PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
+PAGE = ROOT / "docs" / "calibration.md"
+
+Rows = Iterator[list[object]]
 
 
-def claimed(statistic: str) -> Find:
-    """The intervals that shaperun gives."""
+def arm_method(statistic: str) -> Method:
+    """Return the intervals of shaperun."""
     return lambda x, rng: intervals.intervals(x, statistic=statistic, rng=rng)
 
 
-def claimed_difference(*, paired: bool) -> FindDifference:
-    """The intervals that `compare` gives."""
-    return lambda a, b, rng: intervals.differences(a, b, paired=paired, rng=rng)
+def difference_method(*, paired: bool) -> DifferenceMethod:
+    """Return the intervals of `compare`."""
+    return lambda a, b, rng: intervals.difference_intervals(a, b, paired=paired, rng=rng)
 
 
-COLUMNS: list[tuple[str, str, Find]] = [
-    ("median, order statistics", "median", claimed("median")),
-    ("IQM, widened t and bootstrap", "iqm", claimed("iqm")),
-    ("mean, t and bootstrap-t", "mean", claimed("mean")),
-    ("*IQM, bootstrap alone*", "iqm", other_intervals.bootstrap_of_the_iqm),
-    ("*mean, Student's t*", "mean", other_intervals.students_t),
-    ("*mean, bootstrap*", "mean", other_intervals.bootstrap_of_the_mean),
+# Title, statistic, method; those of others in italics.
+ARM_COLUMNS: list[tuple[str, str, Method]] = [
+    ("median, order statistics", "median", arm_method("median")),
+    ("IQM, widened t and bootstrap", "iqm", arm_method("iqm")),
+    ("mean, t and bootstrap-t", "mean", arm_method("mean")),
+    ("*IQM, bootstrap alone*", "iqm", other_intervals.bootstrap_iqm),
+    ("*mean, Student's t*", "mean", other_intervals.student_t),
+    ("*mean, bootstrap*", "mean", other_intervals.bootstrap_mean),
 ]
 
-DIFFERENCES: list[tuple[str, str, FindDifference, Pairs]] = [
-    ("IQM, combined intervals", "iqm", claimed_difference(paired=False), "strangers"),
-    ("the same, opposed pairs", "iqm", claimed_difference(paired=True), "opposed"),
-    ("the same, pairs together", "iqm", claimed_difference(paired=True), "together"),
-    ("*IQM, bootstrap*", "iqm", other_intervals.bootstrap_of_the_difference, "strangers"),
-    ("*mean, Welch's t*", "mean", other_intervals.welchs_t, "strangers"),
-    ("*mean, shifts not rejected*", "mean", other_intervals.shifts_not_rejected, "strangers"),
+DIFFERENCE_COLUMNS: list[tuple[str, str, DifferenceMethod, Pairing]] = [
+    ("IQM, combined intervals", "iqm", difference_method(paired=False), "independent"),
+    ("the same, opposed pairs", "iqm", difference_method(paired=True), "opposed"),
+    ("the same, pairs together", "iqm", difference_method(paired=True), "together"),
+    ("*IQM, bootstrap*", "iqm", other_intervals.bootstrap_difference, "independent"),
+    ("*mean, Welch's t*", "mean", other_intervals.welch_t, "independent"),
+    ("*mean, shifts not rejected*", "mean", other_intervals.shifts_not_rejected, "independent"),
 ]
 
 
-def arms(draws: int) -> Iterator[list[str]]:
-    """One population: intervals, and the tests of the population against itself."""
-    yield ["population", "runs", *(name for name, _, _ in COLUMNS), "unpaired test", "paired test"]
+def arm_rows(draws: int) -> Rows:
+    """Yield the intervals of single populations, and the tests of each against itself."""
+    titles = [title for title, _, _ in ARM_COLUMNS]
+    yield ["population", "runs", *titles, "unpaired test", "paired test"]
     for population in POPULATIONS:
         for n in RUNS:
-            _say(f"{population.name}, {n} runs")
-            cells = [
-                coverage(population, n, statistic, find, draws) for _, statistic, find in COLUMNS
+            tests = [
+                measure_false_positives(population, n, paired=paired, draws=draws)
+                for paired in (False, True)
             ]
-            tests = [false_positives(population, n, paired=p, draws=draws) for p in (False, True)]
             shares = [f"{100 * share:.1f}" for share in tests]
-            yield [population.name, str(n), *map(_cell, cells), *shares]
+            yield [*_interval_row(population, n, ARM_COLUMNS, draws), *shares]
 
 
-def differences(draws: int) -> Iterator[list[str]]:
-    """Two populations: intervals for their difference."""
-    yield ["population", "against", "runs", *(name for name, *_ in DIFFERENCES)]
+def hard_rows(draws: int) -> Rows:
+    """Yield the intervals of populations that few runs cannot represent."""
+    columns = [column for column in ARM_COLUMNS if column[1] == "iqm"]
+    yield ["population", "runs", *(title for title, _, _ in columns)]
+    for population in HARD:
+        yield from (_interval_row(population, n, columns, draws) for n in RUNS)
+
+
+def _interval_row(
+    population: Population, n: int, columns: list[tuple[str, str, Method]], draws: int
+) -> list[object]:
+    log(f"{population.name}, {n} runs")
+    cells = [measure_coverage(population, n, *column[1:], draws) for column in columns]
+    return [population.name, n, *map(format_coverage, cells)]
+
+
+def difference_rows(draws: int) -> Rows:
+    """Yield the intervals of the difference of two populations."""
+    yield ["population", "against", "runs", *(title for title, *_ in DIFFERENCE_COLUMNS)]
     for pair in PAIRS:
         for n in RUNS:
-            _say(f"{pair.a.name} against {pair.b.name}, {n} runs")
+            log(f"{pair.a.name} against {pair.b.name}, {n} runs")
             cells = [
-                coverage_of_difference(pair, n, statistic, find, draws, pairs=pairs)
-                for _, statistic, find, pairs in DIFFERENCES
+                measure_difference_coverage(pair, n, statistic, method, draws, pairing=pairing)
+                for _, statistic, method, pairing in DIFFERENCE_COLUMNS
             ]
-            yield [pair.a.name, pair.b.name, str(n), *map(_cell, cells)]
+            yield [pair.a.name, pair.b.name, n, *map(format_coverage, cells)]
 
 
-def hard(draws: int) -> Iterator[list[str]]:
-    """Populations that few runs cannot know."""
-    columns = [column for column in COLUMNS if column[1] == "iqm"]
-    yield ["population", "runs", *(name for name, _, _ in columns)]
-    for population in HARD:
-        for n in RUNS:
-            _say(f"{population.name}, {n} runs")
-            cells = [
-                coverage(population, n, statistic, find, draws) for _, statistic, find in columns
-            ]
-            yield [population.name, str(n), *map(_cell, cells)]
+# Block of the page -> its rows and the number of columns of text.
+TABLES = {"arms": (arm_rows, 1), "differences": (difference_rows, 2), "hard": (hard_rows, 1)}
 
 
-TABLES = {"arms": arms, "differences": differences, "hard": hard}
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
-
-
-def _cell(found: Found) -> str:
-    if found is None:
+def format_coverage(coverage: Coverage) -> str:
+    """Return the share in percent, with the nominal level in brackets unless it is 95%."""
+    if coverage is None:
         return "–"
-    share, level = found
-    promised = "" if abs(level - 0.95) < 1e-9 else f" ({100 * level:.1f})"
-    return f"{100 * share:.1f}{promised}"
-
-
-def markdown(lines: Sequence[list[str]]) -> str:
-    """A table; columns from "runs" on hold numbers."""
-    head, *rows = lines
-    numbers = head.index("runs")
-    rule = ["---" if i < numbers else "---:" for i in range(len(head))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
-
-
-def replaced(page: str, name: str, text: str) -> str:
-    """The page with `text` between the marks of that name."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
-    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page)
+    share, level = coverage
+    nominal = "" if abs(level - 0.95) < 1e-9 else f" ({100 * level:.1f})"
+    return f"{100 * share:.1f}{nominal}"
 
 
 def main() -> None:
-    """Measure, and write the tables into their page."""
+    """Measure, and print the tables; those of the full number of draws are published."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
-    parser.add_argument("--draws", type=int, default=DRAWS, help="samples a cell")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="samples per cell")
     draws = parser.parse_args().draws
-    tables = {name: markdown(list(rows(draws))) for name, rows in TABLES.items()}
-    page = PAGE.read_text(encoding="utf-8")  # not before: somebody may have written in it meanwhile
-    for name, table in tables.items():
-        page = replaced(page, name, f"{draws:,} samples a cell, in percent.\n\n{table}")
-    PAGE.write_text(page, encoding="utf-8")
-    _say(f"Written into {PAGE.name}.")
+    blocks = {
+        name: f"{draws:,} samples per cell, in percent.\n\n{format_table(list(rows(draws)), left)}"
+        for name, (rows, left) in TABLES.items()
+    }
+    publish(PAGE, blocks, complete=draws >= DRAWS)
 
 
 if __name__ == "__main__":

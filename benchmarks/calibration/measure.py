@@ -1,67 +1,68 @@
-"""Counting: how often an interval covers what is true, and how often a test speaks up wrongly."""
+"""Coverage of intervals, and false positives of tests, by simulation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import numpy as np
 
 from benchmarks.calibration.populations import Pair, Population
-from shaperun.stats import intervals, permutation
+from shaperun.stats import permutation
+from shaperun.stats.intervals import Intervals
 
-Find = Callable[[np.ndarray, np.random.Generator], "intervals.Intervals | None"]
-FindDifference = Callable[
-    [np.ndarray, np.ndarray, np.random.Generator], "intervals.Intervals | None"
-]
-Found = tuple[float, float] | None
-Pairs = Literal["strangers", "opposed", "together"]
-"""The share of samples whose interval covers the truth, and the level that was promised."""
+Method = Callable[[np.ndarray, np.random.Generator], Intervals | None]
+DifferenceMethod = Callable[[np.ndarray, np.ndarray, np.random.Generator], Intervals | None]
+Coverage = tuple[float, float] | None
+"""Share of samples whose interval covers the truth, and the nominal level."""
+Pairing = Literal["independent", "opposed", "together"]
 
-BLOCK = 500  # samples that share one drawing of resamples; results average over many drawings
-FEW = 999  # rearrangements of pairs where they are drawn: fewer than in `compare`, and as valid
+BLOCK = 500  # samples that share their resamples; the results average over many blocks
+PAIRED_RESAMPLES = 999  # fewer than in `compare`, where they are drawn, and as valid
 
 
-def coverage(population: Population, n: int, statistic: str, find: Find, draws: int) -> Found:
-    """Of an interval for one population."""
+def measure_coverage(
+    population: Population, n: int, statistic: str, method: Method, draws: int
+) -> Coverage:
+    """Return the coverage of an interval for one population."""
     rng = np.random.default_rng(n)
-    found = [find(population.draw(rng, shape), rng) for shape in _blocks(draws, n)]
-    return _share(found, population.truth[statistic])
+    blocks = (method(population.draw(rng, shape), rng) for shape in _shapes(draws, n))
+    return _share(blocks, population.truth[statistic])
 
 
-def coverage_of_difference(
+def measure_difference_coverage(
     pair: Pair,
     n: int,
     statistic: str,
-    find: FindDifference,
+    method: DifferenceMethod,
     draws: int,
     *,
-    pairs: Pairs = "strangers",
-) -> Found:
-    """Of an interval for the difference of two."""
+    pairing: Pairing = "independent",
+) -> Coverage:
+    """Return the coverage of an interval for the difference of two populations."""
     rng = np.random.default_rng(n)
     draw = {
-        "strangers": pair.draw,
+        "independent": pair.draw,
         "opposed": pair.draw_opposed,
         "together": pair.draw_together,
-    }[pairs]
-    found = [find(*draw(rng, shape), rng) for shape in _blocks(draws, n)]
-    return _share(found, pair.truth[statistic])
+    }[pairing]
+    blocks = (method(*draw(rng, shape), rng) for shape in _shapes(draws, n))
+    return _share(blocks, pair.truth[statistic])
 
 
-def _share(blocks: list[intervals.Intervals | None], truth: float) -> Found:
-    found = [block for block in blocks if block is not None]
-    if not found:
+def _share(blocks: Iterable[Intervals | None], truth: float) -> Coverage:
+    claimed = [block for block in blocks if block is not None]
+    if not claimed:
         return None
-    hits = np.concatenate([(block.low <= truth) & (truth <= block.high) for block in found])
-    return float(hits.mean()), found[0].level
+    hits = np.concatenate([(block.low <= truth) & (truth <= block.high) for block in claimed])
+    return float(hits.mean()), claimed[0].level
 
 
-def false_positives(population: Population, n: int, *, paired: bool, draws: int) -> float:
-    """The share of comparisons of a population with itself in which the test speaks up at 5%."""
+def measure_false_positives(population: Population, n: int, *, paired: bool, draws: int) -> float:
+    """Return the share of comparisons of a population with itself that are significant at 5%."""
     rng = np.random.default_rng(n)
-    resamples = FEW if paired else permutation.RESAMPLES
-    found = [
+    resamples = PAIRED_RESAMPLES if paired else permutation.RESAMPLES
+    p_values = [
         permutation.p_values(
             population.draw(rng, shape),
             population.draw(rng, shape),
@@ -69,11 +70,11 @@ def false_positives(population: Population, n: int, *, paired: bool, draws: int)
             rng=rng,
             resamples=resamples,
         )
-        for shape in _blocks(draws, n)
+        for shape in _shapes(draws, n)
     ]
-    return float((np.concatenate(found) <= 0.05).mean())
+    return float((np.concatenate(p_values) <= 0.05).mean())
 
 
-def _blocks(draws: int, n: int) -> Iterator[tuple[int, int]]:
+def _shapes(draws: int, n: int) -> Iterator[tuple[int, int]]:
     for begin in range(0, draws, BLOCK):
         yield min(BLOCK, draws - begin), n

@@ -1,6 +1,6 @@
-"""What else is used: the intervals that stand beside those of shaperun, for many samples at once.
+"""Intervals in common use, next to those of shaperun, for many samples at once.
 
-Samples are rows, shape (m, n), and all intervals are nominal 95% ones.
+Samples are rows, shape (m, n); all intervals have a nominal level of 95%.
 """
 
 from __future__ import annotations
@@ -17,41 +17,39 @@ from shaperun.stats.permutation import MAX_ENUMERATED
 RESAMPLES = 999
 
 
-def students_t(x: np.ndarray, _rng: np.random.Generator) -> Intervals:
-    """Of the mean (Student 1908)."""
+def student_t(x: np.ndarray, _rng: np.random.Generator) -> Intervals:
+    """Return Student's t interval of the mean (Student 1908)."""
     n = x.shape[1]
     width = scipy.stats.t.ppf(0.975, n - 1) * x.std(axis=1, ddof=1) / sqrt(n)
     return Intervals(x.mean(axis=1) - width, x.mean(axis=1) + width, 0.95, "Student's t")
 
 
-def bootstrap_of_the_mean(x: np.ndarray, rng: np.random.Generator) -> Intervals:
-    """What is usually drawn: the percentile bootstrap of the mean."""
-    return _percentiles(_resampled(x, 0, rng))
+def bootstrap_mean(x: np.ndarray, rng: np.random.Generator) -> Intervals:
+    """Return the percentile bootstrap of the mean, the interval of most papers."""
+    return _percentiles(_resample(x, 0, rng))
 
 
-def bootstrap_of_the_iqm(x: np.ndarray, rng: np.random.Generator) -> Intervals:
-    """The percentile bootstrap of the interquartile mean: rliable's interval for one task."""
-    return _percentiles(_resampled(x, x.shape[1] // 4, rng))
+def bootstrap_iqm(x: np.ndarray, rng: np.random.Generator) -> Intervals:
+    """Return the percentile bootstrap of the IQM, rliable's interval for one task."""
+    return _percentiles(_resample(x, x.shape[1] // 4, rng))
 
 
-def bootstrap_of_the_difference(
-    a: np.ndarray, b: np.ndarray, rng: np.random.Generator
-) -> Intervals:
-    """The percentile bootstrap of the difference of IQMs."""
-    of_a, of_b = (_resampled(x, x.shape[1] // 4, rng) for x in (a, b))
-    return _percentiles(of_a - of_b)
+def bootstrap_difference(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> Intervals:
+    """Return the percentile bootstrap of the difference of IQMs."""
+    iqms_a, iqms_b = (_resample(x, x.shape[1] // 4, rng) for x in (a, b))
+    return _percentiles(iqms_a - iqms_b)
 
 
-def welchs_t(a: np.ndarray, b: np.ndarray, _rng: np.random.Generator) -> Intervals:
-    """Of the difference of means (Welch 1947)."""
-    found = scipy.stats.ttest_ind(a, b, axis=1, equal_var=False).confidence_interval(0.95)
-    return Intervals(found.low, found.high, 0.95, "Welch's t")
+def welch_t(a: np.ndarray, b: np.ndarray, _rng: np.random.Generator) -> Intervals:
+    """Return Welch's t interval of the difference of means (Welch 1947)."""
+    interval = scipy.stats.ttest_ind(a, b, axis=1, equal_var=False).confidence_interval(0.95)
+    return Intervals(interval.low, interval.high, 0.95, "Welch's t")
 
 
 def shifts_not_rejected(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> Intervals:
-    """Every shift of `a` that a permutation test of means does not reject (Hodges & Lehmann 1963).
+    """Return the shifts that a permutation test of means does not reject (Hodges & Lehmann 1963).
 
-    Exact where the populations differ by a shift. Around a shift δ the observed difference is
+    Exact where the populations differ by a shift. For a shift δ the observed difference is
     D − δ, and a rearrangement's is D′ − c δ with c < 1, so it reaches the observed one from
     δ = (D − D′) / (1 − c) on.
     """
@@ -59,28 +57,28 @@ def shifts_not_rejected(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) 
     first = np.arange(2 * n) < n
     splits = _splits(n, rng)
     splits = splits[(splits != first).any(axis=1)]
-    kept = splits[:, :n].sum(axis=1)
+    unmoved = splits[:, :n].sum(axis=1)
     pooled = np.hstack([a, b])
-    moved = pooled @ (first / n - ~first / n)
-    found = (moved[:, None] - pooled @ (splits / n - ~splits / n).T) / (2 - 2 * kept / n)
+    observed = pooled @ (first / n - ~first / n)
+    shifts = (observed[:, None] - pooled @ (splits / n - ~splits / n).T) / (2 - 2 * unmoved / n)
     k = max(1, int(0.025 * (len(splits) + 1) + 1e-9))
-    ordered = np.sort(found, axis=1)
+    ordered = np.sort(shifts, axis=1)
     return Intervals(ordered[:, k - 1], ordered[:, -k], 0.95, "shifts")
 
 
 def _splits(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Which n of 2 n values make the first side, in every way or in many: shape (s, 2 n)."""
+    """Return masks (s, 2 n) of n of 2 n values: all of them, or `RESAMPLES` random ones."""
     if comb(2 * n, n) > MAX_ENUMERATED:
         return rng.permuted(np.tile(np.arange(2 * n) < n, (RESAMPLES, 1)), axis=1)
-    places = np.array(list(combinations(range(2 * n), n)))
-    return np.asarray((places[:, :, None] == np.arange(2 * n)).any(axis=1))
+    indices = np.array(list(combinations(range(2 * n), n)))
+    return np.asarray((indices[:, :, None] == np.arange(2 * n)).any(axis=1))
 
 
-def _resampled(x: np.ndarray, cut: int, rng: np.random.Generator) -> np.ndarray:
-    """Trimmed means of resamples, (m, 999): the same ranks are drawn in every row."""
+def _resample(x: np.ndarray, cut: int, rng: np.random.Generator) -> np.ndarray:
+    """Return trimmed means of resamples (m, 999); all rows share the drawn ranks."""
     n = x.shape[1]
-    kept = np.sort(rng.integers(0, n, size=(RESAMPLES, n)), axis=1)[:, cut : n - cut]
-    return np.asarray(np.sort(x, axis=1) @ (kept[:, :, None] == np.arange(n)).mean(axis=1).T)
+    ranks = np.sort(rng.integers(0, n, size=(RESAMPLES, n)), axis=1)[:, cut : n - cut]
+    return np.asarray(np.sort(x, axis=1) @ (ranks[:, :, None] == np.arange(n)).mean(axis=1).T)
 
 
 def _percentiles(values: np.ndarray) -> Intervals:

@@ -1,6 +1,6 @@
-"""Populations of runs to draw from: their shapes, and their true medians, IQMs and means.
+"""Populations of runs: distributions with known medians, IQMs and means.
 
-All draw samples of one size at once: shape (m, n), a row a sample.
+Many samples are drawn at once, one per row: shape (m, n).
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ import numpy as np
 from shaperun.stats.sample import iqm
 
 RETURNS = Path(__file__).parent / "returns.csv"
-MANY = 2_000_000  # draws that stand for a population; the error of its IQM is below 0.001 sd
+SIZE = 2_000_000  # of a finite population; the error of its IQM is below 0.001 sd
 
-
-Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+Shape = tuple[int, int]
+Draw = Callable[[np.random.Generator, Shape], np.ndarray]
+Samples = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Population:
-    """Something that runs are drawn from."""
+    """A distribution of the returns of runs."""
 
     name: str
     draw: Draw
 
     @cached_property
     def values(self) -> np.ndarray:
-        """The population itself, as nearly as draws can stand for it, in order."""
-        return np.sort(self.draw(np.random.default_rng(0), (1, MANY))[0])
+        """Sorted values of a large sample that represents the population."""
+        return np.sort(self.draw(np.random.default_rng(0), (1, SIZE))[0])
 
     @cached_property
     def truth(self) -> dict[str, float]:
-        """The statistics of the population itself."""
+        """The statistics of the population."""
         return {
             "mean": float(self.values.mean()),
             "median": float(np.median(self.values)),
@@ -56,28 +57,22 @@ class Pair:
         """The true differences."""
         return {name: self.a.truth[name] - self.b.truth[name] for name in self.a.truth}
 
-    def draw(
-        self, rng: np.random.Generator, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Samples that know nothing of each other."""
+    def draw(self, rng: np.random.Generator, shape: Shape) -> Samples:
+        """Draw independent samples."""
         return self.a.draw(rng, shape), self.b.draw(rng, shape)
 
-    def draw_opposed(
-        self, rng: np.random.Generator, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs that go against each other as far as they can: the best of A with the worst of B.
+    def draw_opposed(self, rng: np.random.Generator, shape: Shape) -> Samples:
+        """Draw pairs with the most negative correlation: the best of A with the worst of B.
 
-        For an interval that relies on the correlation of pairs, or its absence, the hardest case.
+        This is the hardest case for intervals that rely on the correlation of pairs, or on none.
         """
-        place = rng.integers(0, MANY, size=shape)
-        return self.a.values[place], self.b.values[MANY - 1 - place]
+        index = rng.integers(0, SIZE, size=shape)
+        return self.a.values[index], self.b.values[SIZE - 1 - index]
 
-    def draw_together(
-        self, rng: np.random.Generator, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs that go together as far as they can: the best of A with the best of B."""
-        place = rng.integers(0, MANY, size=shape)
-        return self.a.values[place], self.b.values[place]
+    def draw_together(self, rng: np.random.Generator, shape: Shape) -> Samples:
+        """Draw pairs with the most positive correlation: the best of A with the best of B."""
+        index = rng.integers(0, SIZE, size=shape)
+        return self.a.values[index], self.b.values[index]
 
 
 def _normal(mean: float, deviation: float) -> Draw:
@@ -85,14 +80,14 @@ def _normal(mean: float, deviation: float) -> Draw:
 
 
 def _two_peaks(share: float, low: float, deviation: float) -> Draw:
-    """That share of the runs learns, the others do not."""
+    """Return a mixture: this share of the runs learns, the others do not."""
     return lambda rng, shape: np.where(
         rng.random(shape) < share, rng.normal(240, 20, shape), rng.normal(low, deviation, shape)
     )
 
 
 def _measured(study: str, *arms: str) -> Draw:
-    """Final returns of real runs, drawn with replacement."""
+    """Return the final returns of real runs, drawn with replacement."""
     with RETURNS.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["study"] == study]
     values = np.array([float(row["return"]) for row in rows if not arms or row["arm"] in arms])
@@ -128,7 +123,7 @@ PAIRS = [
     Pair(REAL_LONG, REAL_SHORT),
 ]
 
-# What few runs cannot tell: two outcomes with nothing between them, and five values that repeat.
+# Few runs cannot represent two outcomes with nothing in between, or five values that repeat.
 HARD = [
     HALF_FAILING,
     Population("two sharp peaks (80% and 20%)", _two_peaks(0.8, -100, 5)),

@@ -1,1 +1,1 @@
-"""Whether runs survive being killed, whenever that is. Run it: make soak."""
+"""Interrupted runs: kill them, let their writes fail, resume them, and compare the results."""

@@ -1,110 +1,104 @@
-"""python -m benchmarks.crashes [--rounds N] [--seed N] [PARTS…]: kill, resume and compare runs."""
+"""Kill, resume and compare runs: python -m benchmarks.crashes [--rounds N] [--seed N] [PART…]."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 
-from benchmarks.crashes import page
-from benchmarks.crashes.chosen_points import ENVIRONMENTS, MOMENTS, kills
-from benchmarks.crashes.every_write import Counts, Passings
-from benchmarks.crashes.fork_server import Nursery
-from benchmarks.crashes.random_kills import Storm, Tally
+from benchmarks.crashes.chosen_points import ENVIRONMENTS, POINTS, kill_at_points
+from benchmarks.crashes.comparison import HARM, is_harmless
+from benchmarks.crashes.every_write import EveryWrite
+from benchmarks.crashes.fork_server import ForkServer
+from benchmarks.crashes.random_kills import COUNTS, RandomKills
+from benchmarks.doc_tables import ROOT, add_choices, describe_machine, format_table, log, publish
 
+PAGE = ROOT / "docs" / "crashes.md"
+PACKAGES = ("shaperun", "torch", "stable-baselines3", "gymnasium", "numpy", "filelock")
 ROUNDS = 50
 
-# What has become of the run before -> the fault that it then suffered.
+# State of the run -> the fault that led to it.
 STARTS = {
     "nothing": "",
     "killed before its first checkpoint": "die 3 replaced */progress.json",
     "killed after its second checkpoint": "die 1 kept */checkpoint-2.bin",
 }
-HARM = ["files that differ", "runs not finished", "files left behind", "checkpoints lost"]
+
+Result = tuple[list[list[object]], str, Counter[str]]
+"""A table, a sentence on it, and the counts of all its rows."""
 
 
-def passings(folder: Path, _: argparse.Namespace) -> tuple[page.Table, str, bool]:
-    """Every passing of a tiny run."""
-    table: list[list[object]] = [["what was there", "what happened", "cases", *HARM]]
-    total = Counts()
-    with Nursery() as nursery:
-        for number, (start, fault) in enumerate(STARTS.items()):
-            points = Passings(nursery, folder / str(number), fault)
-            numbers = range(1, len(points.points) + 1)
-            for what, happen in {"killed": points.kills, "refused": points.errors}.items():
-                counts = happen(numbers)
-                total.add(counts)
-                table.append([start, what, *counts.row])
-                _say(f"{start}, {what}: {counts}")
-    return (
-        table,
-        f"{total.cases:,} cases, each compared with a run that nobody disturbed.",
-        total.harmless,
-    )
+def interrupt_every_write(folder: Path, _: argparse.Namespace) -> Result:
+    """Interrupt a tiny run at every point of its writes."""
+    table: list[list[object]] = [["start", "interruption", "cases", *HARM]]
+    total = Counter[str]()
+    with ForkServer() as server:
+        for index, (start, fault) in enumerate(STARTS.items()):
+            run = EveryWrite(server, folder / str(index), fault)
+            numbers = range(1, len(run.points) + 1)
+            for kind, interrupt in {"killed": run.kill_at, "refused": run.fail_from}.items():
+                counts = interrupt(numbers)
+                total += counts
+                table.append([start, kind, *(counts[name] for name in ("cases", *HARM))])
+                log(f"{start}, {kind}: {dict(counts)}")
+    return table, f"{total['cases']:,} cases, each compared with an uninterrupted run.", total
 
 
-def moments(folder: Path, _: argparse.Namespace) -> tuple[page.Table, str, bool]:
-    """Several environments at the moments that matter most."""
+def kill_several_environments(folder: Path, _: argparse.Namespace) -> Result:
+    """Kill runs of several environments at the chosen points."""
     table: list[list[object]] = [["environment", "kills", *HARM]]
-    total = Counts()
-    with Nursery() as nursery:
+    total = Counter[str]()
+    with ForkServer() as server:
         for env_id in ENVIRONMENTS:
-            counts = Counts()
-            for moment, found in kills(nursery, folder / env_id, env_id):
-                _say(f"{env_id}, {moment}: {found}")
-                counts.add(found)
-            total.add(counts)
-            table.append([env_id, *counts.row])
-    return table, f"Killed {'; '.join(MOMENTS)}.", total.harmless
+            counts = Counter[str]()
+            for point, harm in kill_at_points(server, folder / env_id, env_id):
+                log(f"{env_id}, {point}: {dict(harm)}")
+                counts += harm
+            total += counts
+            table.append([env_id, *(counts[name] for name in ("cases", *HARM))])
+    return table, f"Killed {'; '.join(POINTS)}.", total
 
 
-def storm(folder: Path, given: argparse.Namespace) -> tuple[page.Table, str, bool]:
-    """The real command under random kills."""
-    total, weather = Tally(), Storm(folder, given.seed)
-    _say(f"undisturbed: {weather.undisturbed:.0f} s")
-    for number in range(1, given.rounds + 1):
-        tally = weather.round(number)
-        total.add(tally)
-        _say(f"round {number} of {given.rounds}: {tally}")
-    told = (
-        f"Seed {given.seed}; a round took {total.seconds / total.rounds:.0f} s on average, "
-        f"{weather.undisturbed:.0f} s undisturbed."
+def kill_at_random(folder: Path, options: argparse.Namespace) -> Result:
+    """Kill the processes of the real command at random."""
+    total, study = Counter[str](), RandomKills(folder, options.seed)
+    log(f"undisturbed: {study.undisturbed:.0f} s")
+    for number in range(1, options.rounds + 1):
+        counts = study.play_round(number)
+        total += counts
+        log(f"round {number} of {options.rounds}: {dict(counts)}")
+    sentence = (
+        f"Seed {options.seed}; a round took {total['seconds'] / total['rounds']:.0f} s on average, "
+        f"{study.undisturbed:.0f} s undisturbed."
     )
-    return [["what", "count"], *total.rows], told, total.harmless
+    return [["", "count"], *([name, total[name]] for name in COUNTS)], sentence, total
 
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace], tuple[page.Table, str, bool]]] = {
-    "passings": passings,
-    "moments": moments,
-    "storm": storm,
+PARTS = {
+    "every-write": interrupt_every_write,
+    "chosen-points": kill_several_environments,
+    "random-kills": kill_at_random,
 }
 
 
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
-
-
 def main() -> None:
-    """Do the parts, show their tables, and keep those of a full run."""
+    """Run the parts and print their tables; those of a full number of rounds are published."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crashes", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PARTS", help=f"of: {', '.join(PARTS)}")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the storm")
-    parser.add_argument("--seed", type=int, default=0, help="of the storm's dice")
-    given = parser.parse_args()
-    unknown = [name for name in given.parts if name not in PARTS]
-    if unknown:
-        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    add_choices(parser, "part", PARTS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of random kills")
+    parser.add_argument("--seed", type=int, default=0, help="of random kills")
+    options = parser.parse_args()
     harmless = True
-    for name in given.parts or PARTS:
-        _say(name)
-        with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-            table, told, fine = PARTS[name](Path(folder), given)
-        harmless &= fine
-        print(f"{told}\n\n{page.markdown(table)}\n")
-        if given.rounds >= ROUNDS:
-            page.keep(name, table, told)
+    for name in options.parts or PARTS:
+        log(name)
+        with tempfile.TemporaryDirectory(prefix="crashes-") as folder:
+            table, sentence, counts = PARTS[name](Path(folder), options)
+        harmless &= is_harmless(counts)
+        left = sum(isinstance(cell, str) for cell in table[-1])
+        text = f"{sentence} On {describe_machine(PACKAGES)}.\n\n{format_table(table, left)}"
+        publish(PAGE, {name: text}, complete=options.rounds >= ROUNDS)
     sys.exit(0 if harmless else 1)
 
 

@@ -1,15 +1,15 @@
-"""Kills runs of several environments at the moments that matter most."""
+"""Runs of several environments, killed where a kill is most likely to do harm."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.crashes.comparison import differences, leftovers, outcome
-from benchmarks.crashes.every_write import Counts
-from benchmarks.crashes.fork_server import NEVER, Nursery
-from benchmarks.crashes.studies import run_of
+from benchmarks.crashes.comparison import count_harm, read_outcome
+from benchmarks.crashes.fork_server import NEVER, ForkServer
+from benchmarks.crashes.studies import short_run
 from shaperun.runs.run_folder import RunFolder
 from shaperun.training import checkpoint
 
@@ -21,27 +21,29 @@ ENVIRONMENTS = (
     "Pendulum-v1",
 )
 
-# Moment -> what the nursery is to do. The second checkpoint: there is one to fall back on.
-MOMENTS: dict[str, dict[str, Any]] = {
-    "in a rollout": {"die_at_step": 700},
-    "in an evaluation": {"die_in_evaluation": 400},
+# Point -> options of the task. The second checkpoint, so that there is a first to resume from.
+POINTS: dict[str, dict[str, Any]] = {
+    "in a rollout": {"kill_at_step": 700},
+    "in an evaluation": {"kill_in_evaluation": 0.4},
     "while a checkpoint is written": {"fault": "die 2 written */checkpoint-*.bin"},
     "between its replacement and the folder's sync": {"fault": "die 2 replaced */checkpoint-*.bin"},
     "just before DONE.json": {"fault": "die 1 synced */DONE.json"},
 }
 
 
-def kills(nursery: Nursery, folder: Path, env_id: str) -> Iterator[tuple[str, Counts]]:
-    """Kill a run of the environment at each moment, and have it go on."""
-    run = run_of(env_id)
-    whole = RunFolder(folder / "whole")
-    nursery.train(whole.path, run, keep_seconds=NEVER)
-    expected = outcome(whole)
-    for number, (moment, wishes) in enumerate(MOMENTS.items()):
-        killed = RunFolder(folder / str(number))
-        ended = nursery.train(killed.path, run, **wishes)
-        assert ended.killed, (env_id, moment, ended)
-        lost = checkpoint.latest(killed.checkpoints) is None
-        unfinished = nursery.train(killed.path, run).status != 0
-        differing, left = len(differences(killed, expected)), len(leftovers(killed))
-        yield moment, Counts(1, differing, int(unfinished), left, int(lost))
+def kill_at_points(
+    server: ForkServer, folder: Path, env_id: str
+) -> Iterator[tuple[str, Counter[str]]]:
+    """Kill a run of the environment at each point, resume it, and yield the counts."""
+    config = short_run(env_id)
+    uninterrupted = RunFolder(folder / "uninterrupted")
+    server.train(uninterrupted.path, config, checkpoint_seconds=NEVER)
+    expected = read_outcome(uninterrupted)
+    for number, (point, options) in enumerate(POINTS.items()):
+        run = RunFolder(folder / str(number))
+        result = server.train(run.path, config, **options)
+        assert result.killed, (env_id, point, result)
+        lost = checkpoint.load_latest(run.checkpoints) is None
+        finished = server.train(run.path, config).status == 0
+        counts = Counter({"cases": 1, "checkpoints lost": int(lost)})
+        yield point, counts + count_harm(run, expected, finished=finished)

@@ -1,98 +1,71 @@
-"""Ends a run at every passing of a point where it writes, and has it go on."""
+"""A run that is interrupted at every point of its writes, one after the other."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
 
-from benchmarks.crashes.comparison import differences, leftovers, outcome
-from benchmarks.crashes.fork_server import NEVER, Ended, Nursery
-from benchmarks.crashes.studies import tiny
+from benchmarks.crashes.comparison import count_harm, read_outcome
+from benchmarks.crashes.fork_server import NEVER, ForkServer, ProcessResult
+from benchmarks.crashes.studies import tiny_run
 from shaperun.runs.run_folder import RunFolder
 from shaperun.training import checkpoint
 
 ERRORS = ("ENOSPC", "EACCES", "EROFS", "EIO")
 
 
-@dataclass
-class Counts:
-    """How often a run was ended, and what came of it."""
+class EveryWrite:
+    """One run, and the points that it reaches, in order.
 
-    cases: int = 0
-    differing: int = 0
-    unfinished: int = 0
-    leftovers: int = 0
-    lost_checkpoints: int = 0
+    With `start`, a fault, the run is resumed after this fault; otherwise it starts from nothing.
+    """
 
-    def add(self, other: Counts) -> None:
-        """Count others in."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
-    @property
-    def row(self) -> list[int]:
-        """How often, and the four kinds of harm."""
-        return list(vars(self).values())
-
-    @property
-    def harmless(self) -> bool:
-        """Whether nothing came of it, however often."""
-        return not any(self.row[1:])
-
-
-class Passings:
-    """One run that is ended at every passing, each time in a folder of its own."""
-
-    def __init__(self, nursery: Nursery, folder: Path, start: str = "") -> None:
-        """`start` is the fault that the run has suffered before; then it goes on from there."""
-        self._nursery, self._folder, self._run = nursery, folder, tiny()
-        whole = folder / "whole"
-        self._train(whole, keep_seconds=NEVER)
-        self.expected = outcome(RunFolder(whole))
+    def __init__(self, server: ForkServer, folder: Path, start: str = "") -> None:
+        self._server, self._folder, self._config = server, folder, tiny_run()
+        uninterrupted = folder / "uninterrupted"
+        self._train(uninterrupted, checkpoint_seconds=NEVER)
+        self._expected = read_outcome(RunFolder(uninterrupted))
         self._start = folder / "start" if start else None
         if self._start:
             assert self._train(self._start, fault=start).killed
-        self.points = self._train(self._begin("listed"), listing=True).passed
+        self.points = self._train(self._new_folder("points"), list_points=True).points
 
-    def kills(self, numbers: Sequence[int]) -> Counts:
-        """Kill at these passings, counted from 1."""
-        return self._count((number, "die") for number in numbers)
+    def kill_at(self, numbers: Sequence[int]) -> Counter[str]:
+        """Kill the run at the points of these numbers, from 1; return the counts."""
+        return self._interrupt((number, "die") for number in numbers)
 
-    def errors(self, numbers: Sequence[int]) -> Counts:
-        """Let the system refuse everything from these passings on, for one reason or another."""
-        return self._count(zip(numbers, cycle(ERRORS)))
+    def fail_from(self, numbers: Sequence[int]) -> Counter[str]:
+        """Let all writes fail from these points on, with another error each time."""
+        return self._interrupt(zip(numbers, cycle(ERRORS)))
 
-    def _count(self, faults: Iterator[tuple[int, str]]) -> Counts:
-        counts, kept = Counts(), -1
+    def _interrupt(self, faults: Iterable[tuple[int, str]]) -> Counter[str]:
+        counts, saved = Counter[str](), -1
         for number, kind in faults:
-            folder = RunFolder(self._begin(f"{number} {kind}"))
-            ended = self._train(folder.path, fault=f"{kind} {number}")
-            assert ended.killed if kind == "die" else ended.status == 1, (number, ended)
-            counts.cases += 1
-            kept = self._kept(folder, number, counts, kept)
-            counts.unfinished += self._train(folder.path).status != 0
-            counts.differing += len(differences(folder, self.expected))
-            counts.leftovers += len(leftovers(folder))
-            shutil.rmtree(folder.path)
+            run = RunFolder(self._new_folder(f"{number} {kind}"))
+            result = self._train(run.path, fault=f"{kind} {number}")
+            assert result.killed if kind == "die" else result.status == 1, (number, result)
+            if any(p.startswith("replaced") and "DONE" in p for p in self.points[:number]):
+                counts["runs not finished"] += not run.is_done()
+            else:  # the number of saved steps must never decrease from point to point
+                steps = int(
+                    (checkpoint.load_latest(run.checkpoints) or {"timesteps": -1})["timesteps"]
+                )
+                counts["checkpoints lost"] += steps < saved
+                saved = max(saved, steps)
+            finished = self._train(run.path).status == 0
+            counts.update(count_harm(run, self._expected, finished=finished))
+            counts["cases"] += 1
+            shutil.rmtree(run.path)
         return counts
 
-    def _kept(self, folder: RunFolder, number: int, counts: Counts, before: int) -> int:
-        """Steps in the last checkpoint, which never are fewer than after an earlier passing."""
-        if any(p.startswith("replaced") and "DONE" in p for p in self.points[:number]):
-            counts.unfinished += not folder.is_done()
-            return before
-        kept = int((checkpoint.latest(folder.checkpoints) or {"timesteps": -1})["timesteps"])
-        counts.lost_checkpoints += kept < before
-        return max(kept, before)
-
-    def _begin(self, name: str) -> Path:
+    def _new_folder(self, name: str) -> Path:
         folder = self._folder / name
         if self._start:
             shutil.copytree(self._start, folder)
         return folder
 
-    def _train(self, folder: Path, **wishes: object) -> Ended:
-        return self._nursery.train(folder, self._run, **wishes)
+    def _train(self, folder: Path, **options: object) -> ProcessResult:
+        return self._server.train(folder, self._config, **options)

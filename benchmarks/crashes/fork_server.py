@@ -1,7 +1,7 @@
-"""Trains runs in processes that are to die. It has imported the learners once, and forks.
+"""A server that trains runs in processes that are to die; it imports the learners once and forks.
 
-`python -m benchmarks.crashes.fork_server` takes a task a line, in JSON, and answers each with a
-line when its process has ended; `Nursery` talks to it.
+`python -m benchmarks.crashes.fork_server` reads one task per line, in JSON, and writes one result
+per line after the task's process has ended; `ForkServer` is its client.
 """
 
 from __future__ import annotations
@@ -19,61 +19,49 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.crashes.studies import tiny
+from benchmarks.crashes.studies import tiny_run
+from benchmarks.doc_tables import ROOT
 from shaperun.runs.process_pool import Job
 from shaperun.study.models import RunConfig
 
-LAST_ACTION = 5  # of an evaluation in which a run is killed: no episode is as short
+KILLED_ACTION = 5  # of the evaluation in which a run is killed; all episodes are longer
 NEVER = 1e9  # seconds
 TRAIN = "shaperun.training.train:train_cohort"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a process ended: its exit status, or less the signal; the traceback; what it passed."""
+class ProcessResult:
+    """How a process ended."""
 
-    status: int
-    error: str
-    passed: list[str]
+    status: int  # exit status, or minus the signal
+    error: str  # traceback, if an exception was raised
+    points: list[str]  # that were reached, if the task lists them
 
     @property
     def killed(self) -> bool:
-        """Whether it died by SIGKILL."""
+        """Return whether it was killed by SIGKILL."""
         return self.status == -signal.SIGKILL
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a process is to do, and what is to happen meanwhile.
+    """A function to call in a process, and what happens to the process."""
 
-    Args:
-        target: a function, as in `execute.Job`.
-        arguments: what it is called with.
-        fault: as in the variable SHAPERUN_FAULT.
-        listing: whether to tell what it passed.
-        die_at_step: killed in the rollout in which so many steps were taken.
-        die_in_evaluation: killed in the first evaluation after so many steps, some actions in.
-        keep_seconds: between checkpoints.
-        largest_file: more bytes than these the system refuses to write into a file.
-        user: whose rights it has, by number.
-    """
-
-    target: str
+    target: str  # as in `Job`
     arguments: list[Any]
-    fault: str = ""
-    listing: bool = False
-    die_at_step: int | None = None
-    die_in_evaluation: int | None = None
-    keep_seconds: float = 0.0
-    largest_file: int | None = None
-    user: int | None = None
+    fault: str = ""  # as in the variable SHAPERUN_FAULT
+    list_points: bool = False
+    kill_at_step: int | None = None  # in the rollout that has reached this timestep
+    kill_in_evaluation: float | None = None  # in the first one after this share of training
+    checkpoint_seconds: float = 0.0  # between checkpoints
+    max_file_size: int | None = None  # bytes, more of which the system refuses to write
+    user: int | None = None  # numerical id; this user's permissions apply
 
 
-class Nursery:
-    """A process that forks; to be used in a `with`."""
+class ForkServer:
+    """Client of a server process; a context manager."""
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> ForkServer:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.crashes.fork_server"],
             cwd=ROOT,
@@ -86,128 +74,125 @@ class Nursery:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def train(self, folder: Path, config: RunConfig, **wishes: Any) -> Ended:
-        """Train a run, from nothing or from where it is, with wishes as in `Task`."""
-        return self.call(TRAIN, [[str(folder), config.model_dump_json()]], **wishes)
+    def train(self, folder: Path, config: RunConfig, **options: Any) -> ProcessResult:
+        """Start or resume a run, with options of `Task`."""
+        return self.call(TRAIN, [[str(folder), config.model_dump_json()]], **options)
 
-    def call(self, target: str, *arguments: Any, **wishes: Any) -> Ended:
-        """Call a function in a process of its own, and wait for its end."""
-        task = Task(target, list(arguments), **wishes)
+    def call(self, target: str, *arguments: Any, **options: Any) -> ProcessResult:
+        """Call a function in a new process, and wait for the end of the process."""
+        task = Task(target, list(arguments), **options)
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{json.dumps(asdict(task))}\n")
         self._process.stdin.flush()
-        return Ended(**json.loads(self._process.stdout.readline()))
+        return ProcessResult(**json.loads(self._process.stdout.readline()))
 
 
-class _Listing:
-    """Stands where a fault would, and writes down what passes."""
+class _PointWriter:
+    """A substitute for a fault that writes the points to a pipe."""
 
-    def __init__(self, told: int) -> None:
-        self._told = told
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
 
     def trigger(self, point: str) -> None:
-        os.write(self._told, f"{point}\n".encode())
+        os.write(self._pipe, f"{point}\n".encode())
 
 
-def _die() -> None:
+def _kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _arrange(task: Task) -> None:
-    """Let happen in this process what the task wants."""
+def _apply_options(task: Task) -> None:
     import resource
 
     from shaperun.common import fault_injection
-    from shaperun.training import recorder, run
+    from shaperun.training import recorder
 
-    recorder.CHECKPOINT_SECONDS = task.keep_seconds
-    recorder.PROGRESS_SECONDS = NEVER  # or a slow machine would pass more points than a quick one
+    recorder.CHECKPOINT_SECONDS = task.checkpoint_seconds
+    recorder.PROGRESS_SECONDS = NEVER  # else the points would depend on the machine's speed
     if task.fault:
         fault_injection.active_fault = fault_injection.Fault(task.fault)
-    if task.largest_file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (task.largest_file, task.largest_file))
+    if task.max_file_size:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (task.max_file_size, task.max_file_size))
     if task.user is not None:
         os.setuid(task.user)
-    if task.die_at_step is not None:
-        run.RunRecorder = _dying_at(task.die_at_step)  # type: ignore[attr-defined]
-    if task.die_in_evaluation is not None:
-        run.Evaluation = _dying_in(task.die_in_evaluation)  # type: ignore[attr-defined]
+    if task.kill_at_step is not None:
+        _kill_at_step(task.kill_at_step)
+    if task.kill_in_evaluation is not None:
+        _kill_in_evaluation(task.kill_in_evaluation)
 
 
-def _dying_at(step: int) -> Any:
+def _kill_at_step(step: int) -> None:
     from shaperun.training.recorder import RunRecorder
 
-    class Dying(RunRecorder):
-        def on_step(self, timesteps: int) -> None:
-            if timesteps >= step:
-                _die()
-            super().on_step(timesteps)
+    on_step = RunRecorder.on_step
 
-    return Dying
+    def kill_or_record(self: RunRecorder, timesteps: int) -> None:
+        if timesteps >= step:
+            _kill_self()
+        on_step(self, timesteps)
+
+    setattr(RunRecorder, "on_step", kill_or_record)  # noqa: B010 (mypy refuses the assignment)
 
 
-def _dying_in(step: int) -> Any:
+def _kill_in_evaluation(share: float) -> None:
     from shaperun.training.evaluation import Evaluation
 
-    class Dying(Evaluation):
-        def play(self, episodes: int, progress: float) -> Any:
-            playing, actions = super().play(episodes, progress), None
-            for taken in count():
-                if taken == LAST_ACTION and progress >= step / self.total_timesteps:
-                    _die()
-                try:
-                    obs = playing.send(actions)  # type: ignore[arg-type]
-                except StopIteration as end:
-                    return end.value
-                actions = yield obs
+    play = Evaluation.play
 
-        def __init__(self, config: RunConfig) -> None:
-            super().__init__(config)
-            self.total_timesteps = config.training.total_timesteps
+    def play_or_kill(self: Evaluation, episodes: int, progress: float) -> Any:
+        steps, actions = play(self, episodes, progress), None
+        for number in count():
+            if number == KILLED_ACTION and progress >= share:
+                _kill_self()
+            try:
+                obs = steps.send(actions)  # type: ignore[arg-type]
+            except StopIteration as end:
+                return end.value
+            actions = yield obs
 
-    return Dying
+    setattr(Evaluation, "play", play_or_kill)  # noqa: B010 (as above)
 
 
-def _work(task: Task, told: int) -> int:
+def _work(task: Task, pipe: int) -> int:
     from shaperun.common import fault_injection
 
     try:
-        importlib.import_module(task.target.split(":")[0])  # as long as it may read everything
-        _arrange(task)
-        if task.listing:
-            fault_injection.active_fault = _Listing(told)  # type: ignore[assignment]
+        importlib.import_module(task.target.split(":")[0])  # while all files are readable
+        _apply_options(task)
+        if task.list_points:
+            fault_injection.active_fault = _PointWriter(pipe)  # type: ignore[assignment]
         Job(task.target, tuple(task.arguments))()
     except Exception:
-        os.write(told, f"\0{traceback.format_exc()}".encode())
+        os.write(pipe, f"\0{traceback.format_exc()}".encode())
         return 1
     return 0
 
 
-def _fork(task: Task) -> Ended:
-    ours, theirs = os.pipe()
+def _fork(task: Task) -> ProcessResult:
+    read_end, write_end = os.pipe()
     child = os.fork()
     if not child:
-        os._exit(_work(task, theirs))
-    os.close(theirs)
-    with os.fdopen(ours) as file:
-        passed, _, error = file.read().partition("\0")
+        os._exit(_work(task, write_end))
+    os.close(write_end)
+    with os.fdopen(read_end) as file:
+        points, _, error = file.read().partition("\0")
     _, status = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(status), error, passed.splitlines())
+    return ProcessResult(os.waitstatus_to_exitcode(status), error, points.splitlines())
 
 
 def _warm_up() -> None:
-    """Train once, so that children need not import what is only imported then."""
+    """Train once, so that child processes need not repeat lazy imports."""
     from shaperun.runs.run_folder import RunFolder
     from shaperun.training import recorder, train
 
     with tempfile.TemporaryDirectory() as folder:
         recorder.CHECKPOINT_SECONDS = 0.0
-        train.train_run(RunFolder(Path(folder) / "run"), tiny())
+        train.train_run(RunFolder(Path(folder) / "run"), tiny_run())
 
 
 def main() -> None:
-    """Answer every task."""
+    """Serve tasks from stdin."""
     _warm_up()
     for line in sys.stdin:
         print(json.dumps(asdict(_fork(Task(**json.loads(line))))), flush=True)

@@ -1,4 +1,4 @@
-"""Which processes belong to a command, by Linux's /proc, and an end to them."""
+"""The processes of a command, from /proc of Linux."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def family(session: int) -> dict[int, int]:
-    """The living processes of a session, each with its parent. A command's session is its id."""
-    found = {}
+def list_processes(session: int) -> dict[int, int]:
+    """Return the live processes of a session and their parents; a command leads its session."""
+    parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with suppress(OSError):  # it has just ended
-                # pid (name) state parent group session …, and a name may hold anything
+            with suppress(OSError):  # the process has just ended
+                # pid (name) state parent group session …; the name may have any character
                 state, parent, _, its_session, *_ = (
                     (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                 )
                 if int(its_session) == session and state not in "ZX":
-                    found[int(entry.name)] = int(parent)
-    return found
+                    parents[int(entry.name)] = int(parent)
+    return parents
 
 
-def workers(driver: int) -> list[int]:
-    """The processes that train for a driver: they are its server's children."""
-    parents = family(driver)
+def list_workers(driver: int) -> list[int]:
+    """Return the processes that train for a driver: the children of its fork server."""
+    parents = list_processes(driver)
     return sorted(pid for pid, parent in parents.items() if parents.get(parent) == driver)
 
 
 def kill(process: int) -> bool:
-    """End a process at once; False if it was quicker."""
+    """Send SIGKILL; return False if the process has ended already."""
     try:
         os.kill(process, signal.SIGKILL)
     except ProcessLookupError:
@@ -39,11 +39,11 @@ def kill(process: int) -> bool:
     return True
 
 
-def survivors(session: int, seconds: float) -> int:
-    """How many processes of a session outlive its driver by so long; they are ended then."""
+def kill_survivors(session: int, seconds: float) -> int:
+    """Kill the processes that outlive their driver by this time; return their number."""
     deadline = time.monotonic() + seconds
-    while (left := family(session)) and time.monotonic() < deadline:
+    while (survivors := list_processes(session)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for process in left:
+    for process in survivors:
         kill(process)
-    return len(left)
+    return len(survivors)

@@ -1,1 +1,1 @@
-"""Do hand-written policies fare alike in EnvPool's environments and in gymnasium's?"""
+"""Comparison of EnvPool and gymnasium by the episodes of hand-written policies."""

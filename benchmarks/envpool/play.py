@@ -1,33 +1,24 @@
-"""Episodes of a hand-written policy, played the same way in whoever's environments they are."""
+"""Episodes of a hand-written policy, played by the same code in both backends."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Controller, Environment, Transition, flatten_rows
-from shaperun.training.vector_env import Array, Step
+from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
+from shaperun.training.vector_env import Array, SequentialVectorEnv, Step
 
-
-class Steppable(Protocol):
-    """What `Copies` and `EnvPoolVectorEnv` have in common, as far as it takes to play."""
-
-    action_space: Any
-
-    def reset(self, seeds: Sequence[int]) -> Array:
-        """Start every copy from its seed; first observations (N, …)."""
-
-    def step(self, actions: Array) -> Step:
-        """Step every copy; one that is done restarts in the same step."""
+VectorEnv = SequentialVectorEnv | EnvPoolVectorEnv
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """How n episodes went: arrays (n,), and their last observations (n, observation size)."""
+    """Arrays (n,) of n episodes, and their last observations (n, observation size)."""
 
     returns: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.int64]
@@ -39,42 +30,42 @@ class Episodes:
 
 
 def play(
-    copies: Steppable,
+    envs: VectorEnv,
     environment: Environment,
     controller: Controller,
     seeds: Sequence[int],
-    each: int,
+    per_copy: int,
 ) -> Episodes:
-    """The first `each` episodes of every copy, one copy a seed.
+    """Play the first `per_copy` episodes of every copy, one copy per seed.
 
-    So many of every copy, and not the first so many of all: quick ones would be too many of those.
+    A fixed number per copy, since short episodes would be overrepresented among the first of all.
     """
-    obs = copies.reset(seeds)
+    obs = envs.reset(seeds)
     policies = [controller.make() for _ in seeds]
-    left = np.full(len(seeds), each)
+    left = np.full(len(seeds), per_copy)
     returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
-    found: list[tuple[float, int, str, Array]] = []
+    episodes: list[tuple[float, int, str, Array]] = []
     while left.any():
-        # Copies that have had theirs are stepped with the others: a pool knows no other way.
-        chosen = [policy(seen) for policy, seen in zip(policies, obs, strict=True)]
-        actions = np.array(chosen, copies.action_space.dtype)
-        step = copies.step(actions)
+        # Copies that have finished are stepped too: EnvPool steps all or none.
+        chosen = [policy(row) for policy, row in zip(policies, obs, strict=True)]
+        actions = np.array(chosen, envs.action_space.dtype)
+        step = envs.step(actions)
         returns += step.env_reward
         lengths += 1
-        for copy, outcome, last_obs in _ended(environment, obs, actions, step):
+        for copy, outcome, last_obs in _iter_ended(environment, obs, actions, step):
             if left[copy]:
-                found.append((returns[copy], lengths[copy], outcome, last_obs))
+                episodes.append((returns[copy], lengths[copy], outcome, last_obs))
                 left[copy] -= 1
             returns[copy], lengths[copy] = 0.0, 0
             policies[copy] = controller.make()
         obs = step.obs
-    return Episodes(*map(np.array, zip(*found, strict=True)))
+    return Episodes(*map(np.array, zip(*episodes, strict=True)))
 
 
-def _ended(
+def _iter_ended(
     environment: Environment, obs: Array, actions: Array, step: Step
 ) -> Iterator[tuple[int, str, Array]]:
-    """The copies whose episodes end with a step: which, how, and their last observations."""
+    """Yield index, outcome and last observation of the copies whose episodes end with a step."""
     if step.last_obs is None:
         return
     transition = Transition(

@@ -1,161 +1,119 @@
-"""The page that keeps what was found: docs/envpool.md."""
+"""The tables of docs/envpool.md."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 
-from benchmarks.envpool.compare import Compared, adjusted, difference
+from benchmarks.doc_tables import format_table, list_versions
+from benchmarks.envpool.compare import ComparedEpisodes, adjust_p_values, difference_of_means
 from benchmarks.envpool.play import Episodes
-from benchmarks.envpool.terrain import CONTROLLER, Grounds, height
-from shaperun.common.files import write_atomically
+from benchmarks.envpool.terrain import CONTROLLER, TerrainComparison, resting_height
 from shaperun.envs.builtin import environments
 
-PAGE = Path(__file__).parents[2] / "docs" / "envpool.md"
 PACKAGES = ("envpool", "gymnasium", "Box2D", "numpy")
-BEGIN, END = "<!-- physics: begin -->", "<!-- physics: end -->"
+LISTED_TESTS = 8
+ALPHA = 0.05  # smaller p-values are bold
 
-SMALLEST = 8  # so many tests are shown one by one
-SHOWN = 0.05  # from here down a p stands in bold
-
-Table = Sequence[Sequence[str]]
+Rows = Iterator[list[str]]
 
 
-def keep(rows: Sequence[Compared], grounds: Sequence[Grounds], page: Path = PAGE) -> None:
-    """Put the tables between their marks; whoever reads the page meanwhile sees all or nothing."""
-    text = replaced(page.read_text(encoding="utf-8"), written(rows, grounds))
-    write_atomically(page, text.encode())
-
-
-def replaced(page: str, text: str) -> str:
-    """The page with `text` between the marks.
-
-    Raises:
-        ValueError: the marks are not there.
-    """
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    if not pattern.search(page):
-        raise ValueError(f"the page has no {BEGIN} with {END} after it")
-    return pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", page)
-
-
-def written(rows: Sequence[Compared], grounds: Sequence[Grounds]) -> str:
-    """Everything that stands between the marks."""
-    made = sum(len(row.results) for row in rows)
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+def format_report(rows: Sequence[ComparedEpisodes], terrains: Sequence[TerrainComparison]) -> str:
+    """Return the text with all tables."""
+    tests = sum(len(row.tests) for row in rows)
     parts = [
-        f"{len(rows[0].gymnasium):,} episodes a side and row, {made} tests. With {packages}.",
-        markdown(list(_rows(rows))),
-        "The smallest p of all, before Holm's correction and after:",
-        markdown(list(_smallest(rows))),
-        f"`{CONTROLLER}` in gymnasium's lander, in the same on EnvPool's ground, and in EnvPool's: "
-        "the height (y) at rest on the pad, medians, and lengths; p of lengths, by Mann–Whitney, "
-        "uncorrected:",
-        markdown(list(_grounds(grounds))),
+        f"{len(rows[0].gymnasium):,} episodes per side and row, {tests} tests. "
+        f"With {list_versions(PACKAGES)}.",
+        format_table(list(_controller_rows(rows)), left=11),
+        "The smallest p-values, before and after Holm's correction:",
+        format_table(list(_smallest_rows(rows)), left=4),
+        f"`{CONTROLLER}` in gymnasium's lander, in gymnasium's lander on EnvPool's terrain, and in "
+        "EnvPool's lander: median height (y) at rest on the pad, mean length, and the p-values of "
+        "lengths (Mann–Whitney, uncorrected):",
+        format_table(list(_terrain_rows(terrains))),
     ]
     return "\n\n".join(parts)
 
 
-def markdown(table: Table) -> str:
-    """A table whose first row is its head."""
-    head, *rows = table
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _rows(rows: Sequence[Compared]) -> Iterator[list[str]]:
-    """One controller a row."""
+def _controller_rows(rows: Sequence[ComparedEpisodes]) -> Rows:
     yield [
         *("environment", "controller"),
-        *("mean return, gymnasium", "EnvPool's less gymnasium's", "p"),
-        *("mean length, gymnasium", "EnvPool's less gymnasium's", "p"),
+        *("mean return, gymnasium", "EnvPool − gymnasium", "p"),
+        *("mean length, gymnasium", "EnvPool − gymnasium", "p"),
         *("outcomes, gymnasium", "outcomes, EnvPool", "p"),
     ]
-    for row, ps in zip(rows, adjusted(rows), strict=True):
-        smallest = {
-            quantity: min(
-                (
-                    p
-                    for result, p in zip(row.results, ps, strict=True)
-                    if result.quantity == quantity
-                ),
-                default=None,
-            )
-            for quantity in ("return", "length", "outcome")
-        }
-        mine, theirs = row.gymnasium, row.envpool
+    for row, adjusted in zip(rows, adjust_p_values(rows), strict=True):
+        smallest: dict[str, float] = {}
+        for result, p in zip(row.tests, adjusted, strict=True):
+            smallest[result.quantity] = min(p, smallest.get(result.quantity, 1.0))
+        sides = row.gymnasium, row.envpool
         yield [
             *(row.env_id, row.controller),
-            *_means(mine.returns, theirs.returns, digits=2),
-            _p(smallest["return"]),
-            *_means(mine.lengths, theirs.lengths, digits=1),
-            _p(smallest["length"]),
-            *(_outcomes(row.env_id, side) for side in (mine, theirs)),
-            _p(smallest["outcome"]),
+            *_format_means(*(side.returns for side in sides), digits=2),
+            _format_p(smallest.get("return")),
+            *_format_means(*(side.lengths for side in sides), digits=1),
+            _format_p(smallest.get("length")),
+            *(_count_outcomes(row.env_id, side) for side in sides),
+            _format_p(smallest.get("outcome")),
         ]
 
 
-def _smallest(rows: Sequence[Compared]) -> Iterator[list[str]]:
-    """The tests that come closest to finding something, or found it."""
+def _smallest_rows(rows: Sequence[ComparedEpisodes]) -> Rows:
     yield ["environment", "controller", "quantity", "test", "p", "p, Holm"]
-    every = [
-        (result.p, holm, row.env_id, row.controller, result.quantity, result.name)
-        for row, ps in zip(rows, adjusted(rows), strict=True)
-        for result, holm in zip(row.results, ps, strict=True)
+    tests = [
+        (result.p, p, row.env_id, row.controller, result.quantity, result.test)
+        for row, adjusted in zip(rows, adjust_p_values(rows), strict=True)
+        for result, p in zip(row.tests, adjusted, strict=True)
     ]
-    for p, holm, *names in sorted(every)[:SMALLEST]:
-        yield [*names, f"{p:.2g}", _p(holm)]
+    for p, holm, *names in sorted(tests)[:LISTED_TESTS]:
+        yield [*names, f"{p:.2g}", _format_p(holm)]
 
 
-def _grounds(grounds: Sequence[Grounds]) -> Iterator[list[str]]:
-    """Whether landings are like EnvPool's once the ground is."""
+def _terrain_rows(terrains: Sequence[TerrainComparison]) -> Rows:
     yield [
-        *("environment", "y at rest, gymnasium", "on EnvPool's ground", "EnvPool"),
-        *("mean length, gymnasium", "on EnvPool's ground", "EnvPool"),
-        *("p, this ground against gymnasium", "p, against EnvPool"),
+        *("environment", "y at rest, gymnasium", "on EnvPool's terrain", "EnvPool"),
+        *("mean length, gymnasium", "on EnvPool's terrain", "EnvPool"),
+        *("p, this terrain against gymnasium", "p, against EnvPool"),
     ]
-    for ground in grounds:
-        lengths = [side.lengths for side in ground.sides]
+    for terrain in terrains:
+        lengths = [side.lengths for side in terrain.sides]
         yield [
-            ground.env_id,
-            *(_number(height(side), 4) for side in ground.sides),
-            *(_number(float(side.mean()), 1) for side in lengths),
-            *(_p(float(mannwhitneyu(lengths[1], lengths[other]).pvalue)) for other in (0, 2)),
+            terrain.env_id,
+            *(_format_number(resting_height(side), 4) for side in terrain.sides),
+            *(_format_number(float(side.mean()), 1) for side in lengths),
+            *(
+                _format_p(float(mannwhitneyu(lengths[1], lengths[other]).pvalue))
+                for other in (0, 2)
+            ),
         ]
 
 
-def _means(a: npt.NDArray[Any], b: npt.NDArray[Any], digits: int) -> tuple[str, str]:
-    """The mean of `a`, and how much higher that of `b` is, with its interval."""
-    ends = [_signed(value, digits) for value in difference(a, b)]
-    middle, low, high = ends
-    # Where all of a side's episodes are alike there is no interval, nor any need of one.
-    return _number(
-        float(a.mean()), digits
-    ), middle if low == high else f"{middle} ({low} to {high})"
+def _format_means(a: npt.NDArray[Any], b: npt.NDArray[Any], *, digits: int) -> tuple[str, str]:
+    """Return mean(a), and mean(b) − mean(a) with its interval, unless both are constant."""
+    difference, low, high = (_format_signed(x, digits) for x in difference_of_means(a, b))
+    interval = "" if low == high else f" [{low}, {high}]"
+    return _format_number(float(a.mean()), digits), f"{difference}{interval}"
 
 
-def _outcomes(env_id: str, side: Episodes) -> str:
+def _count_outcomes(env_id: str, side: Episodes) -> str:
     counts = {kind: int((side.outcomes == kind).sum()) for kind in environments()[env_id].outcomes}
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
 
 
-def _signed(value: float, digits: int) -> str:
-    number = _number(value, digits)
+def _format_signed(value: float, digits: int) -> str:
+    number = _format_number(value, digits)
     return f"+{number}" if round(value, digits) > 0 else number
 
 
-def _number(value: float, digits: int) -> str:
+def _format_number(value: float, digits: int) -> str:
     return f"{round(value, digits) or 0.0:.{digits}f}".replace("-", "−")
 
 
-def _p(value: float | None) -> str:
-    if value is None:
+def _format_p(p: float | None) -> str:
+    if p is None:
         return "–"
-    shown = "<0.0001" if value < 0.0001 else f"{value:.2g}"
-    return f"**{shown}**" if value < SHOWN else shown
+    number = "<0.0001" if p < 0.0001 else f"{p:.2g}"
+    return f"**{number}**" if p < ALPHA else number

@@ -1,1 +1,1 @@
-"""Simulated annotators answer the page of `shaperun ask`: how many answers does a reward take?"""
+"""Number of answers until a fitted reward ranks as simulated annotators do."""

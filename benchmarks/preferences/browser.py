@@ -1,4 +1,4 @@
-"""A headless Chromium, and the page of `ask` as somebody in front of it handles it."""
+"""The page of `ask` in a headless Chromium, used as a person uses it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Chrome]:
-    """A browser with a profile of its own, which keeps what its console says."""
+def open_browser(profile: Path) -> Iterator[Chrome]:
+    """Open a browser with an empty profile that keeps the messages of its console."""
     options = ChromeOptions()
     options.binary_location = str(BROWSER)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -33,29 +33,29 @@ def chromium(profile: Path) -> Iterator[Chrome]:
 
 
 class AskPage:
-    """The page, opened anew, with its questions in the order of a seed."""
+    """A page that has just been opened, with its questions in the order of a seed."""
 
     def __init__(self, browser: Chrome, path: Path, seed: int) -> None:
         self._browser = browser
-        browser.get("about:blank")  # another seed alone would not load the page again
+        browser.get("about:blank")  # a change of the seed alone would not load the page again
         browser.get(f"{path.as_uri()}#{seed}")
         browser.execute_script("localStorage.clear()")
         browser.refresh()
 
     def run(self, script: str, *arguments: object) -> Any:
-        """What a script returns in the page."""
+        """Run a script in the page and return its result."""
         return self._browser.execute_script(script, *arguments)
 
     @property
     def pair(self) -> list[int] | None:
-        """The places of the two episodes that are shown."""
+        """Indices of the two episodes that are shown; None after the last question."""
         pair: list[int] | None = self.run("return state.pair")
         return pair
 
     def answer(self, choice: str) -> None:
-        """Press a button."""
+        """Press the button of an answer."""
         self.run("document.querySelector(`#choices [data-answer=${arguments[0]}]`).click()", choice)
 
     def sheet(self) -> str:
-        """What would be saved now."""
-        return str(self.run("return sheet()"))
+        """Return the file that the page would save now."""
+        return str(self.run("return answerSheet()"))

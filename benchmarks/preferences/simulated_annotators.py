@@ -1,4 +1,4 @@
-"""Who answers: each knows what it is after, and says which of two episodes has more of it."""
+"""Annotators that know what they prefer."""
 
 from __future__ import annotations
 
@@ -12,41 +12,37 @@ from shaperun.preferences.answers import EpisodeSummary
 FUEL = {"main_engine": 0.30, "side_engine": 0.03}  # what LunarLander charges for its engines
 
 Value = Callable[[EpisodeSummary, dict[str, float]], float]
-"""How good an episode is, given its discounted sums by term."""
+"""Function from an episode and its discounted sums by term to its value."""
 
 
 @dataclass(frozen=True)
 class Annotator:
-    """Answers by a value, and sometimes the other way round."""
+    """An annotator that prefers the higher value, with mistakes."""
 
     name: str
     value: Value
-    wrong: float = 0.0  # share of the answers that prefer one
+    error_rate: float = 0.0  # share of the preferences that are reversed
 
-    def answer(self, left: float, right: float, luck: np.random.Generator) -> str:
-        """Which of two values is better; equal ones are called equal."""
+    def answer(self, left: float, right: float, rng: np.random.Generator) -> str:
+        """Return the better of two values, "left" or "right", or "equal"."""
         if left == right:
             return "equal"
-        better = left > right
-        if luck.random() < self.wrong:
-            better = not better
-        return "left" if better else "right"
+        wrong = rng.random() < self.error_rate
+        return "left" if (left > right) != wrong else "right"
 
 
-def env_return(episode: EpisodeSummary, sums: dict[str, float]) -> float:
-    """What the environment paid."""
-    del sums
+def env_return(episode: EpisodeSummary, _: dict[str, float]) -> float:
+    """Return the environment return."""
     return episode.env_return
 
 
-def fuel_saved(episode: EpisodeSummary, sums: dict[str, float]) -> float:
-    """How little fuel was used; nothing else matters."""
-    del episode
+def fuel_saved(_: EpisodeSummary, sums: dict[str, float]) -> float:
+    """Return minus the cost of the fuel."""
     return sum(cost * sums[term] for term, cost in FUEL.items())
 
 
 ANNOTATORS = (
     Annotator("by environment return", env_return),
-    Annotator("the same, wrong 20% of the time", env_return, wrong=0.2),
+    Annotator("the same, wrong 20% of the time", env_return, error_rate=0.2),
     Annotator("by fuel alone", fuel_saved),
 )

@@ -1,1 +1,1 @@
-"""Comparisons side by side: `python -m benchmarks.speed`. README.md explains each row."""
+"""Speed, memory and start-up time, next to tools that readers know."""

@@ -1,4 +1,4 @@
-"""How many transitions the kernel shapes in a second."""
+"""Transitions that the reward kernel shapes per second."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.speed.measure import Row, alternate, on_cores, ratios, seconds
+from benchmarks.speed.measure import Row, measure_in_turn, on_cores, ratios, seconds
 from benchmarks.speed.study import WEIGHTS
 from shaperun.envs.base import Transition
 from shaperun.envs.builtin import environments
@@ -16,7 +16,7 @@ from shaperun.rewards.kernel import RewardKernel
 
 BATCH = 4096
 
-# The six terms once more, as one would write them in a study.
+# The six terms again, as formulas of a study.
 FORMULAS: dict[str, str | PythonTerm] = {
     "distance": "-hypot(x, y)",
     "velocity": "-hypot(vx, vy)",
@@ -27,35 +27,33 @@ FORMULAS: dict[str, str | PythonTerm] = {
 }
 
 
-def rows(*, quick: bool) -> list[Row]:
-    """Transitions a second, all six terms of LunarLander, in batches; and as formulas."""
+def kernel_rows(*, quick: bool) -> list[Row]:
+    """Measure batches with all six terms of LunarLander, as functions and as formulas."""
     rounds, calls = (3, 30) if quick else (15, 200)
     lander = environments()["LunarLander-v3"]
-    kernel = RewardKernel(lander, RewardConfig(mode="add", weights=WEIGHTS))
-    written = RewardKernel(
+    functions = RewardKernel(lander, RewardConfig(mode="add", weights=WEIGHTS))
+    formulas = RewardKernel(
         replace(lander, terms={}), RewardConfig(mode="add", weights=WEIGHTS, terms=FORMULAS)
     )
-    batch = transitions(np.random.default_rng(0))
+    batch = draw_transitions(np.random.default_rng(0))
+
+    def time(kernel: RewardKernel) -> float:
+        return median(seconds(lambda: kernel(batch)) for _ in range(calls))
+
     with on_cores(1):
-        figures = [
-            BATCH / median(seconds(lambda: kernel(batch)) for _ in range(calls))
-            for _ in range(rounds)
-        ]
-        pairs = alternate(
-            lambda: median(seconds(lambda: written(batch)) for _ in range(calls)),
-            lambda: median(seconds(lambda: kernel(batch)) for _ in range(calls)),
-            rounds,
+        millions = [BATCH / time(functions) / 1e6 for _ in range(rounds)]
+        times = measure_in_turn(
+            {"formulas": lambda _: time(formulas), "functions": lambda _: time(functions)}, rounds
         )
-    what = f"kernel, {len(kernel.names)} terms × {BATCH:,}"
-    millions = [figure / 1e6 for figure in figures]
+    label = f"kernel, {len(functions.names)} terms × {BATCH:,}"
     return [
-        Row(what, millions, "{:.1f}", "M/s", at_least=2.0),
-        Row("time, formulas / functions", ratios(pairs), at_most=2.0),
+        Row(label, millions, "{:.1f}", "M/s", at_least=2.0),
+        Row("time, formulas / functions", ratios(*times.values()), at_most=2.0),
     ]
 
 
-def transitions(rng: np.random.Generator) -> Transition:
-    """Transitions that look like LunarLander's to the kernel."""
+def draw_transitions(rng: np.random.Generator) -> Transition:
+    """Draw a batch of transitions with the shapes and types of LunarLander's."""
     before, after = rng.normal(size=(2, BATCH, 8))
     for obs in (before, after):
         obs[:, 6:] = obs[:, 6:] > 0

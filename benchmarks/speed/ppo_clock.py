@@ -1,9 +1,9 @@
-"""Runs a program as `python -m` would, and notes how long its PPO learns: one clock for all sides.
+"""Run a program as `python -m` does, and write how long its PPO learns: one clock for all sides.
 
 python -m benchmarks.speed.ppo_clock OUT MODULE ARGUMENTS…
 
-Imports, the making of environments and whatever follows the last update are outside. This file is
-run by the other side's Python too, so it needs nothing but stable-baselines3.
+Imports, the creation of environments and what follows the last update are not counted. The other
+side's Python runs this file too, so it needs nothing but stable-baselines3.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def main() -> None:
 
     def clocked(self: PPO, *args: Any, **kwargs: Any) -> PPO:
         start = perf_counter()
-        learnt = learn(self, *args, **kwargs)
-        noted = {"seconds": perf_counter() - start, "steps": self.num_timesteps}
-        Path(out).write_text(json.dumps(noted), encoding="utf-8")
-        return learnt
+        model = learn(self, *args, **kwargs)
+        timing = {"seconds": perf_counter() - start, "steps": self.num_timesteps}
+        Path(out).write_text(json.dumps(timing), encoding="utf-8")
+        return model
 
     PPO.learn = clocked  # type: ignore[method-assign,assignment]
     sys.argv = [module, *arguments]

@@ -1,4 +1,4 @@
-"""The study that the training rows train."""
+"""The study of the training rows."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def write_study(
     engine: str = "auto",
     backend: str = "gymnasium",
 ) -> Path:
-    """A study of one shaped arm at the tuned hyperparameters of LunarLander.
+    """Write a study of one shaped arm with the tuned hyperparameters of LunarLander.
 
-    The shaping is computed, added and recorded like any other, and is scaled until it is lost in
-    the rounding of the sum. So the policy becomes, to the byte, what it becomes without shaping,
-    and both sides of a comparison fly, crash and restart alike: a policy that falls restarts far
-    more often than one that lands, and would be timed with a different simulation.
+    Shaping is computed, added and recorded as usual, but its scale is so small that it is lost in
+    the rounding of the sum. The policy is, to the byte, the policy without shaping, so both sides
+    of a comparison fly, crash and restart alike: a policy that crashes restarts far more often
+    than one that lands, and restarts take time.
     """
     document = {
         "study": "benchmark",
@@ -52,7 +52,7 @@ def write_study(
             "hyperparameters": HYPERPARAMETERS,
         },
         "seeds": seeds,
-        # The least there can be: one episode before training and one after it.
+        # The minimum: one episode before training and one after it.
         "evaluation": {"every": 1_000_000_000, "episodes": 1, "final_episodes": 1},
         "arms": {"shaped": {"mode": "add", "weights": WEIGHTS, "scale": 1e-30}},
     }

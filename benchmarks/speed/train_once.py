@@ -1,4 +1,4 @@
-"""Each side of a comparison trains once, in a process of its own, and says what its clock saw."""
+"""One training of each side of a comparison, in a separate process, timed by a clock."""
 
 from __future__ import annotations
 
@@ -8,54 +8,44 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.measure import Command, run
+from benchmarks.speed.measure import Command, Row, run
 from benchmarks.speed.study import HYPERPARAMETERS, N_ENVS, ROLLOUT, write_study
 from benchmarks.speed.venvs import RL_ZOO3, SBX
 
-OURS = Path(sys.executable)
+PYTHON = Path(sys.executable)
 INLINE: Command = ["--executor", "inline", "--quiet"]  # the clock is in the process that trains
-LOCKSTEP_CLOCK = "benchmarks.speed.lockstep_clock"
 
-Noted = dict[str, Any]
+Timing = dict[str, Any]
+"""Output of a clock: `seconds` of learning, environment `steps`, and more in lockstep."""
 
 
-def single(rollouts: int, seed: int) -> Noted:
-    """One run by `shaperun train` with stable-baselines3's own loop."""
+def train_sb3(rollouts: int, seed: int) -> Timing:
+    """Train one run by `shaperun train` with stable-baselines3's loop."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         study = write_study(folder, rollouts=rollouts, seeds=[seed], engine="sb3")
         train: Command = ["shaperun", "train", study, "--results", folder / "results", *INLINE]
-        return note(OURS, folder, "benchmarks.speed.ppo_clock", train)
+        return read_clock(PYTHON, folder, "ppo_clock", train)
 
 
-def cohort(
-    runs: int,
-    rollouts: int,
-    number: int = 0,
-    *,
-    backend: str = "gymnasium",
-    clock: str = LOCKSTEP_CLOCK,
-) -> Noted:
-    """So many runs by `shaperun train` in lockstep.
+def train_cohort(
+    runs: int, rollouts: int, number: int = 0, *, backend: str = "gymnasium", mode: str = "time"
+) -> Timing:
+    """Train a cohort by `shaperun train` in lockstep, in a mode of `lockstep_clock`.
 
-    Args:
-        runs: the size of the cohort.
-        rollouts: of each run.
-        number: of the round; each has other seeds.
-        backend: whose environments.
-        clock: a module that runs shaperun's command line, and notes what it saw.
+    Each round, by number, has other seeds.
     """
     with tempfile.TemporaryDirectory() as name:
         folder, seeds = Path(name), list(range(number * runs, (number + 1) * runs))
         study = write_study(
             folder, rollouts=rollouts, seeds=seeds, engine="lockstep", backend=backend
         )
-        train: Command = ["train", study, "--results", folder / "results", *INLINE]
-        return note(OURS, folder, clock, train)
+        train: Command = [mode, "train", study, "--results", folder / "results", *INLINE]
+        return read_clock(PYTHON, folder, "lockstep_clock", train)
 
 
-def zoo(rollouts: int, seed: int) -> Noted:
-    """One run by rl_zoo3's own `train`, with evaluation off."""
+def train_rl_zoo3(rollouts: int, seed: int) -> Timing:
+    """Train one run by rl_zoo3's `train`, without evaluation."""
     hyperparameters = {"n_envs": N_ENVS, **HYPERPARAMETERS}
     command = ["rl_zoo3.train", "--algo", "ppo", "--env", "LunarLander-v3", "--eval-freq", "-1"]
     command += ["--n-timesteps", str(int(rollouts * ROLLOUT)), "--seed", str(seed)]
@@ -63,24 +53,28 @@ def zoo(rollouts: int, seed: int) -> Noted:
     command += ["--hyperparams", *(f"{key}:{value}" for key, value in hyperparameters.items())]
     with tempfile.TemporaryDirectory() as name:
         logs: Command = ["--log-folder", name]
-        return note(RL_ZOO3.python(), Path(name), "benchmarks.speed.ppo_clock", [*command, *logs])
+        return read_clock(RL_ZOO3.python(), Path(name), "ppo_clock", [*command, *logs])
 
 
-def sbx(rollouts: int, seed: int) -> Noted:
-    """One run of SBX's PPO, with evaluation off."""
+def train_sbx(rollouts: int, seed: int) -> Timing:
+    """Train one run by SBX's PPO, without evaluation."""
     with tempfile.TemporaryDirectory() as name:
-        arguments = [str(rollouts), str(seed)]
-        return note(SBX.python(), Path(name), "benchmarks.speed.sbx_clock", arguments)
+        return read_clock(SBX.python(), Path(name), "sbx_clock", [str(rollouts), str(seed)])
 
 
-def note(python: Path, folder: Path, clock: str, arguments: Command) -> Noted:
-    """What a clock notes of one program; one that does not learn leaves nothing behind."""
-    out = folder / "noted.json"
-    run([python, "-m", clock, out, *arguments])
-    noted: Noted = json.loads(out.read_text(encoding="utf-8"))
-    return noted
+def read_clock(python: Path, folder: Path, clock: str, arguments: Command) -> Timing:
+    """Run a clock and return its output, which is missing if the program has not learned."""
+    out = folder / "timing.json"
+    run([python, "-m", f"benchmarks.speed.{clock}", out, *arguments])
+    timing: Timing = json.loads(out.read_text(encoding="utf-8"))
+    return timing
 
 
-def steps_per_second(noted: Noted) -> float:
-    """Environment steps a second while learning, of all runs together."""
-    return float(noted["steps"] / noted["seconds"])
+def steps_per_second(timing: Timing) -> float:
+    """Return environment steps per second of learning, of all runs together."""
+    return float(timing["steps"] / timing["seconds"])
+
+
+def speed_row(label: str, speeds: list[float]) -> Row:
+    """Return a row of environment steps per second."""
+    return Row(label, speeds, "{:,.0f}", "steps/s")

@@ -1,1 +1,1 @@
-"""Run folders → tables, statistics and verdicts. Internal."""
+"""Tables, statistics and verdicts from run folders. Internal."""

@@ -1,4 +1,4 @@
-"""Every arm's policies under every arm's reward, from what their episodes recorded."""
+"""Every arm's policies under every arm's reward, from their recorded episodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from shaperun.analysis.relabel import missing_columns, shaped_returns
+from shaperun.analysis.relabel import missing_terms, shaped_returns
 from shaperun.envs.base import OWN_REWARD
 from shaperun.rewards.config import RewardConfig
 from shaperun.stats import sample
@@ -22,20 +22,19 @@ SCHEMA = {
 
 
 def cross_rewards(final: pl.DataFrame, study: Study) -> pl.DataFrame:
-    """What the policies of each arm earn under each reward.
+    """Compute the return of each arm's policies under each reward.
 
-    Undiscounted, and exact in every mode; a reward with a schedule pays as it does at the end of
-    training. An arm without shaping learns from the environment's own reward, so it has no column
-    of its own.
+    Returns are undiscounted, and exact in every mode; a schedule applies its factor at the end of
+    training. An arm without shaping has a row only: its reward is the environment's.
 
     Args:
-        final: the episodes of the last evaluation of every finished run.
-        study: the arms, the baseline first.
+        final: the final episodes of every finished run.
+        study: the arms.
 
     Returns:
-        One row a pair: arm (whose policies), reward (an arm, or `environment`), return (the
-        interquartile mean over runs of the mean over episodes; null where it cannot be had), and
-        missing (the terms that were not recorded, with commas between; empty if none).
+        One row per pair: arm (of the policies), reward (of an arm, or `environment`), return (the
+        interquartile mean over runs of the mean over episodes; null if a term was not recorded),
+        and missing (those terms, comma-separated).
     """
     environment = study.environment.describe()
     rows = []
@@ -45,19 +44,20 @@ def cross_rewards(final: pl.DataFrame, study: Study) -> pl.DataFrame:
             continue
         rows.append(_row(arm, OWN_REWARD, episodes, episodes["return"].to_numpy(), ()))
         for name, reward in shaping_arms(study):
-            lacks = missing_columns(study.resolved(config), study.resolved(reward), environment)
-            returns = None if lacks else shaped_returns(episodes, study, reward)
-            rows.append(_row(arm, name, episodes, returns, sorted(lacks)))
+            resolved = study.resolve_reward(config), study.resolve_reward(reward)
+            missing = missing_terms(*resolved, environment)
+            returns = None if missing else shaped_returns(episodes, study, reward)
+            rows.append(_row(arm, name, episodes, returns, sorted(missing)))
     return pl.DataFrame(rows, SCHEMA)
 
 
 def shaping_arms(study: Study) -> list[tuple[str, RewardConfig]]:
-    """The arms whose learner sees something else than the environment's own reward."""
+    """Return the arms whose learner sees a shaped reward."""
     return [(name, reward) for name, reward in study.arms.items() if reward.mode != "log"]
 
 
 def average_over_runs(episodes: pl.DataFrame, returns: np.ndarray) -> float:
-    """The interquartile mean over runs of their mean returns, given one return an episode (N,)."""
+    """Return the interquartile mean over runs of their mean returns, given one per episode (N,)."""
     table = episodes.select("seed").with_columns(pl.Series("return", returns))
     return sample.iqm(table.group_by("seed").agg(pl.col("return").mean())["return"].to_numpy())
 

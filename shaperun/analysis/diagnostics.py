@@ -1,6 +1,6 @@
-"""Whether the learners were well: what they reported of their updates, and what is out of bounds.
+"""Training diagnostics: the learners' update statistics, and the runs with values out of bounds.
 
-The bounds are rules of thumb. A breach explains a result, it does not judge it.
+The bounds are rules of thumb: they explain a result, and do not judge it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from shaperun.envs.base import Array
 from shaperun.study.models import Study
 from shaperun.study.training import TrainingConfig
 
-KL = 0.03  # where the study sets no target_kl
-FREQUENT_SHARE = 0.1  # the share of updates that may lie beyond a bound
-CLIP_FRACTION_BOUND = 0.3
-ENTROPY_COLLAPSE_SHARE = 0.05  # of the entropy, or of the standard deviation, at the start
-UNCLIPPED_FRACTION = 1e-3
-UNCHANGED_ENTROPY_SHARE = 0.05  # a change of entropy, relative to what it was
+MAX_KL = 0.03  # without a target_kl
+FREQUENT_SHARE = 0.1  # of the updates; fewer may be beyond a bound
+MAX_CLIP_FRACTION = 0.3
+MIN_CLIP_FRACTION = 1e-3
+MIN_EXPLAINED_VARIANCE = 0.005
+ENTROPY_COLLAPSE_SHARE = 0.05  # of the initial entropy, or standard deviation
+UNCHANGED_ENTROPY_SHARE = 0.05  # of the initial entropy
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of the updates, as it is drawn: its column, its name, and its bound if any."""
+    """An update statistic as drawn: its column, title and bound, if any."""
 
     column: str
     title: str
@@ -36,7 +37,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """Something out of bounds in one run."""
+    """A statistic out of bounds in one run."""
 
     arm: str
     seed: int
@@ -44,47 +45,41 @@ class Diagnostic:
     message: str
 
 
-def measures(updates: pl.DataFrame, study: Study) -> list[Measure]:
-    """The figures that these learners reported, in the order they are shown."""
-    every = [
+def reported_measures(updates: pl.DataFrame, study: Study) -> list[Measure]:
+    """Return the statistics that these learners reported, in display order."""
+    measures = [
         Measure("approx_kl", "approximate KL", kl_bound(study)),
-        Measure("clip_fraction", "clip fraction", CLIP_FRACTION_BOUND),
+        Measure("clip_fraction", "clip fraction", MAX_CLIP_FRACTION),
         Measure("entropy", "entropy"),
         Measure("explained_variance", "explained variance", 0.0),
         Measure("value_loss", "value loss", logarithmic=True),
         Measure("std", "standard deviation of actions"),
         Measure("loss", "loss", logarithmic=True),
     ]
-    there = {m.column for m in every if len(_values(updates, m.column))}
-    if "value_loss" in there:
-        there.discard("loss")  # the sum of what is shown already
-    return [measure for measure in every if measure.column in there]
+    reported = {m.column for m in measures if len(_finite_values(updates, m.column))}
+    if "value_loss" in reported:
+        reported.discard("loss")  # a sum of the others
+    return [measure for measure in measures if measure.column in reported]
 
 
 def kl_bound(study: Study) -> float:
-    """The target of the study, or the rule of thumb."""
+    """Return the study's target_kl, or the rule of thumb without one."""
     target = study.training.hyperparameters.get("target_kl")
-    return float(target) if target else KL
+    return float(target) if target else MAX_KL
 
 
 def diagnose(updates: pl.DataFrame, study: Study) -> list[Diagnostic]:
-    """What was out of bounds, run by run.
-
-    Args:
-        updates: arm, seed, timesteps and the learners' statistics, as `training_record` gives
-            them.
-        study: says what KL the learner aims at.
-    """
-    found: list[Diagnostic] = []
+    """Apply every rule to every run of `update_statistics`."""
+    diagnostics: list[Diagnostic] = []
     if updates.is_empty():
-        return found
+        return diagnostics
     for (arm, seed), run in updates.group_by("arm", "seed", maintain_order=True):
         training = study.training_of(study.arms[str(arm)])
         for name, rule in RULES.items():
-            found += [
+            diagnostics += [
                 Diagnostic(str(arm), int(str(seed)), name, text) for text in rule(run, training)
             ]
-    return found
+    return diagnostics
 
 
 Rule = Callable[[pl.DataFrame, TrainingConfig], Iterator[str]]
@@ -96,80 +91,83 @@ def _rule(function: Rule) -> Rule:
     return function
 
 
-def _values(run: pl.DataFrame, column: str) -> Array:
-    """The finite values of a column (n,); empty where the learner has none."""
+def _finite_values(run: pl.DataFrame, column: str) -> Array:
+    """Return the finite values (n,) of a column; none if the learner does not report it."""
     if column not in run.columns:
         return np.zeros(0)
     values = run[column].cast(pl.Float64).drop_nulls().to_numpy()
     return np.asarray(values[np.isfinite(values)])
 
 
+def _late_median(run: pl.DataFrame, column: str) -> float:
+    """Return the median over the second half of training; NaN without values."""
+    values = _finite_values(run, column)
+    return float(np.median(values[len(values) // 2 :])) if len(values) else np.nan
+
+
+def _last_value_loss(run: pl.DataFrame) -> str:
+    losses = _finite_values(run, "value_loss")
+    return format_number(losses[-1] if len(losses) else 0.0)
+
+
 @_rule
 def _kl_above_target(run: pl.DataFrame, training: TrainingConfig) -> Iterator[str]:
     target = training.hyperparameters.get("target_kl")
     # stable-baselines3's PPO stops an update only at 1.5 times the target.
-    kl, bound = _values(run, "approx_kl"), 1.5 * float(target) if target else KL
-    beyond = float((kl > bound).mean()) if len(kl) else 0.0
-    if beyond > FREQUENT_SHARE:
+    kl, bound = _finite_values(run, "approx_kl"), 1.5 * float(target) if target else MAX_KL
+    share = float((kl > bound).mean()) if len(kl) else 0.0
+    if share > FREQUENT_SHARE:
         yield (
-            f"{beyond:.0%} of the updates moved the policy by an approximate KL above {bound:g} "
-            f"(at most {kl.max():.2g}): lower learning_rate or n_epochs"
-            f"{'' if target else ', or set target_kl'}"
+            f"{share:.0%} of the updates changed the policy by an approximate KL above {bound:g} "
+            f"(maximum {kl.max():.2g}), which makes training unstable; lower learning_rate or "
+            f"n_epochs{'' if target else ', or set target_kl'}"
         )
 
 
 @_rule
 def _clipping(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
-    late = _second_half(_values(run, "clip_fraction"))
-    if len(late) and np.median(late) > CLIP_FRACTION_BOUND:
+    fraction = _late_median(run, "clip_fraction")
+    if fraction > MAX_CLIP_FRACTION:
         yield (
-            f"half of the late updates clip more than {np.median(late):.0%} of the samples: the "
-            "steps are too long, lower learning_rate or n_epochs"
+            f"the median update in the second half of training clipped {fraction:.0%} of the "
+            "samples, so the policy steps are too large; lower learning_rate or n_epochs"
         )
 
 
 @_rule
 def _entropy_collapse(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
-    column = "std" if len(_values(run, "std")) else "entropy"  # a Box's entropy can be negative
-    values = _values(run, column)
+    column = "std" if len(_finite_values(run, "std")) else "entropy"  # a Box's may be negative
+    values = _finite_values(run, column)
     early = values[: max(1, len(values) // 2)]
     if len(early) and values[0] > 0 and early.min() < ENTROPY_COLLAPSE_SHARE * values[0]:
-        what = "standard deviation of the actions" if column == "std" else "entropy"
+        name = "standard deviation of the actions" if column == "std" else "entropy"
         yield (
-            f"before half of training the {what} fell to {early.min() / values[0]:.1%} of what it "
-            "was: the policy stopped exploring, raise ent_coef"
+            f"the {name} fell to {early.min() / values[0]:.1%} of its initial value in the first "
+            "half of training, so the policy stopped exploring; raise ent_coef"
         )
 
 
 @_rule
 def _explains_nothing(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
-    late = _second_half(_values(run, "explained_variance"))
-    if len(late) and np.median(late) < 0.005:
+    explained = _late_median(run, "explained_variance")
+    if explained < MIN_EXPLAINED_VARIANCE:
         yield (
-            f"over the second half the critic explains {np.median(late) + 0.0:.2f} of the variance "
-            f"of the returns (value loss {format_number(_last(run, 'value_loss'))}): its predictions are "
-            "worth nothing; normalise the rewards or scale them down"
+            f"the median explained variance in the second half of training is "
+            f"{format_number(explained)} (last value loss {_last_value_loss(run)}), so the "
+            "critic's predictions are useless; normalize the rewards or scale them down"
         )
 
 
 @_rule
 def _still_random(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
-    clip, entropy = _values(run, "clip_fraction"), _values(run, "entropy")
-    if len(clip) < 2 or len(entropy) < 2 or np.quantile(clip, 0.9) > UNCLIPPED_FRACTION:
+    clip, entropy = _finite_values(run, "clip_fraction"), _finite_values(run, "entropy")
+    if len(clip) < 2 or len(entropy) < 2 or np.quantile(clip, 0.9) > MIN_CLIP_FRACTION:
         return
     if abs(entropy[-1] - entropy[0]) < UNCHANGED_ENTROPY_SHARE * abs(entropy[0]):
         yield (
-            f"no update clips, and the entropy is {entropy[-1] / entropy[0]:.0%} of what it was at "
-            "the start: the policy still acts nearly at random, and evaluation shows its slight "
-            f"preferences. A huge value loss ({format_number(_last(run, 'value_loss'))} here) leaves the "
-            "policy nothing of the clipped gradient: normalise the rewards or scale them down"
+            "hardly any update was clipped, and the entropy ended at "
+            f"{entropy[-1] / entropy[0]:.0%} of its initial value, so the policy still acts almost "
+            "randomly, and its evaluation shows only slight preferences. A huge value loss (here "
+            f"{_last_value_loss(run)} at the end) takes all of the clipped gradient; normalize the "
+            "rewards or scale them down"
         )
-
-
-def _last(run: pl.DataFrame, column: str) -> float:
-    values = _values(run, column)
-    return float(values[-1]) if len(values) else 0.0
-
-
-def _second_half(values: Array) -> Array:
-    return values[len(values) // 2 :]

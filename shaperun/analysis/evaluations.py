@@ -1,8 +1,7 @@
-"""What runs recorded of their evaluations, as a table; what none can have recorded is refused.
+"""Tables of recorded evaluations, validated.
 
-A results folder may come from anybody. Past this file the table can be relied upon: its columns,
-its episodes in their order, outcomes that the environment has, and numbers that can be reckoned
-with. Whether the numbers are true is another matter.
+A results folder may come from an untrusted source. This module guarantees the table's columns, the
+order of its episodes, outcomes of the environment, and finite numbers; not that they are true.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -22,23 +22,23 @@ from shaperun.envs.episodes import held_out_seeds
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import RunFolder
 
-# What the columns hold that are no numbers with a point.
+# Columns that are not floating-point numbers.
 _TYPES: dict[str, type[pl.DataType]] = {
     **dict.fromkeys(("timesteps", "episode", "seed", "length", "terminated"), pl.Int64),
     "outcome": pl.String,
 }
 _REWARDS = ("return", "shaping", "shaped_return")
 _TERM_COLUMN = re.compile(r"(sum|first|last)_[a-z][a-z0-9_]{0,39}")
-_MAX_NUMBER = 1e100  # whose square is a number still
+_MAX_NUMBER = 1e100  # its square is finite
 
 
 class _CorruptTableError(ValueError):
-    """Something that no run can have recorded; the message says what."""
+    """A table that no run can have recorded."""
 
 
 @dataclass(frozen=True)
 class Evaluations:
-    """What one run has recorded so far, as text."""
+    """The evaluations of one run so far, as text; `count` is the number of rows."""
 
     run: Run
     folder: RunFolder
@@ -46,59 +46,60 @@ class Evaluations:
     header: bytes
     rows: bytes
     count: int
-    """How many rows there are."""
 
 
 def read_evaluations(run: Run, folder: RunFolder, *, done: bool) -> Evaluations:
-    """Read what a run has recorded; nothing where there is no file.
+    """Read the evaluations of a run, which are empty without a file.
 
     Raises:
         UserError: the file cannot be read.
     """
-    try:
-        header, _, rows = read_table(folder.evaluations).partition(b"\n")
-    except FileNotFoundError:
-        header = rows = b""
-    except OSError as error:
-        raise folder.damaged(folder.evaluations, f"{error.strerror}") from None
+    header, rows = read_header_and_rows(folder, folder.evaluations)
     return Evaluations(run, folder, done, header, rows, rows.count(b"\n"))
 
 
+def read_header_and_rows(folder: RunFolder, path: Path) -> tuple[bytes, bytes]:
+    """Read a table of a run as its first line and the others; nothing without a file."""
+    try:
+        header, _, rows = read_table(path).partition(b"\n")
+    except FileNotFoundError:
+        return b"", b""
+    except OSError as error:
+        raise folder.damage_error(path, f"{error.strerror}") from None
+    return header, rows
+
+
 def parse_evaluations(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
-    """The rows of runs, of one study and with the same header, together: that is faster.
+    """Parse the rows of runs of one study with the same header, all at once for speed.
 
     Raises:
-        UserError: names the file that is not as such a run writes it.
+        UserError: a file is damaged; the message names it.
     """
     try:
-        return _parsed(evaluations)
+        return _parse(evaluations)
     except _CorruptTableError:
-        for one in evaluations:
-            _raise_for_run(one)
-        raise  # never: what is wrong with all is wrong with one of them
+        for part in evaluations:
+            try:
+                _parse([part])
+            except _CorruptTableError as error:
+                raise part.folder.damage_error(part.folder.evaluations, str(error)) from None
+        raise  # unreachable: one of them is damaged
 
 
-def _raise_for_run(one: Evaluations) -> None:
-    try:
-        _parsed([one])
-    except _CorruptTableError as error:
-        raise one.folder.damaged(one.folder.evaluations, str(error)) from None
-
-
-def _parsed(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
-    names = _columns(evaluations[0].header)
-    if any(not _needed(one.run) <= set(names) for one in evaluations):
+def _parse(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
+    names = _column_names(evaluations[0].header)
+    if any(not _required_columns(e.run) <= set(names) for e in evaluations):
         raise _CorruptTableError("a column is missing")
-    text = b"".join(one.rows for one in evaluations)
+    text = b"".join(e.rows for e in evaluations)
     schema = {name: _TYPES.get(name, pl.Float64) for name in names}
     try:
         if not text.isascii():
-            raise _CorruptTableError("it is no table")
-        # Nothing that is recorded needs quotes, which could make one row of the rows of two runs.
+            raise _CorruptTableError("not a table of evaluations")
+        # No value needs quotes, which could join rows of two runs into one.
         table = pl.read_csv(text, has_header=False, schema=schema, quote_char=None)
     except pl.exceptions.PolarsError:
-        raise _CorruptTableError("a line does not fit the columns") from None
-    if len(table) != sum(one.count for one in evaluations):
+        raise _CorruptTableError("a line does not match the columns") from None
+    if len(table) != sum(e.count for e in evaluations):
         raise _CorruptTableError("a line is empty")
     _check_values(table, evaluations[0].run)
     _check_order(table, evaluations)
@@ -106,20 +107,20 @@ def _parsed(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
 
 
 @lru_cache
-def _columns(header: bytes) -> list[str]:
+def _column_names(header: bytes) -> list[str]:
     names = header.decode("ascii", "replace").split(",")
     known = {*_TYPES, *_REWARDS, "schedule"}
     if len(set(names)) < len(names) or not {*_TYPES, *_REWARDS} <= set(names):
-        raise _CorruptTableError("a column is missing, or there twice")
+        raise _CorruptTableError("a column is missing or duplicated")
     if not all(name in known or _TERM_COLUMN.fullmatch(name) for name in names):
-        raise _CorruptTableError("a column has a name that none has")
+        raise _CorruptTableError("unknown column")
     return names
 
 
-def _needed(run: Run) -> set[str]:
-    """The columns of terms without which the run's own numbers cannot be told.
+def _required_columns(run: Run) -> set[str]:
+    """Return the term columns that the run's metrics and shaped returns depend on.
 
-    Others may be missing: what the environment has been given since, the run could not record.
+    Others may be missing: terms added to the environment after the run.
     """
     environment, reward = run.config.environment.describe(), run.config.reward
     weighted = {name for name, weight in reward.weights.items() if weight}
@@ -132,35 +133,35 @@ def _needed(run: Run) -> set[str]:
 def _check_values(table: pl.DataFrame, run: Run) -> None:
     environment = run.config.environment.describe()
     if any(table.null_count().row(0)):
-        raise _CorruptTableError("a number is missing")
+        raise _CorruptTableError("a value is missing")
     if not all(table.select((cs.numeric().cast(pl.Float64).abs() <= _MAX_NUMBER).all()).row(0)):
-        raise _CorruptTableError("a number is beyond all measure")
+        raise _CorruptTableError("a value is out of range")
     if not table["outcome"].is_in(list(environment.outcomes)).all():
-        raise _CorruptTableError(f"an episode ended in a way that {environment.id} does not have")
+        raise _CorruptTableError(f"an outcome is unknown to {environment.id}")
     if not (table["terminated"].is_in([0, 1]).all() and (table["length"] > 0).all()):
-        raise _CorruptTableError("an episode has a length or an end that none can have")
+        raise _CorruptTableError("an episode has an invalid length or end")
 
 
 def _check_order(table: pl.DataFrame, evaluations: Sequence[Evaluations]) -> None:
-    """Every run has played the held-out episodes in their order, first before it was trained."""
+    """Check that each run played the held-out episodes in order, first before training."""
     config = evaluations[0].run.config
-    usual, last = config.evaluation.episodes, config.evaluation.final_episodes
+    regular, last = config.evaluation.episodes, config.evaluation.final_episodes
     steps, episode, seed = (table[name].to_numpy() for name in ("timesteps", "episode", "seed"))
     begins = episode == 0
-    goes_on = np.where(begins[1:], steps[1:] > steps[:-1], steps[1:] == steps[:-1])
-    goes_on &= begins[1:] | (episode[1:] == episode[:-1] + 1)
-    ends = np.cumsum([one.count for one in evaluations])
+    in_order = np.where(begins[1:], steps[1:] > steps[:-1], steps[1:] == steps[:-1])
+    in_order &= begins[1:] | (episode[1:] == episode[:-1] + 1)
+    ends = np.cumsum([e.count for e in evaluations])
     firsts = np.concatenate([[0], ends[:-1]])
-    goes_on = np.concatenate([[True], goes_on])
-    goes_on[firsts] = begins[firsts] & (steps[firsts] == 0)
-    if not goes_on.all() or episode.max() >= max(usual, last):
-        raise _CorruptTableError("its episodes are not in their order")
+    in_order = np.concatenate([[True], in_order])
+    in_order[firsts] = begins[firsts] & (steps[firsts] == 0)
+    if not in_order.all() or episode.max() >= max(regular, last):
+        raise _CorruptTableError("its episodes are out of order")
     if not np.array_equal(np.array(held_out_seeds(int(episode.max()) + 1))[episode], seed):
         raise _CorruptTableError("its episodes are not the held-out ones")
     starts = np.flatnonzero(begins)
     sizes = np.diff(starts, append=len(steps))
     final = np.isin(starts + sizes, ends)
-    done = np.array([one.done for one in evaluations])
+    done = np.array([e.done for e in evaluations])
     complete = (sizes[final] == last) & (steps[ends - 1] >= config.training.total_timesteps)
-    if (sizes[~final] != usual).any() or not complete[done].all():
-        raise _CorruptTableError("an evaluation is not complete")
+    if (sizes[~final] != regular).any() or not complete[done].all():
+        raise _CorruptTableError("an evaluation is incomplete")

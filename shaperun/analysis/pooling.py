@@ -1,4 +1,4 @@
-"""Several studies -> one: which of their arms are the same, which differ and in what."""
+"""Pool several studies into one: match their equal arms, and describe their differences."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from shaperun.analysis import training_differences
 from shaperun.analysis.results import RecordedRun, recorded_runs
-from shaperun.common.diff import differences, format_differences
+from shaperun.common.diff import format_differences, iter_differences
 from shaperun.common.errors import UserError
-from shaperun.runs.plan import planned_runs
+from shaperun.runs.plan import plan_runs
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Arm, RunConfig, Study
 
-Opened = tuple[Study, StudyFolder]
+OpenedStudy = tuple[Study, StudyFolder]
 
 
 class PooledStudy(Study):
-    """Several studies in the shape of one: its arms are theirs, under names that tell them apart.
+    """Several studies in the shape of one, with the arms of all under unique names.
 
-    It was never in a file, and what is not the same in all of them is the first one's.
+    It has no file. Settings that differ between the studies are the first one's.
     """
 
     first_baseline: str
 
     @property
     def baseline(self) -> str:
-        """The first study's."""
+        """The first study's baseline."""
         return self.first_baseline
 
     def baseline_of(self, arm: str) -> str:
-        """The same for all arms: it is the studies that are compared."""
+        """Return the same baseline for all arms, since it is the studies that are compared."""
         return self.first_baseline
 
 
@@ -45,10 +45,10 @@ class Pool:
     """Several studies as one.
 
     Attributes:
-        study: the arms of all of them.
-        studies: their names.
-        runs: every run, arm by arm; a seed that two studies have of the same arm is there once.
-        notes: sentences on what is the same and what differs.
+        study: the pooled study.
+        studies: the names of the studies.
+        runs: all runs, arm by arm; a seed that two studies have of the same arm occurs once.
+        notes: sentences on equal and differing arms.
     """
 
     study: PooledStudy
@@ -58,8 +58,8 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class _Arm:
-    """One configuration but for the seed: its name in every study that has it."""
+class _PooledArm:
+    """One configuration without its seed, and its arm in each study (study -> arm)."""
 
     key: str
     config: RunConfig
@@ -67,62 +67,56 @@ class _Arm:
 
     @property
     def name(self) -> str:
-        """What the first study calls it."""
+        """Its name in the first study that has it."""
         return next(iter(self.names.values()))
 
     @property
     def arm(self) -> Arm:
-        """As an arm of a study that trains otherwise."""
+        """The configuration as an arm with its training settings."""
         return Arm.model_construct(**dict(self.config.reward), training=self.config.training)
 
 
-def pool_studies(opened: Sequence[Opened]) -> Pool:
-    """Put the arms of several studies together.
+def pool_studies(opened: Sequence[OpenedStudy]) -> Pool:
+    """Pool the arms of several studies.
 
     Raises:
-        UserError: they cannot be compared, or one was trained from another configuration.
+        UserError: the studies cannot be compared, or runs have another configuration.
     """
-    _ensure_distinct(opened)
     studies = [study for study, _ in opened]
+    for name, count in Counter(study.study for study in studies).items():
+        if count > 1:
+            raise UserError(f"study {name} is given {count} times; name it once")
     for study in studies[1:]:
         _ensure_comparable(studies[0], study)
-    arms = _merged(studies)
-    labels = _labels(arms)
+    arms = _label_arms(_merge_arms(studies))
     label_of = {
-        (study, name): label
-        for label, arm in zip(labels, arms, strict=True)
-        for study, name in arm.names.items()
+        (study, name): label for label, arm in arms.items() for study, name in arm.names.items()
     }
-    study = _joint_study(studies, arms, labels, label_of)
-    # What a study says of all its arms is said once; an arm may have a recipe of its own.
-    own = [label_of[s.study, name] for s in studies for name, arm in s.arms.items() if arm.training]
-    apart = training_differences.training_notes(study, dict.fromkeys(own))
+    study = _build_study(studies, arms, label_of)
+    # Training settings of whole studies get one note per study, those of single arms one per arm.
+    arms_with_training = dict.fromkeys(
+        label_of[s.study, name] for s in studies for name, arm in s.arms.items() if arm.training
+    )
     return Pool(
         study,
         [study.study for study in studies],
-        _pooled_runs(opened, labels, label_of),
+        _pool_runs(opened, list(arms), label_of),
         [
-            *_trainings(studies),
-            *apart,
-            *_notes_on_pooled(arms, labels),
-            *_notes_on_renamed(arms, labels),
+            *_study_training_notes(studies),
+            *training_differences.training_notes(study, arms_with_training),
+            *_shared_arm_notes(arms),
+            *_conflicting_arm_notes(arms),
         ],
     )
 
 
-def _ensure_distinct(opened: Sequence[Opened]) -> None:
-    for name, count in Counter(study.study for study, _ in opened).items():
-        if count > 1:
-            raise UserError(f"the study {name} is given {count} times; name it once")
-
-
 def _ensure_comparable(first: Study, other: Study) -> None:
-    """Numbers from different environments, or from different episodes, say nothing together."""
-    found = list(differences(_protocol(first), _protocol(other)))
-    if found:
+    """Refuse studies with different environments or final episodes."""
+    differences = list(iter_differences(_protocol(first), _protocol(other)))
+    if differences:
         raise UserError(
-            f"{first.study} and {other.study} cannot be compared, they were not judged alike: "
-            f"{format_differences(found, first.study, other.study)}"
+            f"{first.study} and {other.study} cannot be compared, as they are evaluated "
+            f"differently: {format_differences(differences, first.study, other.study)}"
         )
 
 
@@ -134,44 +128,43 @@ def _protocol(study: Study) -> dict[str, Any]:
     }
 
 
-def _merged(studies: Sequence[Study]) -> list[_Arm]:
-    """Every configuration once, in the order in which the studies have them."""
-    arms: list[_Arm] = []
+def _merge_arms(studies: Sequence[Study]) -> list[_PooledArm]:
+    """Return each configuration once, in the order of the studies."""
+    arms: list[_PooledArm] = []
     for study in studies:
         configs = {n: study.run_config(r, study.seeds[0]) for n, r in study.arms.items()}
-        keys = {name: _key(config) for name, config in configs.items()}
-        # Arms of one study stay apart, and those that have the same name find each other first.
-        of_name = {(arm.key, name): arm for arm in arms for name in arm.names.values()}
-        partners = {n: of_name[key, n] for n, key in keys.items() if (key, n) in of_name}
-        for name, arm in partners.items():
+        keys = {name: _hash_config(config) for name, config in configs.items()}
+        # Arms of one study are never merged, and arms of the same name are matched first.
+        named = {(arm.key, name): arm for arm in arms for name in arm.names.values()}
+        matched = {n: named[key, n] for n, key in keys.items() if (key, n) in named}
+        for name, arm in matched.items():
             arm.names[study.study] = name
-        for name in [name for name in configs if name not in partners]:
+        for name in [name for name in configs if name not in matched]:
             free = (a for a in arms if a.key == keys[name] and study.study not in a.names)
-            arm = next(free, None) or _Arm(keys[name], configs[name], {})
+            arm = next(free, None) or _PooledArm(keys[name], configs[name], {})
             if not arm.names:
                 arms.append(arm)
             arm.names[study.study] = name
     return arms
 
 
-def _key(config: RunConfig) -> str:
-    """The hash of a configuration without its seed."""
+def _hash_config(config: RunConfig) -> str:
+    """Return the hash of a configuration without its seed."""
     text = json.dumps(config.model_dump(mode="json", exclude={"seed"}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _labels(arms: Sequence[_Arm]) -> list[str]:
-    """The arms' names; where two have the same, a hash tells them apart."""
+def _label_arms(arms: Sequence[_PooledArm]) -> dict[str, _PooledArm]:
+    """Return the arms by unique names, with a hash where several have the same name."""
     names, keys = Counter(arm.name for arm in arms), {arm.key for arm in arms}
     digits = next(n for n in range(6, 65) if len({key[:n] for key in keys}) == len(keys))
-    return [arm.name if names[arm.name] == 1 else f"{arm.name}#{arm.key[:digits]}" for arm in arms]
+    return {a.name if names[a.name] == 1 else f"{a.name}#{a.key[:digits]}": a for a in arms}
 
 
-def _joint_study(
+def _build_study(
     studies: Sequence[Study],
-    arms: Sequence[_Arm],
-    labels: Sequence[str],
-    label_of: dict[tuple[str, str], str],
+    arms: Mapping[str, _PooledArm],
+    label_of: Mapping[tuple[str, str], str],
 ) -> PooledStudy:
     first = studies[0]
     fewest = min(study.evaluation.episodes for study in studies)
@@ -180,81 +173,75 @@ def _joint_study(
             **dict(first),
             "study": " + ".join(study.study for study in studies),
             "evaluation": first.evaluation.model_copy(update={"episodes": fewest}),
-            "terms": {},  # they are in the rewards
-            "arms": {label: arm.arm for label, arm in zip(labels, arms, strict=True)},
+            "terms": {},  # the rewards include them
+            "arms": {label: arm.arm for label, arm in arms.items()},
             "sweep": None,
             "first_baseline": label_of[first.study, first.baseline],
         }
     )
 
 
-def _pooled_runs(
-    opened: Sequence[Opened], labels: Sequence[str], label_of: dict[tuple[str, str], str]
+def _pool_runs(
+    opened: Sequence[OpenedStudy], labels: Sequence[str], label_of: Mapping[tuple[str, str], str]
 ) -> list[RecordedRun]:
-    found: dict[tuple[str, int], RecordedRun] = {}
+    """Return the runs of all studies; of two with the same arm and seed, prefer a finished one."""
+    pooled: dict[tuple[str, int], RecordedRun] = {}
     for study, folder in opened:
-        runs = planned_runs(study, study.arms)
+        runs = plan_runs(study, study.arms)
         ensure_unchanged(folder, runs)
-        looked_at = recorded_runs(study.study, folder, runs)
-        if all(run.state == "waiting" for run in looked_at):
-            raise UserError(f"nothing of {study.study} has been trained into {folder.path} yet")
-        for run in looked_at:
+        recorded = recorded_runs(study.study, folder, runs)
+        if all(run.state == "waiting" for run in recorded):
+            raise UserError(
+                f"no arm of {study.study} has been trained into {folder.path} yet; train it first"
+            )
+        for run in recorded:
             label = label_of[study.study, run.arm]
-            known = found.get((label, run.run.seed))
+            known = pooled.get((label, run.run.seed))
             if known is None or (run.done and not known.done):
-                found[label, run.run.seed] = replace(run, arm=label)
-    return sorted(found.values(), key=lambda run: labels.index(run.arm))
+                pooled[label, run.run.seed] = replace(run, arm=label)
+    return sorted(pooled.values(), key=lambda run: labels.index(run.arm))
 
 
-def _trainings(studies: Sequence[Study]) -> Iterator[str]:
-    """Which studies train otherwise than the first."""
+def _study_training_notes(studies: Sequence[Study]) -> Iterator[str]:
+    """Yield a sentence on each study trained differently from the first."""
     first = studies[0]
     for other in studies[1:]:
-        found = list(differences(_training_of(first), _training_of(other)))
-        if found:
-            yield (
-                f"{other.study} was not trained like {first.study}: "
-                f"{format_differences(found, first.study, other.study)}. A difference between their arms "
-                "is then not about the reward alone."
-            )
+        differences = list(iter_differences(_training_of(first), _training_of(other)))
+        if differences:
+            yield training_differences.format_training_note(first.study, other.study, differences)
 
 
 def _training_of(study: Study) -> dict[str, Any]:
-    """How a study trains; judged is every policy in the same simulation."""
+    """Return the settings of training; the backend does not affect evaluation."""
     training = study.training.model_dump(mode="json")
     return {"training": training, "environment": {"backend": study.environment.backend}}
 
 
-def _notes_on_pooled(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
-    for label, arm in zip(labels, arms, strict=True):
+def _shared_arm_notes(arms: Mapping[str, _PooledArm]) -> Iterator[str]:
+    for label, arm in arms.items():
         if len(arm.names) > 1:
             several = len(set(arm.names.values())) > 1
-            names = [f"{n} of {s}" if several else s for s, n in arm.names.items()]
+            names = [f"{s} (as {n})" if several else s for s, n in arm.names.items()]
             yield (
-                f"{label} is one arm, the same in {' and '.join(names)}: its runs are taken "
-                "together, a seed counts once."
+                f"{label} is the same arm in {' and '.join(names)}: its runs are pooled, and a "
+                "seed counts once."
             )
 
 
-def _notes_on_renamed(arms: Sequence[_Arm], labels: Sequence[str]) -> Iterator[str]:
-    """In what arms of the same name differ, each from the first."""
-    named = sorted(zip(labels, arms, strict=True), key=lambda pair: pair[1].name)
+def _conflicting_arm_notes(arms: Mapping[str, _PooledArm]) -> Iterator[str]:
+    """Yield a sentence on each arm that has another one's name but other settings."""
+    named = sorted(arms.items(), key=lambda pair: pair[1].name)
     for name, group in itertools.groupby(named, key=lambda pair: pair[1].name):
         (label, first), *others = group
         for other_label, other in others:
-            found = list(differences(_judged(first), _judged(other)))
-            what = (
-                format_differences(found, label, other_label) if found else "in their training only"
-            )
+            configs = [
+                arm.config.model_dump(mode="json", exclude={"seed", "training", "environment"})
+                for arm in (first, other)
+            ]
+            differences = list(iter_differences(configs[0], configs[1]))
+            text = format_differences(differences, label, other_label)
             yield (
-                f"{name} is not the same arm in {_owners(first)} ({label}) and in "
-                f"{_owners(other)} ({other_label}); they differ: {what}."
+                f"{name} has different settings in {' and '.join(first.names)} ({label}) and in "
+                f"{' and '.join(other.names)} ({other_label}): "
+                f"{text or 'only the training differs'}."
             )
-
-
-def _judged(arm: _Arm) -> dict[str, Any]:
-    return arm.config.model_dump(mode="json", exclude={"seed", "training", "environment"})
-
-
-def _owners(arm: _Arm) -> str:
-    return " and ".join(arm.names)

@@ -1,40 +1,36 @@
-"""What recorded episodes pay under any arm's reward, from their term sums, without a rollout.
+"""Returns of recorded episodes under any arm's reward, from their term sums, without a rollout.
 
-A recorded episode has, for every term its run knew, the sum over the states after each step and the
-values at the first and the last state. That determines the undiscounted shaped return exactly in
-every mode; under a schedule it does so for one factor, here that of a moment of training.
+A recorded episode has, for each term of its run, the sum over the states after each step and the
+values at the first and the last state. They determine the undiscounted shaped return exactly in
+every mode; under a schedule, for one factor throughout the episode.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 
 from shaperun.envs.base import OWN_REWARD, Array, Environment
-from shaperun.rewards.config import AnyTerm, RewardConfig
+from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.study.models import Study
 
-Definitions = Mapping[str, AnyTerm]
 
-
-def missing_columns(
+def missing_terms(
     runs_of: RewardConfig, reward: RewardConfig, environment: Environment
 ) -> set[str]:
-    """The weighted terms of a reward that the runs of another arm did not record.
+    """Return the weighted terms of a reward that the runs of another arm did not record.
 
     Args:
-        runs_of: the arm that was trained, the study's terms included (`Study.resolved`).
-        reward: the arm whose reward is wanted, likewise.
-        environment: its terms, outcomes and own reward can always be had.
+        runs_of: the resolved reward of the arm that was trained.
+        reward: the resolved reward to apply.
+        environment: its terms, outcomes and reward are always recorded.
     """
     weighted = {name for name, weight in reward.weights.items() if weight * reward.scale}
     return {
         name
         for name in weighted - environment.built_in.keys()
-        # The same name is the same term only where it is defined the same.
+        # Arms may define different terms under one name.
         if runs_of.terms.get(name) != reward.terms[name]
     }
 
@@ -42,27 +38,27 @@ def missing_columns(
 def contributions(
     episodes: pl.DataFrame, study: Study, reward: RewardConfig, progress: float = 1.0
 ) -> dict[str, Array]:
-    """What each weighted term paid in each episode (N,); together they are the shaped return.
+    """Return each weighted term's contribution (N,) to the shaped return of each episode.
 
     Args:
-        episodes: evaluation episodes as recorded, N of them; they must have recorded the terms.
-        study: names the environment and the learner's γ.
-        reward: the reward that is to pay.
-        progress: the share of training whose factor applies, where the reward has a schedule.
+        episodes: N evaluation episodes that recorded the reward's terms.
+        study: has the environment and the learner's γ.
+        reward: the reward to apply.
+        progress: the share of training at which to evaluate a schedule.
     """
     environment = study.environment.describe()
     gamma = study.training_of(reward).gamma
-    kernel = RewardKernel(environment, study.resolved(reward), gamma)
+    kernel = RewardKernel(environment, study.resolve_reward(reward), gamma)
     return contributions_with_kernel(episodes, kernel, environment, progress)
 
 
 def contributions_with_kernel(
     episodes: pl.DataFrame, kernel: RewardKernel, environment: Environment, progress: float = 1.0
 ) -> dict[str, Array]:
-    """The same by a kernel."""
+    """Return the contributions as `contributions` does, for a given kernel."""
     factor = kernel.factor(progress)
     sums, first, last = (
-        _columns(episodes, kind, kernel, environment) for kind in ("sum", "first", "last")
+        _recorded_values(episodes, kind, kernel, environment) for kind in ("sum", "first", "last")
     )
     terminated = episodes["terminated"].to_numpy().astype(float)
     parts = kernel.contributions_from_sums(sums, first, last, terminated, factor)
@@ -72,26 +68,28 @@ def contributions_with_kernel(
 def shaped_returns(
     episodes: pl.DataFrame, study: Study, reward: RewardConfig, progress: float = 1.0
 ) -> Array:
-    """The undiscounted return (N,) of recorded episodes under a reward; arguments as above."""
+    """Return the undiscounted shaped returns (N,); arguments as for `contributions`."""
     parts = contributions(episodes, study, reward, progress)
     return sum(parts.values(), start=np.zeros(len(episodes)))
 
 
-def _columns(
+def _recorded_values(
     episodes: pl.DataFrame, kind: str, kernel: RewardKernel, environment: Environment
 ) -> Array:
-    """The recorded `sum`, `first` or `last` values (N, K); 0 for what does not count."""
+    """Return the recorded `sum`, `first` or `last` values (N, K); 0 for terms without weight."""
     values = np.zeros((len(episodes), len(kernel.names)))
     if kind != "sum" and kernel.mode != "potential":
         return values
-    for place, (name, weight) in enumerate(zip(kernel.names, kernel.weights, strict=True)):
+    for index, (name, weight) in enumerate(zip(kernel.names, kernel.weights, strict=True)):
         if weight:
-            values[:, place] = _column(episodes, kind, name, environment)
+            values[:, index] = _recorded_column(episodes, kind, name, environment)
     return values
 
 
-def _column(episodes: pl.DataFrame, kind: str, name: str, environment: Environment) -> Array:
-    """Outcomes and the environment's reward are known of every episode, weighed or not."""
+def _recorded_column(
+    episodes: pl.DataFrame, kind: str, name: str, environment: Environment
+) -> Array:
+    # Every episode has its outcome and the environment's return, weighted or not.
     if name == OWN_REWARD:
         return episodes["return"].to_numpy().astype(float)
     if name in environment.outcomes:

@@ -1,4 +1,4 @@
-"""Run folders -> tidy tables of what the policies did on the held-out episodes."""
+"""Tidy tables of the held-out episodes from run folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shaperun.envs.metrics import counted_outcomes
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import State
-from shaperun.runs.status import RunStatus, run_status
+from shaperun.runs.status import RunStatus, read_run_status
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 
@@ -26,12 +26,12 @@ _RUN = {
     "done": pl.Boolean,
     "rows": pl.Int64,
 }
-_MAX_BYTES = 32_000_000  # of text that waits to be parsed
+_MAX_BYTES = 32_000_000  # of text to parse at once
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run as a comparison sees it: what it is called there, and how far it was when looked at."""
+    """A run as a comparison sees it: its study and arm there, and its state when read."""
 
     study: str
     arm: str
@@ -41,75 +41,102 @@ class RecordedRun:
 
     @property
     def done(self) -> bool:
-        """Whether the run is finished."""
+        """True if the run is finished."""
         return self.state == "done"
 
 
 def recorded_runs(study: str, folder: StudyFolder, runs: Iterable[Run]) -> list[RecordedRun]:
-    """Look at every run, once: whether one is finished takes reading all of its files."""
+    """Read the state of every run, once: it takes hashing all files of a finished run."""
     return [
-        RecordedRun(study, run.arm, run, folder, folder.run(run.arm, run.seed).state())
+        RecordedRun(study, run.arm, run, folder, folder.run(run.arm, run.seed).read_state())
         for run in runs
     ]
 
 
-def evaluation_episodes(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
-    """Every evaluation episode of these runs, unfinished runs included.
+class LoadedRuns:
+    """The states and evaluations of runs in one study folder, each read once, when first needed."""
 
-    The columns are those of a run's evaluations, and arm, seed (of the run; the episode's own is
-    `episode_seed`) and done (whether the run is finished).
-    """
-    # Arms may have terms of their own: what an arm does not record is null in its rows.
-    tables = [table.drop("study") for table in iter_tables(recorded_runs("", folder, runs))]
-    return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self._states: dict[tuple[str, int], State] = {}
+        self._episodes: dict[tuple[str, int], pl.DataFrame] = {}
+
+    def state(self, arm: str, seed: int) -> State:
+        """Return the state of a run, which takes hashing all files of a finished one."""
+        if (arm, seed) not in self._states:
+            self._states[arm, seed] = self.folder.run(arm, seed).read_state()
+        return self._states[arm, seed]
+
+    def episodes(self, runs: Iterable[Run]) -> pl.DataFrame:
+        """Return every evaluation episode of these runs, finished or not.
+
+        The columns are those of a run's evaluations, plus arm, seed (of the run; the episode's is
+        `episode_seed`) and done (whether the run is finished).
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        runs = list(runs)
+        unread = [
+            RecordedRun("", run.arm, run, self.folder, self.state(run.arm, run.seed))
+            for run in runs
+            if (run.arm, run.seed) not in self._episodes
+        ]
+        self._episodes |= {(run.arm, run.run.seed): pl.DataFrame() for run in unread}
+        for table in iter_tables(unread):
+            parts = table.drop("study").partition_by("arm", "seed", as_dict=True)
+            self._episodes |= {(str(arm), int(seed)): rows for (arm, seed), rows in parts.items()}
+        tables = [self._episodes[run.arm, run.seed] for run in runs]
+        # A term that an arm does not record is null in its rows.
+        return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
 def iter_tables(runs: Iterable[RecordedRun]) -> Iterator[pl.DataFrame]:
-    """The same of runs that were looked at already, many runs at a time, and study, whose one is.
+    """Yield the evaluation episodes of many runs at a time, as `LoadedRuns` plus the study.
 
-    All rows of a run are in one table, and the runs are in the order given.
+    All rows of a run are in one table, and the runs keep their order.
     """
     batch: list[tuple[RecordedRun, Evaluations]] = []
     size = 0
     for run in runs:
         folder = run.folder.run(run.run.arm, run.run.seed)
-        found = evaluations.read_evaluations(run.run, folder, done=run.done)
-        if not found.rows:
+        text = evaluations.read_evaluations(run.run, folder, done=run.done)
+        if not text.rows:
             continue
-        same = batch and (batch[0][0].study, batch[0][1].header) == (run.study, found.header)
+        same = batch and (batch[0][0].study, batch[0][1].header) == (run.study, text.header)
         if not same or size > _MAX_BYTES:
-            yield from _table(batch)
+            yield from _parse_batch(batch)
             batch, size = [], 0
-        batch.append((run, found))
-        size += len(found.rows)
-    yield from _table(batch)
+        batch.append((run, text))
+        size += len(text.rows)
+    yield from _parse_batch(batch)
 
 
-def _table(batch: Sequence[tuple[RecordedRun, Evaluations]]) -> list[pl.DataFrame]:
-    """The rows with study, arm, seed and done beside them; none where there are no rows."""
+def _parse_batch(batch: Sequence[tuple[RecordedRun, Evaluations]]) -> list[pl.DataFrame]:
+    """Return the rows with study, arm, seed and done as one table, or no table."""
     if not batch:
         return []
-    table = evaluations.parse_evaluations([found for _, found in batch])
-    rows = [(run.study, run.arm, run.run.seed, run.done, found.count) for run, found in batch]
+    table = evaluations.parse_evaluations([text for _, text in batch])
+    rows = [(run.study, run.arm, run.run.seed, run.done, text.count) for run, text in batch]
     runs = pl.DataFrame(rows, _RUN, orient="row")
-    of_run = runs.select(pl.exclude("rows").repeat_by("rows").explode())
-    return [table.rename({"seed": "episode_seed"}).hstack(of_run)]
+    columns = runs.select(pl.exclude("rows").repeat_by("rows").explode())
+    return [table.rename({"seed": "episode_seed"}).hstack(columns)]
 
 
-def unfinished(runs: Iterable[RecordedRun]) -> list[RunStatus]:
-    """The runs that a comparison of final policies has to do without."""
+def unfinished_runs(runs: Iterable[RecordedRun]) -> list[RunStatus]:
+    """Return the statuses of the unfinished runs."""
     return [
-        replace(run_status(run.folder, run.run, run.state), arm=run.arm)
+        replace(read_run_status(run.folder, run.run, run.state), arm=run.arm)
         for run in runs
         if not run.done
     ]
 
 
-def curves(episodes: pl.DataFrame, first: int) -> pl.DataFrame:
-    """One row an evaluation of a run: the means of return and shaped_return over its episodes.
+def learning_curves(episodes: pl.DataFrame, first: int) -> pl.DataFrame:
+    """Return one row per evaluation of a run: means of return and shaped_return over episodes.
 
-    Only the `first` episodes count, which every evaluation has, the longer last one included:
-    the points of a curve are then means over the same starts.
+    Only the `first` episodes count, which all evaluations have, so that the points of a curve are
+    means over the same starts.
     """
     return (
         episodes.select("arm", "seed", "timesteps", "episode", "return", "shaped_return")
@@ -121,13 +148,13 @@ def curves(episodes: pl.DataFrame, first: int) -> pl.DataFrame:
 
 
 def final_episodes(episodes: pl.DataFrame) -> pl.DataFrame:
-    """The episodes of the last evaluation of every finished run."""
+    """Return the episodes of the last evaluation of every finished run."""
     last = pl.col("timesteps").max().over("arm", "seed")
     return episodes.filter("done").filter(pl.col("timesteps") == last)
 
 
 def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
-    """One row a finished run: its means over the episodes, in the columns that `metric_names` lists."""
+    """Return one row per finished run: its means over the episodes, by metric name."""
     successes = [name for name, good in environment.outcomes.items() if good]
     return final.group_by("arm", "seed", maintain_order=True).agg(
         pl.col("return").mean(),
@@ -149,13 +176,13 @@ def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
 def spread_between_runs(
     folder: StudyFolder, runs: Iterable[Run], environment: Environment
 ) -> float | None:
-    """The standard deviation of the environment return between finished runs of an arm.
+    """Return the standard deviation of the environment return between finished runs of an arm.
 
-    It is the mean over the arms with two runs or more; None where there is no such arm. Runs of
-    another configuration do not count.
+    It is the mean over arms with at least two runs, and None without such an arm. Runs of another
+    configuration do not count.
     """
-    same = [r for r in runs if folder.run(r.arm, r.seed).identity() == r.config.identity]
-    episodes = evaluation_episodes(folder, same)
+    same = [r for r in runs if folder.run(r.arm, r.seed).read_identity() == r.config.identity]
+    episodes = LoadedRuns(folder).episodes(same)
     if episodes.is_empty():
         return None
     per_run = run_metrics(final_episodes(episodes), environment)
@@ -164,34 +191,30 @@ def spread_between_runs(
 
 
 def outcome_shares(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
-    """One row an arm and outcome: its share of the arm's final episodes."""
-    rows = [
-        {
-            "arm": arm,
-            "outcome": outcome,
-            "share": (final.filter(arm=arm)["outcome"] == outcome).sum()
-            / len(final.filter(arm=arm)),
-            "good": good,
-        }
-        for arm in study.arms
-        if arm in final["arm"]
-        for outcome, good in environment.outcomes.items()
-    ]
+    """Return one row per arm and outcome: its share of the arm's final episodes."""
+    rows = []
+    for arm in study.arms:
+        ended = final.filter(arm=arm)["outcome"]
+        rows += [
+            {"arm": arm, "outcome": outcome, "share": (ended == outcome).mean(), "good": good}
+            for outcome, good in environment.outcomes.items()
+            if len(ended)
+        ]
     schema = {"arm": pl.String, "outcome": pl.String, "share": pl.Float64, "good": pl.Boolean}
     return pl.DataFrame(rows, schema)
 
 
-def contributions(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
-    """One row an arm and term: what the term paid, per episode, to the learner of that arm.
+def mean_contributions(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
+    """Return one row per arm and term: its mean contribution per episode for the arm's learner.
 
-    The environment's own reward counts as the term `environment` where the learner sees it.
+    The environment's reward counts as the term `environment` where the learner sees it.
     """
     rows = []
     for arm, reward in study.arms.items():
         episodes = final.filter(arm=arm)
         if len(episodes):
             gamma = study.training_of(reward).gamma
-            kernel = RewardKernel(environment, study.resolved(reward), gamma)
+            kernel = RewardKernel(environment, study.resolve_reward(reward), gamma)
             rows += [
                 {"arm": arm, "term": term, "contribution": float(values.mean())}
                 for term, values in contributions_with_kernel(episodes, kernel, environment).items()

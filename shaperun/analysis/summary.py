@@ -1,4 +1,4 @@
-"""The statistics of a study: what each arm came to over its runs, and against the baseline."""
+"""Statistics of a study: estimates per arm, and comparisons with the baseline."""
 
 from __future__ import annotations
 
@@ -13,29 +13,41 @@ import polars as pl
 from shaperun.analysis.learning_speed import AUC, SOLVED, STEPS_TO_SOLVED
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Environment
-from shaperun.envs.metrics import direction, metric_names
+from shaperun.envs.metrics import metric_direction, metric_names
 from shaperun.stats import intervals, permutation
 from shaperun.stats.comparison import Comparison, compare, seeds_needed
 from shaperun.stats.sample import iqm
 from shaperun.study.models import Study
 
-# The few resamples that large samples need are drawn from here, so that a summary repeats.
-_SEED = 0
-
+_SEED = 0  # of resampling, so that a summary repeats
 ALPHA = 0.05
-Samples = Mapping[str, Mapping[str, np.ndarray]]
-"""Arm -> metric, or `seed` -> one value a run, in the order of the seeds."""
-
 MIN_PAIRS = permutation.min_runs(ALPHA, paired=True)
+
+Samples = Mapping[str, Mapping[str, np.ndarray]]
+"""Arm -> metric, or `seed` -> one value per run, in the order of seeds."""
+
+# The verdicts where more of a metric is better (1), worse (-1) or neither (0).
+_VERDICTS = {
+    1: {"better": "better", "worse": "worse"},
+    -1: {"better": "worse", "worse": "better"},
+    0: {"better": "higher", "worse": "lower"},
+}
+
+AGGREGATES = {
+    "iqm": "the interquartile mean",
+    "mean": "the mean",
+    "median": "the median",
+    "worst": "the worst",
+}
 
 
 @dataclass(frozen=True)
 class Estimate:
     """One metric of one arm over its runs.
 
-    The interval is of the interquartile mean, or with two runs of the median, at the level of 0.5
-    that two runs allow; low, high and level are None where there is one run only. The median's is
-    at the level that so many runs allow. The mean has one from 20 runs on.
+    `low` and `high` are the interval of the interquartile mean at `level`; for two runs that of
+    the median at level 0.5, and None for one run. The median's interval has the highest level
+    that the number of runs allows. The mean has an interval from 20 runs on.
     """
 
     mean: float
@@ -52,49 +64,56 @@ class Estimate:
 
 
 def format_estimate(metric: str, estimate: Estimate) -> tuple[str, str]:
-    """A metric as it is shown, and its interval; the latter is empty for a single run."""
+    """Return an estimate and its interval as text; the latter is empty for a single run."""
     percent = metric.endswith("_rate")
-    whole = percent or abs(estimate.iqm) >= 100
+    digits = 0 if abs(estimate.iqm) >= 100 else 1
 
     def show(value: float) -> str:
-        if percent:  # an interval for a share cannot leave 0 to 1
+        if percent:  # the interval of a share may exceed 0 to 1
             return f"{min(1.0, max(0.0, value)):.0%}"
-        return (f"{value:,.0f}" if whole else f"{value:,.1f}").replace("-", "−")
+        return f"{value:,.{digits}f}".replace("-", "−")
 
     if estimate.low is None or estimate.high is None:
         return show(estimate.iqm), ""
-    if percent and estimate.low == estimate.high:  # no spread is no interval
-        return show(estimate.iqm), "every run"
-    return show(estimate.iqm), f"{show(estimate.low)}…{show(estimate.high)}"
+    if percent and estimate.low == estimate.high:
+        return show(estimate.iqm), "identical in all runs"
+    return show(estimate.iqm), f"[{show(estimate.low)}, {show(estimate.high)}]"
+
+
+def format_metric(name: str, value: float) -> str:
+    """Return a rate in percent, any other metric as a number."""
+    return f"{value:.0%}" if name.endswith("_rate") else f"{value:,.1f}".replace("-", "−")
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm: how many finished runs are behind it, and its metrics."""
+    """The estimates of one arm over its finished runs.
+
+    `metrics` are those of its final policies, `learning` of its learning curves (`auc` and
+    `steps_to_solved`). `solved` runs ever reached the solved return; the others are censored.
+    """
 
     arm: str
     runs: int
     metrics: dict[str, Estimate]
-    """By what its final policies do."""
     learning: dict[str, Estimate]
-    """By how quickly they learned, where that was asked for: `auc`, `steps_to_solved`."""
     solved: int | None = None
-    """How many runs ever reached the return that counts as solved; the others are censored."""
 
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """One arm against its baseline in one metric."""
+    """One arm against its baseline in one metric, with its runs paired by seed or not.
+
+    The verdict of `result` is "higher" or "lower" where neither is better, as for length.
+    `p_adjusted` is the p-value after Holm's correction for all arms compared in this metric.
+    """
 
     arm: str
     baseline: str
     metric: str
     result: Comparison
-    """Its verdict says "higher" or "lower" where neither is better, as with an episode's length."""
     paired: bool
-    """Whether the runs were paired by seed."""
     p_adjusted: float
-    """The p-value after Holm's correction for all arms that are compared in this metric."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +126,7 @@ class Summary:
     comparisons: list[ArmComparison]
 
     def document(self) -> dict[str, Any]:
-        """As `compare --json` prints it."""
+        """Return the JSON document that `compare --json` prints."""
         return {
             "study": self.study,
             "baseline": self.baseline,
@@ -121,19 +140,19 @@ class Summary:
             },
             "comparisons": [
                 {
-                    "arm": comparison.arm,
-                    "baseline": comparison.baseline,
-                    "metric": comparison.metric,
-                    **{key: _number(value) for key, value in vars(comparison.result).items()},
-                    "paired": comparison.paired,
-                    "p_adjusted": comparison.p_adjusted,
+                    "arm": c.arm,
+                    "baseline": c.baseline,
+                    "metric": c.metric,
+                    **{key: _finite_or_none(value) for key, value in vars(c.result).items()},
+                    "paired": c.paired,
+                    "p_adjusted": c.p_adjusted,
                 }
-                for comparison in self.comparisons
+                for c in self.comparisons
             ],
         }
 
     def table(self) -> pl.DataFrame:
-        """One row an arm; a metric has a column for each field of `Estimate`, METRIC_mean first."""
+        """Return one row per arm, with a column for each field of each metric's `Estimate`."""
         return pl.DataFrame(
             [
                 {"arm": arm.arm, "runs": arm.runs}
@@ -148,39 +167,47 @@ class Summary:
 
 
 def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: str) -> Summary:
-    """Summarise the finished runs, the best arm first.
+    """Summarize the finished runs, the best arm first.
 
     Args:
-        study: names the arms and the baseline.
-        environment: names the metrics.
-        runs: one row a run, as `results.run_metrics` makes it, with the columns of
-            `learning_speed` where the learning is to be compared as well.
+        study: has the arms and the baseline.
+        environment: has the metrics.
+        runs: one row per run with its metrics (`results.run_metrics`), optionally joined with the
+            columns of `learning_speed`.
         by: the metric to rank the arms by.
 
     Raises:
-        UserError: the metric is unknown, or a shaped return: arms with different rewards are
-            measured in different units by it.
+        UserError: arms cannot be ranked by this metric.
     """
-    names = metric_names(environment)
-    check_ranking(by, names)
+    metrics = metric_names(environment)
+    check_metric(by, metrics)
     learning = [name for name in (AUC, STEPS_TO_SOLVED) if name in runs.columns]
-    samples = _samples(runs)
+    samples = _samples_by_arm(runs)
     arms = [
-        _arm_summary(arm, samples[arm], names, learning) for arm in study.arms if arm in samples
+        ArmSummary(
+            arm,
+            len(samples[arm]["seed"]),
+            {name: _estimate(samples[arm][name]) for name in metrics},
+            {name: _estimate(samples[arm][name]) for name in learning},
+            int(samples[arm][SOLVED].sum()) if SOLVED in samples[arm] else None,
+        )
+        for arm in study.arms
+        if arm in samples
     ]
     arms.sort(key=lambda arm: -arm.metrics[by].iqm)
-    others = [arm.arm for arm in arms if arm.arm != study.baseline]
-    pairs = [(arm, study.baseline_of(arm)) for arm in others]
-    names = [*names, *learning]
-    found = {name: _comparisons(samples, pairs, name) for name in names}
-    directions = {name: _direction(name, environment) for name in names}
-    found = {name: [_with_verdict_for(c, directions[name]) for c in found[name]] for name in names}
-    in_order = [c for arm in others for name in names for c in found[name] if c.arm == arm]
-    return Summary(study.study, study.baseline, arms, in_order)
+    pairs = [(a.arm, study.baseline_of(a.arm)) for a in arms if a.arm != study.baseline]
+    directions = {name: metric_direction(name, environment) for name in metrics}
+    directions |= {name: {AUC: 1, STEPS_TO_SOLVED: -1}[name] for name in learning}
+    comparisons = [
+        c for name in directions for c in _compare_arms(samples, pairs, name, directions[name])
+    ]
+    order = [arm for arm, _ in pairs]
+    comparisons.sort(key=lambda c: order.index(c.arm))
+    return Summary(study.study, study.baseline, arms, comparisons)
 
 
-def _samples(runs: pl.DataFrame) -> Samples:
-    """Taken apart once: looking up each arm and metric in the table would take seconds."""
+def _samples_by_arm(runs: pl.DataFrame) -> Samples:
+    """Split the table once: looking up each arm and metric in it would take seconds."""
     tables = runs.sort("seed").partition_by("arm", as_dict=True, include_key=False)
     return {
         str(arm): {name: table[name].to_numpy() for name in table.columns if name != "study"}
@@ -188,58 +215,35 @@ def _samples(runs: pl.DataFrame) -> Samples:
     }
 
 
-def _arm_summary(
-    arm: str,
-    sample: Mapping[str, np.ndarray],
-    names: Sequence[str],
-    learning: Sequence[str],
-) -> ArmSummary:
-    solved = int(sample[SOLVED].sum()) if SOLVED in sample else None
-    final, curve = ({name: _estimate(sample[name]) for name in some} for some in (names, learning))
-    return ArmSummary(arm, len(sample["seed"]), final, curve, solved)
-
-
-def _direction(metric: str, environment: Environment) -> int:
-    """The same of how quickly an arm learned as well."""
-    return {AUC: 1, STEPS_TO_SOLVED: -1}.get(metric) or direction(metric, environment)
-
-
-def _with_verdict_for(comparison: ArmComparison, direction: int) -> ArmComparison:
-    result = comparison.result
-    words = {1: ("better", "worse"), -1: ("worse", "better"), 0: ("higher", "lower")}[direction]
-    verdict = dict(zip(("better", "worse"), words, strict=True)).get(result.verdict, result.verdict)
-    return replace(comparison, result=replace(result, verdict=verdict))
-
-
-def check_ranking(by: str, names: list[str]) -> None:
-    """Refuse what arms cannot be ranked by.
+def check_metric(by: str, names: list[str]) -> None:
+    """Check that arms can be ranked by a metric.
 
     Raises:
-        UserError: says what they can be ranked by.
+        UserError: the metric is unknown, or part of a shaped reward.
     """
     if by.startswith(("shaped", "shaping")):
         raise UserError(
-            f"arms cannot be ranked by {by}: every arm measures it in units of its own reward, "
-            "so the largest number means nothing. Rank by the environment's: " + ", ".join(names)
+            f"arms cannot be ranked by {by}, which each arm measures in units of its own reward; "
+            f"choose from {', '.join(names)}"
         )
     if by not in names:
-        raise UserError(f"there is no metric {by}; there are {', '.join(names)}")
+        raise UserError(f"unknown metric {by}; choose from {', '.join(names)}")
 
 
 def center_curves(curves: pl.DataFrame) -> pl.DataFrame:
-    """Per arm and evaluation: the interquartile mean return over the runs that got there."""
+    """Return the interquartile mean return over runs per arm and evaluation, with its interval."""
     points = curves.group_by("arm", "timesteps", maintain_order=True).agg("return", runs=pl.len())
-    # All points with so many runs behind them at once: one by one they would take seconds.
-    tables = [_centres(same) for same in points.partition_by("runs", maintain_order=True)]
+    # Points with the same number of runs at once: one by one they would take seconds.
+    tables = [_center_points(same) for same in points.partition_by("runs", maintain_order=True)]
     return pl.concat(tables).sort("arm", "timesteps")
 
 
-def _centres(points: pl.DataFrame) -> pl.DataFrame:
+def _center_points(points: pl.DataFrame) -> pl.DataFrame:
     values = np.stack([returns.to_numpy() for returns in points["return"]])
     rng = np.random.default_rng(_SEED)
-    found = intervals.intervals(values, statistic="iqm", rng=rng)
-    found = found or intervals.intervals(values, statistic="median", rng=rng)
-    low, high = (found.low, found.high) if found else [[None] * len(points)] * 2
+    result = intervals.intervals(values, statistic="iqm", rng=rng)
+    result = result or intervals.intervals(values, statistic="median", rng=rng)
+    low, high = (result.low, result.high) if result else [[None] * len(points)] * 2
     return points.select(
         "arm",
         "timesteps",
@@ -265,64 +269,41 @@ def _estimate(values: np.ndarray) -> Estimate:
     )
 
 
-def _ends(found: intervals.Interval | None) -> tuple[float | None, float | None, float | None]:
-    return (found.low, found.high, found.level) if found else (None, None, None)
+def _ends(interval: intervals.Interval | None) -> tuple[float | None, float | None, float | None]:
+    return (interval.low, interval.high, interval.level) if interval else (None, None, None)
 
 
-def _comparisons(
-    samples: Samples, pairs: Sequence[tuple[str, str]], name: str
+def _compare_arms(
+    samples: Samples, pairs: Sequence[tuple[str, str]], metric: str, direction: int
 ) -> list[ArmComparison]:
-    """Arms against their baselines in one metric; a winner must survive Holm's correction."""
+    """Compare arms with their baselines in one metric; winners must survive Holm's correction."""
     pairs = [(arm, baseline) for arm, baseline in pairs if baseline in samples]
-    found = [_compare(samples[arm], samples[baseline], name) for arm, baseline in pairs]
-    adjusted = permutation.holm([result.p_value for _, result in found])
-    return [
-        _corrected(
-            ArmComparison(arm, baseline, name, result, paired, float(p)),
-            (samples[arm][name], samples[baseline][name]),
-            len(found),
-        )
-        for (arm, baseline), (paired, result), p in zip(pairs, found, adjusted, strict=True)
-    ]
+    results = [_compare_samples(samples[arm], samples[base], metric) for arm, base in pairs]
+    adjusted = permutation.holm([result.p_value for _, result in results])
+    comparisons = []
+    for (arm, baseline), (paired, result), p in zip(pairs, results, adjusted, strict=True):
+        verdict, needed = result.verdict, result.seeds_needed
+        if verdict in ("better", "worse") and p > ALPHA:
+            values = samples[arm][metric], samples[baseline][metric]
+            # The significance level of Holm's first and strictest step.
+            needed = seeds_needed(*values, paired=paired, alpha=ALPHA / len(pairs))
+            verdict = "underpowered" if needed else "no difference shown"
+        verdict = _VERDICTS[direction].get(verdict, verdict)
+        result = replace(result, verdict=verdict, seeds_needed=needed)
+        comparisons.append(ArmComparison(arm, baseline, metric, result, paired, float(p)))
+    return comparisons
 
 
-def _compare(
-    arm: Mapping[str, np.ndarray], baseline: Mapping[str, np.ndarray], name: str
+def _compare_samples(
+    arm: Mapping[str, np.ndarray], baseline: Mapping[str, np.ndarray], metric: str
 ) -> tuple[bool, Comparison]:
-    """Paired by seed where both arms have so many, and the same, that the test can speak up."""
+    """Compare two arms, paired if they have the same seeds and enough for the paired test."""
     paired = len(arm["seed"]) >= MIN_PAIRS and np.array_equal(arm["seed"], baseline["seed"])
     rng = np.random.default_rng(_SEED)
-    result = compare(arm[name], baseline[name], paired=paired, rng=rng)
+    result = compare(arm[metric], baseline[metric], paired=paired, rng=rng)
     assert result is not None  # noqa: S101 (for the type checker: both have runs)
     return paired, result
 
 
-def _corrected(
-    comparison: ArmComparison, values: tuple[np.ndarray, np.ndarray], compared: int
-) -> ArmComparison:
-    """A winner that does not survive the correction is no winner with so few seeds."""
-    if comparison.result.verdict not in ("better", "worse") or comparison.p_adjusted <= ALPHA:
-        return comparison
-    alpha = ALPHA / compared  # Holm's first and strictest step
-    needed = seeds_needed(*values, paired=comparison.paired, alpha=alpha)
-    verdict = "underpowered" if needed else "no difference shown"
-    return replace(
-        comparison, result=replace(comparison.result, verdict=verdict, seeds_needed=needed)
-    )
-
-
-def _number(value: object) -> object:
+def _finite_or_none(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-AGGREGATES = {
-    "iqm": "the interquartile mean",
-    "mean": "the mean",
-    "median": "the median",
-    "worst": "the worst",
-}
-
-
-def format_metric(name: str, value: float) -> str:
-    """A share in percent, anything else as a number."""
-    return f"{value:.0%}" if name.endswith("_rate") else f"{value:,.1f}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""Tidy tables of what was measured, for pandas, polars, R or a spreadsheet: CSV, and Parquet."""
+"""Tidy tables of results as CSV and Parquet, for pandas, polars, R or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import polars.selectors as cs
 
 from shaperun.common.files import atomic_replace
 
-# A spreadsheet runs a cell that begins so; a quote in front makes it text.
+# Spreadsheets execute cells that begin so; a quote in front makes them text.
 _FORMULA_STARTS = r"^[=+\-@\t\r\n＝＋－＠]"
 
 
 def run_table(per_run: pl.DataFrame, final: pl.DataFrame) -> pl.DataFrame:
-    """One row a finished run: study, arm, seed, and its metrics over the final episodes.
+    """Return one row per finished run: study, arm, seed, and its metrics over the final episodes.
 
     Args:
-        per_run: as `results.run_metrics` makes it.
-        final: the runs' final episodes, which say what study a run is of.
+        per_run: the table of `results.run_metrics`.
+        final: the runs' final episodes, with their study.
     """
-    of_study = final.select("study", "arm", "seed").unique()
-    return per_run.join(of_study, on=["arm", "seed"], how="left", maintain_order="left").select(
+    studies = final.select("study", "arm", "seed").unique()
+    return per_run.join(studies, on=["arm", "seed"], how="left", maintain_order="left").select(
         "study", "arm", "seed", pl.exclude("study", "arm", "seed")
     )
 
 
 def episode_table(batch: pl.DataFrame) -> pl.DataFrame:
-    """One row an evaluation episode, those of unfinished runs included (`finished` says which).
+    """Return one row per evaluation episode, of finished and unfinished runs.
 
-    The values of terms at the first and the last state are left out, which are half of all the
-    columns and of use for recomputing rewards only; every run's evaluations.csv has them.
+    The values of terms at the first and last state are left out: half of all columns, and useful
+    for recomputing rewards only. Each run's evaluations.csv has them.
     """
     return batch.select(
         "study",
@@ -52,7 +52,7 @@ def episode_table(batch: pl.DataFrame) -> pl.DataFrame:
 
 
 def write_table(table: pl.DataFrame, path: Path) -> list[Path]:
-    """Write `path`.csv and `path`.parquet; the same table gives the same bytes."""
+    """Write `path`.csv and `path`.parquet; equal tables give equal bytes."""
     table = escape_spreadsheet_formulas(table)
     text, columnar = (path.with_name(f"{path.name}.{kind}") for kind in ("csv", "parquet"))
     with atomic_replace(text) as file:
@@ -63,7 +63,7 @@ def write_table(table: pl.DataFrame, path: Path) -> list[Path]:
 
 
 def escape_spreadsheet_formulas(table: pl.DataFrame) -> pl.DataFrame:
-    """The table without a cell that a spreadsheet would run."""
+    """Return the table with a quote before each text that a spreadsheet would execute."""
     return table.with_columns(
         pl.when(pl.col(name).str.contains(_FORMULA_STARTS))
         .then("'" + pl.col(name))

@@ -1,8 +1,6 @@
-"""What each term paid over training, and which terms taught nothing."""
+"""Contributions of each term over training, and terms without effect."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
@@ -12,18 +10,18 @@ from shaperun.common.text import format_number, humanize
 from shaperun.envs.base import OWN_REWARD
 from shaperun.study.models import Study
 
-WEAK = 0.01
-"""The share of what moves the learner's return below which the shaping cannot matter."""
+WEAK_SHARE = 0.01  # of the variation in the return; below it shaping cannot matter
+DOMINANT_SHARE = 0.9  # of the variation between terms; above it the other terms hardly matter
 
 
 def term_history(episodes: pl.DataFrame, study: Study) -> pl.DataFrame:
-    """What each weighted term paid in each evaluation episode, in long form.
+    """Return each weighted term's contribution in each evaluation episode, in long form.
 
-    A schedule's factor is that of the moment. Of each evaluation the first episodes count, which
-    all evaluations have.
+    A schedule applies the factor of that moment. Only the first episodes of an evaluation count,
+    which all evaluations have.
 
     Returns:
-        One row an episode and term: arm, seed, timesteps, term, contribution.
+        One row per episode and term: arm, seed, timesteps, term, contribution.
     """
     first = episodes.filter(pl.col("episode") < study.evaluation.episodes)
     total = study.training.total_timesteps
@@ -32,17 +30,15 @@ def term_history(episodes: pl.DataFrame, study: Study) -> pl.DataFrame:
     for (arm, timesteps), rows in first.group_by("arm", "timesteps", maintain_order=True):
         reward = study.arms[str(arm)]
         progress = min(1.0, int(str(timesteps)) / total)
-        paid = contributions(rows, study, reward, progress)
-        wide = rows.select("arm", "seed", "timesteps").with_columns(
-            **{name: pl.Series(values) for name, values in paid.items()}
-        )
+        terms = contributions(rows, study, reward, progress)
         index = ["arm", "seed", "timesteps"]
+        wide = rows.select(index).with_columns(**{n: pl.Series(v) for n, v in terms.items()})
         tables.append(wide.unpivot(index=index, variable_name="term", value_name="contribution"))
     return pl.concat(tables)
 
 
-def over_training(history: pl.DataFrame) -> pl.DataFrame:
-    """The mean contribution of each term at each evaluation: arm, timesteps, term, contribution."""
+def mean_term_history(history: pl.DataFrame) -> pl.DataFrame:
+    """Return one row per arm, evaluation and term: arm, timesteps, term, mean contribution."""
     return (
         history.group_by("arm", "timesteps", "term", maintain_order=True)
         .agg(pl.col("contribution").mean())
@@ -51,35 +47,33 @@ def over_training(history: pl.DataFrame) -> pl.DataFrame:
 
 
 def term_notes(history: pl.DataFrame, arm: str) -> list[str]:
-    """Which terms of an arm never moved, drowned the others, or were too weak to matter."""
-    rows = history.filter(arm=arm)
-    spreads = {
-        str(term): _spread(values["contribution"])
-        for (term,), values in rows.group_by("term", maintain_order=True)
-    }
-    return list(_notes(rows, spreads))
+    """Return sentences on an arm's terms that are constant, dominate the others or are too weak."""
+    groups = history.filter(arm=arm).group_by("term", maintain_order=True)
+    values = {str(term): rows["contribution"] for (term,), rows in groups}
+    spreads = {term: _spread(series) for term, series in values.items()}
+    env_spread = spreads.pop(OWN_REWARD, 0.0)
+    notes = [
+        f"{humanize(name)} paid {format_number(values[name][0])} in every episode, "
+        "so it had no effect on learning"
+        for name, spread in spreads.items()
+        if not spread
+    ]
+    total = sum(spreads.values())
+    largest = max(spreads, key=lambda name: spreads[name], default="")
+    if sum(map(bool, spreads.values())) > 1 and spreads[largest] >= DOMINANT_SHARE * total:
+        share = format_number(100 * spreads[largest] / total)
+        notes.append(
+            f"{humanize(largest)} makes {share}% of the variation in the shaping, so the other "
+            "terms had almost no effect"
+        )
+    if spreads and total < WEAK_SHARE * env_spread:
+        share = format_number(100 * total / (total + env_spread))
+        notes.append(
+            f"the shaping makes {share}% of the variation in the return, too little to matter"
+        )
+    return notes
 
 
 def _spread(values: pl.Series) -> float:
-    """Standard deviation, exactly 0 for a constant, which rounding would deny."""
+    """Return the standard deviation, exactly 0 for a constant in spite of rounding."""
     return float(np.std(values.to_numpy())) if values.n_unique() > 1 else 0.0
-
-
-def _notes(rows: pl.DataFrame, spreads: dict[str, float]) -> Iterator[str]:
-    shaping = {name: spread for name, spread in spreads.items() if name != OWN_REWARD}
-    for name, spread in shaping.items():
-        if not spread:
-            value = rows.filter(term=name)["contribution"][0]
-            yield f"{humanize(name)} came to {format_number(value)} in every episode and taught nothing"
-    total = sum(shaping.values())
-    loudest = max(shaping, key=lambda name: shaping[name], default="")
-    if sum(map(bool, shaping.values())) > 1 and shaping[loudest] >= DROWNED_SHARE * total:
-        share = format_number(100 * shaping[loudest] / total)
-        yield f"{humanize(loudest)} makes {share}% of what moved the shaping; the rest is drowned"
-    own = spreads.get(OWN_REWARD, 0.0)
-    if shaping and own and total < WEAK * own:
-        share = format_number(100 * total / (total + own))
-        yield f"the shaping makes {share}% of what moved the return: too little to matter"
-
-
-DROWNED_SHARE = 0.9  # the share of what moves the return that leaves nothing to the other terms

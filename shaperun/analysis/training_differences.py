@@ -1,4 +1,4 @@
-"""Arms that are trained otherwise than others: in what, and which learner had which reward."""
+"""Arms trained with different settings, and the grid of rewards and learners they form."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from shaperun.common.diff import Differences, differences, format_differences, format_value
+from shaperun.common.diff import Differences, format_differences, format_value, iter_differences
 from shaperun.study.models import Study
 from shaperun.study.training import TrainingConfig
 
 
 @dataclass(frozen=True)
-class Grid:
+class TrainingGrid:
     """Rewards × learners.
 
     Attributes:
-        rewards: each by the name of the first arm that has it.
-        learners: by their algorithm, and by what else tells them apart.
-        arms: the arm of a reward and a learner, where there is one.
+        rewards: names of the first arms with each reward.
+        learners: their algorithms, and the settings that distinguish them.
+        arms: the arm with a reward and a learner, where one exists.
     """
 
     rewards: list[str]
@@ -26,51 +26,60 @@ class Grid:
     arms: dict[tuple[str, str], str]
 
 
-def training_grid(study: Study) -> Grid | None:
-    """The study as a table; None where there is one reward only, or none that two learners had."""
-    recipes: list[TrainingConfig] = []
-    rewards: dict[str, str] = {}  # by what they are: the first arm's name
-    places: dict[tuple[str, int], str] = {}
+def training_grid(study: Study) -> TrainingGrid | None:
+    """Return the study as a grid; None for a single reward, or if no reward has two learners."""
+    trainings: list[TrainingConfig] = []
+    rewards: dict[str, str] = {}  # JSON -> the first arm with this reward
+    cells: dict[tuple[str, int], str] = {}
     for arm, config in study.arms.items():
-        recipe = study.training_of(config)
-        if recipe not in recipes:
-            recipes.append(recipe)
-        reward = rewards.setdefault(study.resolved(config).model_dump_json(), arm)
-        places.setdefault((reward, recipes.index(recipe)), arm)
-    learners_of = Counter(reward for reward, _ in places)
-    if len(rewards) < 2 or max(learners_of.values()) < 2:
+        training = study.training_of(config)
+        if training not in trainings:
+            trainings.append(training)
+        reward = rewards.setdefault(study.resolve_reward(config).model_dump_json(), arm)
+        cells.setdefault((reward, trainings.index(training)), arm)
+    learners_per_reward = Counter(reward for reward, _ in cells)
+    if len(rewards) < 2 or max(learners_per_reward.values()) < 2:
         return None
-    learners = [_name(recipe, recipes) for recipe in recipes]
-    arms = {(reward, learners[place]): arm for (reward, place), arm in places.items()}
-    return Grid(list(rewards.values()), learners, arms)
+    learners = [_learner_name(training, trainings) for training in trainings]
+    arms = {(reward, learners[index]): arm for (reward, index), arm in cells.items()}
+    return TrainingGrid(list(rewards.values()), learners, arms)
 
 
 def algorithms(study: Study) -> list[str]:
-    """The algorithms that its arms are trained by."""
+    """Return the algorithms of the study's arms."""
     return list(dict.fromkeys(study.training_of(arm).algorithm for arm in study.arms.values()))
 
 
 def training_notes(study: Study, arms: Iterable[str] | None = None) -> Iterator[str]:
-    """A sentence on each arm, of these or of all, that is compared with one trained otherwise."""
+    """Yield a sentence on each of these arms (default: all) trained unlike its baseline."""
     for arm in study.arms if arms is None else arms:
         baseline, config = study.baseline_of(arm), study.arms[arm]
-        found = _between(study.training_of(study.arms[baseline]), study.training_of(config))
-        if found:
-            yield (
-                f"{arm} was not trained like {baseline}: {format_differences(found, baseline, arm)}. "
-                "A difference between them is then not about the reward alone."
-            )
+        differences = _training_differences(
+            study.training_of(study.arms[baseline]), study.training_of(config)
+        )
+        if differences:
+            yield format_training_note(baseline, arm, differences)
 
 
-def _between(one: TrainingConfig, other: TrainingConfig) -> Differences:
-    """In what two recipes differ; two algorithms have other hyperparameters in any case."""
-    apart = {"hyperparameters", "engine"} if one.algorithm != other.algorithm else set()
-    a, b = ({"training": r.model_dump(mode="json", exclude=apart)} for r in (one, other))
-    return list(differences(a, b))
+def format_training_note(baseline: str, name: str, differences: Differences) -> str:
+    """Return the sentence on two arms or studies that differ in their training."""
+    return (
+        f"{name} was trained differently from {baseline}: "
+        f"{format_differences(differences, baseline, name)}. A difference between their results "
+        "cannot be attributed to the reward alone."
+    )
 
 
-def _name(recipe: TrainingConfig, recipes: list[TrainingConfig]) -> str:
-    """The algorithm, and how it differs from the first recipe that has the same."""
-    first = next(other for other in recipes if other.algorithm == recipe.algorithm)
-    keys = [f"{key.split('.')[-1]} {format_value(y)}" for key, _, y in _between(first, recipe)]
-    return ", ".join([recipe.algorithm, *keys])
+def _training_differences(old: TrainingConfig, new: TrainingConfig) -> Differences:
+    """Return the differences; hyperparameters count only for the same algorithm."""
+    excluded = {"hyperparameters", "engine"} if old.algorithm != new.algorithm else set()
+    a, b = ({"training": t.model_dump(mode="json", exclude=excluded)} for t in (old, new))
+    return list(iter_differences(a, b))
+
+
+def _learner_name(training: TrainingConfig, trainings: list[TrainingConfig]) -> str:
+    """Return the algorithm, and the differences from its first training configuration."""
+    first = next(other for other in trainings if other.algorithm == training.algorithm)
+    differences = _training_differences(first, training)
+    values = [f"{key.split('.')[-1]} {format_value(value)}" for key, _, value in differences]
+    return ", ".join([training.algorithm, *values])

@@ -1,4 +1,4 @@
-"""Run folders -> tables of what happened in training: the updates, and what it cost."""
+"""Tables of training from run folders: update statistics, and cost."""
 
 from __future__ import annotations
 
@@ -7,70 +7,64 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from shaperun.common.files import read_table
+from shaperun.analysis.evaluations import read_header_and_rows
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.status import RunStatus
 from shaperun.runs.study_folder import StudyFolder
 
-_REPORTED = re.compile(r"(?!(arm|seed|entropy)$)[a-z][a-z_]{0,39}")
-_MAX_NUMBER = 1e100  # the learners reckon in 32 bits
+_STATISTIC = re.compile(r"(?!(arm|seed|entropy)$)[a-z][a-z_]{0,39}")
+_MAX_NUMBER = 1e100  # beyond the 32-bit numbers of learners
 
 
 def update_statistics(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
-    """One row an update: arm, seed, timesteps, entropy, and what else the learner reported.
+    """Return one row per update: arm, seed, timesteps, entropy, and the learner's statistics.
 
     Raises:
-        UserError: a file is not as a run writes it.
+        UserError: a file is damaged.
     """
     tables = []
     for run in runs:
-        table = _updates(folder.run(run.arm, run.seed))
+        table = _read_updates(folder.run(run.arm, run.seed))
         if table is not None:
-            own = (pl.lit(run.arm).alias("arm"), pl.lit(run.seed, pl.Int64).alias("seed"))
-            # stable-baselines3 reports the loss, the negative of the mean entropy.
-            tables.append(table.with_columns(*own, (-pl.col("entropy_loss")).alias("entropy")))
+            key = (pl.lit(run.arm).alias("arm"), pl.lit(run.seed, pl.Int64).alias("seed"))
+            # stable-baselines3 reports the loss, which is the negative mean entropy.
+            tables.append(table.with_columns(*key, (-pl.col("entropy_loss")).alias("entropy")))
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
-def _updates(folder: RunFolder) -> pl.DataFrame | None:
-    """What a run's learner reported, a row an update; None where there is none."""
-    try:
-        header, _, rows = read_table(folder.updates).partition(b"\n")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise folder.damaged(folder.updates, f"{error.strerror}") from None
+def _read_updates(folder: RunFolder) -> pl.DataFrame | None:
+    """Return one row per update of a run; None without any."""
+    header, rows = read_header_and_rows(folder, folder.updates)
     if not rows:
         return None
     names = header.decode("ascii", "replace").split(",")
-    there = set(names)
-    if len(there) < len(names) or not {"timesteps", "entropy_loss"} <= there:
-        raise folder.damaged(folder.updates, "a column is missing, or there twice")
-    if not (rows.isascii() and all(map(_REPORTED.fullmatch, names))):
-        raise folder.damaged(folder.updates, "it is no table of updates")
+    if len(set(names)) < len(names) or not {"timesteps", "entropy_loss"} <= set(names):
+        raise folder.damage_error(folder.updates, "a column is missing or duplicated")
+    if not (rows.isascii() and all(map(_STATISTIC.fullmatch, names))):
+        raise folder.damage_error(folder.updates, "not a table of updates")
     try:
         schema = dict.fromkeys(names, pl.Float64) | {"timesteps": pl.Int64}
         table = pl.read_csv(rows, has_header=False, schema=schema, quote_char=None)
     except pl.exceptions.PolarsError:
-        raise folder.damaged(folder.updates, "a line does not fit the columns") from None
-    if not _is_sound(table):
-        raise folder.damaged(folder.updates, "a number is missing or beyond all measure")
+        raise folder.damage_error(folder.updates, "a line does not match the columns") from None
+    if not _in_range(table):
+        raise folder.damage_error(folder.updates, "a value is missing or out of range")
     return table
 
 
-def _is_sound(table: pl.DataFrame) -> bool:
-    """Whether the figures can be reckoned with; a learner may well report NaN or infinity."""
+def _in_range(table: pl.DataFrame) -> bool:
+    """Return whether all values have a reasonable size; statistics may be NaN or infinite."""
     size = pl.exclude("timesteps").abs()
-    usable = (~size.is_finite() | (size <= _MAX_NUMBER)).all()
-    in_time = pl.col("timesteps").is_between(0, _MAX_NUMBER).all(ignore_nulls=False)
-    return all(table.select(usable, in_time).row(0))
+    values = (~size.is_finite() | (size <= _MAX_NUMBER)).all()
+    steps = pl.col("timesteps").is_between(0, _MAX_NUMBER).all(ignore_nulls=False)
+    return all(table.select(values, steps).row(0))
 
 
 def training_cost(states: Iterable[RunStatus]) -> pl.DataFrame:
-    """One row an arm: runs, timesteps and seconds of all its runs, and steps_per_second of one.
+    """Return one row per arm: runs, their total timesteps and seconds, and steps_per_second.
 
-    The seconds are those of one core, for training and evaluation together.
+    Seconds are core-seconds of training and evaluation together.
     """
     rows = [
         {"arm": s.arm, "timesteps": s.timesteps, "seconds": s.core_seconds}

@@ -1,1 +1,1 @@
-"""What a reward pays for, before any training."""
+"""Analysis of rewards before training. Internal, except for `rule`."""

@@ -1,4 +1,4 @@
-"""What a study's rewards pay for, found out in seconds and without training."""
+"""The whole check of a study: every arm's reward applied to behaviors, and the findings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 
 from shaperun.check.behaviours import Behaviour, record_behaviours
-from shaperun.check.distances import Distances, distances
+from shaperun.check.distances import Distances, reward_distances
 from shaperun.check.ranking import BehaviourReturn, behaviour_returns
-from shaperun.check.rule import ArmContext, Finding, StudyContext
-from shaperun.check.rules import arm_findings, default_difference, study_findings
+from shaperun.check.rule import (
+    ARM_RULES,
+    STUDY_RULES,
+    ArmContext,
+    Finding,
+    StudyContext,
+    apply_rules,
+)
+from shaperun.check.rules import default_difference
 from shaperun.common.errors import UserError
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
@@ -23,70 +30,72 @@ from shaperun.study.models import Study
 
 @dataclass(frozen=True)
 class Invariance:
-    """How exactly a potential left the discounted returns as they were."""
+    """The error of the invariance theorem over the episodes of all behaviors.
+
+    Attributes:
+        episodes: number of episodes.
+        deviation: the largest |G_shaped − G − (γᴺ Φ(s_N) where truncated − Φ(s₀))|.
+        tolerance: the rounding error that sums of that size may have.
+    """
 
     episodes: int
     deviation: float
-    """The largest |G_shaped − G − (γᴺ Φ(s_N) where truncated − Φ(s₀))| over the episodes."""
     tolerance: float
-    """What the rounding of sums of that size explains."""
 
     @property
     def holds(self) -> bool:
-        """Whether the deviation is rounding and nothing else."""
+        """True if the deviation is within rounding error."""
         return self.deviation <= self.tolerance
 
 
 @dataclass(frozen=True)
 class Check:
-    """A study's behaviours, what every arm pays them, and what was found."""
+    """A study's behaviors, their returns under every arm, and the findings."""
 
     study: Study
     behaviours: list[Behaviour]
     kernels: dict[str, RewardKernel]
-    paid: dict[str, list[BehaviourReturn]]
+    returns: dict[str, list[BehaviourReturn]]
     findings: list[Finding]
 
     @cached_property
     def distances(self) -> Distances:
-        """How far apart the rewards are; worked out when asked for, which training never does."""
-        shaped = {arm: [p.rewards.shaped for p in paid] for arm, paid in self.paid.items()}
-        return distances(
-            self.study.environment.describe(),
-            self.kernels,
-            self.behaviours,
-            {arm: np.concatenate(steps) for arm, steps in shaped.items()},
-            self.study.training.gamma,
-        )
+        """The distances between the rewards, computed on first use."""
+        shaped = {
+            arm: np.concatenate([result.rewards.shaped for result in returns])
+            for arm, returns in self.returns.items()
+        }
+        environment, gamma = self.study.environment.describe(), self.study.training.gamma
+        return reward_distances(environment, self.kernels, self.behaviours, shaped, gamma)
 
     @cached_property
     def invariance(self) -> dict[str, Invariance]:
-        """The proof for every arm with a potential."""
+        """The test of the invariance theorem for every arm with a potential."""
         return {
-            arm: _invariance(kernel, self.paid[arm])
+            arm: _verify_invariance(kernel, self.returns[arm])
             for arm, kernel in self.kernels.items()
             if kernel.mode == "potential"
         }
 
-    def shown(self, most: int) -> list[str]:
-        """The arms to show where there is no room for all: inverted ones, then in their order."""
+    def select_arms(self, max_arms: int) -> list[str]:
+        """Return at most `max_arms` arms in their order, those with an inverted ranking first."""
         inverted = {f.arm for f in self.findings if f.rule == "inverted-ranking"}
-        first = sorted(self.paid, key=lambda arm: arm not in inverted)[:most]
-        return [arm for arm in self.paid if arm in first]
+        selected = sorted(self.returns, key=lambda arm: arm not in inverted)[:max_arms]
+        return [arm for arm in self.returns if arm in selected]
 
     def document(self) -> dict[str, Any]:
-        """As `check --json` prints it."""
+        """Return the JSON document that `check --json` prints."""
         return {
             "study": self.study.study,
             "errors": [],
             "warnings": [vars(finding) for finding in self.findings],
-            "rankings": {arm: _ranking(paid) for arm, paid in self.paid.items()},
+            "rankings": {arm: _rank(returns) for arm, returns in self.returns.items()},
             "distances": {
                 "rewards": self.distances.names,
-                "pearson": _plain(self.distances.pearson),
-                "epic": _plain(self.distances.epic),
+                "pearson": _nan_to_none(self.distances.pearson),
+                "epic": _nan_to_none(self.distances.epic),
             },
-            "invariance": {arm: vars(proof) for arm, proof in self.invariance.items()},
+            "invariance": {arm: vars(result) for arm, result in self.invariance.items()},
         }
 
 
@@ -97,74 +106,71 @@ def check_study(
     difference: float | None = None,
     spread: float | None = None,
 ) -> Check:
-    """Record the environment's behaviours once, and apply every arm's reward to them.
+    """Record the environment's behaviors once, and apply every arm's reward to them.
 
     Args:
         study: the study.
         arms: its arms, or those of its sweep.
-        difference: the smallest difference in environment return that matters; a tenth of what
-            lies between the best and the worst behaviour if None.
-        spread: the standard deviation between finished runs of an arm, if there are any.
+        difference: the smallest difference in environment return that matters; by default a tenth
+            of the range of the behaviors' returns.
+        spread: the standard deviation between finished runs of an arm, if known.
 
     Raises:
         UserError: the environment cannot be played, or a reward is not finite.
     """
     behaviours = record_behaviours(study.environment)
     environment = study.environment.describe()
-    difference = difference or default_difference(behaviours)
-    kernels, paid, findings = {}, {}, []
+    kernels, returns, findings = {}, {}, []
     for arm, config in arms.items():
-        reward, training = study.resolved(config), study.training_of(config)
-        kernels[arm] = RewardKernel(environment, reward, training.gamma)
+        reward, training = study.resolve_reward(config), study.training_of(config)
+        kernel = kernels[arm] = RewardKernel(environment, reward, training.gamma)
         try:
-            paid[arm] = behaviour_returns(kernels[arm], behaviours, training.gamma)
+            results = behaviour_returns(kernel, behaviours, training.gamma)
         except RewardError as error:
-            raise UserError(f"the reward of the arm {arm} will not do: {error}") from None
-        case = ArmContext(study, environment, arm, reward, training, kernels[arm], paid[arm])
-        findings += arm_findings(case)
-        # The terms one by one were for the findings; those of many arms would fill the memory.
-        paid[arm] = [payment.without_terms() for payment in paid[arm]]
-    findings += study_findings(StudyContext(study, behaviours, difference, spread))
-    return Check(study, behaviours, kernels, paid, findings)
+            raise UserError(f"invalid reward for arm {arm}: {error}") from None
+        context = ArmContext(study, environment, arm, reward, training, kernel, results)
+        findings += apply_rules(ARM_RULES, context)
+        # Only the findings need single terms; those of many arms would fill the memory.
+        returns[arm] = [result.without_terms() for result in results]
+    difference = difference or default_difference(behaviours)
+    findings += apply_rules(STUDY_RULES, StudyContext(study, behaviours, difference, spread))
+    return Check(study, behaviours, kernels, returns, findings)
 
 
-def _invariance(kernel: RewardKernel, paid: Sequence[BehaviourReturn]) -> Invariance:
-    """Discounted shaped minus discounted environment return must be γᴺ Φ(s_N) − Φ(s₀)."""
+def _verify_invariance(kernel: RewardKernel, returns: Sequence[BehaviourReturn]) -> Invariance:
+    """Measure how far discounted shaped less environment returns are from γᴺ Φ(s_N) − Φ(s₀)."""
     deviations, sizes = [0.0], [1.0]
-    for payment in paid:
-        behaviour, gamma = payment.behaviour, payment.gamma
-        transition = behaviour.transition
-        ends = np.append(behaviour.starts[1:], len(transition)) - 1
+    for result in returns:
+        behaviour, gamma = result.behaviour, result.gamma
+        transition, starts, ends = behaviour.transition, behaviour.starts, behaviour.ends
         factor = kernel.factor(0.0)
-        first = factor * kernel.potential(transition.obs[behaviour.starts])
+        first = factor * kernel.potential(transition.obs[starts])
         last = factor * kernel.potential(transition.next_obs[ends])
-        kept = np.where(transition.terminated[ends], 0.0, gamma ** (behaviour.ages[ends] + 1.0))
-        difference = behaviour.per_episode(payment.rewards.shaped, gamma) - behaviour.per_episode(
-            transition.env_reward, gamma
-        )
-        deviations.append(float(np.abs(difference - (kept * last - first)).max()))
-        sizes.append(float(behaviour.per_episode(np.abs(payment.rewards.shaped), gamma).max()))
+        discount = np.where(transition.terminated[ends], 0.0, gamma ** (behaviour.ages[ends] + 1.0))
+        env_return = behaviour.sum_per_episode(transition.env_reward, gamma)
+        difference = result.discounted - env_return
+        deviations.append(float(np.abs(difference - (discount * last - first)).max()))
+        sizes.append(float(behaviour.sum_per_episode(np.abs(result.rewards.shaped), gamma).max()))
         sizes.append(float(np.abs(last).max() + np.abs(first).max()))
-    steps = max(len(p.behaviour.transition) for p in paid)
-    episodes = sum(len(p.behaviour.episodes) for p in paid)
+    steps = max(len(r.behaviour.transition) for r in returns)
+    episodes = sum(len(r.behaviour.episodes) for r in returns)
     return Invariance(episodes, max(deviations), max(sizes) * steps * float(np.finfo(float).eps))
 
 
-def _ranking(paid: Sequence[BehaviourReturn]) -> list[dict[str, Any]]:
-    """The behaviours of one arm, the best paid first."""
-    ordered = sorted(paid, key=lambda payment: -payment.discounted_return)
+def _rank(returns: Sequence[BehaviourReturn]) -> list[dict[str, Any]]:
+    """Return one arm's behaviors as JSON, the best paid first."""
     return [
         {
-            "controller": payment.behaviour.name,
-            "shaped_return": payment.shaped_return,
-            "discounted_return": payment.discounted_return,
-            "environment_return": payment.environment_return,
-            "length": payment.behaviour.length,
-            "outcome": payment.behaviour.outcome,
+            "controller": result.behaviour.name,
+            "shaped_return": result.shaped_return,
+            "discounted_return": result.discounted_return,
+            "environment_return": result.environment_return,
+            "length": result.behaviour.length,
+            "outcome": result.behaviour.outcome,
         }
-        for payment in ordered
+        for result in sorted(returns, key=lambda result: -result.discounted_return)
     ]
 
 
-def _plain(matrix: np.ndarray) -> list[list[float | None]]:
+def _nan_to_none(matrix: np.ndarray) -> list[list[float | None]]:
     return [[None if math.isnan(x) else float(x) for x in row] for row in matrix]

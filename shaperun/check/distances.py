@@ -1,19 +1,18 @@
-"""How far apart rewards are, whatever is trained on them.
+"""Distances between rewards, independent of training.
 
-Two distances between rewards R₁ and R₂ as functions of a transition, both √((1 − ρ) / 2) with a
-Pearson correlation ρ, so 0 for rewards that differ by a positive factor (and a constant), and 1
-for a reward and its negative.
+Both distances between rewards R₁ and R₂ are √((1 − ρ) / 2) with a Pearson correlation ρ: 0 for
+rewards that differ by a positive factor and a constant, 1 for a reward and its negative.
 
-- **Pearson**: ρ over the recorded transitions, with what was really paid, the end included.
+- **Pearson**: ρ of the rewards paid on the recorded transitions, ends of episodes included.
 - **EPIC** (Gleave et al. 2021, arXiv:2006.13900): ρ of the canonical rewards
 
       C(R)(s, a, s′) = R(s, a, s′) + E[γ R(s′, A, S′) − R(s, A, S′) − γ R(S, A, S′)]
 
   which potential-based shaping does not change. S, A and S′ are drawn from the recorded
-  transitions, every state with every action and next state, so the distance covers what nobody
-  did. It therefore needs rewards that can be asked about any transition. An environment's own
-  reward can where its module declares it, without what depends on more than the transition
-  (LunarLander's ±100); no transition ends an episode here.
+  transitions, every state with every action and next state, so EPIC also covers transitions that
+  never occurred and needs rewards that are functions of any transition. For the environment's
+  reward, its module must declare that function; rewards that depend on more than the transition
+  (LunarLander's ±100) are left out, and no transition ends an episode.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from shaperun.check.behaviours import Behaviour
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Transition
 from shaperun.rewards.kernel import RewardKernel
 
-SAMPLES = 256  # states, and transitions to average over: their product is what EPIC costs
+SAMPLES = 256  # transitions; EPIC evaluates rewards on the square of this number
 
 Matrix = npt.NDArray[np.float64]
 Reward = Callable[[Transition], Array]
@@ -36,7 +35,7 @@ Reward = Callable[[Transition], Array]
 
 @dataclass(frozen=True)
 class Distances:
-    """Distances (K, K) between the rewards named; NaN where one cannot be had, with the reason."""
+    """Distances (K, K) between the named rewards; NaN where undefined, as `note` explains."""
 
     names: list[str]
     pearson: Matrix
@@ -44,107 +43,109 @@ class Distances:
     note: str
 
 
-def distances(
+def reward_distances(
     environment: Environment,
     kernels: Mapping[str, RewardKernel],
     behaviours: Sequence[Behaviour],
     shaped: Mapping[str, Array],
     gamma: float,
 ) -> Distances:
-    """The distances between the environment's own reward and every arm's.
+    """Compute the distances between the environment's reward and every arm's.
 
     Args:
-        environment: the environment; its own reward comes first, as `environment`.
-        kernels: the arms; one that leaves the reward alone needs no place of its own.
-        behaviours: whose transitions are compared, all behaviours counting the same.
-        shaped: each arm's shaped reward (N,) on all of the transitions, in the order of behaviours.
+        environment: the environment; its reward comes first, as `environment`.
+        kernels: the arms; those without shaping are left out.
+        behaviours: the recorded transitions; all behaviors have the same weight.
+        shaped: each arm's shaped reward (N,) on the transitions of all behaviors, in their order.
         gamma: the learner's discount factor.
     """
     kernels = {arm: kernel for arm, kernel in kernels.items() if kernel.mode != "log"}
     names = [OWN_REWARD, *kernels]
-    own = np.concatenate([b.transition.env_reward for b in behaviours])
+    env_reward = np.concatenate([b.transition.env_reward for b in behaviours])
     weights = np.concatenate([np.full(len(b.ages), 1.0 / len(b.ages)) for b in behaviours])
-    pearson = _matrix([own, *(shaped[name] for name in kernels)], weights)
-    rewards = [environment.own_reward, *(_anywhere(k, environment) for k in kernels.values())]
-    sample = _Sample(behaviours)
+    pearson = _distance_matrix([env_reward, *(shaped[name] for name in kernels)], weights)
+    rewards = [
+        environment.own_reward,
+        *(_reward_function(k, environment) for k in kernels.values()),
+    ]
+    sample = _TransitionSample(behaviours)
     canonical = [sample.canonical(r, gamma) if r else None for r in rewards]
-    epic = _matrix(canonical, np.ones(len(sample.transition)))
+    epic = _distance_matrix(canonical, np.ones(len(sample.transition)))
     return Distances(names, pearson, epic, _note(environment))
 
 
 def _note(environment: Environment) -> str:
     pearson = (
-        "Pearson compares what was paid on the recorded steps, the ends included; – stands where a "
-        "reward is the same on every step."
+        "Pearson compares the rewards paid on the recorded steps, ends of episodes included; – "
+        "marks a reward that is the same on every step."
     )
     if environment.own_reward is None:
         return (
-            f"{pearson} EPIC is missing where the environment's own reward is part of a reward: "
-            f"what {environment.id} pays is known only where it was seen."
+            f"{pearson} EPIC needs rewards as functions of any transition; {environment.id} "
+            "declares none, so EPIC is missing for rewards that include the environment's."
         )
     return (
-        f"{pearson} EPIC ignores potential-based shaping and asks about any state and action; for "
-        f"{environment.id} that leaves out what its reward pays beyond the transition."
+        f"{pearson} EPIC ignores potential-based shaping and covers every state with every action; "
+        f"it leaves out rewards of {environment.id} that depend on more than the transition."
     )
 
 
-def _anywhere(kernel: RewardKernel, environment: Environment) -> Reward | None:
-    """An arm's reward as a function of any transition; None where nobody knows it."""
-    own = environment.own_reward
-    if not kernel.pays_own_reward:
-        own = own or (lambda transition: np.zeros(len(transition)))
-    if own is None:
+def _reward_function(kernel: RewardKernel, environment: Environment) -> Reward | None:
+    """Return an arm's reward as a function of any transition; None if it is unknown."""
+    env_reward = environment.own_reward
+    if not kernel.uses_env_reward:
+        env_reward = env_reward or (lambda transition: np.zeros(len(transition)))
+    if env_reward is None:
         return None
 
     def reward(transition: Transition) -> Array:
-        paid = replace(transition, env_reward=own(transition))
-        return kernel(paid).shaped
+        return kernel(replace(transition, env_reward=env_reward(transition))).shaped
 
     return reward
 
 
-class _Sample:
-    """Transitions drawn evenly from all behaviours, and every combination of their parts."""
+class _TransitionSample:
+    """The same number of transitions from each behavior, and all combinations of their parts."""
 
     def __init__(self, behaviours: Sequence[Behaviour]) -> None:
         rng = np.random.default_rng(0)
-        each = -(-SAMPLES // len(behaviours))
+        size = -(-SAMPLES // len(behaviours))
         parts = []
         for behaviour in behaviours:
             inside = np.flatnonzero(~behaviour.transition.ended)
-            chosen = rng.choice(inside if len(inside) else np.arange(1), each)
+            chosen = rng.choice(inside if len(inside) else np.arange(1), size)
             parts.append(behaviour.transition.take(np.sort(chosen)))
         self.transition = Transition.concatenate(parts)
 
     def canonical(self, reward: Reward, gamma: float) -> Array:
-        """The canonical reward of the transitions (n,)."""
+        """Return the canonical reward of the transitions (n,)."""
         here = self._mean_from(reward, self.transition.obs)
         after = self._mean_from(reward, self.transition.next_obs)
         return reward(self.transition) + gamma * after - here - gamma * float(here.mean())
 
     def _mean_from(self, reward: Reward, states: Array) -> Array:
-        """E[R(s, A, S′)] of each state (n,), over the actions and next states of the sample."""
-        t, n = self.transition, len(self.transition)
-        over = np.tile(np.arange(n), len(states))
-        crossed = replace(t.take(over), obs=np.repeat(states, n, axis=0))
+        """Return E[R(s, A, S′)] of each state (n,) over the sample's actions and next states."""
+        n = len(self.transition)
+        tiled = self.transition.take(np.tile(np.arange(n), len(states)))
+        crossed = replace(tiled, obs=np.repeat(states, n, axis=0))
         means: Array = np.mean(reward(crossed).reshape(len(states), n), axis=1)
         return means
 
 
-def _matrix(rewards: Sequence[Array | None], weights: Array) -> Matrix:
-    """√((1 − ρ) / 2) with the weighted correlations ρ; NaN where a reward is constant or None."""
+def _distance_matrix(rewards: Sequence[Array | None], weights: Array) -> Matrix:
+    """Return √((1 − ρ) / 2) with weighted correlations ρ; NaN for a reward constant or None."""
     share = weights / weights.sum()
     missing = np.full(len(share), np.nan)
-    unit = np.stack([missing if r is None else _standardised(r, share) for r in rewards])
+    unit = np.stack([missing if r is None else _standardize(r, share) for r in rewards])
     result: Matrix = np.sqrt((1.0 - unit @ unit.T).clip(min=0.0) / 2.0)
     known = np.array([reward is not None for reward in rewards])
     result[known, known] = 0.0
     return result
 
 
-def _standardised(reward: Array, share: Array) -> Array:
-    """The reward less its mean, of length 1 with the weights in it; NaN if it is constant."""
-    centred = reward - share @ reward
-    length = float(np.sqrt(share @ (centred * centred)))
+def _standardize(reward: Array, share: Array) -> Array:
+    """Return the centered reward times √share, scaled to unit length; NaN if it is constant."""
+    centered = reward - share @ reward
+    length = float(np.sqrt(share @ (centered * centered)))
     constant = length <= 1e-12 * max(1.0, float(np.abs(reward).max()))
-    return np.sqrt(share) * centred / (np.nan if constant else length)
+    return np.sqrt(share) * centered / (np.nan if constant else length)

@@ -1,4 +1,4 @@
-"""Behaviours in small pictures: a strip of frames an episode, ready for a page."""
+"""Filmstrips: the frames of an episode in one picture, for the pages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from shaperun.envs.base import Environment
 from shaperun.envs.episodes import Episode, held_out_seeds, play_episode
 from shaperun.study.environment import EnvironmentConfig
 
-FRAMES = 60  # of an episode, however long it is
-WIDTH = 200  # pixels of a frame
-COLUMNS = 10  # frames in a row of the strip
+MAX_FRAMES = 60  # per episode
+FRAME_WIDTH = 200  # pixels
+COLUMNS = 10  # frames per row of the strip
 
 
 @dataclass(frozen=True)
 class Filmstrip:
-    """An episode's frames in one picture, row by row; a frame stands for `every` steps."""
+    """Frames of an episode in one picture, row by row, one per `every` steps."""
 
     image: str
     """A data URI."""
@@ -36,15 +36,15 @@ class Filmstrip:
     every: int
 
 
-def filmstrips(
+def record_filmstrips(
     config: EnvironmentConfig, behaviours: Sequence[Behaviour]
 ) -> list[list[Filmstrip | None]]:
-    """A strip for every episode of every behaviour; None where there is no picture to be had.
+    """Return a strip per episode of each behaviour; None where it cannot be rendered.
 
-    The episodes are played once more: an environment that draws itself is slower, and one whose
-    episodes do not repeat gets no pictures that would show something else.
+    The episodes are played again, because rendering slows an environment down. One whose episodes
+    do not repeat exactly gets no strips, which would show something else.
     """
-    env = make_renderable(config)
+    env = make_renderable_env(config)
     if env is None:
         return [[None for _ in behaviour.episodes] for behaviour in behaviours]
     environment = config.describe()
@@ -52,55 +52,53 @@ def filmstrips(
     try:
         return [
             [
-                filmstrip(env, environment, controllers[behaviour.name].make(), seed, episode)
-                for seed, episode in zip(
-                    held_out_seeds(len(behaviour.episodes)), behaviour.episodes, strict=True
-                )
+                record_filmstrip(env, environment, controllers[b.name].make(), seed, episode)
+                for seed, episode in zip(held_out_seeds(len(b.episodes)), b.episodes, strict=True)
             ]
-            for behaviour in behaviours
+            for b in behaviours
         ]
     finally:
         env.close()
 
 
-def make_renderable(config: EnvironmentConfig) -> gym.Env[Any, Any] | None:
-    """An environment that draws itself; None where there is none to be had."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
+def make_renderable_env(config: EnvironmentConfig) -> gym.Env[Any, Any] | None:
+    """Return an environment with `rgb_array` rendering, or None if it has none."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # needs no display
     try:
         return config.make(render_mode="rgb_array")
-    except Exception:  # it cannot draw itself, or lacks what it draws with
+    except Exception:  # unsupported, or a library for rendering is missing
         return None
 
 
-def filmstrip(
+def record_filmstrip(
     env: gym.Env[Any, Any],
     environment: Environment,
     act: Callable[[Any], Any],
     seed: int,
     episode: Episode,
 ) -> Filmstrip | None:
-    """The strip of an episode, which is played once more; None where it cannot be had.
+    """Play an episode again and return its strip; None if it cannot be rendered or differs.
 
     Args:
-        env: draws itself.
-        environment: what is known about it.
-        act: who played the episode.
-        seed: what it began with.
-        episode: as it was without pictures.
+        env: renders `rgb_array`.
+        environment: its description.
+        act: the policy of the episode.
+        seed: of the reset.
+        episode: as recorded without rendering.
     """
-    every = -(-(len(episode) + 1) // FRAMES)
+    every = -(-(len(episode) + 1) // MAX_FRAMES)
     frames: list[Image.Image] = []
     step = 0
 
-    def watch(_reward: float) -> None:
+    def on_step(_reward: float) -> None:
         nonlocal step
         if step % every == 0 or step == len(episode):
             frames.append(_downscale(env.render()))
         step += 1
 
     try:
-        played = play_episode(env, environment, act, seed, on_step=watch, max_steps=len(episode))
-    except Exception:  # drawing may need more than playing
+        played = play_episode(env, environment, act, seed, on_step=on_step, max_steps=len(episode))
+    except Exception:  # rendering may fail where playing does not
         return None
     same = np.array_equal(played.transition.next_obs, episode.transition.next_obs)
     return _tile(frames, every) if same and frames else None
@@ -108,16 +106,16 @@ def filmstrip(
 
 def _downscale(frame: Any) -> Image.Image:
     picture = Image.fromarray(np.asarray(frame, dtype=np.uint8))
-    height = max(1, round(picture.height * WIDTH / picture.width))
-    return picture.resize((WIDTH, height), Image.Resampling.BILINEAR)
+    height = max(1, round(picture.height * FRAME_WIDTH / picture.width))
+    return picture.resize((FRAME_WIDTH, height), Image.Resampling.BILINEAR)
 
 
 def _tile(frames: Sequence[Image.Image], every: int) -> Filmstrip:
     width, height = frames[0].size
     rows = -(-len(frames) // COLUMNS)
     sheet = Image.new("RGB", (width * min(COLUMNS, len(frames)), height * rows))
-    for place, frame in enumerate(frames):
-        sheet.paste(frame, (place % COLUMNS * width, place // COLUMNS * height))
+    for i, frame in enumerate(frames):
+        sheet.paste(frame, (i % COLUMNS * width, i // COLUMNS * height))
     data = io.BytesIO()
     sheet.save(data, "WEBP", quality=55, method=4)
     uri = f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"

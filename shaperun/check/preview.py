@@ -1,13 +1,11 @@
-"""The playground: one page in which the weights of every arm can be moved and the ranking seen."""
+"""The interactive page of `preview`: move the weights of an arm and see the ranking change."""
 
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from itertools import zip_longest
 from typing import Any
 
@@ -15,7 +13,8 @@ import numpy as np
 
 from shaperun.check import ranking
 from shaperun.check.behaviours import EPISODES, record_behaviours
-from shaperun.check.filmstrip import Filmstrip, filmstrips
+from shaperun.check.filmstrip import Filmstrip, record_filmstrips
+from shaperun.check.page import render_self_contained
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Term
 from shaperun.envs.episodes import Episode
@@ -23,40 +22,34 @@ from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
 from shaperun.study.models import Study
 
-FILMED_EPISODES = 3  # episodes of each behaviour; the others are only counted
-TEMPLATE = "preview.html"
-PLACEHOLDER = "/*DATA*/null"
-"""What the page's data stands in place of."""
+FILMED_EPISODES = 3  # per behaviour; the page shows only the numbers of the others
 
 
-def page(study: Study, episodes: int = EPISODES) -> str:
-    """The page of a study as HTML: it needs no network and no server.
+def render_page(study: Study, episodes: int = EPISODES) -> str:
+    """Return the page of a study as HTML that needs no network and no server.
 
     Raises:
         UserError: the environment cannot be played, or a term is not finite.
     """
-    template = files("shaperun.check").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    # Inside a script element only `<` could end it early.
     try:
-        text = json.dumps(data(study, episodes), ensure_ascii=False, allow_nan=False)
+        return render_self_contained("shaperun.check", "preview", page_data(study, episodes))
     except RewardError as error:
-        raise UserError(f"these rewards will not do: {error}") from None
-    return template.replace(PLACEHOLDER, text.replace("<", "\\u003c"))
+        raise UserError(f"invalid rewards: {error}") from None
 
 
-def data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
-    """All that the page shows, as it stands in it.
+def page_data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
+    """Return the data of the page, ready for JSON.
 
     An episode's `terms` are the values (K, T) of all terms at the state after each step, and
-    `env_reward` (T,) what the environment paid: little-endian float64, deflated, in base64. `first`
+    `env_reward` (T,) the environment's rewards: little-endian float64, deflated, in base64. `first`
     are the K values at the first state, 0 for terms of the action.
     """
     environment = study.environment.describe()
     behaviours = record_behaviours(study.environment, episodes)
-    arms = {name: study.resolved(reward) for name, reward in study.arms.items()}
-    terms, columns = _terms(study, arms)
+    arms = {name: study.resolve_reward(reward) for name, reward in study.arms.items()}
+    terms, columns = _collect_terms(study, arms)
     filmed = [replace(b, episodes=b.episodes[:FILMED_EPISODES]) for b in behaviours]
-    strips = filmstrips(study.environment, filmed)
+    strips = record_filmstrips(study.environment, filmed)
     return {
         "study": study.study,
         "environment": environment.id,
@@ -66,45 +59,44 @@ def data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
         "terms": [
             {"name": t.name, "formula": t.formula, "state_only": t.state_only} for t, _ in terms
         ],
-        "arms": {name: _arm(reward, columns[name]) for name, reward in study.arms.items()},
+        "arms": {name: _describe_arm(reward, columns[name]) for name, reward in study.arms.items()},
         "behaviours": [
             {
                 "name": behaviour.name,
                 "description": behaviour.description,
                 "episodes": [
-                    _episode(episode, terms, environment.outcomes[episode.outcome], strip)
-                    for episode, strip in zip_longest(behaviour.episodes, of_behaviour)
+                    _describe_episode(episode, terms, environment.outcomes[episode.outcome], strip)
+                    for episode, strip in zip_longest(behaviour.episodes, filmed_strips)
                 ],
             }
-            for behaviour, of_behaviour in zip(behaviours, strips, strict=True)
+            for behaviour, filmed_strips in zip(behaviours, strips, strict=True)
         ],
     }
 
 
-def _terms(
+def _collect_terms(
     study: Study, arms: Mapping[str, RewardConfig]
 ) -> tuple[list[tuple[Term, RewardKernel]], dict[str, dict[str, int]]]:
-    """Every different term of the arms with a kernel that knows it, and where each arm has its own.
+    """Return all distinct terms with a kernel that evaluates each, and each arm's term indices.
 
-    Arms may define different terms under one name.
+    Arms may define different terms under the same name.
     """
     environment, gamma = study.environment.describe(), study.training.gamma
-    found: dict[tuple[str, str], tuple[Term, RewardKernel]] = {}
+    terms: dict[tuple[str, str], tuple[Term, RewardKernel]] = {}
     columns: dict[str, dict[str, int]] = {}
     for arm, reward in arms.items():
-        everything = dict.fromkeys([*environment.built_in, *reward.terms], 1.0)
-        kernel = RewardKernel(
-            environment, RewardConfig(mode="log", weights=everything, terms=reward.terms), gamma
-        )
+        weights = dict.fromkeys([*environment.built_in, *reward.terms], 1.0)
+        config = RewardConfig(mode="log", weights=weights, terms=reward.terms)
+        kernel = RewardKernel(environment, config, gamma)
         columns[arm] = {}
         for term in kernel.terms:
             key = (term.name, str(reward.terms.get(term.name, "")))
-            found.setdefault(key, (term, kernel))
-            columns[arm][term.name] = list(found).index(key)
-    return list(found.values()), columns
+            terms.setdefault(key, (term, kernel))
+            columns[arm][term.name] = list(terms).index(key)
+    return list(terms.values()), columns
 
 
-def _arm(reward: RewardConfig, columns: Mapping[str, int]) -> dict[str, Any]:
+def _describe_arm(reward: RewardConfig, columns: Mapping[str, int]) -> dict[str, Any]:
     schedule = reward.schedule
     return {
         "mode": reward.mode,
@@ -112,37 +104,37 @@ def _arm(reward: RewardConfig, columns: Mapping[str, int]) -> dict[str, Any]:
         "weights": dict(reward.weights),
         "columns": dict(columns),
         "terms": {
-            name: given if isinstance(given, str) else given.model_dump(mode="json")
-            for name, given in reward.terms.items()
+            name: term if isinstance(term, str) else term.model_dump(mode="json")
+            for name, term in reward.terms.items()
         },
         "schedule": None if schedule is None else schedule.model_dump(mode="json"),
         "factor": [1.0 if schedule is None else schedule(step / 100) for step in range(101)],
     }
 
 
-def _episode(
+def _describe_episode(
     episode: Episode,
     terms: Sequence[tuple[Term, RewardKernel]],
-    good: bool | None,
+    success: bool | None,
     strip: Filmstrip | None,
 ) -> dict[str, Any]:
     transition = episode.transition
     kernels = {id(kernel): kernel for _, kernel in terms}
     raw = {key: kernel(transition).raw for key, kernel in kernels.items()}
     start = {key: k.state_values(transition.obs[:1])[0] for key, k in kernels.items()}
-    places = [(id(kernel), kernel.names.index(term.name)) for term, kernel in terms]
+    columns = [(id(kernel), kernel.names.index(term.name)) for term, kernel in terms]
     return {
         "outcome": episode.outcome,
-        "success": good,
+        "success": success,
         "terminated": bool(transition.terminated[-1]),
         "length": len(episode),
-        "env_reward": _packed(transition.env_reward),
-        "terms": _packed(np.stack([raw[key][:, place] for key, place in places])),
-        "first": [float(start[key][place]) for key, place in places],
+        "env_reward": _pack(transition.env_reward),
+        "terms": _pack(np.stack([raw[key][:, column] for key, column in columns])),
+        "first": [float(start[key][column]) for key, column in columns],
         "strip": None if strip is None else vars(strip),
     }
 
 
-def _packed(values: np.ndarray) -> str:
+def _pack(values: np.ndarray) -> str:
     plain = np.ascontiguousarray(values, dtype="<f8").tobytes()
     return base64.b64encode(zlib.compress(plain, 9)).decode()

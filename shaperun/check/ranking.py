@@ -1,4 +1,4 @@
-"""What a reward pays each behaviour, and where it prefers what the environment ranks low."""
+"""The returns of behaviors under a reward, and the rankings that contradict the environment's."""
 
 from __future__ import annotations
 
@@ -13,38 +13,43 @@ from shaperun.common.text import humanize
 from shaperun.envs.base import Array
 from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards
 
-# A difference counts if it is this many standard errors, and this part of the whole spread.
+# A difference counts above this many standard errors and this share of the range of all returns.
 STANDARD_ERRORS, MIN_SHARE = 3.0, 0.05
 
 
 @dataclass(frozen=True)
 class BehaviourReturn:
-    """What an arm's reward pays for a behaviour, step by step and by the episode.
+    """The rewards (N,) of one behavior's transitions under one arm, and their sums per episode.
 
-    `rewards` are of the transitions (N,); `gamma` is the learner's discount factor.
+    `gamma` is the learner's discount factor.
     """
 
     behaviour: Behaviour
     rewards: Rewards
     gamma: float
 
+    @property
+    def name(self) -> str:
+        """The behavior's name in words."""
+        return humanize(self.behaviour.name)
+
     @cached_property
     def shaped(self) -> Array:
-        """The shaped return of each episode, undiscounted."""
-        return self.behaviour.per_episode(self.rewards.shaped)
+        """The undiscounted shaped return of each episode."""
+        return self.behaviour.sum_per_episode(self.rewards.shaped)
 
     @cached_property
     def discounted(self) -> Array:
-        """The shaped return of each episode as the learner sees it from the start: discounted."""
-        return self.behaviour.per_episode(self.rewards.shaped, self.gamma)
+        """The discounted shaped return of each episode, which the learner maximizes."""
+        return self.behaviour.sum_per_episode(self.rewards.shaped, self.gamma)
 
     def without_terms(self) -> BehaviourReturn:
-        """The same without the raw values of the terms, which are most of its size."""
+        """Return a copy without the raw values of the terms, which take most of the memory."""
         return replace(self, rewards=replace(self.rewards, raw=self.rewards.raw[:0].copy()))
 
     @property
     def environment(self) -> Array:
-        """The environment return of each episode, undiscounted."""
+        """The undiscounted environment return of each episode."""
         return self.behaviour.returns
 
     @property
@@ -66,56 +71,58 @@ class BehaviourReturn:
 def behaviour_returns(
     kernel: RewardKernel, behaviours: Sequence[Behaviour], gamma: float
 ) -> list[BehaviourReturn]:
-    """What a reward pays for every behaviour, at the start of training.
+    """Apply a reward, as at the start of training, to every behavior.
 
     Raises:
-        RewardError: the reward is not finite; the message names the behaviour and the step.
+        RewardError: the reward is not finite; the message names the behavior and the step.
     """
-    return [BehaviourReturn(b, _rewards(kernel, b), gamma) for b in behaviours]
+    return [BehaviourReturn(b, _compute_rewards(kernel, b), gamma) for b in behaviours]
 
 
-def _rewards(kernel: RewardKernel, behaviour: Behaviour) -> Rewards:
+def _compute_rewards(kernel: RewardKernel, behaviour: Behaviour) -> Rewards:
     try:
         return kernel(behaviour.transition)
     except RewardError as error:
         if error.row is None:
             raise
         episode = int(np.searchsorted(behaviour.starts, error.row, side="right")) - 1
-        where = error.at(episode, int(behaviour.ages[error.row]))
-        raise RewardError(f"{where} when it tries to {humanize(behaviour.name)}") from None
+        located = error.at(episode, int(behaviour.ages[error.row]))
+        raise RewardError(f"{located} when it tries to {humanize(behaviour.name)}") from None
 
 
-def most_rewarded(paid: Sequence[BehaviourReturn]) -> BehaviourReturn:
-    """What the learner would choose among the behaviours: most discounted shaped return."""
-    return max(paid, key=lambda payment: payment.discounted_return)
+def most_rewarded(returns: Sequence[BehaviourReturn]) -> BehaviourReturn:
+    """Return the behavior with the highest mean discounted shaped return."""
+    return max(returns, key=lambda result: result.discounted_return)
 
 
-def best_by_environment(paid: Sequence[BehaviourReturn]) -> BehaviourReturn:
-    """What the environment ranks highest."""
-    return max(paid, key=lambda payment: payment.environment_return)
+def best_by_environment(returns: Sequence[BehaviourReturn]) -> BehaviourReturn:
+    """Return the behavior with the highest mean environment return."""
+    return max(returns, key=lambda result: result.environment_return)
 
 
-def inversions(paid: Sequence[BehaviourReturn]) -> list[BehaviourReturn]:
-    """The behaviours that the reward prefers although the environment ranks them clearly lower.
+def inversions(returns: Sequence[BehaviourReturn]) -> list[BehaviourReturn]:
+    """Return the behaviors that the reward ranks wrongly above the environment's best one.
 
-    They are paid clearly more than the one that the environment ranks highest; the best paid first.
+    Their environment return is clearly lower, and their discounted shaped return clearly higher;
+    the best paid comes first.
     """
-    top = best_by_environment(paid)
-    found = [
-        payment
-        for payment in paid
-        if _clearly_more([p.environment for p in paid], top.environment, payment.environment)
-        and _clearly_more([p.discounted for p in paid], payment.discounted, top.discounted)
+    top = best_by_environment(returns)
+    environment, discounted = ([r.environment for r in returns], [r.discounted for r in returns])
+    inverted = [
+        result
+        for result in returns
+        if _clearly_above(environment, top.environment, result.environment)
+        and _clearly_above(discounted, result.discounted, top.discounted)
     ]
-    return sorted(found, key=lambda payment: -payment.discounted_return)
+    return sorted(inverted, key=lambda result: -result.discounted_return)
 
 
-def _clearly_more(everybody: Sequence[Array], more: Array, less: Array) -> bool:
-    """Whether one behaviour's returns are clearly above another's, on the same starts."""
+def _clearly_above(returns: Sequence[Array], more: Array, less: Array) -> bool:
+    """Return whether `more` exceeds `less` on their common starts by more than noise."""
     common = min(len(more), len(less))
     differences = more[:common] - less[:common]
     error = differences.std(ddof=1) / np.sqrt(common) if common > 1 else 0.0
-    means = [returns.mean() for returns in everybody]
+    means = [values.mean() for values in returns]
     return bool(
         differences.mean() > max(STANDARD_ERRORS * error, MIN_SHARE * (max(means) - min(means)))
     )

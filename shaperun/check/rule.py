@@ -1,4 +1,4 @@
-"""What a rule of `check` is: a function over an arm or a study that yields findings."""
+"""The interface of a `check` rule: a function of an arm or a study that yields findings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shaperun.study.training import TrainingConfig
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule has to say; `arm` is None where it is about the whole study."""
+    """A sentence of one rule; `arm` is None where it is about the whole study."""
 
     rule: str
     arm: str | None
@@ -28,52 +28,51 @@ class Finding:
 
 @dataclass(frozen=True)
 class ArmContext:
-    """One arm and what its reward pays the behaviours."""
+    """One arm and the returns of the behaviors under its reward."""
 
     study: Study
     environment: Environment
-    arm: str
+    name: str
     config: RewardConfig
     training: TrainingConfig
     kernel: RewardKernel
-    paid: Sequence[BehaviourReturn]
+    returns: Sequence[BehaviourReturn]
 
-    def inside(self, *paid: BehaviourReturn) -> Array:
-        """The shaped rewards (N,) of these behaviours' steps that end no episode."""
-        return np.concatenate([p.rewards.shaped[~p.behaviour.transition.ended] for p in paid])
-
-    @property
-    def weighted(self) -> list[tuple[int, Term, float]]:
-        """Place, term and scaled weight of the terms that count."""
-        both = zip(self.kernel.terms, self.kernel.weights, strict=True)
-        return [(place, term, float(w)) for place, (term, w) in enumerate(both) if w]
+    def non_final_rewards(self, *returns: BehaviourReturn) -> Array:
+        """Return the shaped rewards (N,) of all steps of these behaviors but the last ones."""
+        return np.concatenate([r.rewards.shaped[~r.behaviour.transition.ended] for r in returns])
 
     @property
-    def replaces(self) -> bool:
-        """Whether the learner sees nothing of the environment's own reward."""
-        return not self.kernel.pays_own_reward
+    def weighted_terms(self) -> list[tuple[int, Term, float]]:
+        """Index, term and scaled weight of every term with a weight other than 0."""
+        pairs = enumerate(zip(self.kernel.terms, self.kernel.weights, strict=True))
+        return [(index, term, float(weight)) for index, (term, weight) in pairs if weight]
+
+    @property
+    def drops_env_reward(self) -> bool:
+        """True if the learner never sees the environment's reward."""
+        return not self.kernel.uses_env_reward
 
 
 @dataclass(frozen=True)
 class StudyContext:
-    """The study as an experiment: how many runs, what spread, which difference matters."""
+    """The study as an experiment."""
 
     study: Study
     behaviours: Sequence[Behaviour]
     difference: float
-    """The smallest difference in environment return that the user cares about."""
+    """The smallest difference in environment return that matters."""
     spread: float | None
-    """The standard deviation between finished runs of an arm, where there are any."""
+    """The standard deviation between finished runs of an arm; None without such runs."""
 
 
 Rule = Callable[[Any], Iterator[str]]
 
 ARM_RULES: dict[str, Rule] = {}
-
 STUDY_RULES: dict[str, Rule] = {}
 
 
-def _registering_in(rules: dict[str, Rule]) -> Callable[[Rule], Rule]:
+def _registry(rules: dict[str, Rule]) -> Callable[[Rule], Rule]:
     def register(function: Rule) -> Rule:
         rules[function.__name__.replace("_", "-")] = function
         return function
@@ -81,4 +80,12 @@ def _registering_in(rules: dict[str, Rule]) -> Callable[[Rule], Rule]:
     return register
 
 
-about_arm, about_study = _registering_in(ARM_RULES), _registering_in(STUDY_RULES)
+about_arm, about_study = _registry(ARM_RULES), _registry(STUDY_RULES)
+
+
+def apply_rules(rules: dict[str, Rule], context: ArmContext | StudyContext) -> list[Finding]:
+    """Return the findings of all rules, in their order."""
+    arm = context.name if isinstance(context, ArmContext) else None
+    return [
+        Finding(name, arm, message) for name, rule in rules.items() for message in rule(context)
+    ]

@@ -1,8 +1,7 @@
-"""The ways in which rewards go wrong that can be seen without training: a rule each.
+"""Rules that find a flawed reward or study without training.
 
-A rule is a function of a `Case`, one arm with everything that is known of it, and yields what it
-finds as a sentence with the numbers that prove it and what to do. Its name is stable: scripts may
-look for it.
+A rule is a generator function of one context; it yields a sentence per finding, with the numbers,
+their consequence and a remedy. Rule names are stable: scripts may rely on them.
 """
 
 from __future__ import annotations
@@ -11,323 +10,320 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from shaperun.analysis.term_history import DROWNED_SHARE
+from shaperun.analysis.term_history import DOMINANT_SHARE
 from shaperun.check.behaviours import Behaviour
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions, most_rewarded
 from shaperun.check.rule import (
     ARM_RULES,
     STUDY_RULES,
     ArmContext,
-    Finding,
     Rule,
     StudyContext,
     about_arm,
     about_study,
 )
 from shaperun.common.text import format_number, humanize
-from shaperun.envs.base import OWN_REWARD, Array
+from shaperun.envs.base import OWN_REWARD, Array, Transition
 from shaperun.rewards.expression import difference_factor
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.stats import permutation
 
-NEARLY_ALL_STEPS = 0.8  # the share of steps that counts as nearly all of them
-LARGE_RETURN = 1_000.0  # a discounted return that a value function takes long to reach
-MODERATE_RETURN = 100.0  # one that it reaches soon
-EXPLAINED_SHARE = 0.8  # the share of the environment's reward that makes it a sum of terms
-POWER = 2.8  # standard errors between means that a test at 5% finds in 80% of cases
-
-
-def arm_findings(case: ArmContext) -> list[Finding]:
-    """Everything that is wrong with one arm, in the order of the rules."""
-    return [
-        Finding(name, case.arm, text) for name, rule in ARM_RULES.items() for text in rule(case)
-    ]
-
-
-def study_findings(plan: StudyContext) -> list[Finding]:
-    """Everything that is wrong with the study as an experiment."""
-    return [Finding(name, None, text) for name, rule in STUDY_RULES.items() for text in rule(plan)]
+MOST_STEPS_SHARE = 0.8
+LARGE_RETURN = 1_000.0  # a discounted return that a value function learns slowly
+MODERATE_RETURN = 100.0  # one that it learns quickly
+EXPLAINED_SHARE = 0.8  # of the variance of the environment's reward
+MIN_PART_SHARE = 0.1  # of the standard deviation of the environment's reward
+DETECTABLE_ERRORS = 2.8  # standard errors of a difference found with 80% power by a test at 5%
 
 
 @about_arm
-def inverted_ranking(case: ArmContext) -> Iterator[str]:
-    """The reward prefers a behaviour that the environment ranks clearly lower."""
-    wrong = inversions(case.paid)
+def inverted_ranking(arm: ArmContext) -> Iterator[str]:
+    """Flag a reward that prefers a behavior which the environment ranks clearly lower."""
+    wrong = inversions(arm.returns)
     if not wrong:
         return
-    right, worst = best_by_environment(case.paid), wrong[0]
-    expected = (
-        f"expect it to {humanize(worst.behaviour.name)}"
-        if worst is most_rewarded(case.paid)
-        else f"it may well {humanize(worst.behaviour.name)}"
-    )
+    right, worst = best_by_environment(arm.returns), wrong[0]
+    expected = "expect it to learn" if worst is most_rewarded(arm.returns) else "it may learn"
+    remedy = f". Raise what it pays to {right.name}, or use mode potential"
     yield (
-        f"{case.arm} pays {format_number(worst.discounted_return)} to {humanize(worst.behaviour.name)} and "
-        f"{format_number(right.discounted_return)} to {humanize(right.behaviour.name)}: {expected} "
+        f"{arm.name} pays {format_number(worst.discounted_return)} to {worst.name} and "
+        f"{format_number(right.discounted_return)} to {right.name}; {expected} to {worst.name} "
         f"(environment return {format_number(worst.environment_return)} instead of "
-        f"{format_number(right.environment_return)}; discounted with γ = {case.training.gamma:g})"
+        f"{format_number(right.environment_return)}; pay discounted with γ = "
+        f"{arm.training.gamma:g})"
+        f"{remedy if arm.config.mode in ('add', 'replace') else ''}"
     )
 
 
 @about_arm
-def every_step_costs(case: ArmContext) -> Iterator[str]:
-    """Every step costs, and the shortest life is paid best."""
-    short, right = most_rewarded(case.paid), best_by_environment(case.paid)
-    steps = case.inside(short, right)
-    if case.config.mode in ("log", "potential") or (steps < 0).mean() < NEARLY_ALL_STEPS:
+def every_step_costs(arm: ArmContext) -> Iterator[str]:
+    """Flag a reward that is negative on most steps and pays the shortest episodes best."""
+    short, right = most_rewarded(arm.returns), best_by_environment(arm.returns)
+    steps = arm.non_final_rewards(short, right)
+    share = (steps < 0).mean()
+    if arm.config.mode in ("log", "potential") or share < MOST_STEPS_SHARE:
         return
-    if short.behaviour.length < right.behaviour.length and short in inversions(case.paid):
+    if short.behaviour.length < right.behaviour.length and short in inversions(arm.returns):
         yield (
-            f"{format_number(100 * (steps < 0).mean())}% of the steps cost, "
-            f"{format_number(-steps.mean())} on average, so a short life is a cheap one: to "
-            f"{humanize(short.behaviour.name)} takes {format_number(short.behaviour.length)} steps, to "
-            f"{humanize(right.behaviour.name)} {format_number(right.behaviour.length)}. Pay for the end that "
-            "you want, or make a potential of the terms"
+            f"{format_number(100 * share)}% of the steps have a negative reward (mean "
+            f"{format_number(steps.mean())}), so ending the episode early costs least: to "
+            f"{short.name} takes {format_number(short.behaviour.length)} steps, to {right.name} "
+            f"{format_number(right.behaviour.length)}. Expect short episodes; weight the outcome "
+            "that you want, or use mode potential"
         )
 
 
 @about_arm
-def every_step_pays(case: ArmContext) -> Iterator[str]:
-    """Every step pays, and the longest life is paid best although it reaches nothing."""
-    long = most_rewarded(case.paid)
-    steps = case.inside(long)
-    if case.config.mode in ("log", "potential") or (steps > 0).mean() < NEARLY_ALL_STEPS:
+def every_step_pays(arm: ArmContext) -> Iterator[str]:
+    """Flag a reward that is positive on most steps and pays endless episodes best."""
+    long = most_rewarded(arm.returns)
+    steps, transition = arm.non_final_rewards(long), long.behaviour.transition
+    share = (steps > 0).mean()
+    if arm.config.mode in ("log", "potential") or share < MOST_STEPS_SHARE:
         return
-    endless = long.behaviour.transition.truncated[long.behaviour.transition.ended].mean() > 0.5
-    if endless and not case.environment.outcomes.get(long.behaviour.outcome):
+    endless = transition.truncated[transition.ended].mean() > 0.5
+    if endless and not arm.environment.outcomes.get(long.behaviour.outcome):
         yield (
-            f"{format_number(100 * (steps > 0).mean())}% of the steps pay, "
-            f"{format_number(steps.mean())} on average, and nothing ends that: to "
-            f"{humanize(long.behaviour.name)} for {format_number(long.behaviour.length)} steps earns "
-            f"{format_number(long.shaped_return)}. Pay for progress (mode potential) or for the end"
+            f"{format_number(100 * share)}% of the steps have a positive reward (mean "
+            f"{format_number(steps.mean())}), so lingering pays best: to {long.name} for "
+            f"{format_number(long.behaviour.length)} steps returns "
+            f"{format_number(long.shaped_return)} without reaching anything. Expect episodes that "
+            "never end; reward progress (mode potential) or the outcome that you want"
         )
 
 
 @about_arm
-def goal_lost(case: ArmContext) -> Iterator[str]:
-    """The mode replace drops the environment's reward, and nothing pays for success instead."""
-    good = {name for name, is_good in case.environment.outcomes.items() if is_good}
-    if not case.replaces or any(term.name in good and w > 0 for _, term, w in case.weighted):
+def goal_lost(arm: ArmContext) -> Iterator[str]:
+    """Flag mode replace where no term pays for success instead of the environment's reward."""
+    goals = sorted(name for name, good in arm.environment.outcomes.items() if good)
+    pays_goal = any(term.name in goals and weight > 0 for _, term, weight in arm.weighted_terms)
+    if not arm.drops_env_reward or pays_goal:
         return
-    successes = np.concatenate([_successes(payment, good) for payment in case.paid])
+    dropped = f"mode replace drops the reward of {arm.environment.id}"
+    successes = np.concatenate([_successful_returns(r, goals) for r in arm.returns])
     if len(successes):
-        own_return, own, shaped_return, shaped = (format_number(x) for x in successes.mean(axis=0))
+        means = map(format_number, successes.mean(axis=0))
+        env_return, env_last, shaped_return, shaped_last = means
         yield (
-            f"replace drops what {case.environment.id} pays: an episode that ends as "
-            f"{' or '.join(sorted(good))} earns {own_return} there, {own} of it on the last step. "
-            f"{case.arm} pays {shaped_return} and {shaped}. Weigh the outcome {sorted(good)[0]} "
-            f"or the term {OWN_REWARD}"
+            f"{dropped}, and no term pays for success: an episode that ends as "
+            f"{' or '.join(goals)} returns {env_return} there ({env_last} on the last step) and "
+            f"{shaped_return} under {arm.name} ({shaped_last} on the last step). Weight the "
+            f"outcome {goals[0]} or the term {OWN_REWARD}"
         )
         return
-    right = best_by_environment(case.paid)
+    right = best_by_environment(arm.returns)
     yield (
-        f"replace drops what {case.environment.id} pays, {format_number(right.environment_return)} to "
-        f"{humanize(right.behaviour.name)}: nothing but the terms is left to aim for. Weigh the term "
-        f"{OWN_REWARD} to keep it"
+        f"{dropped}, which pays {format_number(right.environment_return)} to {right.name}, so only "
+        f"the weighted terms remain to aim for. Weight the term {OWN_REWARD} to keep the goal"
     )
 
 
-def _successes(payment: BehaviourReturn, good: set[str]) -> Array:
-    """Returns and last rewards (n, 4) of a behaviour's good episodes: environment's, shaped."""
-    behaviour, rewards = payment.behaviour, payment.rewards
-    lasts = np.append(behaviour.starts[1:], len(behaviour.transition)) - 1
-    columns = (
-        payment.environment,
-        rewards.env_reward[lasts],
-        payment.shaped,
-        rewards.shaped[lasts],
-    )
-    chosen = [episode.outcome in good for episode in behaviour.episodes]
-    return np.stack(columns, axis=1)[chosen]
+def _successful_returns(result: BehaviourReturn, goals: Sequence[str]) -> Array:
+    """Return environment return, its last reward, shaped return, its last reward (n, 4)."""
+    ends, rewards = result.behaviour.ends, result.rewards
+    last = rewards.env_reward[ends], rewards.shaped[ends]
+    columns = np.stack([result.environment, last[0], result.shaped, last[1]], axis=1)
+    return columns[[episode.outcome in goals for episode in result.behaviour.episodes]]
 
 
 @about_arm
-def repeats_environment(case: ArmContext) -> Iterator[str]:
-    """The mode add weighs terms that the environment's own reward is made of already."""
-    if case.config.mode != "add":
+def repeats_environment(arm: ArmContext) -> Iterator[str]:
+    """Flag mode add with terms that the environment's reward already contains."""
+    if arm.config.mode != "add":
         return
-    transition = [p.behaviour.transition for p in case.paid]
-    inside = np.concatenate([~t.ended for t in transition])
-    own = np.concatenate([t.env_reward for t in transition])[inside]
-    raw = np.concatenate([p.rewards.raw for p in case.paid])[inside]
-    before = np.concatenate([case.kernel.state_values(t.obs) for t in transition])[inside]
-    parts = _parts_of(own, raw, before, case.kernel)
-    found = [part for place, term, _ in case.weighted if (part := parts.get(term.name))]
-    if found:
+    transition = Transition.concatenate([r.behaviour.transition for r in arm.returns])
+    inside = ~transition.ended
+    raw = np.concatenate([r.rewards.raw for r in arm.returns])[inside]
+    before = arm.kernel.state_values(transition.obs)[inside]
+    parts, explained = _find_linear_parts(transition.env_reward[inside], raw, before, arm.kernel)
+    repeated = [parts[t.name] for _, t, _ in arm.weighted_terms if t.name in parts]
+    if repeated:
         yield (
-            f"{case.environment.id} already pays {', '.join(found)} "
-            f"({parts['']} of its reward is a sum of these terms): {case.arm} counts them twice. "
-            "Leave them out, or replace the reward as a whole"
+            f"{arm.environment.id} already pays {', '.join(repeated)} (such terms explain "
+            f"{format_number(100 * explained)}% of the variance of its reward), so {arm.name} "
+            "pays them twice. Remove them, or replace the whole reward"
         )
 
 
-def _parts_of(own: Array, raw: Array, before: Array, kernel: RewardKernel) -> dict[str, str]:
-    """Which terms, or changes of them, the environment's reward is a linear sum of; in words."""
+def _find_linear_parts(
+    env_reward: Array, raw: Array, before: Array, kernel: RewardKernel
+) -> tuple[dict[str, str], float]:
+    """Regress the environment's reward on the terms and their changes from s to s′.
+
+    Args:
+        env_reward: the environment's rewards, (N,).
+        raw: the terms' values, (N, K).
+        before: the state terms' values at s, (N, K).
+        kernel: names the terms.
+
+    Returns:
+        The parts of the reward in words, by term, and the share of its variance explained; no
+        parts where that is less than 80%.
+    """
     names, columns = [], []
-    for place, term in enumerate(kernel.terms):
-        if term.name == OWN_REWARD or raw[:, place].std() == 0:
+    for index, term in enumerate(kernel.terms):
+        if term.name == OWN_REWARD or raw[:, index].std() == 0:
             continue
         if term.state_only:
-            names.append((term.name, f"a change of {term.name}"))
-            columns.append(raw[:, place] - before[:, place])
+            names.append((term.name, f"the change in {term.name}"))
+            columns.append(raw[:, index] - before[:, index])
         names.append((term.name, term.name))
-        columns.append(raw[:, place])
-    spread = own.std()
+        columns.append(raw[:, index])
+    spread = env_reward.std()
     if not columns or spread < 1e-9:
-        return {}
+        return {}, 0.0
     matrix = np.stack([column - column.mean() for column in columns], axis=1)
-    factors = np.linalg.lstsq(matrix, own - own.mean(), rcond=None)[0]
-    left = (own - own.mean() - matrix @ factors).std()
-    explained = 1.0 - (left / spread) ** 2
+    centered = env_reward - env_reward.mean()
+    factors = np.linalg.lstsq(matrix, centered, rcond=None)[0]
+    explained = 1.0 - float((centered - matrix @ factors).std() / spread) ** 2
     if explained < EXPLAINED_SHARE:
-        return {}
+        return {}, explained
     strength = np.abs(factors) * matrix.std(axis=0)
-    found: dict[str, str] = {"": f"{format_number(100 * explained)}%"}
-    for place in np.argsort(-strength):
-        name, what = names[place]
-        if strength[place] >= 0.1 * spread and name not in found:
-            found[name] = f"{format_number(factors[place])} × {what}"
-    return found
+    parts: dict[str, str] = {}
+    for index in np.argsort(-strength):
+        name, description = names[index]
+        if strength[index] >= MIN_PART_SHARE * spread:
+            parts.setdefault(name, f"{format_number(factors[index])} × {description}")
+    return parts, explained
 
 
 @about_arm
-def constant_term(case: ArmContext) -> Iterator[str]:
-    """A weighted term has the same value on every step, so it teaches nothing."""
-    raw = np.concatenate([p.rewards.raw for p in case.paid])
-    for place, term, weight in case.weighted:
-        if np.ptp(raw[:, place]) <= 1e-12 * np.abs(raw[:, place]).max():
+def constant_term(arm: ArmContext) -> Iterator[str]:
+    """Flag a weighted term with the same value on every step."""
+    raw = np.concatenate([r.rewards.raw for r in arm.returns])
+    for index, term, weight in arm.weighted_terms:
+        if np.ptp(raw[:, index]) <= 1e-12 * np.abs(raw[:, index]).max():
             yield (
-                f"{term.name} (weight {weight:g}) was {raw[0, place]:g} on all "
-                f"{len(raw):,} recorded steps: it tells no behaviour from another. Leave it out, "
-                "or look at its formula"
+                f"{term.name} (weight {weight:g}) is {raw[0, index]:g} on all {len(raw):,} "
+                "recorded steps, so it cannot tell behaviors apart except by their length. Remove "
+                "it, or check its formula"
             )
 
 
 @about_arm
-def drowned_terms(case: ArmContext) -> Iterator[str]:
-    """One term moves the return so much that the others do not count."""
-    if len(case.weighted) < 2 or case.config.mode == "log":
+def drowned_terms(arm: ArmContext) -> Iterator[str]:
+    """Flag a term that determines nearly all of the differences between the returns."""
+    if len(arm.weighted_terms) < 2 or arm.config.mode == "log":
         return
-    moved = {
-        term.name: _spread_between(case, place, weight) for place, term, weight in case.weighted
+    spreads = {
+        term.name: _spread_of_term(arm, index, weight) for index, term, weight in arm.weighted_terms
     }
-    total = sum(moved.values())
-    loudest = max(moved, key=lambda name: moved[name])
-    if total and moved[loudest] / total >= DROWNED_SHARE:
-        others = [name for name in moved if name != loudest]
+    total, largest = sum(spreads.values()), max(spreads, key=spreads.__getitem__)
+    if total and spreads[largest] / total >= DOMINANT_SHARE:
+        others = [name for name in spreads if name != largest]
         yield (
-            f"{loudest} makes {format_number(100 * moved[loudest] / total)}% of what sets the behaviours' "
-            f"returns apart; {', '.join(others)} {'is' if len(others) == 1 else 'are'} drowned. "
-            "Lower its weight, or leave the others out"
+            f"{largest} makes {format_number(100 * spreads[largest] / total)}% of the differences "
+            f"between the behaviors' returns, so {', '.join(others)} "
+            f"{'has' if len(others) == 1 else 'have'} almost no effect. Lower the weight of "
+            f"{largest}, or remove the others"
         )
 
 
-def _spread_between(case: ArmContext, place: int, weight: float) -> float:
-    """How far the behaviours' mean returns from one term lie apart (standard deviation)."""
-    gamma = case.training.gamma
+def _spread_of_term(arm: ArmContext, index: int, weight: float) -> float:
+    """Return the standard deviation of the behaviors' mean discounted returns from one term."""
+    gamma = arm.training.gamma
     means = [
-        p.behaviour.per_episode(weight * p.rewards.raw[:, place], gamma).mean() for p in case.paid
+        r.behaviour.sum_per_episode(weight * r.rewards.raw[:, index], gamma).mean()
+        for r in arm.returns
     ]
     return float(np.std(means))
 
 
 @about_arm
-def large_returns(case: ArmContext) -> Iterator[str]:
-    """The returns are so large that the value function takes long to reach them."""
-    if case.training.normalize.rewards:
+def large_returns(arm: ArmContext) -> Iterator[str]:
+    """Flag returns so large that a value function learns them slowly."""
+    if arm.training.normalize.rewards:
         return
-    size = float(np.quantile(np.abs(np.concatenate([p.discounted for p in case.paid])), 0.9))
+    size = float(np.quantile(np.abs(np.concatenate([r.discounted for r in arm.returns])), 0.9))
     if size < LARGE_RETURN:
         return
-    mend = "set training.normalize.rewards: true"
-    if case.config.mode == "replace":
-        scale = float(f"{case.config.scale * MODERATE_RETURN / size:.1g}")
-        mend = f"set scale: {scale:g}, or {mend[4:]}"
+    scale = f"scale: {float(f'{arm.config.scale * MODERATE_RETURN / size:.1g}'):g}, or "
     yield (
-        f"a tenth of the recorded episodes have discounted returns beyond ±{format_number(size)}: the "
-        f"value function starts at 0 and takes long to get there. {mend[0].upper()}{mend[1:]}"
+        f"a tenth of the recorded episodes have discounted returns beyond ±{format_number(size)}; "
+        "the value function starts near 0, so expect a large value loss and slow learning. Set "
+        f"{scale if arm.config.mode == 'replace' else ''}training.normalize.rewards: true"
     )
 
 
 @about_arm
-def gamma_differs(case: ArmContext) -> Iterator[str]:
-    """Potential-based shaping written by hand with another γ than the learner's."""
-    gamma = case.training.gamma
-    for _, term, _ in case.weighted:
-        definition = case.config.terms.get(term.name)
+def gamma_differs(arm: ArmContext) -> Iterator[str]:
+    """Flag potential-based shaping written by hand with a γ other than the learner's."""
+    gamma = arm.training.gamma
+    for _, term, _ in arm.weighted_terms:
+        definition = arm.config.terms.get(term.name)
         factor = difference_factor(definition) if isinstance(definition, str) else None
-        if factor is not None and factor != gamma and case.config.mode != "potential":
+        if factor is not None and factor != gamma and arm.config.mode != "potential":
             yield (
-                f"{term.name} is a difference of potentials with γ = {factor:g}, and the learner's "
-                f"is {gamma:g}: it changes what is best. Define the potential alone and use the "
-                "mode potential, which takes the learner's γ and knows how episodes end"
+                f"{term.name} is a difference of potentials with γ = {factor:g}, but the learner's "
+                f"γ is {gamma:g}, so it can change the optimal policy. Define the potential alone "
+                "and use mode potential, which takes the learner's γ and handles episode ends"
             )
 
 
 @about_arm
-def clipped_potential(case: ArmContext) -> Iterator[str]:
-    """Rewards are normalised and clipped, which a potential does not survive."""
-    if case.config.mode == "potential" and case.training.normalize.rewards:
+def clipped_potential(arm: ArmContext) -> Iterator[str]:
+    """Flag a potential under normalized, clipped rewards, which preserve no ranking exactly."""
+    if arm.config.mode == "potential" and arm.training.normalize.rewards:
         yield (
-            "normalize.rewards scales and clips what the learner sees, so that the shaping no "
-            "longer cancels out exactly. Set it to false, or take the guarantee as approximate"
+            "normalize.rewards scales and clips the learner's rewards, so the potential cancels "
+            "out only approximately and may change the optimal policy. Set it to false to restore "
+            "the guarantee"
         )
 
 
 @about_study
-def nothing_told_apart(plan: StudyContext) -> Iterator[str]:
-    """The environment pays every behaviour the same, so that no ranking means anything."""
-    means = [float(b.returns.mean()) for b in plan.behaviours]
+def nothing_told_apart(context: StudyContext) -> Iterator[str]:
+    """Flag an environment that pays all behaviors the same, so that no ranking is meaningful."""
+    means = [float(b.returns.mean()) for b in context.behaviours]
     if max(means) - min(means) <= 1e-9 * max(1.0, max(map(abs, means))):
-        names = ", ".join(humanize(b.name) for b in plan.behaviours)
+        names = ", ".join(humanize(b.name) for b in context.behaviours)
         yield (
-            f"{plan.study.environment.id} pays {format_number(means[0])} to {names} alike: none of them "
-            "reaches what it pays for, so their ranking cannot tell a good reward from a bad one"
+            f"{context.study.environment.id} pays {format_number(means[0])} to every recorded "
+            f"behavior ({names}): none reaches what it pays for. Ignore the rankings, which cannot "
+            "tell a good reward from a bad one here"
         )
 
 
 @about_study
-def too_few_seeds(plan: StudyContext) -> Iterator[str]:
-    """So few runs cannot show a difference."""
-    seeds, fewest = len(plan.study.seeds), permutation.min_runs(0.05, paired=False)
-    if len(plan.study.arms) < 2:
+def too_few_seeds(context: StudyContext) -> Iterator[str]:
+    """Flag a number of runs that cannot show a difference."""
+    seeds, fewest = len(context.study.seeds), permutation.min_runs(0.05, paired=False)
+    if len(context.study.arms) < 2:
         return
     if seeds < fewest:
         yield (
-            f"with {seeds} seeds an arm, no outcome of an exact test at 5% can show a difference, "
-            f"however large. Take {fewest} or more"
+            f"the study has {seeds} seed{'s' if seeds > 1 else ''} per arm, and with fewer than "
+            f"{fewest} an exact test at 5% shows no difference, however large. Use {fewest} or more"
         )
-    if plan.spread:
-        needed = int(np.ceil(2 * (POWER * plan.spread / plan.difference) ** 2))
+    if context.spread:
+        needed = int(np.ceil(2 * (DETECTABLE_ERRORS * context.spread / context.difference) ** 2))
         if needed > seeds:
             yield (
-                f"finished runs of one arm spread by {format_number(plan.spread)} (standard deviation): a "
-                f"difference of {format_number(plan.difference)} in environment return takes {needed} "
-                f"seeds an arm to show in 4 of 5 studies, and there are {seeds}"
+                "finished runs of one arm have a standard deviation of "
+                f"{format_number(context.spread)} in environment return, so detecting a difference "
+                f"of {format_number(context.difference)} with 80% power takes {needed:,} seeds per "
+                f"arm, and the study has {seeds}. Add seeds, or expect to miss such a difference"
             )
 
 
 @about_study
-def too_few_episodes(plan: StudyContext) -> Iterator[str]:
-    """The evaluation is too short for the difference that matters."""
-    episodes, seeds = plan.study.evaluation.final_episodes, len(plan.study.seeds)
-    top = max(plan.behaviours, key=lambda b: float(b.returns.mean()))
-    spread = float(top.returns.std(ddof=1)) if len(top.returns) > 1 else 0.0
-    needed = int(np.ceil(2 * (POWER * spread / plan.difference) ** 2 / seeds))
+def too_few_episodes(context: StudyContext) -> Iterator[str]:
+    """Flag an evaluation too short for the difference that matters."""
+    episodes, seeds = context.study.evaluation.final_episodes, len(context.study.seeds)
+    best = max(context.behaviours, key=lambda b: float(b.returns.mean()))
+    spread = float(best.returns.std(ddof=1)) if len(best.returns) > 1 else 0.0
+    needed = int(np.ceil(2 * (DETECTABLE_ERRORS * spread / context.difference) ** 2 / seeds))
     if needed > episodes:
         yield (
-            f"the returns of single episodes spread by {format_number(spread)} (to "
-            f"{humanize(top.name)}): with {seeds} seeds × {episodes} final episodes their luck alone "
-            f"hides a difference of {format_number(plan.difference)}. Take "
+            f"single episodes have a standard deviation of {format_number(spread)} in return (to "
+            f"{humanize(best.name)}), so with {seeds} seeds × {episodes} final episodes their "
+            f"noise alone hides a difference of {format_number(context.difference)}. Set "
             f"evaluation.final_episodes: {needed}"
         )
 
 
 def default_difference(behaviours: Sequence[Behaviour]) -> float:
-    """A difference in environment return worth showing, where nobody says which.
-
-    It is a tenth of what lies between the best and the worst behaviour, to one digit.
-    """
+    """Return a tenth of the range of the behaviors' environment returns, to one digit."""
     means = [float(b.returns.mean()) for b in behaviours]
     return float(f"{(max(means) - min(means)) / 10:.1g}") or 1.0
 

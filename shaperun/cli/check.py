@@ -1,4 +1,4 @@
-"""`check` and `preview`: what rewards pay for, before training."""
+"""`check` and `preview`: the incentives of rewards, before training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def check(
     arms: Arms = "",
     difference: Annotated[
         float | None,
-        typer.Option(min=0, help="Smallest difference in environment return that matters."),
+        typer.Option(
+            min=0, metavar="RETURN", help="Smallest relevant difference in environment return."
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if there are findings.")
@@ -44,8 +46,10 @@ def check(
 ) -> None:
     """Show what the reward of each arm pays for, before training.
 
-    Plays hand-written controllers, doing nothing and random actions once, and applies every reward
-    to what they did. Takes seconds.
+    Plays episodes of hand-written controllers, of no action and of random actions, and applies
+    every reward to them. Takes seconds.
+
+    Example: shaperun check study.yaml --strict
     """
     from shaperun.cli.console import SafeConsole, print_json
     from shaperun.study.loader import StudyError
@@ -57,43 +61,43 @@ def check(
             print_json({"study": study, "errors": error.problems, "warnings": [], "rankings": {}})
         raise
     with SafeConsole(quiet=quiet or as_json).status("Playing controllers…"):
-        found = check_arms(opened, folder, split_names(arms), difference)
+        result = check_arms(opened, folder, split_names(arms), difference)
     if as_json:
-        print_json(found.document())
+        print_json(result.document())
     else:
-        _print_check(found, folder, quiet=quiet)
-    raise typer.Exit(SOME_FAILED if strict and found.findings else FINE)
+        _print_check(result, folder, quiet=quiet)
+    raise typer.Exit(SOME_FAILED if strict and result.findings else FINE)
 
 
-def _print_check(found: Check, folder: StudyFolder, *, quiet: bool) -> None:
+def _print_check(result: Check, folder: StudyFolder, *, quiet: bool) -> None:
     from shaperun.cli import check_table
     from shaperun.cli.console import SafeConsole
     from shaperun.report.plots import check as plots
 
     console = SafeConsole(stderr=False)
-    check_table.print_check(found, console)
-    _print_searched(found, console)
+    check_table.print_check(result, console)
+    _print_checked_weights(result, console)
     with folder.writing():
-        plots.write_figures(found, folder.check)
+        plots.write_figures(result, folder.check)
     if not quiet:
         console.print(f"\nFigures: {folder.check}", style="dim")
 
 
-def _print_searched(found: Check, console: Console) -> None:
+def _print_checked_weights(result: Check, console: Console) -> None:
     """Print which weights of a sweep were checked."""
-    from shaperun.search.arms import MAX_CORNER_WEIGHTS, corner_arms
+    from shaperun.search.arms import MAX_CORNER_WEIGHTS, make_corner_arms
 
-    corners = corner_arms(found.study).keys() & found.paid.keys()
-    if not corners or not found.study.sweep:
+    corners = make_corner_arms(result.study).keys() & result.returns.keys()
+    if not corners or not result.study.sweep:
         return
-    weights = found.study.sweep.weights
+    weights = result.study.sweep.weights
     what = (
         f"the {len(corners)} corners of their ranges"
         if len(weights) <= MAX_CORNER_WEIGHTS
         else f"{len(corners)} points, each with one weight at an end of its range and the others "
         "in the middle"
     )
-    trials = found.paid.keys() - found.study.arms.keys() - corners
+    trials = result.returns.keys() - result.study.arms.keys() - corners
     best = f" and the best trials so far ({', '.join(sorted(trials))})" if trials else ""
     console.print(
         f"\nSwept weights ({', '.join(weights)}): checked {what}{best}; weights in between may "
@@ -108,25 +112,26 @@ def check_arms(
     """Check the arms of a study and those that represent its sweep, or only some of them."""
     from shaperun.analysis import results
     from shaperun.check.check import check_study
-    from shaperun.runs.plan import planned_runs
-    from shaperun.search.arms import sweep_arms
+    from shaperun.runs.plan import plan_runs
+    from shaperun.search.arms import make_sweep_arms
 
-    swept = sweep_arms(study) | _search_arms(study, folder) if study.sweep else {}
+    swept = make_sweep_arms(study) | _load_search_arms(study, folder) if study.sweep else {}
     arms: dict[str, Arm] = study.arms | swept
-    runs = planned_runs(study, arms, only)
+    runs = plan_runs(study, arms, only)
     arms = {name: arm for name, arm in arms.items() if not only or name in only}
     spread = results.spread_between_runs(folder, runs, study.environment.describe())
     return check_study(study, arms, difference=difference, spread=spread)
 
 
-def _search_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
+def _load_search_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
     """Return arms that represent a search: the corners of its ranges and its best trials."""
-    from shaperun.search.arms import corner_arms
-    from shaperun.search.progress import best_arms
+    from shaperun.analysis.results import LoadedRuns
+    from shaperun.search.arms import make_corner_arms
+    from shaperun.search.progress import load_best_arms
 
-    corners = corner_arms(study)
+    corners = make_corner_arms(study)
     try:
-        return corners | (best_arms(study, folder) if corners else {})
+        return corners | (load_best_arms(study, LoadedRuns(folder)) if corners else {})
     except UserError:  # the trials belong to another search
         return corners
 
@@ -134,14 +139,14 @@ def _search_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
 @app.command(rich_help_panel=PREPARE)
 @flatten_options
 def preview(study: StudyArgument, options: StudyOptions) -> None:
-    """Write a page on which weights can be moved and the ranking seen. Works offline."""
-    from shaperun.check.preview import page
+    """Write an offline page with a slider per weight that shows the resulting ranking."""
+    from shaperun.check.preview import render_page
     from shaperun.cli.console import SafeConsole
     from shaperun.common.files import write_atomically
 
     opened, folder = options.open(study)
     with SafeConsole().status("Playing and filming controllers…"):
-        text = page(opened)
+        text = render_page(opened)
     with folder.writing():
         write_atomically(folder.preview, text.encode())
     typer.echo(folder.preview)

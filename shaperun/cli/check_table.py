@@ -1,4 +1,4 @@
-"""What `check` says in the terminal: what was found, what each reward pays, how far they differ."""
+"""Results of `check` in the terminal: findings, rankings of behaviors, distances of rewards."""
 
 from __future__ import annotations
 
@@ -25,44 +25,47 @@ HEADLINES = (
     "goal-lost",
     "repeats-environment",
 )
-"""The rules that `train` speaks of before it starts."""
+"""Rules that `train` reports before it starts."""
 
 
 def print_check(check: Check, console: Console) -> None:
-    """Print everything that a check found."""
-    console.print(Text.assemble(("What these rewards pay", "bold"), _how(check)))
-    shown = check.shown(MAX_ARMS)
+    """Print all results of a check."""
+    console.print(
+        Text.assemble(("Returns of scripted behaviors", "bold"), _describe_conditions(check))
+    )
+    shown = check.select_arms(MAX_ARMS)
     for arm in shown:
         console.print()
-        console.print(ranking_table(arm, check.paid[arm], check))
-    if len(shown) < len(check.paid):
-        hidden = len(check.paid) - len(shown)
+        console.print(build_ranking_table(arm, check.returns[arm], check))
+    if len(shown) < len(check.returns):
+        hidden = len(check.returns) - len(shown)
         console.print(
-            f"\n{hidden} more arms are not shown; --arms picks, --json has all", style="dim"
+            f"\n{hidden} more arms are not shown; use --arms to pick, or --json for all",
+            style="dim",
         )
     console.print(
-        "\n◆ what the environment ranks highest   ▲ paid more than that, and ranked clearly lower",
+        "\n◆ ranked highest by the environment   ▲ paid more than that, but ranked clearly lower",
         style="dim",
     )
     if 1 < len(check.distances.names) <= MAX_REWARDS:
         console.print()
-        console.print(distance_tables(check))
-    for line in invariance(check):
+        console.print(build_distance_tables(check))
+    for line in format_invariance(check):
         console.print(line)
     console.print()
     print_findings(check.findings, console)
 
 
-def _how(check: Check) -> str:
+def _describe_conditions(check: Check) -> str:
     episodes = max(len(behaviour.episodes) for behaviour in check.behaviours)
     return (
         f"   {check.study.study} on {check.study.environment.id}, γ = "
-        f"{check.study.training.gamma:g}, up to {episodes} episodes a behaviour, no training"
+        f"{check.study.training.gamma:g}, up to {episodes} episodes per behavior, no training"
     )
 
 
-def ranking_table(arm: str, paid: Sequence[BehaviourReturn], check: Check) -> Table:
-    """What one arm pays every behaviour, the best paid first."""
+def build_ranking_table(arm: str, paid: Sequence[BehaviourReturn], check: Check) -> Table:
+    """Return a table of the returns that an arm pays each behavior, the highest first."""
     config = check.study.arms.get(arm)
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     title = Text.assemble((arm, "bold"), (f"  {config.mode}" if config else "", "dim"))
@@ -81,79 +84,79 @@ def ranking_table(arm: str, paid: Sequence[BehaviourReturn], check: Check) -> Ta
             format_number(payment.shaped_return),
             format_number(payment.environment_return),
             format_number(behaviour.length),
-            _outcomes(payment),
+            _format_outcome(payment),
         )
     return table
 
 
-def _outcomes(payment: BehaviourReturn) -> str:
+def _format_outcome(payment: BehaviourReturn) -> str:
     behaviour = payment.behaviour
     outcome, count = behaviour.outcomes.most_common(1)[0]
     share = count / len(behaviour.episodes)
     return outcome.replace("_", " ") + (f" {share:.0%}" if share < 1 else "")
 
 
-def distance_tables(check: Check) -> Group:
-    """Both distances between the rewards, shaded: the darker, the further apart."""
-    found = check.distances
+def build_distance_tables(check: Check) -> Group:
+    """Return shaded matrices of both distances between the rewards."""
+    distances = check.distances
     return Group(
-        Text("How far apart the rewards are: 0 the same, 1 opposite", style="bold"),
-        _matrix("EPIC", found.names, found.epic),
-        _matrix("Pearson", found.names, found.pearson),
-        Text(found.note, style="dim"),
+        Text("Distances between rewards: 0 equivalent, 1 opposite", style="bold"),
+        _build_matrix("EPIC", distances.names, distances.epic),
+        _build_matrix("Pearson", distances.names, distances.pearson),
+        Text(distances.note, style="dim"),
     )
 
 
-def _matrix(title: str, names: Sequence[str], matrix: Matrix) -> Table:
+def _build_matrix(title: str, names: Sequence[str], matrix: Matrix) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column(Text(title, style="bold"), no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", overflow="ellipsis", no_wrap=True, max_width=14)
     for name, row in zip(names, matrix, strict=True):
-        table.add_row(name, *(_cell(value) for value in row))
+        table.add_row(name, *(_shade_cell(value) for value in row))
     return table
 
 
-def _cell(distance: float) -> Text:
+def _shade_cell(distance: float) -> Text:
     if math.isnan(distance):
         return Text("–", style="dim")
-    # From white on nothing to black on amber, so that figures stay legible throughout.
+    # Numbers stay legible from light text without background to dark text on amber.
     shade = round(255 * min(1.0, distance))
     style = Style(bgcolor=f"#{shade:02x}{round(shade * 0.62):02x}00") if distance > 0.2 else None
     return Text(f" {distance:.2f}", style=style or "")
 
 
-def invariance(check: Check) -> Iterable[Text]:
-    """That the potentials change no ranking, with the largest deviation found."""
-    for arm, proof in check.invariance.items():
-        verdict = "as the theorem says" if proof.holds else "which is more than rounding"
+def format_invariance(check: Check) -> Iterable[Text]:
+    """Yield the result of the invariance test of each potential, with the largest deviation."""
+    for arm, result in check.invariance.items():
+        verdict = "as the theorem states" if result.holds else "which exceeds rounding error"
         yield Text(
-            f"{arm} changes no ranking: over {proof.episodes} episodes the discounted shaped "
-            f"return less the environment's is −Φ(s₀), plus γᴺΦ(s_N) where truncated, to within "
-            f"{proof.deviation:.1g}, {verdict}.",
-            style="green" if proof.holds else "red",
+            f"{arm} changes no ranking: over {result.episodes} episodes the discounted shaped "
+            f"return minus the environment's equals −Φ(s₀), plus γᴺΦ(s_N) where truncated, up to "
+            f"{result.deviation:.1g}, {verdict}.",
+            style="green" if result.holds else "red",
         )
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
-    """Print the findings, one for several arms where it is the same."""
+    """Print the findings; arms with the same one share a line."""
     if not findings:
-        console.print(Text("Nothing found that would go wrong.", style="green"))
+        console.print(Text("No findings.", style="green"))
         return
-    together: dict[tuple[str, str], list[str]] = {}
+    grouped: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
-        together.setdefault((finding.rule, finding.message), []).append(finding.arm or "study")
-    for (rule, message), arms in together.items():
-        who = ", ".join(arms[:4]) + (f" and {len(arms) - 4} more" if len(arms) > 4 else "")
+        grouped.setdefault((finding.rule, finding.message), []).append(finding.arm or "study")
+    for (rule, message), arms in grouped.items():
+        names = ", ".join(arms[:4]) + (f" and {len(arms) - 4} more" if len(arms) > 4 else "")
         style = "bold red" if rule == "inverted-ranking" else "bold yellow"
-        console.print(Text.assemble((rule, style), (f"  {who}", "bold")))
+        console.print(Text.assemble((rule, style), (f"  {names}", "bold")))
         console.print(Padding(Text(f"{message}."), (0, 0, 0, 2)))
 
 
 def print_headlines(findings: Sequence[Finding], study: str, console: Console) -> None:
-    """Print what a study's rewards will probably do, before they are trained on."""
-    found = [finding for finding in findings if finding.rule in HEADLINES]
-    for finding in found:
+    """Print the main findings about a study's rewards before training."""
+    headlines = [finding for finding in findings if finding.rule in HEADLINES]
+    for finding in headlines:
         console.print(Text(f"{finding.rule}: {finding.message}", style="yellow"))
-    if found:
-        console.print(Text(f"More about these rewards: shaperun check {study}", style="dim"))
+    if headlines:
+        console.print(Text(f"For details: shaperun check {study}", style="dim"))

@@ -1,4 +1,4 @@
-"""The comparison of studies as the terminal shows it: a table and a sentence a verdict."""
+"""Comparisons and sweep rankings in the terminal: tables, and one sentence per verdict."""
 
 from __future__ import annotations
 
@@ -18,58 +18,59 @@ from shaperun.analysis.summary import (
     format_estimate,
     format_metric,
 )
-from shaperun.search.ranking import Confirmed, SweepResults
+from shaperun.common.text import humanize
+from shaperun.search.ranking import ConfirmedTrial, SweepResults
 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 
-def print_comparison(found: StudyComparison, console: Console) -> None:
+def print_comparison(comparison: StudyComparison, console: Console) -> None:
     """Print the table, the verdicts, and what is missing."""
-    if found.summary.arms:
-        console.print(arm_table(found.summary))
-        episodes = found.study.evaluation.final_episodes
+    summary = comparison.summary
+    if summary.arms:
+        console.print(build_arm_table(summary))
+        episodes = comparison.study.evaluation.final_episodes
         console.print(
-            f"\nInterquartile means over runs, and {_intervals(found.summary)}. Every run is "
-            f"judged by the environment's own reward on the same {episodes} held-out episodes.\n",
+            f"\nInterquartile means over runs, {_describe_intervals(summary)}. Every run is "
+            f"evaluated by the environment's reward on the same {episodes} held-out episodes.\n",
             style="dim",
         )
-    for comparison in found.summary.comparisons:
-        if comparison.metric == "return":
-            console.print(verdict(comparison, found.summary))
-    grid = training_differences.training_grid(found.study)
-    if grid and found.summary.arms:
-        console.print(grid_table(grid, found.summary), "\n")
-    for note in found.notes:
+    for arm in summary.comparisons:
+        if arm.metric == "return":
+            console.print(format_verdict(arm, summary))
+    grid = training_differences.training_grid(comparison.study)
+    if grid and summary.arms:
+        console.print(build_grid_table(grid, summary), "\n")
+    for note in comparison.notes:
         console.print(Text(note, style="dim"))
-    if found.unfinished:
-        console.print(unfinished_note(found))
+    if comparison.unfinished:
+        console.print(format_unfinished(comparison))
 
 
-def _intervals(summary: Summary) -> str:
-    """What the intervals of a table are."""
+def _describe_intervals(summary: Summary) -> str:
     runs = min((arm.runs for arm in summary.arms if arm.runs > 1), default=0)
     if runs > 2:
-        return "their 95% intervals"
-    return "from the lower to the higher of two runs" if runs else "no interval, which takes 2 runs"
+        return "with 95% intervals"
+    return "with the range of two runs" if runs else "without intervals, which need 2 runs"
 
 
-def arm_table(summary: Summary) -> Table:
-    """Arms × metrics, with the number of runs and an interval for each."""
+def build_arm_table(summary: Summary) -> Table:
+    """Return a table of arms × metrics, with the number of runs and intervals."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("arm", no_wrap=True)
     table.add_column("runs", justify="right")
     names = list(summary.arms[0].metrics)
     for name in names:
-        table.add_column(name.removesuffix("_rate").replace("_", " "), justify="right")
+        table.add_column(humanize(name), justify="right")
     for arm in summary.arms:
         label = Text(arm.arm, style="bold" if arm.arm == summary.baseline else "")
-        cells = [_cell(*format_estimate(name, arm.metrics[name])) for name in names]
+        cells = [_build_cell(*format_estimate(name, arm.metrics[name])) for name in names]
         table.add_row(label, str(arm.runs), *cells)
     return table
 
 
-def grid_table(grid: training_differences.Grid, summary: Summary) -> Table:
-    """Environment return by reward and learner."""
+def build_grid_table(grid: training_differences.TrainingGrid, summary: Summary) -> Table:
+    """Return a table of environment returns by reward and learner."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("return by reward and learner")
     for learner in grid.learners:
@@ -77,12 +78,12 @@ def grid_table(grid: training_differences.Grid, summary: Summary) -> Table:
     returns = {arm.arm: format_estimate("return", arm.metrics["return"]) for arm in summary.arms}
     for reward in grid.rewards:
         arms = [grid.arms.get((reward, learner), "") for learner in grid.learners]
-        table.add_row(Text(reward), *(_cell(*returns.get(arm, ("–", ""))) for arm in arms))
+        table.add_row(Text(reward), *(_build_cell(*returns.get(arm, ("–", ""))) for arm in arms))
     return table
 
 
-def verdict(comparison: ArmComparison, summary: Summary) -> Text:
-    """What is said of an arm against the baseline: at the end, and over training."""
+def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
+    """Return the verdict on an arm against the baseline: at the end, and over training."""
     result = comparison.result
     runs = {arm.arm: arm.runs for arm in summary.arms}
     text = Text.assemble(
@@ -91,24 +92,26 @@ def verdict(comparison: ArmComparison, summary: Summary) -> Text:
         (comparison.baseline, "bold"),
         ": ",
         (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
-        f". Environment return {_difference(comparison)}",
+        f". Environment return {_format_difference(comparison)}",
     )
-    test = f"permutation test{' paired by seed' if comparison.paired else ''}{_holm(comparison)}"
+    paired = " paired by seed" if comparison.paired else ""
+    test = f"permutation test{paired}{_format_correction(comparison)}"
     text.append(f", p = {result.p_value:.2g} ({test}), ")
     text.append(f"{runs[comparison.arm]} against {runs[comparison.baseline]} runs.")
     if result.seeds_needed:
-        text.append(f" About {result.seeds_needed} seeds an arm would settle such a difference.")
+        seeds = result.seeds_needed
+        text.append(f" About {seeds} seeds per arm would be needed to detect this difference.")
     learning = [
-        f"{name} {_difference(other)} (p = {other.p_adjusted:.2g})"
-        for metric, name in ((AUC, "mean return"), (STEPS_TO_SOLVED, "steps to solve it"))
+        f"{name} {_format_difference(other)} (p = {other.p_adjusted:.2g})"
+        for metric, name in ((AUC, "mean return"), (STEPS_TO_SOLVED, "steps to solved"))
         for other in summary.comparisons
         if (other.arm, other.metric) == (comparison.arm, metric)
     ]
     return text.append(f" Over training: {', '.join(learning)}." if learning else "", style="dim")
 
 
-def _difference(comparison: ArmComparison) -> str:
-    """A difference and its interval, if there is one."""
+def _format_difference(comparison: ArmComparison) -> str:
+    """Return a difference and its interval, if any."""
     result = comparison.result
     if result.low != result.low:  # NaN
         return f"{result.difference:+,.0f}"
@@ -116,99 +119,87 @@ def _difference(comparison: ArmComparison) -> str:
     return f"{result.difference:+,.0f} [{result.low:+,.0f}, {result.high:+,.0f}]{level}"
 
 
-def _holm(comparison: ArmComparison) -> str:
+def _format_correction(comparison: ArmComparison) -> str:
     if comparison.p_adjusted == comparison.result.p_value:
         return ""
     return f"; {comparison.p_adjusted:.2g} after Holm's correction for several arms"
 
 
-def print_ranking(found: SweepResults, console: Console, most: int = 20) -> None:
-    """Print the best arms of a sweep, what became of the best, and what is in no ranking."""
-    sweep = found.study.sweep
+def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -> None:
+    """Print the ranking of a sweep, its confirmed best trials, and which trials are excluded."""
+    sweep = results.study.sweep
     if sweep is None:
         return
-    shares = [name for name in ("success_rate",) if name in found.ranking.columns]
-    others = [
-        name
-        for name in (name.removeprefix("-") for name in sweep.objective)
-        if name not in ("return", *shares)
-    ]
+    rates = [name for name in ("success_rate",) if name in results.ranking.columns]
+    objectives = [name.removeprefix("-") for name in sweep.objective]
+    others = [name for name in objectives if name not in ("return", *rates)]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("", *sweep.weights, "runs", "return", "interval", *shares, *others):
-        table.add_column(name.removesuffix("_rate").replace("_", " "), justify="right")
-    for place, row in enumerate(found.ranking.head(most).iter_rows(named=True), start=1):
+    for name in ("", *sweep.weights, "runs", "return", "interval", *rates, *others):
+        table.add_column(humanize(name), justify="right")
+    for rank, row in enumerate(results.ranking.head(max_rows).iter_rows(named=True), start=1):
         low, high = row["return_low"], row["return_high"]
         table.add_row(
-            str(place),
+            str(rank),
             *(f"{row[name]:g}" for name in sweep.weights),
             str(row["runs"]),
             f"{row['return']:,.1f}",
-            Text("one run" if low is None else f"{low:,.0f}…{high:,.0f}", style="dim"),
-            *(format_metric(name, row[name]) for name in (*shares, *others)),
+            Text("one run" if low is None else f"[{low:,.0f}, {high:,.0f}]", style="dim"),
+            *(format_metric(name, row[name]) for name in (*rates, *others)),
         )
     console.print(table)
-    hidden = len(found.ranking) - most
+    hidden = len(results.ranking) - max_rows
     more = f"{hidden} more arms are in ranking.csv. " if hidden > 0 else ""
     console.print(
-        f"\n{more}Ranked by {sweep.objective[0].removeprefix('-').replace('_', ' ')}, "
-        f"{AGGREGATES[sweep.aggregate]} over {len(found.study.seeds)} runs; returns are "
-        "interquartile means of the environment's own.\n",
+        f"\n{more}Ranked by {humanize(objectives[0])}, "
+        f"{AGGREGATES[sweep.aggregate]} over {len(results.study.seeds)} runs; returns are "
+        "interquartile means of the environment return.\n",
         style="dim",
     )
-    for winner in found.best:
-        console.print(confirmation(winner, found))
-    beside = [
-        f"{found.count('pruned')} trials were stopped early and are in no ranking",
-        f"{found.count('failed')} trials failed",
-        f"{found.count('unfinished')} trials are not finished",
-    ]
-    said = ", ".join(text for text in beside if not text.startswith("0 "))
-    if said:
-        console.print(f"{said}.", style="yellow")
+    for winner in results.best:
+        console.print(format_confirmation(winner, results))
+    excluded = {
+        "stopped early and not ranked": results.count("pruned"),
+        "failed": results.count("failed"),
+        "not finished": results.count("unfinished"),
+    }
+    parts = [f"{count} {what}" for what, count in excluded.items() if count]
+    if parts:
+        console.print(f"Trials: {', '.join(parts)}.", style="yellow")
 
 
-def confirmation(winner: Confirmed, found: SweepResults) -> Text:
-    """What the best came to in the search, and what with seeds that it had not seen."""
-    names = (
-        [name.removeprefix("-") for name in found.study.sweep.objective]
-        if found.study.sweep
-        else []
-    )
+def format_confirmation(winner: ConfirmedTrial, results: SweepResults) -> Text:
+    """Return the values of the best trial in the search, and with fresh seeds."""
+    sweep = results.study.sweep
+    names = [name.removeprefix("-") for name in sweep.objective] if sweep else []
     text = Text.assemble((winner.result.trial.arm, "bold"), ": ")
-    text.append(f"{_values(names, winner.result.values)} in the search")
+    text.append(f"{_format_objectives(names, winner.result.values)} in the search")
     if not winner.seeds:
-        return text.append(", not confirmed: the best of many is partly luck.", style="yellow")
-    if winner.values is None:
-        return text.append(
-            f", not confirmed yet on {len(winner.seeds)} fresh seeds.", style="yellow"
-        )
+        return text.append(", not confirmed: the best of many is partly noise.", style="yellow")
     seeds = f"{len(winner.seeds)} fresh seed{'s' if len(winner.seeds) > 1 else ''}"
-    text.append(f", {_values(names, winner.values)} with {seeds}", style="bold")
-    return text.append(
-        ". Believe the latter: the former is the best of many, which is partly luck."
-    )
+    if winner.values is None:
+        return text.append(f", not yet confirmed with {seeds}.", style="yellow")
+    text.append(f", {_format_objectives(names, winner.values)} with {seeds}", style="bold")
+    return text.append(". Trust the latter: the former is the best of many, which is partly noise.")
 
 
-def _values(names: list[str], values: tuple[float, ...] | None) -> str:
+def _format_objectives(names: list[str], values: tuple[float, ...] | None) -> str:
     pairs = zip(names, values or (), strict=True)
-    return " and ".join(
-        f"{name.removesuffix('_rate').replace('_', ' ')} {format_metric(name, value)}"
-        for name, value in pairs
-    )
+    return " and ".join(f"{humanize(name)} {format_metric(name, value)}" for name, value in pairs)
 
 
-def unfinished_note(found: StudyComparison) -> Text:
-    """What a comparison of the final policies had to do without."""
-    states = Counter("diverged" if run.diverged else run.state for run in found.unfinished)
-    what = ", ".join(f"{count} {state}" for state, count in states.items())
-    runs = ", ".join(f"{run.arm}/{run.seed}" for run in found.unfinished[:8])
-    more = " …" if len(found.unfinished) > 8 else ""
+def format_unfinished(comparison: StudyComparison) -> Text:
+    """Return which runs the comparison of final policies lacks."""
+    missing = comparison.unfinished
+    states = Counter("diverged" if run.diverged else run.state for run in missing)
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    runs = ", ".join(f"{run.arm}/{run.seed}" for run in missing[:8])
+    more = " …" if len(missing) > 8 else ""
     return Text(
-        f"Missing: {len(found.unfinished)} of {found.planned} runs are not finished ({what}): "
-        f"{runs}{more}. They are in the curves as far as they got, and in no figure of the table.",
+        f"Missing: {len(missing)} of {comparison.planned} runs are not finished ({counts}): "
+        f"{runs}{more}. Curves include their evaluations so far; the table excludes them.",
         style="yellow",
     )
 
 
-def _cell(value: str, interval: str) -> Text:
+def _build_cell(value: str, interval: str) -> Text:
     return Text(value).append(f"\n{interval}" if interval else "", style="dim")

@@ -1,4 +1,4 @@
-"""What `fit` says in the terminal: the weights, how far they are to be believed, and the arm."""
+"""Results of `fit` in the terminal: the weights, their reliability, and the arm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from shaperun.common.text import format_number
 from shaperun.preferences.answers import AnswerSheet
-from shaperun.preferences.arm import arm_yaml
+from shaperun.preferences.arm import format_arm
 from shaperun.preferences.fit import NEGLIGIBLE, Fit, NetworkFit
 
 
@@ -22,43 +22,38 @@ def print_fit(
     arm: dict[str, Any],
     console: Console,
 ) -> None:
-    """Print everything that a fit came to."""
-    unsure = sheet.counts()["unsure"]
-    beside = [f"{fit.equal} call both equal"] if fit.equal else []
-    beside += [f"{unsure} cannot say and tell nothing"] if unsure else []
-    counts = "; ".join([f"{fit.decided} prefer one of two episodes", *beside])
-    console.print(Text.assemble(("What the answers say", "bold"), f"   {sheet.study}: {counts}"))
+    """Print all results of a fit."""
+    unsure = sheet.count_answers()["unsure"]
+    others = [f"{fit.equal} call both equal"] if fit.equal else []
+    others += [f"{unsure} not sure (ignored)"] if unsure else []
+    counts = "; ".join([f"{fit.decided} prefer one of two episodes", *others])
+    console.print(Text.assemble(("Fit of the answers", "bold"), f"   {sheet.study}: {counts}"))
     console.print()
-    console.print(weight_table(fit))
-    console.print(
-        f"\nOf answers that the weights did not know, they foresaw {fit.predicted:.0%}; "
-        f"a coin foresees 50%.   ridge {fit.ridge:g}",
-    )
+    console.print(build_weight_table(fit))
+    console.print(f"\nheld-out accuracy {fit.accuracy:.0%} (chance 50%)   ridge {fit.ridge:g}")
     if network:
-        console.print(_beside(network, fit))
-    for note in notes(fit, sheet):
+        console.print(_format_network(network, fit))
+    for note in list_caveats(fit, sheet):
         console.print(Text(note, style="yellow"))
     console.print(Text.assemble(("\nThe arm", "bold")))
-    console.print(Text(arm_yaml(name, arm).rstrip()), soft_wrap=True)
+    console.print(Text(format_arm(name, arm).rstrip()), soft_wrap=True)
 
 
-def _beside(network: NetworkFit, fit: Fit) -> Text:
-    """Whether it was worth it."""
+def _format_network(network: NetworkFit, fit: Fit) -> Text:
     if network.term is None:
         return Text(
-            "A network of the state has nothing to add: answers that were left out are likeliest "
-            "without it. The arm goes without.",
+            "A network of the state does not improve the held-out likelihood, so the arm has none.",
             style="yellow",
         )
     shape = "–".join(map(str, network.term.sizes))
-    text = f"With a network of the state beside them ({shape}), {network.predicted:.0%}."
-    if network.predicted > fit.predicted:
+    text = f"held-out accuracy with a network of the state ({shape}): {network.accuracy:.0%}"
+    if network.accuracy > fit.accuracy:
         return Text(text)
-    return Text(f"{text} That is no more than they do by themselves.", style="yellow")
+    return Text(f"{text}, no higher than without it.", style="yellow")
 
 
-def weight_table(fit: Fit) -> Table:
-    """Weights with their intervals; those that may be 0 are faint."""
+def build_weight_table(fit: Fit) -> Table:
+    """Return a table of weights with intervals; those that may be 0 are dimmed."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("term", min_width=16)
     table.add_column("weight", justify="right")
@@ -66,34 +61,32 @@ def weight_table(fit: Fit) -> Table:
     table.add_column("")
     for name, weight in fit.weights.items():
         low, high = fit.low[name], fit.high[name]
-        open_ = low <= 0 <= high
+        is_open = low <= 0 <= high
         table.add_row(
             name,
             format_number(weight),
-            f"{format_number(low)} to {format_number(high)}",
-            "may be for or against" if open_ else "",
-            style="dim" if open_ else "",
+            f"[{format_number(low)}, {format_number(high)}]",
+            "sign unknown" if is_open else "",
+            style="dim" if is_open else "",
         )
     return table
 
 
-def notes(fit: Fit, sheet: AnswerSheet) -> list[str]:
-    """What the answers cannot say."""
-    said = [
-        f"{one} and {other} {'rise together' if alike > 0 else 'rise against each other'} in these "
-        f"episodes (correlation {alike:.2f}): the answers hardly tell how to share a weight "
-        "between them."
-        for one, other, alike in fit.collinear
+def list_caveats(fit: Fit, sheet: AnswerSheet) -> list[str]:
+    """Return what the answers leave open, one sentence each."""
+    caveats = [
+        f"{one} and {other} are {'' if correlation > 0 else 'negatively '}correlated in these "
+        f"episodes ({correlation:.2f}): the answers hardly determine how they share a weight."
+        for one, other, correlation in fit.collinear
     ]
     if fit.constant:
-        said.append(
-            f"{', '.join(fit.constant)}: the same in both episodes of every pair, so nothing was "
-            "learned of it, and it has no weight."
+        caveats.append(
+            f"{', '.join(fit.constant)}: equal in both episodes of every pair, so without a weight."
         )
     if fit.negligible:
-        said.append(
-            f"{', '.join(fit.negligible)}: γ = {sheet.subject.gamma:g} leaves less than {NEGLIGIBLE:.0%} of "
-            "how it differs between these episodes. Any weight, a huge one too, goes with the "
-            "answers, so it has none."
+        caveats.append(
+            f"{', '.join(fit.negligible)}: γ = {sheet.subject.gamma:g} leaves less than "
+            f"{NEGLIGIBLE:.0%} of the variation between these episodes. Any weight, however large, "
+            "explains the answers equally well, so without a weight."
         )
-    return said
+    return caveats

@@ -1,4 +1,4 @@
-"""`init`, `terms` and `schema`: what a study can say."""
+"""`init`, `terms` and `schema`: the language of study files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @app.command(rich_help_panel=PREPARE)
 def init(
-    path: Annotated[Path, typer.Argument(help="Where to write the study file.")] = Path(
-        "study.yaml"
-    ),
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Path of the new study file.")
+    ] = Path("study.yaml"),
 ) -> None:
     """Write a commented starter study that runs as it is."""
     from importlib.resources import files
@@ -40,7 +40,7 @@ def terms(
     environment: Annotated[
         str,
         typer.Argument(
-            metavar="[ENV]",
+            metavar="ENV",
             help="Any gymnasium environment, such as LunarLander-v3 (default: all environments "
             "with built-in terms).",
             show_default=False,
@@ -49,18 +49,18 @@ def terms(
 ) -> None:
     """List the terms of an environment, and the names that formulas may use."""
     from shaperun.cli.console import SafeConsole
-    from shaperun.cli.term_table import term_table
+    from shaperun.cli.term_table import build_term_table
     from shaperun.envs.builtin import environments
-    from shaperun.rewards.compiler import FUNCTIONS
+    from shaperun.rewards.syntax import FUNCTIONS
 
     console = SafeConsole(stderr=False)
-    for known in [_described(environment)] if environment else environments().values():
-        console.print(term_table(known), "")
+    for known in [_find_environment(environment)] if environment else environments().values():
+        console.print(build_term_table(known), "")
     functions = ", ".join(sorted(FUNCTIONS))
     console.print(f"functions in formulas: {functions}", style="dim")
 
 
-def _described(env_id: str) -> Environment:
+def _find_environment(env_id: str) -> Environment:
     from shaperun.envs.builtin import environments
     from shaperun.envs.generic import (
         UnknownEnvironmentError,

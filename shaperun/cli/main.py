@@ -6,8 +6,8 @@ import os
 import sys
 import traceback
 
-# Importing a module of commands registers them, in this order.
-from shaperun.cli import check, inspect, preferences, report, sweep, train  # noqa: F401
+# Importing a module registers its commands; --help lists them in this order.
+from shaperun.cli import inspect, check, preferences, train, sweep, report  # isort: skip # noqa: F401
 from shaperun.cli.app import BUG, FINE, INTERRUPTED, WRONG, app
 from shaperun.cli.options import command_line
 from shaperun.common.errors import UserError

@@ -26,7 +26,7 @@ StudyArgument = Annotated[
 OptionalStudy = Annotated[
     str,
     typer.Argument(
-        metavar="[STUDY]",
+        metavar="STUDY",
         help="Study file or name (default: the most recently trained study).",
         show_default=False,
     ),
@@ -34,13 +34,18 @@ OptionalStudy = Annotated[
 OptionalStudies = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[STUDY]…",
+        metavar="STUDY",
         help="Study files or names (default: the most recently trained study).",
         show_default=False,
     ),
 ]
 Arms = Annotated[
-    str, typer.Option(metavar="A,B", help="Only these arms (default: all).", show_default=False)
+    str,
+    typer.Option(
+        metavar="A,B",
+        help="Only these arms, separated by commas (default: all).",
+        show_default=False,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -58,15 +63,14 @@ class StudyOptions:
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a key of the study, such as training.total_timesteps=50_000; "
-            "may be repeated.",
+            help="Override a key of the study, such as seeds=3; may be repeated.",
         ),
     ] = field(default_factory=list)
     allow_code: Annotated[
         bool,
         typer.Option(
             "--allow-code",
-            help="Run Python code that the study names (module:function, module:Environment-v0).",
+            help="Run Python code that the study names, such as module:function.",
         ),
     ] = False
 
@@ -76,9 +80,9 @@ class StudyOptions:
         Raises:
             UserError: the study does not exist, or its file is invalid.
         """
-        from shaperun.runs.open_study import latest_study, open_study
+        from shaperun.runs.open_study import find_latest_study, open_study
 
-        name = study or latest_study(self.results)
+        name = study or find_latest_study(self.results)
         return open_study(name, self.results, self.overrides, allow_code=self.allow_code)
 
 
@@ -89,16 +93,22 @@ class TrainingArguments:
     arms: Arms = ""
     seeds: Annotated[
         str,
-        typer.Option(metavar="0,1", help="Only these seeds (default: all).", show_default=False),
+        typer.Option(
+            metavar="0,1",
+            help="Only these seeds, separated by commas (default: all).",
+            show_default=False,
+        ),
     ] = ""
     workers: Annotated[
-        int, typer.Option(min=0, help="Number of parallel workers (0: one per core).")
+        int,
+        typer.Option(min=0, metavar="N", help="Number of parallel workers (0: one per core)."),
     ] = 0
     executor: Annotated[
         str,
         typer.Option(
-            help="What executes runs: processes, inline, or ray, a Ray cluster "
-            "(needs shaperun\\[ray]).",
+            metavar="NAME",
+            help="How runs are executed: processes, inline (in this process), or ray (on a Ray "
+            "cluster; needs shaperun\\[ray]).",
         ),
     ] = "processes"
     dry_run: Annotated[
@@ -123,13 +133,13 @@ class TrainingArguments:
         Raises:
             UserError: an arm or a seed is unknown.
         """
-        from shaperun.runs.plan import planned_runs
+        from shaperun.runs.plan import plan_runs
 
         try:
             seeds = [int(seed) for seed in split_names(self.seeds)]
         except ValueError:
             raise UserError(f"--seeds {self.seeds}: expected integers, such as 0,1,2") from None
-        return planned_runs(study, arms, split_names(self.arms), seeds)
+        return plan_runs(study, arms, split_names(self.arms), seeds)
 
 
 def command_line() -> str:
@@ -145,8 +155,7 @@ def split_names(text: str) -> list[str]:
 def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option per field of each of its dataclass parameters.
 
-    typer reads the signature of a command, so that a group of options that several commands share
-    would be repeated in each of them.
+    typer reads the signature of a command; without this, shared options would be repeated in each.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {n: hint for n, hint in hints.items() if is_dataclass(hint)}

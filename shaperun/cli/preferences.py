@@ -1,4 +1,4 @@
-"""`ask` and `fit`: a reward from answers to which of two episodes is better."""
+"""`ask` and `fit`: a reward from preferences between episodes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> No
     """Write a page that asks which of two episodes is better, and fits weights to the answers.
 
     The episodes are those of hand-written controllers, of random actions, and of the policies that
-    the study has trained so far. The page works offline; it saves the answers as a small file for
+    the study has trained so far. The page works offline and saves the answers to a small file for
     shaperun fit.
     """
     from shaperun.cli.console import SafeConsole
     from shaperun.common.files import write_atomically
-    from shaperun.preferences.page import page
+    from shaperun.preferences.page import render_page
 
     opened, folder = options.open(study)
     console = SafeConsole(quiet=quiet)
@@ -38,19 +38,21 @@ def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> No
             def on_progress(played: int, of: int) -> None:
                 status.update(f"Playing and filming episode {played} of {of}…")
 
-            text = page(opened, folder, console.print, on_progress)
+            text = render_page(opened, folder, console.print, on_progress)
         write_atomically(folder.ask, text.encode())
     typer.echo(folder.ask)
 
 
 @app.command(rich_help_panel=PREPARE)
 def fit(
-    answers: Annotated[Path, typer.Argument(help="The file saved from the page of ask.")],
+    answers: Annotated[
+        Path, typer.Argument(metavar="ANSWERS", help="File saved by the page of ask.")
+    ],
     into: Annotated[
         Path | None,
         typer.Option(metavar="STUDY", help="Add the arm to this study file, and check it there."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the arm.")] = "fitted",
+    name: Annotated[str, typer.Option(metavar="ARM", help="Name of the new arm.")] = "fitted",
     network: Annotated[
         bool,
         typer.Option(
@@ -66,10 +68,12 @@ def fit(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit the weights of a reward to answers which of two episodes was better.
+    """Fit the weights of a reward to the answers saved from the page of ask.
 
-    Prints the weights with intervals, the accuracy on held-out answers, what the answers leave
-    open, and the arm as YAML.
+    Prints the weights with intervals, the held-out accuracy, what the answers leave open, and the
+    arm as YAML.
+
+    Example: shaperun fit study-answers.json --into study.yaml --name fitted
     """
     from shaperun.cli import check_table, fit_table
     from shaperun.cli.console import SafeConsole, print_json
@@ -79,31 +83,31 @@ def fit(
 
     if into and not into.is_file():
         raise UserError(f"{into}: no such file; --into needs an existing study file")
-    arms.check_name(name)
+    arms.ensure_valid_name(name)
     sheet = sheets.read_answers(answers)
     options = StudyOptions(results=results, allow_code=allow_code)
     if into:
         study, _ = options.open(str(into))
-        arms.check_name(name, study.arms)
+        arms.ensure_valid_name(name, study.arms)
         sheets.ensure_same_study(sheet, study)
-    found = fits.fit(sheet)
-    learned = _fit_network(sheet, found, quiet=as_json) if network else None
-    arm = arms.fitted_arm(found, learned)
+    linear = fits.fit_answers(sheet)
+    learned = _fit_network(sheet, linear, quiet=as_json) if network else None
+    arm = arms.build_arm(linear, learned)
     if into:
         arms.add_arm_to_file(into, name, arm)
     if as_json:
-        print_json(fits.document(found, sheet, learned) | {"arm": {name: arm}})
+        print_json(fits.fit_document(linear, sheet, learned) | {"arm": {name: arm}})
         return
     console = SafeConsole(stderr=False)
-    fit_table.print_fit(found, learned, sheet, name, arm, console)
+    fit_table.print_fit(linear, learned, sheet, name, arm, console)
     if not into:
         console.print(f"\nTo add it to a study: shaperun fit {answers} --into STUDY", style="dim")
         return
-    console.print(f"\nAdded to {into}. What it pays for:\n", style="dim")
+    console.print(f"\nAdded to {into}. Its returns:\n", style="dim")
     check_table.print_check(check_arms(*options.open(str(into)), [name]), console)
 
 
-def _fit_network(sheet: AnswerSheet, found: Fit, *, quiet: bool) -> NetworkFit:
+def _fit_network(sheet: AnswerSheet, linear: Fit, *, quiet: bool) -> NetworkFit:
     from shaperun.cli.console import SafeConsole
     from shaperun.preferences import network
 
@@ -112,4 +116,4 @@ def _fit_network(sheet: AnswerSheet, found: Fit, *, quiet: bool) -> NetworkFit:
         def on_progress(done: int, of: int) -> None:
             status.update(f"Fitting networks to parts of the answers: {done} of {of}…")
 
-        return network.fit_network(sheet, found, on_progress)
+        return network.fit_network(sheet, linear, on_progress)

@@ -1,4 +1,4 @@
-"""`compare`, `record-gif` and `report`: what came of the training."""
+"""`compare`, `record-gif` and `report`: the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compare(
     studies: OptionalStudies = None,
     *,
     options: StudyOptions,
-    by: Annotated[str, typer.Option(help="Metric to rank arms by.")] = "return",
+    by: Annotated[str, typer.Option(metavar="METRIC", help="Metric to rank arms by.")] = "return",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -41,7 +41,9 @@ def compare(
 
     Several studies need the same environment and final episodes; all arms are then compared with
     the baseline of the first study. Arms that differ only in their seeds are pooled; different
-    arms of the same name are told apart by a hash.
+    arms of the same name are distinguished by a hash.
+
+    Example: shaperun compare first.yaml second.yaml --by success_rate
     """
     from shaperun.analysis import comparison
     from shaperun.cli import comparison_table
@@ -49,20 +51,20 @@ def compare(
 
     opened = [options.open(name) for name in studies or [""]]
     target = comparison.comparison_folder(opened)
-    found = comparison.compare_studies(opened, by)
+    result = comparison.compare_studies(opened, by)
     console = SafeConsole(stderr=False)
     if as_json:
-        print_json(found.document())
+        print_json(result.document())
     else:
-        comparison_table.print_comparison(found, console)
+        comparison_table.print_comparison(result, console)
         for study, folder in opened:
             if study.sweep and folder.sweep.exists():
                 console.print(_note_on_trials(study, folder), style="dim")
-    sys.stdout.flush()  # drawing the figures takes as long again
+    sys.stdout.flush()  # drawing the figures takes another few seconds
     with opened[0][1].writing():
         from shaperun.report import files
 
-        paths = files.write_comparison(found, target)
+        paths = files.write_comparison(result, target)
     if not (as_json or quiet):
         console.print(f"\nFigures and tables: {target} ({len(paths)} files)", style="dim")
 
@@ -84,25 +86,29 @@ def record_gif(
     arms: Arms = "",
     seed: Annotated[
         int | None,
-        typer.Option(help="Only runs with this seed (default: all finished runs)."),
+        typer.Option(metavar="SEED", help="Only runs with this seed (default: all)."),
     ] = None,
     pick: Annotated[
         Literal["best", "median", "worst", "failure"] | None,
         typer.Option(
-            help="Show each arm's best, median or worst final episode, or its median failure; "
-            "arms without failures are left out."
+            metavar="RULE",
+            help="best, median, worst or failure: show that final episode of each arm (failure: "
+            "its median failure, leaving out arms without failures).",
         ),
     ] = None,
     episode_seed: Annotated[
         int | None,
         typer.Option(
-            help="Show the held-out episode with this seed: see the column seed of a run's "
-            "evaluations.csv, and every caption (default: the first)."
+            metavar="SEED",
+            help="Show the held-out episode with this seed (default: the first). Seeds are in "
+            "captions and in evaluations.csv.",
         ),
     ] = None,
     kind: Annotated[
         Literal["gif", "mp4", "webp"],
-        typer.Option("--format", help="File format (mp4 needs shaperun\\[mp4])."),
+        typer.Option(
+            "--format", metavar="FORMAT", help="gif, mp4 or webp (mp4 needs shaperun\\[mp4])."
+        ),
     ] = "gif",
     quiet: Quiet = False,
 ) -> None:
@@ -110,23 +116,27 @@ def record_gif(
 
     For a sweep, the best trial is shown next to the study's arms; use --arms to pick others.
 
-    Episodes are chosen by a rule from those recorded at the end of training. By default every arm
-    shows its median run on the first held-out episode, which starts alike for all arms. Below the
-    picture, one bar per term grows with what the term has paid the learner so far.
+    Episodes are chosen by a rule from those recorded at the end of training. By default each arm
+    shows its median run on the first held-out episode, which has the same start for all arms. Below
+    the picture, one bar per term shows the term's cumulative reward.
 
-    --pick chooses one of all final episodes of all runs of an arm, by environment return. Starts
-    and runs then differ between arms; captions name them. File names end in the choice:
-    ARM-worst.gif, side-by-side-worst.gif.
+    --pick chooses among all final episodes of all runs of an arm, by environment return. Starts and
+    runs then differ between arms; captions name them. File names end in the choice: ARM-worst.gif,
+    side-by-side-worst.gif.
+
+    Example: shaperun record-gif --pick worst --format mp4
     """
+    from shaperun.analysis.results import LoadedRuns
     from shaperun.cli.console import SafeConsole
     from shaperun.report.record_gif import EpisodeChoice, record_gifs
-    from shaperun.search.progress import with_trials
+    from shaperun.search.progress import add_trial_arms
 
     opened, folder = options.open(study)
+    loaded = LoadedRuns(folder)
     with folder.writing():
         paths = record_gifs(
-            with_trials(opened, folder, split_names(arms)),
-            folder,
+            add_trial_arms(opened, loaded, split_names(arms)),
+            loaded,
             arms=split_names(arms),
             choice=EpisodeChoice(seed, episode_seed, pick),
             kind=kind,
@@ -147,19 +157,19 @@ def report(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a self-contained HTML report: verdicts, curves, films, exploits, health, provenance.
+    """Write a self-contained HTML report: verdicts, curves, films, exploits, diagnostics.
 
-    It needs no network and no other file, so it can be mailed, printed and archived.
+    The report needs no network and no other file, so it can be mailed, printed and archived.
     """
     from shaperun.cli.console import SafeConsole
     from shaperun.common.files import write_atomically
     from shaperun.report.data import load_report_data
-    from shaperun.report.page import page
+    from shaperun.report.page import render_page
 
     opened, folder = options.open(study)
     console = SafeConsole(quiet=quiet)
     with folder.writing():
         with console.status("Reading runs and filming policies…"):
-            text = page(load_report_data(opened, folder, console.print), static=static)
+            text = render_page(load_report_data(opened, folder, console.print), static=static)
         write_atomically(folder.report, text.encode())
     typer.echo(folder.report)

@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 
 @app.command(rich_help_panel=TRAIN)
 @flatten_options
-def sweep(study: StudyArgument, options: StudyOptions, arguments: TrainingArguments) -> None:
+def sweep(study: StudyArgument, arguments: TrainingArguments, options: StudyOptions) -> None:
     """Search the weights of an arm, rank them by the environment's own reward, confirm the best.
 
-    Resumes where an earlier command stopped; raise samples in the study to add trials. The best
-    weights are trained again with fresh seeds before they are called best, unless --arms or
-    --seeds select runs.
+    Resumes where an earlier command stopped; raise sweep.samples in the study to add trials. The
+    best trial is trained again with fresh seeds to confirm it, unless --arms or --seeds select
+    runs.
+
+    Example: shaperun sweep study.yaml --set sweep.samples=40
     """
-    from shaperun.search.trials import arms_of
+    from shaperun.search.trials import make_trial_arms
 
     opened, folder = options.open(study)
-    trials = _known_trials(opened, folder, fresh=arguments.fresh)
-    runs = arguments.select_runs(opened, arms_of(opened, trials))
+    trials = _load_trials(opened, folder, fresh=arguments.fresh)
+    runs = arguments.select_runs(opened, make_trial_arms(opened, trials))
     whole = not (arguments.arms or arguments.seeds)
     failed = train_runs(opened, folder, runs, arguments, whole_sweep=whole)
     if not arguments.dry_run:
@@ -38,27 +40,30 @@ def sweep(study: StudyArgument, options: StudyOptions, arguments: TrainingArgume
     raise typer.Exit(SOME_FAILED if failed else FINE)
 
 
-def _known_trials(study: Study, folder: StudyFolder, *, fresh: bool) -> list[Trial]:
-    from shaperun.search.trials import known_trials
+def _load_trials(study: Study, folder: StudyFolder, *, fresh: bool) -> list[Trial]:
+    from shaperun.search.trials import load_trials
 
     try:
-        return known_trials(study, folder)
+        return load_trials(study, folder)
     except UserError:
-        if study.sweep and fresh:  # another sweep's trials, which are to be deleted
+        if study.sweep and fresh:  # trials of another sweep, about to be deleted
             return []
         raise
 
 
 def _print_ranking(study: Study, folder: StudyFolder, *, quiet: bool) -> None:
+    from shaperun.analysis.results import LoadedRuns
     from shaperun.cli import comparison_table
     from shaperun.cli.console import SafeConsole
     from shaperun.report import sweep_files
-    from shaperun.search.ranking import rank
+    from shaperun.search.ranking import rank_trials
 
-    found = rank(study, folder)
+    results = rank_trials(study, LoadedRuns(folder))
+    if results.ranking.is_empty():
+        raise UserError(f"no trial of the sweep of {study.study} is finished; run shaperun sweep")
     with folder.writing():
-        sweep_files.write_sweep(found, folder)
+        sweep_files.write_sweep(results, folder)
     console = SafeConsole(stderr=False)
-    comparison_table.print_ranking(found, console)
+    comparison_table.print_ranking(results, console)
     if not quiet:
         console.print(f"\nFigures and ranking: {folder.sweep}", style="dim")

@@ -11,31 +11,38 @@ from rich.text import Text
 from shaperun.envs.base import OWN_REWARD, Environment
 
 
-def term_table(environment: Environment) -> Group:
-    """All that a study can weigh on an environment, and the names that formulas may use."""
+def build_term_table(environment: Environment) -> Group:
+    """Return the terms of an environment, and the names that formulas may use."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("term", "of", "formula"):
+    for column in ("term", "depends on", "formula"):
         table.add_column(column)
     for term in environment.built_in.values():
-        ending = term.name in environment.outcomes
-        of = "state" if term.state_only else "ending" if ending else "action"
-        table.add_row(term.name, "reward" if term.name == OWN_REWARD else of, Text(term.formula))
+        if term.name == OWN_REWARD:
+            scope = "reward"
+        elif term.state_only:
+            scope = "state"
+        else:
+            scope = "outcome" if term.name in environment.outcomes else "action"
+        table.add_row(term.name, scope, Text(term.formula))
     lines = [
-        f"in formulas: {', '.join(_names(environment))}",
-        *(f"{name}: {known.description}" for name, known in environment.controllers.items()),
+        f"in formulas: {', '.join(_list_names(environment))}",
+        *(
+            f"{name}: {controller.description}"
+            for name, controller in environment.controllers.items()
+        ),
         *(f"note on {mode}: {note}" for mode, note in environment.notes.items()),
     ]
     return Group(Text(environment.id, style="bold"), table, Text("\n".join(lines), style="dim"))
 
 
-def _names(environment: Environment) -> Iterator[str]:
-    """The names of observations, whole observations and actions, with their sizes."""
+def _list_names(environment: Environment) -> Iterator[str]:
+    """Yield the names of observations and actions, with their indices."""
     yield from environment.observations
-    yield _of("obs", environment.observation_size)
+    yield _format_indices("obs", environment.observation_size)
     size = environment.action_size
-    yield "action (a whole number)" if size is None else _of("action", size)
-    yield "each with last_ in front as it was a step earlier, env_reward, terminated, truncated"
+    yield "action (an integer)" if size is None else _format_indices("action", size)
+    yield "last_… for the value of the previous step, env_reward, terminated, truncated"
 
 
-def _of(name: str, size: int) -> str:
+def _format_indices(name: str, size: int) -> str:
     return f"{name}[0]" if size == 1 else f"{name}[0] … {name}[{size - 1}]"

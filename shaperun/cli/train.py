@@ -33,10 +33,16 @@ if TYPE_CHECKING:
 
 @app.command(rich_help_panel=TRAIN)
 @flatten_options
-def train(study: StudyArgument, options: StudyOptions, arguments: TrainingArguments) -> None:
+def train(study: StudyArgument, arguments: TrainingArguments, options: StudyOptions) -> None:
     """Train every arm with every seed, in parallel.
 
-    Interrupted runs are resumed and finished ones skipped: run the same command again.
+    Interrupting is safe: run the same command again to resume; finished runs are skipped.
+
+    For example:
+
+    - shaperun train study.yaml --dry-run
+    - shaperun train study.yaml --arms default,guided --seeds 0,1 --workers 4
+    - shaperun train study.yaml --set training.total_timesteps=50_000
     """
     opened, folder = options.open(study)
     runs = arguments.select_runs(opened, opened.arms)
@@ -63,35 +69,35 @@ def train_runs(
     from shaperun.runs.train_options import TrainOptions
 
     if arguments.dry_run:
-        SafeConsole(stderr=False).print(progress.plan_table(study, folder, runs))
+        SafeConsole(stderr=False).print(progress.build_plan_table(study, folder, runs))
         return 0
     console = SafeConsole(quiet=arguments.quiet)
-    executor = driver.executor(arguments.executor, arguments.workers)
-    drive: Any = partial(driver.drive, folder, runs)
+    executor = driver.make_executor(arguments.executor, arguments.workers)
+    drive: Any = partial(driver.train_runs, folder, runs)
     if whole_sweep:
         from shaperun.search import driver as search  # imports polars, which training does not need
 
         search.ensure_not_running(folder)
-        drive = partial(search.drive, study, folder, fresh=arguments.fresh)
+        drive = partial(search.run_sweep, study, folder, fresh=arguments.fresh)
     if arguments.executor != "ray":
         _check_devices(runs)
     options = TrainOptions(tensorboard=arguments.tensorboard)
     prepare(study, folder, runs, options, fresh=arguments.fresh)
     if whole_sweep:
-        progress.introduce_sweep(study, console)
+        progress.print_sweep_plan(study, console)
     else:
-        progress.introduce(study, runs, console)
-    # Treat a polite kill like Ctrl-C: stop the workers and say how to resume.
+        progress.print_plan(study, runs, console)
+    # Treat SIGTERM like Ctrl-C: stop the workers and print how to resume.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    workers = driver.parallel_jobs(arguments.executor, arguments.workers)
+    workers = driver.count_parallel_jobs(arguments.executor, arguments.workers)
     with closing(drive(executor, workers=workers, options=options)) as states:
         try:
-            if not (arguments.quiet or _all_done(folder, runs)):
+            if not (arguments.quiet or _are_done(folder, runs)):
                 _print_headlines(study, runs, console)
-            end = progress.follow(states, console)
+            end = progress.follow_progress(states, console)
         except KeyboardInterrupt:
             states.close()
-            trained = search.known_runs(study, folder) if whole_sweep else runs
+            trained = search.load_sweep_runs(study, folder) if whole_sweep else runs
             progress.print_interrupted(folder, trained, command_line())
             raise typer.Exit(INTERRUPTED) from None
     return progress.print_outcome(folder, end, console)
@@ -105,23 +111,23 @@ def _check_devices(runs: list[Run]) -> None:
         check_device(accelerated[0])
 
 
-def _all_done(folder: StudyFolder, runs: list[Run]) -> bool:
+def _are_done(folder: StudyFolder, runs: list[Run]) -> bool:
     return all(folder.run(run.arm, run.seed).is_done() for run in runs)
 
 
 def _print_headlines(study: Study, runs: list[Run], console: Console) -> None:
-    """Print the main findings of `check` on these rewards; training goes on in any case."""
+    """Print the main findings of `check` on these rewards; training continues in any case."""
     from shaperun.check.check import check_study
     from shaperun.cli import check_table
 
     arms = {run.arm: run.config.reward for run in runs}
     try:
         with console.status("Checking what these rewards pay for…"):
-            found = check_study(study, arms)
+            result = check_study(study, arms)
     except UserError as error:
         console.print(f"cannot check these rewards: {error}", style="yellow")
         return
-    check_table.print_headlines(found.findings, study.study, console)
+    check_table.print_headlines(result.findings, study.study, console)
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -130,41 +136,41 @@ def status(study: OptionalStudy = "", *, options: StudyOptions, as_json: AsJson 
     """Show which runs are done, running, interrupted, failed or waiting."""
     from shaperun.cli import progress
     from shaperun.cli.console import SafeConsole, print_json
-    from shaperun.runs.plan import planned_runs
-    from shaperun.runs.status import run_status
+    from shaperun.runs.plan import plan_runs
+    from shaperun.runs.status import read_run_status
 
     opened, folder = options.open(study)
-    planned = planned_runs(opened, opened.arms)
-    runs = [run_status(folder, run, by_size=True) for run in planned]
-    swept = _sweep_statuses(opened, folder) if opened.sweep else []
+    planned = plan_runs(opened, opened.arms)
+    runs = [read_run_status(folder, run, by_size=True) for run in planned]
+    swept = _read_sweep_statuses(opened, folder) if opened.sweep else []
     if as_json:
         print_json(progress.status_document(opened, [*runs, *swept]))
         return
     console = SafeConsole(stderr=False)
-    console.print(progress.run_table([*runs, *swept]))
+    console.print(progress.build_run_table([*runs, *swept]))
     if opened.sweep:
-        console.print(_remaining(opened, folder, swept), style="dim")
+        console.print(_format_remaining(opened, folder, swept), style="dim")
 
 
-def _remaining(study: Study, folder: StudyFolder, states: list[RunStatus]) -> str:
-    """Return what is left of a sweep, as a sentence."""
+def _format_remaining(study: Study, folder: StudyFolder, states: list[RunStatus]) -> str:
+    """Return the remaining work of a sweep as a sentence."""
     if all(run.state == "waiting" for run in states):
         return f"Sweep not started: shaperun sweep {study.study}"
-    from shaperun.search.progress import remaining  # reads evaluations, with polars
+    from shaperun.search.progress import describe_remaining_work  # reads evaluations, with polars
 
-    parts = remaining(study, folder, states)
+    parts = describe_remaining_work(study, folder, states)
     if not parts:
         return "Sweep complete."
-    return f"Left of the sweep: {', '.join(parts)}. To resume: shaperun sweep {study.study}"
+    return f"Remaining in the sweep: {', '.join(parts)}. To resume: shaperun sweep {study.study}"
 
 
-def _sweep_statuses(study: Study, folder: StudyFolder) -> list[RunStatus]:
-    from shaperun.runs.status import run_status
-    from shaperun.search.trials import known_trials, runs_of
+def _read_sweep_statuses(study: Study, folder: StudyFolder) -> list[RunStatus]:
+    from shaperun.runs.status import read_run_status
+    from shaperun.search.trials import load_trials, plan_trial_runs
 
-    trials = known_trials(study, folder)
+    trials = load_trials(study, folder)
     if not any(folder.has_runs(trial.arm) for trial in trials):
-        return [run_status(folder, run) for run in runs_of(study, trials, study.seeds)]
-    from shaperun.search.driver import run_statuses  # reads evaluations, with polars
+        return [read_run_status(folder, run) for run in plan_trial_runs(study, trials, study.seeds)]
+    from shaperun.search.driver import read_run_statuses  # reads evaluations, with polars
 
-    return run_statuses(study, folder)
+    return read_run_statuses(study, folder)

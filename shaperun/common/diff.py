@@ -5,33 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+Differences = list[tuple[str, Any, Any]]
 
-def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every key, its parts joined with points, that has another value in one than in the other."""
+_MAX_DIFFERENCES = 8
+_MAX_VALUE_LENGTH = 60
+
+
+def iter_differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted key, old value and new value of each entry that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for part in {**old, **new}:
-            below = f"{key}.{part}" if key else str(part)
-            yield from differences(old.get(part), new.get(part), below)
+            path = f"{key}.{part}" if key else str(part)
+            yield from iter_differences(old.get(part), new.get(part), path)
     elif old != new:
         yield key, old, new
 
 
-Differences = list[tuple[str, Any, Any]]
-
-_MOST_SHOWN = 8
-
-_LONGEST = 60
-
-
-def format_differences(found: Differences, a: str, b: str) -> str:
-    """What differs between two that are called so."""
-    said = [
-        f"{key} is {format_value(x)} in {a} and {format_value(y)} in {b}" for key, x, y in found
+def format_differences(differences: Differences, old_name: str, new_name: str) -> str:
+    """Return the differences as one sentence that names both configurations."""
+    parts = [
+        f"{key} is {format_value(old)} in {old_name} and {format_value(new)} in {new_name}"
+        for key, old, new in differences[:_MAX_DIFFERENCES]
     ]
-    more = len(said) - _MOST_SHOWN
-    return "; ".join([*said[:_MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])])
+    more = len(differences) - _MAX_DIFFERENCES
+    return "; ".join([*parts, f"and {more} more"] if more > 0 else parts)
 
 
 def format_value(value: Any) -> str:
+    """Return a value as text, shortened to 60 characters; "absent" for None."""
     text = "absent" if value is None else str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    if len(text) <= _MAX_VALUE_LENGTH:
+        return text
+    return f"{text[: _MAX_VALUE_LENGTH - 1]}…"

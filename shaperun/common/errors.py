@@ -1,5 +1,5 @@
-"""The one error that users see: something they gave us is wrong, and the message says what."""
+"""The exception that is reported to users without a traceback."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; the command ends with exit status 2 and this message."""
+    """Error that the user can fix: the command prints its message and exits with status 2."""

@@ -1,4 +1,4 @@
-"""Files that survive anything: atomic writes, append-only tables, leases."""
+"""Crash-safe files: atomic writes, append-only tables and locks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import errno
 import io
 import json
 import os
+import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,16 +17,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from shaperun.common import fault_injection
+from shaperun.common.fault_injection import chunk_size, fail_point
 
-TEMPORARY = ".tmp"
-STALE_SECONDS = 3600.0  # a file that nobody has written to for so long is nobody's
-MAX_JSON = 10_000_000  # bytes; the statistics of observations as large as pictures take a fifth
-MAX_DEPTH = 50
-MAX_TABLE = 1_000_000_000
+TEMPORARY_SUFFIX = ".tmp"
+STALE_SECONDS = 3600.0  # temporary files unchanged for this long have no living writer
+MAX_JSON_BYTES = 10_000_000  # normalization statistics of image observations take a fifth
+MAX_JSON_DEPTH = 50
+MAX_TABLE_BYTES = 1_000_000_000
 
-# A link is not followed, and a pipe without a writer not waited for.
-_OPEN = (
+# Neither follow links nor wait for the writer of a pipe.
+_OPEN_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
@@ -37,18 +37,18 @@ _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EFBIG: "allow larger files (ulimit -f)",
-    errno.EACCES: "see to it that you may write there",
-    errno.EPERM: "see to it that you may write there",
+    errno.EACCES: "check the write permissions",
+    errno.EPERM: "check the write permissions",
     errno.EROFS: "make it writable",
-    errno.EIO: "look after the disk",
+    errno.EIO: "check the disk",
 }
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write the whole file or nothing: other processes see the old content or the new.
+    """Write a whole file or nothing: readers see either the old content or the new.
 
     Raises:
-        OSError: the file cannot be written; what was there is untouched.
+        OSError: the file cannot be written; its old content is untouched.
     """
     with atomic_replace(path) as temporary:
         temporary.write_bytes(data)
@@ -56,82 +56,80 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """Where to write what is to stand at `path`: it takes its place at the end, if all went well.
+    """Yield a temporary file that replaces `path` on exit, unless an exception was raised.
 
     Raises:
-        OSError: the file cannot be written; what was there is untouched.
+        OSError: the file cannot be written; its old content is untouched.
     """
     with _naming_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
-        fault_injection.reached("make", path)
-        handle, name = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        fail_point("make", path)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+        temporary.touch(exist_ok=False)
         try:
-            fault_injection.reached("made", path)
+            fail_point("made", path)
             yield temporary
-            fault_injection.reached("written", path)
+            fail_point("written", path)
             fsync(temporary)
-            fault_injection.reached("synced", path)
-            temporary.chmod(0o666 & ~_umask())
+            fail_point("synced", path)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        fault_injection.reached("replaced", path)
+        fail_point("replaced", path)
         _fsync_folder(path.parent)
-        fault_injection.reached("kept", path)
+        fail_point("kept", path)
 
 
-def temporaries(folder: Path) -> list[Path]:
-    """What is to take a file's place, or was to, if its writer was killed."""
+def find_temporary_files(folder: Path) -> list[Path]:
+    """Return the temporary files of writers in a folder, living or killed."""
     return [path for path in folder.iterdir() if is_temporary(path)]
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file was to take another's place."""
-    return path.name.startswith(".") and path.name.endswith(TEMPORARY)
+    """Return whether a file is the temporary file of a writer."""
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
 
 
-def remove(path: Path) -> None:
-    """Remove a file, if it is there."""
-    fault_injection.reached("remove", path)
+def remove_file(path: Path) -> None:
+    """Remove a file if it exists."""
+    fail_point("remove", path)
     path.unlink(missing_ok=True)
-    fault_injection.reached("removed", path)
+    fail_point("removed", path)
 
 
 def fsync(path: Path) -> None:
-    """See to it that what was written into a file survives a power cut."""
+    """Flush a file to disk, so that its content survives a power cut."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def remedy(error: OSError, folder: Path) -> str | None:
-    """What a disk or its permissions do not allow, where, and what to do; None of other errors."""
+def explain_disk_error(error: OSError, folder: Path) -> str | None:
+    """Return the path, cause and remedy of a disk or permission error; None for other errors."""
     remedy = _REMEDIES.get(error.errno or 0)
     if remedy is None:
         return None
-    return f"{error.filename or folder}: {error.strerror}; {remedy} and give the same command again"
+    return f"{error.filename or folder}: {error.strerror}; {remedy} and run the same command again"
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write a JSON document for people and programs to read."""
+    """Write a JSON document atomically, indented for people."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(path, f"{text}\n".encode())
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file that somebody else may have put there: nothing but a regular file will do.
+    """Open a regular file of untrusted origin for reading.
 
     Raises:
         OSError: it cannot be read, or is a link, a pipe, a folder or a device.
     """
-    handle = os.open(path, _OPEN)
+    handle = os.open(path, _OPEN_FLAGS)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
     except OSError:
         os.close(handle)
         raise
@@ -139,135 +137,135 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
-    """The content of such a file.
+    """Read a regular file of untrusted origin.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or has more than `max_steps` bytes.
+        OSError: it cannot be read, is not a regular file, or is larger than `max_bytes`.
     """
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > max_bytes:
-            raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
+            raise OSError(errno.EFBIG, f"larger than {max_bytes:,} bytes", str(path))
         return file.read()
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON document; None where there is no readable one, or it is beyond all measure."""
+    """Read a JSON document; None if it is missing, unreadable, invalid, too large or too deep."""
     try:
-        return parse_json(read_regular(path, MAX_JSON))
+        return parse_json(read_regular(path, MAX_JSON_BYTES))
     except OSError:
         return None
 
 
 def parse_json(data: bytes) -> Any:
-    """The document in a text; None where there is none, or it is nested beyond all measure."""
+    """Parse a JSON document; None if it is invalid or nested deeper than 50 levels."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    # Looking takes as long as reading; few documents have so many parts that they could be deep.
-    deep = data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_deep(document)
+    # Measuring the depth takes as long as parsing, and few documents have enough brackets to be
+    # too deep.
+    deep = data.count(b"[") + data.count(b"{") > MAX_JSON_DEPTH and _is_deep(document)
     return None if deep else document
 
 
 def _is_deep(document: Any) -> bool:
     level = [document]
-    for _ in range(MAX_DEPTH):
-        level = [part for value in level for part in _children(value)]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [
+            part
+            for value in level
+            if isinstance(value, dict | list)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
     return bool(level)
 
 
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
 class AppendOnlyCsv:
-    """A CSV file that only grows. A last line without its end was being written: not a row yet."""
+    """A CSV file that only grows; a last line without a line feed is incomplete and not a row."""
 
-    def __init__(self, path: Path, columns: Iterable[str], keep: int | None = None) -> None:
-        """Open a table that begins with its columns, or of which so many bytes are kept."""
+    def __init__(self, path: Path, columns: Iterable[str], keep_bytes: int | None = None) -> None:
+        """Create a table with a header, or open one and truncate it to `keep_bytes`."""
         self.path = path
         self.columns = list(columns)
         with _naming_path(path):
-            fault_injection.reached("open", path)
-            if keep is not None:
-                os.truncate(path, keep)
-                fault_injection.reached("truncated", path)
-            # Kept open: opening it for every row would cost more than writing the row.
+            fail_point("open", path)
+            if keep_bytes is not None:
+                os.truncate(path, keep_bytes)
+                fail_point("truncated", path)
+            # Opening the file for every row would cost more than writing the row. A buffer would
+            # be written again on close, after an error.
             self._file = path.open("ab", buffering=0)
-        if keep is None:
-            self._append([self.columns])
+        if keep_bytes is None:
+            self._write_rows([self.columns])
 
     def fsync(self) -> int:
-        """See to it that every row survives a power cut; how many bytes there are."""
+        """Flush all rows to disk and return the size in bytes."""
         with _naming_path(self.path):
-            fault_injection.reached("settle", self.path)
+            fail_point("settle", self.path)
             os.fsync(self._file.fileno())
         return self._file.tell()
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """Add rows, each with a value for every column; floats are written exactly."""
-        self._append([[row[column] for column in self.columns] for row in rows])
+        """Append rows with a value for every column; floats are written exactly."""
+        self._write_rows([[row[column] for column in self.columns] for row in rows])
 
-    def _append(self, rows: list[list[Any]]) -> None:
+    def _write_rows(self, rows: list[list[Any]]) -> None:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(rows)
         data = text.getvalue().encode()
-        # Without a buffer, which would write what is left in it after an error, when it is closed.
         with _naming_path(self.path):
-            while data:  # a disk that fills up takes a part, and says so at the next attempt
-                fault_injection.reached("append", self.path)
-                data = data[self._file.write(data[: fault_injection.chunk_size()]) :]
+            while data:  # a full disk accepts a part, and fails at the next attempt
+                fail_point("append", self.path)
+                data = data[self._file.write(data[: chunk_size()]) :]
 
     def close(self) -> None:
-        """Close the file; every row is in it already."""
+        """Close the file; all rows are already written."""
         self._file.close()
 
 
 def read_table(path: Path) -> bytes:
-    """The complete lines of an appended table.
+    """Read the complete lines of an append-only table.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger than a table can be.
+        OSError: it cannot be read, is not a regular file, or is larger than 1 GB.
     """
-    data = read_regular(path, MAX_TABLE)
+    data = read_regular(path, MAX_TABLE_BYTES)
     return data[: data.rfind(b"\n") + 1]
 
 
 class Lock:
-    """The right to write into a folder. The system takes it back when its holder dies."""
+    """Exclusive right to write into a folder; the system releases it when its holder dies."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, FileLock(path)
 
     def acquire(self) -> bool:
-        """Take the lease; False if somebody else holds it."""
-        fault_injection.reached("take", self._path)
+        """Acquire the lock; False if another process holds it."""
+        fail_point("take", self._path)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
-        fault_injection.reached("taken", self._path)
+        fail_point("taken", self._path)
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         try:
-            fault_injection.reached("release", self._path)
-        finally:  # whatever is refused, it must not stay taken as long as this process lives
+            fail_point("release", self._path)
+        finally:  # even after an error, this process must not hold the lock until it exits
             self._lock.release()
-        fault_injection.reached("released", self._path)
+        fail_point("released", self._path)
 
     @staticmethod
     def is_held(path: Path) -> bool:
-        """Whether somebody holds the lease at this path. Leaves no trace."""
+        """Return whether a process holds the lock at this path; creates no file."""
         probe = Lock(path)
         try:
             if not path.exists():
                 return False
             free = probe.acquire()
-        except OSError:  # no permission to lock: then nobody here can be writing either
+        except OSError:  # without permission to lock, this user has no writer here either
             return False
         probe.release()
         return not free
@@ -275,7 +273,7 @@ class Lock:
 
 @contextmanager
 def _naming_path(path: Path) -> Iterator[None]:
-    """Let errors name the file that is meant, and not the temporary one that is to replace it."""
+    """Make errors name `path` rather than the temporary file that is to replace it."""
     try:
         yield
     except OSError as error:
@@ -286,18 +284,12 @@ def _naming_path(path: Path) -> Iterator[None]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove what killed writers of this file left, long after: somebody may be writing it now."""
-    for left in temporaries(path.parent):
+    """Remove temporary files of `path` that are too old to have a living writer."""
+    for temporary in find_temporary_files(path.parent):
         with suppress(OSError):
-            silent = time.time() - left.stat().st_mtime
-            if left.name.startswith(f".{path.name}.") and silent > STALE_SECONDS:
-                left.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+            age = time.time() - temporary.stat().st_mtime
+            if temporary.name.startswith(f".{path.name}.") and age > STALE_SECONDS:
+                temporary.unlink()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How figures and names are written for people."""
+"""Format numbers and names for people."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import re
 import unicodedata
 
 _UNUSUAL = re.compile(r"[^\n -~]")
-_HIDDEN = ("Cc", "Cf", "Co", "Cs")
+_CONTROL_CATEGORIES = ("Cc", "Cf", "Co", "Cs")
 
 
 def format_number(value: float) -> str:
-    """A value with three digits that count, or all that are before the point."""
-    value = 0.0 if abs(value) < 1e-12 else value  # what rounding leaves of a sum
+    """Return a number with three significant digits, or all digits before the decimal point."""
+    value = 0.0 if abs(value) < 1e-12 else value  # rounding residue of a sum
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value + 0.0:.3g}"
     return text.replace("-", "−")
 
 
 def humanize(name: str) -> str:
-    """A name with its underscores as spaces."""
+    """Return a name with its underscores replaced by spaces."""
     return name.replace("_", " ")
 
 
 def escape_control_chars(text: str) -> str:
-    """A text whose marks that steer a terminal, turn text around or hide are written out.
+    r"""Escape characters that control a terminal, reorder text or are invisible.
 
-    They are written as in JSON, so that a JSON document stays the one it was.
+    The escapes are those of JSON (`\u001b`), so that an escaped JSON document keeps its value.
     """
-    return _UNUSUAL.sub(_escaped, text)
+    return _UNUSUAL.sub(_escape, text)
 
 
-def _escaped(mark: re.Match[str]) -> str:
-    character = mark[0]
-    return json.dumps(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    is_control = unicodedata.category(character) in _CONTROL_CATEGORIES
+    return json.dumps(character)[1:-1] if is_control else character

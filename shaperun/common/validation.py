@@ -1,4 +1,4 @@
-"""Strict pydantic models and the types that several of them share."""
+"""Strict pydantic models and shared field types."""
 
 from __future__ import annotations
 
@@ -19,25 +19,22 @@ STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias
 
 
 def to_integer(value: object) -> object:
-    """1e6 and 1.0 as the integers that they are; anything else as it is."""
+    """Return floats such as 1e6 as integers, and any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Integer = Annotated[int, BeforeValidator(to_integer)]
-"""An integer; 1e6 is one too."""
-
+"""An integer, which may be written as 1e6."""
 
 Seed = Annotated[Integer, Field(ge=0, lt=2**32)]
 
-
-# A leading hyphen would read as an option on a command line and as a formula in a spreadsheet.
+# A leading hyphen would be an option on a command line and a formula in a spreadsheet.
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
-
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 
 class Model(BaseModel):
-    """Strict and frozen: no unknown keys, no silent conversions, no changes after validation."""
+    """Strict and frozen base model: no unknown keys, type coercion or later changes."""
 
     model_config = STRICT
 
@@ -45,22 +42,22 @@ class Model(BaseModel):
 def unknown_name_error(
     kind: str, name: str, known: Collection[str], shown: str | None = None
 ) -> PydanticCustomError:
-    """The error that something of this kind is not there.
+    """Return the validation error for an unknown name.
 
     Args:
-        kind: what it would be.
-        name: how it was called.
-        known: what there is.
-        shown: what there is in words, where that is too much to list.
+        kind: what the name should refer to, as in "arm".
+        name: the unknown name; the message shortens it to 70 characters.
+        known: the valid names.
+        shown: a description of the valid names, if they are too many to list.
     """
     short = name if len(name) <= 70 else f"{name[:67]}…"
     return PydanticCustomError(
         "unknown",
-        "there is no {kind} named {short}",
+        "unknown {kind} {short}",
         {"kind": kind, "name": name, "short": short, "known": [*known], "shown": shown},
     )
 
 
 def validation_context(info: ValidationInfo, key: str) -> Any:
-    """What `parse_study` knows beside the data; None outside of it."""
+    """Return an entry of the context that `parse_study` passes along; None without a context."""
     return (info.context or {}).get(key)

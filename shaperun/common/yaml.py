@@ -1,9 +1,9 @@
-"""YAML text -> plain Python data, and the line and column at which each part of it stands.
+"""Read YAML as plain Python data, with the line and column of each value.
 
-The rules are those of YAML 1.2 (https://yaml.org/spec/1.2.2/, section 10.3, the core schema), with
-one addition: digits may be grouped by single underscores (`1_000_000`). Text is parsed by PyYAML's
-Python parser. The C parser would be faster, but it is not in every build of PyYAML, and the slowest
-file that the limits let through takes the Python one about a second.
+Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/, section 10.3), with one
+addition: digits may be grouped by single underscores (`1_000_000`). Text is parsed by PyYAML's
+Python parser: the C parser is faster but not part of every build of PyYAML, and the slowest file
+within the limits takes the Python parser about a second.
 """
 
 import copy
@@ -14,24 +14,24 @@ from typing import Any
 
 import yaml
 
-MAX_SIZE = 1_000_000  # bytes, or characters where text is given
+MAX_SIZE = 1_000_000  # bytes; characters if the input is text
 MAX_DEPTH = 50
-MAX_EVENTS = 100_000  # with every alias written out
-MAX_NUMBER_LENGTH = 250  # so that str() and float() of an integer cannot fail later
+MAX_EVENTS = 100_000  # with aliases expanded
+MAX_NUMBER_LENGTH = 250  # keeps str() and float() of an integer from failing later
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
 
 
 @dataclass(frozen=True, order=True)
 class Mark:
-    """A position in the file; both numbers count from 1."""
+    """A position in the file; line and column count from 1."""
 
     line: int
     column: int
 
 
 class YamlError(ValueError):
-    """What is wrong with a file: one or several problems, in the order of the file."""
+    """One or more problems of a file, in the order of the file."""
 
     def __init__(self, problems: list[tuple[Mark, str]]) -> None:
         super().__init__(problems)
@@ -43,7 +43,7 @@ class YamlError(ValueError):
 
 @dataclass(frozen=True)
 class _Node:
-    """Where a node stands: its key (itself, where it has none), its value, and its children."""
+    """Position of a node: its key (or itself, without a key), its value and its children."""
 
     key: Mark
     value: Mark
@@ -59,21 +59,21 @@ class YamlSource:
     _lines: Sequence[str] = field(default=(), repr=False)
 
     def mark(self, path: Sequence[str | int], *, key: bool = False) -> Mark:
-        """Where the value at `path` stands (or its key).
+        """Return the position of the value at `path`, or of its key.
 
-        A path that is not in the file gives its nearest ancestor that is.
+        For a path that is not in the file, return the position of its nearest ancestor.
         """
-        place = self._root
+        node = self._root
         for part in path:
-            if part not in place.children:
+            if part not in node.children:
                 break
-            place = place.children[part]
-        return place.key if key else place.value
+            node = node.children[part]
+        return node.key if key else node.value
 
     def mark_within(self, path: Sequence[str | int], offset: int) -> Mark:
-        """Where a character of the string at `path` stands, counted from 0.
+        """Return the position of a character, counted from 0, of the string at `path`.
 
-        A string that is not written out as it is (escapes, folded lines) gives its beginning.
+        For a string with escapes or folded lines, return the position of its start.
         """
         mark = self.mark(path)
         value = self.data
@@ -88,21 +88,21 @@ class YamlSource:
 
 
 def read_yaml(text: bytes | str) -> YamlSource:
-    """Read one YAML document; an empty file gives None.
+    """Read one YAML document; the data of an empty file is None.
 
     Raises:
-        YamlError: the text is not YAML, is over a limit, or uses what is not allowed here
-            (duplicate keys, merge keys, tags outside the core schema, a second document).
+        YamlError: the text is not YAML, exceeds a limit, or has duplicate keys, merge keys, tags
+            outside the core schema or a second document.
     """
-    tape, decoded = _EventStream(), _decode(text)
+    stream, decoded = _EventStream(), _decode(text)
     for event in _parse(decoded):
-        tape.take(event)
-    if not tape.events:
+        stream.add(event)
+    if not stream.events:
         return YamlSource(None, _Node(Mark(1, 1), Mark(1, 1)))
-    builder = _Builder(tape.events)
-    data, root = builder.node()
+    builder = _Builder(stream.events)
+    data, root = builder.build()
     if builder.problems:
-        # An alias repeats the problems of what it stands for.
+        # An alias repeats the problems of its anchor.
         raise YamlError(sorted(set(builder.problems)))
     return YamlSource(data, root, decoded.splitlines())
 
@@ -111,10 +111,10 @@ def _decode(source: bytes | str) -> str:
     if len(source) > MAX_SIZE:
         raise YamlError([(Mark(1, 1), f"the file is larger than {MAX_SIZE:,} bytes")])
     text = source if isinstance(source, str) else _decode_bytes(source)
-    bad = yaml.SafeLoader.NON_PRINTABLE.search(text)
-    if bad:
-        message = f"the character U+{ord(bad[0]):04X} cannot stand in a text file"
-        raise YamlError([(_mark_at(text, bad.start()), message)])
+    match = yaml.SafeLoader.NON_PRINTABLE.search(text)
+    if match:
+        message = f"character U+{ord(match[0]):04X} is not allowed in a text file"
+        raise YamlError([(_mark_at(text, match.start()), message)])
     return text
 
 
@@ -124,7 +124,7 @@ def _decode_bytes(source: bytes) -> str:
         return source.decode(encoding)
     except UnicodeDecodeError as error:
         before = source[: error.start].decode(encoding, "ignore")
-        message = f"this is no {error.encoding.upper()} text (byte 0x{source[error.start]:02X})"
+        message = f"not valid {error.encoding.upper()} (byte 0x{source[error.start]:02X})"
         raise YamlError([(_mark_at(before, len(before)), message)]) from None
 
 
@@ -137,143 +137,141 @@ def _mark(mark: Any) -> Mark:
 
 
 def _parse(text: str) -> Iterator[yaml.Event]:
-    """PyYAML's events; its errors become a YamlError."""
-    loader: Any = yaml.SafeLoader(text)  # its methods have no types
+    """Yield the events of PyYAML, and raise its errors as YamlError."""
+    loader: Any = yaml.SafeLoader(text)  # its methods are untyped
     try:
         while loader.check_event():
             yield loader.get_event()
     except yaml.MarkedYAMLError as error:
         raise YamlError([_explain(error)]) from None
     except (ValueError, OverflowError):
-        # PyYAML does not look at the size of "\UFFFFFFFF" or of %YAML 1.999….
-        raise YamlError([(_mark(loader.get_mark()), "a number here is far too large")]) from None
+        # PyYAML does not check the size of "\UFFFFFFFF" or of %YAML 1.999….
+        raise YamlError([(_mark(loader.get_mark()), "a number here is too large")]) from None
 
 
 def _explain(error: yaml.MarkedYAMLError) -> tuple[Mark, str]:
-    message = error.problem or "this is not YAML"
+    message = error.problem or "not valid YAML"
     if error.context and error.context_mark:
-        message += f" ({error.context} that begins on line {error.context_mark.line + 1})"
+        message += f" ({error.context} starting on line {error.context_mark.line + 1})"
     if r"'\t'" in message:
         message += "; indent with spaces, not with tabs"
     return _mark(error.problem_mark or error.context_mark), message
 
 
 class _EventStream:
-    """The events of one document's nodes, every alias replaced by what it stands for.
+    """The node events of one document, with aliases expanded.
 
-    The limits are checked here, before there is any tree. An alias is played again event by event,
-    so what it stands for counts in full towards them.
+    The limits are checked here, before a tree is built. Aliases are expanded event by event, so
+    that their values count in full.
     """
 
     def __init__(self) -> None:
         self.events: list[yaml.Event] = []
         self._anchors: dict[str, int] = {}  # name -> index of its first event
-        self._open: list[int] = []  # indices at which the open collections begin
-        self._ends: dict[int, int] = {}  # collection: index of its first event -> one past its last
+        self._open: list[int] = []  # start indices of the open collections
+        self._ends: dict[int, int] = {}  # start index of a collection -> index after its end
 
-    def take(self, event: yaml.Event) -> None:
+    def add(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.AliasEvent):
-            self._replay(event)
+            self._expand(event)
         elif isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
-            self._record(event, event)
+            self._append(event, event)
         elif isinstance(event, yaml.DocumentStartEvent) and self.events:
-            raise _refusal(event, "a second document begins here; a file holds one")
+            raise _error(event, "a second document starts here; a file may have only one")
 
-    def _record(self, event: yaml.Event, origin: yaml.Event) -> None:
-        """Add `event`, which `origin` (itself, or an alias) put here."""
+    def _append(self, event: yaml.Event, origin: yaml.Event) -> None:
+        """Append `event`; errors are reported at `origin`, which is itself or an alias."""
         if len(self.events) == MAX_EVENTS:
-            raise _refusal(
-                origin, f"the file holds more than {MAX_EVENTS:,} values, aliases expanded"
-            )
+            raise _error(origin, f"more than {MAX_EVENTS:,} values, aliases expanded")
         if isinstance(event, yaml.NodeEvent) and event.anchor:
             self._anchors[event.anchor] = len(self.events)
         if isinstance(event, yaml.CollectionStartEvent):
             self._open.append(len(self.events))
             if len(self._open) > MAX_DEPTH:
-                raise _refusal(origin, f"nested deeper than {MAX_DEPTH} levels")
+                raise _error(origin, f"nested deeper than {MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             self._ends[self._open.pop()] = len(self.events) + 1
         self.events.append(event)
 
-    def _replay(self, alias: yaml.AliasEvent) -> None:
+    def _expand(self, alias: yaml.AliasEvent) -> None:
         start = self._anchors.get(str(alias.anchor))
         if start is None:
-            raise _refusal(alias, f"nothing above is marked &{alias.anchor}")
+            raise _error(alias, f"unknown alias *{alias.anchor}; define &{alias.anchor} above it")
         if start in self._open:
-            raise _refusal(alias, f"*{alias.anchor} stands inside itself")
+            raise _error(alias, f"alias *{alias.anchor} refers to the value that contains it")
         first = copy.copy(self.events[start])
-        first.start_mark = alias.start_mark  # the value stands here; its parts, at the anchor
+        first.start_mark = alias.start_mark  # the value is here, its parts are at the anchor
         for event in [first, *self.events[start + 1 : self._ends.get(start, start + 1)]]:
-            self._record(event, alias)
+            self._append(event, alias)
 
 
-def _refusal(event: yaml.Event, message: str) -> YamlError:
+def _error(event: yaml.Event, message: str) -> YamlError:
     return YamlError([(_mark(event.start_mark), message)])
 
 
 class _Builder:
-    """Events -> data and places. It recurses, which the limit on depth makes safe."""
+    """Builds data and positions from events, recursively: the depth is limited already."""
 
     def __init__(self, events: list[yaml.Event]) -> None:
         self._events = iter(events)
         self.problems: list[tuple[Mark, str]] = []
 
-    def node(self, event: yaml.Event | None = None, key: Mark | None = None) -> tuple[Any, _Node]:
-        """The node that begins with `event`, by default the next one."""
+    def build(self, event: yaml.Event | None = None, key: Mark | None = None) -> tuple[Any, _Node]:
+        """Build the node that starts with `event`, by default the next one."""
         event = event or next(self._events)
         value = _mark(event.start_mark)
-        place = _Node(key or value, value)
+        node = _Node(key or value, value)
         if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event), place
+            return self._build_scalar(event), node
         if isinstance(event, yaml.SequenceStartEvent):
-            self._tag(event, ["seq"])
-            return self._sequence(place), place
-        self._tag(event, ["map"])
-        return self._mapping(place), place
+            self._read_tag(event, ["seq"])
+            return self._build_list(node), node
+        self._read_tag(event, ["map"])
+        return self._build_dict(node), node
 
-    def _sequence(self, place: _Node) -> list[Any]:
+    def _build_list(self, node: _Node) -> list[Any]:
         items: list[Any] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            item, place.children[len(items)] = self.node(event)
+            item, node.children[len(items)] = self.build(event)
             items.append(item)
         return items
 
-    def _mapping(self, place: _Node) -> dict[str, Any]:
+    def _build_dict(self, node: _Node) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            key = self._key(event)
-            value, child = self.node(key=_mark(event.start_mark))
+            key = self._read_key(event)
+            value, child = self.build(key=_mark(event.start_mark))
             if key in mapping:
-                first = place.children[key].key.line
-                self._problem(event, f"key {_show(key)} stands twice (first on line {first})")
+                first = node.children[key].key.line
+                self._report(event, f"duplicate key {_quote(key)} (first on line {first})")
             elif key is not None:
-                mapping[key], place.children[key] = value, child
+                mapping[key], node.children[key] = value, child
         return mapping
 
-    def _key(self, event: yaml.Event) -> str | None:
-        """The text of a key, or None where it is refused.
+    def _read_key(self, event: yaml.Event) -> str | None:
+        """Return the text of a key; None if it is refused.
 
-        A key is a name, so an unquoted `200`, `1e-3` or `true` is taken as it is written: to ask
-        for quotes around every arm that is called after a number would help nobody.
+        Keys are names, so an unquoted `200`, `1e-3` or `true` is kept as text: an arm named after
+        a number needs no quotes.
         """
         if not isinstance(event, yaml.ScalarEvent):
-            self.node(event)
-            self._problem(event, "a key must be text, not a list or a mapping")
+            self.build(event)
+            self._report(event, "a key must be text, not a list or a mapping")
             return None
-        text = self._text(event)
-        self._tag(event, ["str"])
+        text = self._read_text(event)
+        self._read_tag(event, ["str"])
         plain = event.style is None and event.tag is None
         if plain and text == "<<":
-            self._problem(event, "merge keys (<<) are not supported; write the keys out")
+            self._report(event, "merge keys (<<) are not supported; write the keys out")
         elif plain and not text:
-            self._problem(event, "there is no key before the ':'")
+            self._report(event, "missing key before ':'")
         else:
             return text
         return None
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Any:
-        text = self._text(event)
-        tag = self._tag(event, ["str", *_CORE])
+    def _build_scalar(self, event: yaml.ScalarEvent) -> Any:
+        text = self._read_text(event)
+        tag = self._read_tag(event, ["str", *_CORE])
         if tag == "str" or (tag is None and event.style is not None):
             return text
         for kind in [tag] if tag else _CORE:
@@ -281,38 +279,38 @@ class _Builder:
             if not pattern.fullmatch(text):
                 continue
             if len(text) > MAX_NUMBER_LENGTH:
-                self._problem(event, f"a number of more than {MAX_NUMBER_LENGTH} characters")
+                self._report(event, f"a number longer than {MAX_NUMBER_LENGTH} characters")
                 return text
             return convert(text)
         if tag:
-            self._problem(event, f"{_show(text)} is no !!{tag}")
+            self._report(event, f"{_quote(text)} is not a valid !!{tag}")
         return text
 
-    def _text(self, event: yaml.ScalarEvent) -> str:
-        r"""The scalar's text, with JSON's way of writing U+1F600 ("\ud83d\ude00") put together."""
+    def _read_text(self, event: yaml.ScalarEvent) -> str:
+        r"""Return the text of a scalar, with JSON's surrogate pairs ("\ud83d\ude00") joined."""
         value: str = event.value
         try:
             return value.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            self._problem(event, "half a character: a surrogate escape (\\ud800 to \\udfff) alone")
+            self._report(event, "unpaired surrogate escape (\\ud800 to \\udfff)")
             return ""
 
-    def _tag(self, event: Any, allowed: Sequence[str]) -> str | None:
-        """The short name of an explicit tag; None where there is none or it is refused."""
+    def _read_tag(self, event: Any, allowed: Sequence[str]) -> str | None:
+        """Return the short name of an explicit tag; None if it is absent or refused."""
         for name in allowed:
             if event.tag == _TAG_PREFIX + name:
                 return name
         if event.tag is not None:
-            shown = _show(event.tag.replace(_TAG_PREFIX, "!!"))
+            tag = _quote(event.tag.replace(_TAG_PREFIX, "!!"))
             expected = ", ".join(f"!!{name}" for name in allowed)
-            self._problem(event, f"the tag {shown} is not allowed here (only {expected})")
+            self._report(event, f"tag {tag} is not allowed here (only {expected})")
         return None
 
-    def _problem(self, event: yaml.Event, message: str) -> None:
+    def _report(self, event: yaml.Event, message: str) -> None:
         self.problems.append((_mark(event.start_mark), message))
 
 
-def _show(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:59] + "…")
 
 
@@ -330,7 +328,7 @@ _OCTAL = r"0o[0-7]+(?:_[0-7]+)*"
 _FLOAT = rf"[-+]?(?:\.{_DIGITS}|{_DIGITS}(?:\.(?:{_DIGITS})?)?)(?:[eE][-+]?{_DIGITS})?"
 _SPECIAL = r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 
-# Tag -> the texts that mean it, and what they mean; the first that fits an unquoted scalar wins.
+# Tag -> pattern and conversion; the first match of an unquoted scalar wins.
 _CORE: dict[str, tuple[re.Pattern[str], Callable[[str], Any]]] = {
     "null": (re.compile(r"null|Null|NULL|~|"), lambda _: None),
     "bool": (re.compile(r"true|True|TRUE|false|False|FALSE"), lambda text: text.lower() == "true"),
@@ -340,7 +338,7 @@ _CORE: dict[str, tuple[re.Pattern[str], Callable[[str], Any]]] = {
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever a YAML 1.2 reader could take for something else than text."""
+    """Dumper that quotes all text which a YAML 1.2 reader could read as another type."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -360,5 +358,5 @@ _Dumper.add_representer(list, _represent_list)
 
 
 def dump_yaml(data: object) -> str:
-    """Plain data as YAML that `read_yaml` reads back as it was."""
+    """Return plain data as YAML that `read_yaml` reads back unchanged."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -1,9 +1,10 @@
-"""The words of the domain: a transition, a term, and what an environment declares about itself."""
+"""Transitions, terms, controllers, and the declaration of an environment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ Array = npt.NDArray[np.float64]
 StateFunction = Callable[[Array], Array]
 
 OWN_REWARD = "environment"
-"""The name under which the environment's own reward can be weighed like a term."""
+"""Name under which the environment's reward can be weighted like a term."""
 
-# Names with a meaning of their own beside the terms, in the info of a step and in the tables.
+# Keys of a step's info and columns of the tables, which no term may be named after.
 RESERVED = frozenset(
     {
         *("env_reward", "shaping", "shaped", "schedule", "return", "shaped_return"),
@@ -32,8 +33,8 @@ class Transition:
     Shapes: ``obs`` and ``next_obs`` (N, observation size) in float64; ``action`` (N,) for discrete
     actions and (N, action size) otherwise; ``env_reward``, ``terminated`` and ``truncated`` (N,).
     At the end of an episode ``next_obs`` is its last observation, never the first of the next one.
-    ``last_action`` is the action of the step before, as ``action``; the first step of an episode
-    has its own action there, so that nothing has changed yet.
+    ``last_action`` is the action of the previous step, shaped like ``action``; the first step of
+    an episode repeats its action there, so that the difference is 0.
     """
 
     obs: Array
@@ -46,7 +47,7 @@ class Transition:
 
     @property
     def ended(self) -> npt.NDArray[np.bool_]:
-        """Where an episode ends with the transition, either way (N,)."""
+        """Mask (N,) of the transitions that end an episode, terminated or truncated."""
         return self.terminated | self.truncated
 
     def __len__(self) -> int:
@@ -54,26 +55,18 @@ class Transition:
 
     @staticmethod
     def concatenate(parts: Sequence[Transition]) -> Transition:
-        """Several batches as one, in their order."""
-        fields = Transition.__dataclass_fields__
-        return Transition(**{f: np.concatenate([getattr(p, f) for p in parts]) for f in fields})
+        """Concatenate batches in the given order."""
+        names = Transition.__dataclass_fields__
+        return Transition(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     def take(self, rows: npt.NDArray[Any]) -> Transition:
-        """Some of the transitions, by a mask (N,) or by their indices."""
-        return Transition(
-            self.obs[rows],
-            self.action[rows],
-            self.next_obs[rows],
-            self.env_reward[rows],
-            self.terminated[rows],
-            self.truncated[rows],
-            self.last_action[rows],
-        )
+        """Select transitions by a mask (N,) or by indices."""
+        return Transition(*(getattr(self, name)[rows] for name in Transition.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
 class Term:
-    """One named part of a reward: a pure vectorised function, signed so that larger is better.
+    """One named part of a reward: a pure vectorized function, signed so that larger is better.
 
     A state term maps observations (N, observation size) to values (N,); only state terms can make
     a potential. Any other term maps a `Transition` to values (N,).
@@ -85,67 +78,93 @@ class Term:
     state_only: bool
 
     def __call__(self, transition: Transition) -> Array:
-        """The raw values (N,) of the term: a state term is taken at s′."""
+        """Return the raw values (N,) of the term; a state term is evaluated at s′."""
         return self.function(transition.next_obs if self.state_only else transition)
 
 
 @dataclass(frozen=True)
 class Controller:
-    """A small hand-written policy, used to ask what a reward pays for before any training."""
+    """A small hand-written policy that shows what a reward pays for before any training."""
 
     name: str
     description: str
     make: Callable[[], Callable[[npt.NDArray[Any]], Any]]
-    """A fresh policy for one episode: observation (observation size,) -> action."""
+    """Factory of a policy for one episode: observation (observation size,) -> action."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What shaperun knows about one gymnasium environment beyond gymnasium itself.
+    """Declaration of one gymnasium environment: observations, outcomes, terms and controllers.
 
-    A module in `shaperun.envs.builtin` makes one of these, or several that share their maths, and
-    hangs terms and controllers on it; schema, columns, plots and tests find them by themselves.
+    A module in `shaperun.envs.builtin` creates one, or several that share their formulas, and
+    registers terms and controllers on it; the schema, columns, plots and tests find it there.
+
+    Such a module must meet this contract, which `tests/envs/test_conformance.py` checks on
+    episodes of random play and of every controller:
+
+    - Fields: ``id``, ``observations``, ``outcome``, ``outcomes`` and ``own_reward`` are required,
+      and ``action_size`` if actions are continuous. Observations are flat, with one unique
+      lower-case name per entry. Discrete actions start at 0. ``solved`` equals gymnasium's
+      ``reward_threshold``.
+    - Outcomes: at least one success (True) and one failure (False). ``outcome`` returns only
+      declared names, treats every row alone, and every declared name occurs in the episodes.
+    - Own reward: computed from the transition without reading ``env_reward``, and equal to what
+      ``step`` returned, within 1e-5. The test lists the environments that may differ: at the end
+      of an episode, or because their reward depends on hidden state.
+    - Terms: at least one state term. Values are float64 (N,), finite and not constant, and depend
+      on nothing but their row; inputs are read-only. An action term depends on the action. The
+      formula is one line that ends with a period.
+    - Controllers: at least three. The one with the highest environment return succeeds, and one
+      lasts to the time limit (both with seed 0). A controller maps one observation (observation
+      size,) in float32 to an action that the action space contains. It is deterministic, never
+      writes to the observation, and remembers nothing between episodes. Its name is a verb
+      (``land``); its docstring is one sentence in the third person ("Lands …").
+    - Names: those of terms, outcomes and `OWN_REWARD` are distinct, and neither they nor those of
+      ``metrics`` are `RESERVED`. A metric weights terms; ``notes`` are keyed by mode.
     """
 
     id: str
+    """Id under which gymnasium registers the environment."""
     observations: tuple[str, ...]
-    """Names of the observation's entries, in order."""
+    """Names of the entries of an observation, in order."""
     outcome: Callable[[Transition], npt.NDArray[np.str_]]
-    """How the episodes that end with these transitions ended, in the environment's own terms."""
+    """Function from the last transitions of N episodes to the names (N,) of their outcomes."""
     outcomes: Mapping[str, bool | None]
-    """Every outcome: True for success, False for failure, None for neither."""
+    """Success flag of every outcome: True for success, False for failure, None for neither."""
     action_size: int | None = None
-    """How many numbers an action is; None where it is one of a few choices."""
+    """Number of entries of an action; None for discrete actions."""
     anonymous_size: int = 0
-    """How many numbers an observation is, where they have no names."""
+    """Number of entries of an observation whose entries have no names."""
     discrete_observations: bool = False
-    """Whether an observation is one of a number of states, or several such, and no measurement."""
+    """True if observations are state indices and not measurements."""
     no_time_limit: bool = False
-    """Whether nothing limits the length of an episode."""
+    """True if nothing limits the length of an episode."""
     solved: float | None = None
-    """The environment return at which the environment counts as solved."""
+    """Environment return at which the environment counts as solved."""
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """The environment's own figures per episode, each a weighted sum of raw term sums."""
+    """Additional metrics per episode, each a weighted sum of raw term sums."""
     notes: Mapping[str, str] = field(default_factory=dict)
-    """What users of a mode should know about this environment's own reward, by mode."""
+    """Advice about combining a reward mode with this environment's own reward, by mode."""
     requires: tuple[str, str] | None = None
-    """A module it needs beyond gymnasium, and how to install that."""
+    """Module needed besides gymnasium, and the command that installs it."""
     before_reset: Callable[[Any], None] | None = None
-    """Is given gymnasium's bare environment before each reset, for what its own reset leaves."""
+    """Hook that is called with the unwrapped environment before each reset."""
     own_reward: Callable[[Transition], Array] | None = None
-    """The environment's own reward (N,) as far as it is a function of the transition."""
+    """Function that computes the environment's own reward (N,) from transitions."""
     terms: dict[str, Term] = field(default_factory=dict)
     controllers: dict[str, Controller] = field(default_factory=dict)
 
     @property
     def observation_size(self) -> int:
-        """How many numbers an observation is."""
+        """Number of entries of an observation."""
         return len(self.observations) or self.anonymous_size
 
     @property
     def built_in(self) -> dict[str, Term]:
-        """All that can be weighed: the terms, the outcomes, and the environment's own reward."""
-        own = Term(OWN_REWARD, "The environment's own reward.", _own_reward, state_only=False)
+        """Everything that a study can weight: terms, outcomes and the environment's own reward."""
+        own = Term(
+            OWN_REWARD, "The environment's own reward.", attrgetter("env_reward"), state_only=False
+        )
         return (
             self.terms
             | {name: self._outcome_term(name) for name in self.outcomes}
@@ -156,33 +175,33 @@ class Environment:
         def function(transition: Transition) -> Array:
             values = np.zeros(len(transition))
             ended = np.flatnonzero(transition.ended)
-            if len(ended):  # asking for every step would cost more than all other terms
+            if len(ended):  # computing outcomes of all steps would cost more than the other terms
                 values[ended] = self.outcome(transition.take(ended)) == name
             return values
 
-        formula = f"1 on the step with which an episode ends as {name}, else 0."
+        formula = f"1 on the last step of an episode that ends as {name}, else 0."
         return Term(name, formula, function, state_only=False)
 
-    def controller(self, thing: Any) -> Any:
-        """Add a hand-written policy; its name is a verb, its docstring says what it does.
+    def controller(self, policy: Any) -> Any:
+        """Register a hand-written policy under its lower-case name; return it.
 
-        A function maps one observation (observation size,) to an action. A class is such a
-        policy with a memory: an instance of it plays one episode.
+        A function maps one observation (observation size,) to an action. A class is a policy with
+        memory: each instance plays one episode.
         """
-        name = thing.__name__.lower()
+        name = policy.__name__.lower()
         if name in self.controllers:
             raise ValueError(f"{self.id} already has a controller named {name!r}")
-        make = thing if isinstance(thing, type) else lambda: thing
-        self.controllers[name] = Controller(name, (thing.__doc__ or "").strip(), make)
-        return thing
+        make = policy if isinstance(policy, type) else lambda: policy
+        self.controllers[name] = Controller(name, (policy.__doc__ or "").strip(), make)
+        return policy
 
     def state_term(self, function: StateFunction) -> StateFunction:
-        """Add a term that depends on the state only; its docstring is its formula."""
+        """Register a term that depends on the state only; its docstring is its formula."""
         self._add(function, state_only=True)
         return function
 
     def action_term(self, function: Callable[[Transition], Array]) -> Callable[[Transition], Array]:
-        """Add a term that depends on the action too; its docstring is its formula."""
+        """Register a term that depends on the whole transition; its docstring is its formula."""
         self._add(function, state_only=False)
         return function
 
@@ -193,11 +212,7 @@ class Environment:
         self.terms[name] = Term(name, (function.__doc__ or "").strip(), function, state_only)
 
 
-def _own_reward(transition: Transition) -> Array:
-    return transition.env_reward
-
-
 def flatten_rows(obs: Any) -> Array:
-    """Observations as the kernel takes them: a copy in float64, one flat row each."""
-    # Always a copy: a vector environment may hand out the same buffer at every step.
+    """Return observations as the kernel takes them: a float64 copy with one flat row each."""
+    # Always a copy: a vector environment may return the same buffer at every step.
     return np.array(obs, dtype=np.float64).reshape(len(obs), -1)

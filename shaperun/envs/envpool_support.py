@@ -1,4 +1,4 @@
-"""Whose simulation a run is trained in: gymnasium's, or EnvPool's in C++ (docs/envpool.md)."""
+"""Environments that EnvPool can step in C++ in place of gymnasium (docs/envpool.md)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 Backend = Literal["gymnasium", "envpool"]
 
-# Environments of EnvPool in which hand-written policies have the same returns and outcomes.
+# Hand-written policies have the same returns and outcomes in EnvPool's version of these.
 SUPPORTED = (
     "CartPole-v1",
     "LunarLander-v3",
@@ -17,16 +17,18 @@ SUPPORTED = (
     "Acrobot-v1",
     "BipedalWalker-v3",
 )
-UNSUPPORTED = {"Pendulum-v1": "EnvPool's rod turns further than it may where it is fastest"}
+UNSUPPORTED = {"Pendulum-v1": "its rod turns faster than the speed limit allows"}
 
 
-def why_not_envpool(env_id: str, options: Mapping[str, Any]) -> str | None:
-    """Why an environment is not stepped by EnvPool; None where it can be."""
+def envpool_obstacle(env_id: str, options: Mapping[str, Any]) -> str | None:
+    """Return why EnvPool cannot step an environment, or None if it can."""
     if env_id in UNSUPPORTED:
-        return f"{env_id} is another one there: {UNSUPPORTED[env_id]}"
+        return f"EnvPool's {env_id} differs from gymnasium's ({UNSUPPORTED[env_id]})"
     if env_id not in SUPPORTED:
-        return f"{env_id} was not compared with gymnasium's; {', '.join(SUPPORTED)} were"
-    others = options.keys() - {"max_episode_steps"}
-    if others:
-        return f"it has no option {', '.join(sorted(others))}"
+        return (
+            f"EnvPool's {env_id} is not validated against gymnasium's ({', '.join(SUPPORTED)} are)"
+        )
+    unsupported = options.keys() - {"max_episode_steps"}
+    if unsupported:
+        return f"EnvPool does not support the option {', '.join(sorted(unsupported))}"
     return None

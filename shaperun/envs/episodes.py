@@ -1,4 +1,4 @@
-"""Whole episodes, one at a time: which ones are held out, and how one is played."""
+"""Whole episodes: held-out seeds, playing one, and stacking their transitions."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Environment, Transition
+from shaperun.envs.base import Environment, Transition, flatten_rows
 
 if TYPE_CHECKING:
     import gymnasium as gym
 
-# Any constant will do, as long as it stays: the held-out episodes of all studies come from it.
+# An arbitrary constant that must not change: it determines the held-out episodes of all studies.
 _ENTROPY = 0x5EED_0F_E7A1
 
 
 def held_out_seeds(count: int) -> list[int]:
-    """Reset seeds of the held-out episodes; fewer episodes are the first of more.
+    """Return reset seeds of the held-out episodes; a smaller count gives a prefix of a larger one.
 
-    They are below 2³²; the environments that a policy is trained on are seeded above that.
+    They are below 2³²; training environments are seeded above that.
     """
-    words = np.random.SeedSequence(_ENTROPY).generate_state(count, np.uint32)
-    return [int(word) for word in words]
+    return [int(n) for n in np.random.SeedSequence(_ENTROPY).generate_state(count, np.uint32)]
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of T steps: its transitions (T,) in order, and how it ended."""
+    """One episode of T steps: its transitions (T,) in order and its outcome."""
 
     transition: Transition
     outcome: str
@@ -50,27 +49,26 @@ def play_episode(
     """Play one episode to its end.
 
     Args:
-        env: the environment, unshaped.
-        environment: what is known about it.
+        env: the unshaped environment.
+        environment: its declaration.
         act: the policy, from an observation as the environment returns it to an action.
-        seed: what the environment is reset with.
-        watch: is called after the reset and after every step with the step's reward.
-        most: the episode is cut off after so many steps; not every environment ends by itself.
+        seed: the reset seed.
+        on_step: called with 0 after the reset and with the reward after every step.
+        max_steps: number of steps after which the episode is truncated.
     """
     obs, _ = env.reset(seed=seed)
     if on_step:
         on_step(0.0)
-    # Copies: an environment or a policy may hand out the same array again and again.
-    states, actions, env_rewards, over = [np.array(obs)], [], [], False
+    # Copies, since an environment or a policy may return the same array every time.
+    states, actions, env_rewards = [np.array(obs)], [], []
     terminated = truncated = False
-    while not over:
+    while not (terminated or truncated):
         action = act(obs)
         obs, reward, terminated, truncated, _ = env.step(action)
         states.append(np.array(obs))
         actions.append(np.array(action))
         env_rewards.append(float(reward))
         truncated = truncated or len(actions) >= max_steps
-        over = terminated or truncated
         if on_step:
             on_step(float(reward))
     transition = episode_transitions(states, actions, env_rewards, terminated, truncated)
@@ -80,10 +78,10 @@ def play_episode(
 
 @dataclass
 class EpisodeBuilder:
-    """An episode of an environment whose policy plays several: states are one more than steps."""
+    """An unfinished episode of a policy that plays several; it has one more state than steps."""
 
     env: gym.Env[Any, Any]
-    number: int
+    index: int
     seed: int
     states: list[npt.NDArray[Any]]
     actions: list[Any] = field(default_factory=list)
@@ -91,22 +89,22 @@ class EpisodeBuilder:
     ended: tuple[bool, bool] = (False, False)  # terminated, truncated
 
     @classmethod
-    def begin(cls, env: gym.Env[Any, Any], number: int, seed: int) -> EpisodeBuilder:
-        """Reset the environment."""
+    def begin(cls, env: gym.Env[Any, Any], index: int, seed: int) -> EpisodeBuilder:
+        """Reset the environment and return a new episode."""
         obs, _ = env.reset(seed=seed)
-        return cls(env, number, seed, [np.array(obs)])
+        return cls(env, index, seed, [np.array(obs)])
 
     def step(self, action: Any) -> bool:
-        """Go on; whether the episode is over."""
+        """Take a step; return whether the episode has ended."""
         obs, reward, terminated, truncated, _ = self.env.step(action)
-        self.states.append(np.array(obs))  # an environment may hand out the same array every time
+        self.states.append(np.array(obs))  # a copy, as in play_episode
         self.actions.append(action)
         self.env_rewards.append(float(reward))
         self.ended = terminated, truncated
         return terminated or truncated
 
     def transitions(self) -> Transition:
-        """Its steps so far (T,)."""
+        """Return the steps so far (T,)."""
         return episode_transitions(self.states, self.actions, self.env_rewards, *self.ended)
 
 
@@ -117,17 +115,7 @@ def episode_transitions(
     terminated: bool,
     truncated: bool,
 ) -> Transition:
-    """An episode of T steps as transitions (T,).
-
-    Args:
-        states: observations as the environment returned them, one more than steps.
-        actions: one a step.
-        env_rewards: one a step.
-        terminated: whether it ended so.
-        truncated: whether it was cut off.
-    """
-    from shaperun.envs.base import flatten_rows
-
+    """Return an episode of T steps as transitions (T,), from its T + 1 states."""
     all_states, all_actions = flatten_rows(states), np.array(actions)
     last = np.arange(len(actions)) == len(actions) - 1
     return Transition(
@@ -142,7 +130,7 @@ def episode_transitions(
 
 
 def concatenate_episodes(episodes: list[Episode]) -> tuple[Transition, npt.NDArray[np.intp]]:
-    """The transitions of several episodes one after the other, and where each episode begins."""
-    together = Transition.concatenate([episode.transition for episode in episodes])
-    lengths = np.array([len(episode) for episode in episodes])
-    return together, np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp)
+    """Return the transitions of all episodes in order, and the index at which each begins."""
+    transitions = Transition.concatenate([episode.transition for episode in episodes])
+    lengths = [len(episode) for episode in episodes]
+    return transitions, np.cumsum([0, *lengths[:-1]], dtype=np.intp)

@@ -1,63 +1,63 @@
-"""Any gymnasium environment as shaperun sees it: by its own module, or by what its spaces tell."""
+"""Lookup of any gymnasium environment: declared in a module, or inferred from its spaces."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from shaperun.envs.base import Environment, Transition
+from shaperun.envs.base import Environment
 from shaperun.envs.builtin import environments
 
 
 class UnknownEnvironmentError(LookupError):
-    """There is no environment of that name; `known` are those there are."""
+    """gymnasium has no environment of that name; `known` lists those it has."""
 
     def __init__(self, env_id: str, known: list[str]) -> None:
-        super().__init__(f"there is no environment named {env_id}")
+        super().__init__(f"unknown environment {env_id}")
         self.env_id, self.known = env_id, known
 
 
 class UnsupportedEnvironmentError(ValueError):
-    """The environment is there and cannot be used; the message says why."""
+    """The environment exists but cannot be used; the message says why."""
 
 
 def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> Environment:
-    """What is known about a registered environment.
+    """Return the declaration of a registered environment.
 
-    One without a module of its own is made once, to see what its spaces are.
+    An environment without a module is made once, to inspect its spaces.
 
     Raises:
-        UnknownEnvironmentError: gymnasium has none of that name.
-        UnsupportedEnvironmentError: it cannot be made, or its spaces are of several kinds.
+        UnknownEnvironmentError: gymnasium has no environment of that name.
+        UnsupportedEnvironmentError: it cannot be made, or has an unsupported space.
     """
     options = options or {}
     known = environments().get(env_id)
     if known is None:
         return _inspect(env_id, tuple(sorted(options.items())))
-    # gymnasium takes −1 for no limit.
+    # gymnasium reads −1 as no limit.
     return replace(known, no_time_limit=True) if options.get("max_episode_steps") == -1 else known
 
 
 def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Environment:
-    """An environment by its spaces alone: its observations and outcomes have no names.
+    """Return a declaration inferred from spaces; observations and outcomes have generic names.
 
     Raises:
-        UnsupportedEnvironmentError: a space is of several kinds (Dict, Tuple, …).
+        UnsupportedEnvironmentError: a space is composite (Dict, Tuple, …).
     """
     from gymnasium import spaces
 
-    fits = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-    for what, space in (("observations", observation_space), ("actions", action_space)):
-        if not isinstance(space, fits):
+    supported = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    for kind, space in (("observation", observation_space), ("action", action_space)):
+        if not isinstance(space, supported):
             raise UnsupportedEnvironmentError(
-                f"its {what} are a {type(space).__name__}, and only Box, Discrete, MultiDiscrete "
-                "and MultiBinary can be learned from; a gymnasium wrapper can flatten them"
+                f"unsupported {kind} space {type(space).__name__}, expected Box, Discrete, "
+                "MultiDiscrete or MultiBinary; flatten it with a gymnasium wrapper"
             )
     discrete = isinstance(action_space, spaces.Discrete)
     return Environment(
@@ -66,35 +66,27 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
         anonymous_size=int(np.prod(observation_space.shape)),
         discrete_observations=not isinstance(observation_space, spaces.Box),
         action_size=None if discrete else int(np.prod(action_space.shape)),
-        outcome=_outcome,
+        outcome=lambda end: np.where(end.terminated, "terminated", "truncated"),
         outcomes={"terminated": None, "truncated": None},
     )
 
 
-def _outcome(end: Transition) -> npt.NDArray[np.str_]:
-    return np.where(end.terminated, "terminated", "truncated")
-
-
 @cache
 def _inspect(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment:
-    import gymnasium as gym  # takes a moment, and most studies do without it
+    import gymnasium as gym  # slow to import, and most studies do not need it
 
     module, _, name = env_id.rpartition(":")
     try:
-        if module:  # the caller has made sure that its code may run
+        if module:  # the caller has checked that its code may run
             importlib.import_module(module)
         if name not in gym.registry:
             raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
-        env = gym.make(name, disable_env_checker=True, **dict(options))
-        try:
+        with closing(gym.make(name, disable_env_checker=True, **dict(options))) as env:
             endless = env.spec is None or env.spec.max_episode_steps is None
             known = from_spaces(env_id, env.observation_space, env.action_space)
             return replace(known, no_time_limit=endless)
-        finally:
-            env.close()
     except (UnknownEnvironmentError, UnsupportedEnvironmentError):
         raise
-    except Exception as error:  # whatever its own code raises
-        raise UnsupportedEnvironmentError(
-            f"it cannot be made: {type(error).__name__}: {error}"
-        ) from None
+    except Exception as error:  # code of the environment may raise anything
+        message = f"creation failed with {type(error).__name__}: {error}"
+        raise UnsupportedEnvironmentError(message) from None

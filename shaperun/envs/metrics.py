@@ -1,4 +1,4 @@
-"""The figures that policies are compared by, all on the environment's own terms."""
+"""Metrics that policies are compared by, all of them independent of reward shaping."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shaperun.envs.base import Environment
 
 
 def metric_names(environment: Environment) -> list[str]:
-    """Return, shares of outcomes, length, and the environment's own, means over episodes."""
+    """Return the names of all metrics: return, outcome rates, length, and the environment's."""
     rates = [f"{name}_rate" for name in counted_outcomes(environment)]
     if any(environment.outcomes.values()):
         rates = ["success_rate", *rates]
@@ -14,14 +14,14 @@ def metric_names(environment: Environment) -> list[str]:
 
 
 def counted_outcomes(environment: Environment) -> list[str]:
-    """The outcomes to count: the failures, or all where nothing is said about good and bad."""
-    known = any(good is not None for good in environment.outcomes.values())
-    return [name for name, good in environment.outcomes.items() if good is False or not known]
+    """Return the outcomes that have a rate: failures, or all if none is a success or failure."""
+    known = any(success is not None for success in environment.outcomes.values())
+    return [name for name, success in environment.outcomes.items() if success is False or not known]
 
 
-def direction(metric: str, environment: Environment) -> int:
-    """1 where more of a metric is better, −1 where less is, 0 where neither."""
+def metric_direction(metric: str, environment: Environment) -> int:
+    """Return 1 if more of a metric is better, −1 if less is, 0 if neither is."""
     if metric in ("return", "success_rate"):
         return 1
-    failed = any(good is False for good in environment.outcomes.values())
-    return -1 if metric.endswith("_rate") and failed else 0
+    failures = any(success is False for success in environment.outcomes.values())
+    return -1 if metric.endswith("_rate") and failures else 0

@@ -1,6 +1,6 @@
-"""What somebody is asked about: episodes of controllers, of chance and of trained policies.
+"""Episodes to ask about: those of controllers, random actions and trained policies.
 
-Everybody plays the same starts, so that two episodes can be told apart by what was done in them.
+All players play the same starts, so that two episodes differ only in the actions.
 """
 
 from __future__ import annotations
@@ -15,136 +15,134 @@ import gymnasium as gym
 import numpy as np
 
 from shaperun.check.behaviours import MAX_EPISODE_STEPS, default_controllers
-from shaperun.check.filmstrip import Filmstrip, filmstrip, make_renderable
+from shaperun.check.filmstrip import Filmstrip, make_renderable_env, record_filmstrip
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Environment
 from shaperun.envs.episodes import Episode, play_episode
-from shaperun.preferences.answers import MAX_WIDTH, EpisodeSummary, Subject, parts
+from shaperun.preferences.answers import MAX_OBSERVATION_SIZE, EpisodeSummary, Subject, split_steps
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
-from shaperun.runs.plan import planned_runs
+from shaperun.runs.plan import plan_runs
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 from shaperun.training.replay import single_observation_policy
 from shaperun.training.sb3_model import load_policy
 
 MAX_EPISODES = 200
-MAX_STARTS, MAX_TRAINED = 20, 20
-_DIGITS = 3  # of what was observed
+MAX_STARTS, MAX_POLICIES = 20, 20
+_DIGITS = 3  # significant digits of stored observations
 
-# Any constant will do that no other starts come from: a reward is not to be fitted to the episodes
-# that it is judged by.
+# Entropy of the starts. It differs from that of all others, so that rewards are never fitted to the
+# episodes that they are evaluated on.
 _ENTROPY = 0xA5CED
 
 Player = Callable[[], Callable[[Any], Any]]
-"""Makes a policy for one episode: from an observation to an action."""
+"""Makes a policy for one episode: a function from an observation to an action."""
 
 
 @dataclass(frozen=True)
 class FilmedEpisode:
-    """An episode, as it is summed up and as it is shown."""
+    """Episode with its summary and its filmstrip."""
 
     episode: EpisodeSummary
     strip: Filmstrip
 
 
 OnProgress = Callable[[int, int], None]
-"""Is told how many episodes are played, and of how many."""
+"""Callback with the number of the current episode and the total."""
 
 
 def collect_episodes(
     study: Study, folder: StudyFolder, log: Callable[[str], None], on_progress: OnProgress
 ) -> list[FilmedEpisode]:
-    """Play and film the episodes that can be asked about.
+    """Play and film the episodes of the page.
 
-    Args:
-        study: the study.
-        folder: its folder, for the policies of finished runs.
-        tell: is told who plays, in a sentence.
-        watch: is told how far it is.
+    `log` receives one sentence about the players.
 
     Raises:
-        UserError: the environment cannot be played or drawn, or a term is not finite.
+        UserError: the environment cannot be played or rendered, or a term is not finite.
     """
-    env, drawn = study.environment.make(), make_renderable(study.environment)
-    if drawn is None:
+    env, renderable = study.environment.make(), make_renderable_env(study.environment)
+    if renderable is None:
         env.close()
         raise UserError(
-            f"{study.environment.id} cannot draw itself here, and nobody can say which of two "
-            "episodes is better without seeing them"
+            f"{study.environment.id} cannot be rendered here; without pictures, episodes cannot be "
+            "compared"
         )
     try:
-        return list(_play(study, folder, env, drawn, log, on_progress))
+        return list(_play_episodes(study, folder, env, renderable, log, on_progress))
     except RewardError as error:
-        raise UserError(f"these terms will not do: {error}") from None
+        raise UserError(f"invalid terms: {error}") from None
     finally:
         env.close()
-        drawn.close()
+        renderable.close()
 
 
-def kernel_of_all_terms(study: Study) -> RewardKernel:
-    """Evaluates every term that the environment and the study have, but not its own reward."""
+def make_kernel(study: Study) -> RewardKernel:
+    """Return a kernel of all terms of environment and study, without the environment's reward."""
     environment = study.environment.describe()
     weights = dict.fromkeys(Subject.from_study(study).terms, 1.0)
     reward = RewardConfig(mode="log", weights=weights, terms=study.terms)
     return RewardKernel(environment, reward, study.training.gamma)
 
 
-def discounted(values: Array, gamma: float) -> Array:
-    """Σ γ^t of values at the steps of an episode (T, …)."""
+def discount(values: Array, gamma: float) -> Array:
+    """Return Σ γ^t v_t of values (T, …) at the steps of an episode."""
     return np.asarray(np.tensordot(gamma ** np.arange(len(values)), values, axes=1))
 
 
-def _play(
+def _play_episodes(
     study: Study,
     folder: StudyFolder,
     env: gym.Env[Any, Any],
-    drawn: gym.Env[Any, Any],
-    tell: Callable[[str], None],
-    watch: OnProgress,
+    renderable: gym.Env[Any, Any],
+    log: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> Iterator[FilmedEpisode]:
-    environment, kernel = study.environment.describe(), kernel_of_all_terms(study)
-    trained = _trained(study, folder)
-    players = _players(environment, env) | trained
-    again = _players(environment, drawn) | trained  # chance has the same luck twice
+    environment, kernel = study.environment.describe(), make_kernel(study)
+    policies = _load_policies(study, folder)
+    players = _make_controllers(environment, env) | policies
+    # A second set, so that random actions repeat while filming.
+    filmed_players = _make_controllers(environment, renderable) | policies
     starts = np.random.SeedSequence(_ENTROPY).generate_state(
         min(MAX_STARTS, MAX_EPISODES // len(players)), np.uint32
     )
     each = "1 episode" if len(starts) == 1 else f"{len(starts)} episodes"
-    tell(f"{', '.join(players)}: {each} each")
-    to_play = list(itertools.product(starts.tolist(), players.items()))
-    for number, (seed, (name, player)) in enumerate(to_play, start=1):
-        watch(number, len(to_play))
+    log(f"{', '.join(players)}: {each} each")
+    planned = list(itertools.product(starts.tolist(), players.items()))
+    for number, (seed, (name, player)) in enumerate(planned, start=1):
+        on_progress(number, len(planned))
         episode = play_episode(env, environment, player(), seed, max_steps=MAX_EPISODE_STEPS)
-        shown = filmstrip(drawn, environment, again[name](), seed, episode)
-        if shown:
-            yield FilmedEpisode(_summarize(episode, name, seed, environment, kernel), shown)
+        strip = record_filmstrip(renderable, environment, filmed_players[name](), seed, episode)
+        if strip:
+            yield FilmedEpisode(_summarize(episode, name, seed, environment, kernel), strip)
 
 
-def _players(environment: Environment, env: gym.Env[Any, Any]) -> dict[str, Player]:
-    return {
-        name: c.make for name, c in (environment.controllers | default_controllers(env)).items()
-    }
+def _make_controllers(environment: Environment, env: gym.Env[Any, Any]) -> dict[str, Player]:
+    controllers = environment.controllers | default_controllers(env)
+    return {name: controller.make for name, controller in controllers.items()}
 
 
-def _trained(study: Study, folder: StudyFolder) -> dict[str, Player]:
-    """Policies of finished runs: seed by seed, so that every arm has its first one before all."""
-    found: dict[str, Player] = {}
-    for run in planned_runs(study, study.arms):
-        own = folder.run(run.arm, run.seed)
-        if len(found) < MAX_TRAINED and own.is_done() and own.identity() == run.config.identity:
-            act = single_observation_policy(load_policy(run.config, own))
-            found[f"{run.arm}, seed {run.seed}"] = partial(_as_player, act)
-    return found
+def _load_policies(study: Study, folder: StudyFolder) -> dict[str, Player]:
+    """Return policies of finished runs in the order of seeds, so that each arm is represented."""
+    policies: dict[str, Player] = {}
+    for run in plan_runs(study, study.arms):
+        if len(policies) == MAX_POLICIES:
+            break
+        run_folder = folder.run(run.arm, run.seed)
+        if run_folder.is_done() and run_folder.read_identity() == run.config.identity:
+            act = single_observation_policy(load_policy(run.config, run_folder))
+            policies[f"{run.arm}, seed {run.seed}"] = partial(_return_policy, act)
+    return policies
 
 
-def _as_player(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A policy without memory plays every episode as it is."""
+def _return_policy(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a policy as it is: without memory, it can be used for every episode."""
     return act
 
 
-def _states(episode: Episode) -> list[list[float]]:
-    middles = [part[len(part) // 2] for part in parts(len(episode))]
+def _sample_states(episode: Episode) -> list[list[float]]:
+    middles = [part[len(part) // 2] for part in split_steps(len(episode))]
     return [
         [float(f"{value:.{_DIGITS}g}") for value in state]
         for state in episode.transition.next_obs[middles].tolist()
@@ -156,17 +154,16 @@ def _summarize(
 ) -> EpisodeSummary:
     transition = episode.transition
     values = kernel(transition).raw
-    worth_keeping = (
-        not environment.discrete_observations and environment.observation_size <= MAX_WIDTH
-    )
+    is_small = environment.observation_size <= MAX_OBSERVATION_SIZE
+    has_states = is_small and not environment.discrete_observations
     return EpisodeSummary(
         start=start,
         by=by,
         outcome=episode.outcome,
         length=len(episode),
         env_return=float(transition.env_reward.sum()),
-        discounted=float(discounted(transition.env_reward, kernel.gamma)),
-        sums=discounted(values, kernel.gamma).tolist(),
+        discounted=float(discount(transition.env_reward, kernel.gamma)),
+        sums=discount(values, kernel.gamma).tolist(),
         undiscounted=values.sum(0).tolist(),
-        states=_states(episode) if worth_keeping else [],
+        states=_sample_states(episode) if has_states else [],
     )

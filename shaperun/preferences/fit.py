@@ -1,14 +1,13 @@
-"""Weights of terms from answers which of two episodes was better (Bradley & Terry 1952).
+"""Weights of terms from pairwise preferences between episodes (Bradley & Terry 1952).
 
-An episode with the discounted sums x of the K terms is worth v · x, and of two with the same start
-the left one is preferred with the probability σ(v · (x_left − x_right)). Answers that call both
-equal count half for each. v is where
+An episode with discounted sums x of the K terms has the value v · x; of two episodes with the same
+start, the left one is preferred with probability σ(v · (x_left − x_right)). Answers that call both
+equal count half for each. v minimizes
 
     Σ log(1 + e^(v · d)) − y v · d + λ/2 Σ (σ_k v_k)²
 
-is least, over all answers with the difference d and the answer y; σ_k is the standard deviation of
-a term's sums over all episodes, so that the ridge λ bears on all terms alike. It is the one of a
-few under which answers that were left out are the likeliest.
+over all answers with difference d and preference y; σ_k is the standard deviation of a term's sums
+over all episodes, so that the ridge λ treats all terms alike. λ is chosen by cross-validation.
 """
 
 from __future__ import annotations
@@ -28,37 +27,33 @@ from shaperun.preferences.answers import AnswerSheet
 from shaperun.rewards.network_term import NetworkTerm
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-MIN_ANSWERS = (
-    10  # answers for one of the two; of fewer nothing can be left out to try the weights on
-)
-COLLINEAR = 0.95  # correlation from which on two terms are hardly told apart
-NEGLIGIBLE = (
-    0.01  # of how a term's sums vary: if no more is left of it with γ, a weight says nothing
-)
+MIN_ANSWERS = 10  # that prefer one of two; fewer cannot be cross-validated
+COLLINEAR = 0.95  # absolute correlation above which two terms are hardly distinguishable
+NEGLIGIBLE = 0.01  # share of a term's standard deviation left by γ, below which it has no weight
 FOLDS = 5
-_Z = 1.959964  # of a normal distribution, for 95%
+_Z = 1.959964  # 95% quantile of a normal distribution, two-sided
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What answers come to.
+    """Weights fitted to answers.
 
     Attributes:
-        weights: of the terms that vary between the episodes as a learner sees them; under them the
-            episodes' worths spread as widely as their discounted environment returns.
+        weights: of the terms that vary after discounting, scaled so that the episodes' values
+            vary as much as their discounted environment returns.
         low: lower ends of the weights' 95% intervals (normal approximation at the optimum, with
             the ridge as a prior).
         high: upper ends.
-        logit: what the worths of two episodes differ by where the odds are e to 1.
+        logit: difference in value of two episodes at which the odds are e to 1.
         ridge: λ.
-        predicted: the share of answers for one of the two that is predicted by weights which were
-            fitted, ridge included, without them.
-        decided: how many such answers there are.
-        equal: how many called both equal.
-        same: terms whose sums are the same in both episodes of every pair.
-        faint: terms that vary, but of whose variation γ leaves less than `FAINT`, as of what comes
-            after hundreds of steps: any weight explains the answers as well, a huge one too.
-        together: pairs of terms that hardly differ otherwise than together, with their correlation.
+        accuracy: share of held-out answers that prefer one of two and are predicted correctly;
+            weights and ridge are fitted without them.
+        decided: number of answers that prefer one of two.
+        equal: number of answers that call both equal.
+        constant: terms whose sums are equal in both episodes of every pair.
+        negligible: terms of whose variation γ leaves less than `NEGLIGIBLE`, such as outcomes after
+            hundreds of steps: any weight, however large, explains the answers equally well.
+        collinear: pairs of strongly correlated terms, with their correlation.
     """
 
     weights: dict[str, float]
@@ -66,7 +61,7 @@ class Fit:
     high: dict[str, float]
     logit: float
     ridge: float
-    predicted: float
+    accuracy: float
     decided: int
     equal: int
     constant: list[str]
@@ -76,55 +71,53 @@ class Fit:
 
 @dataclass(frozen=True)
 class NetworkFit:
-    """What a network adds.
+    """A network fitted to what the terms leave unexplained.
 
     Attributes:
-        term: the network, as it stands in a study file; its weight is 1 beside those of the fit.
-            None where answers that were left out are likeliest without it.
-        predicted: the share of answers for one of two that the terms and it predict, fitted,
-            ridges included, without them.
+        term: the network as a term of a study file, with weight 1 next to those of the fit; None
+            if held-out answers are most likely without it.
+        accuracy: held-out accuracy of terms and network together, all ridges refitted.
         ridge: λ.
     """
 
     term: NetworkTerm | None
-    predicted: float
+    accuracy: float
     ridge: float
 
 
-def fit(sheet: AnswerSheet) -> Fit:
-    """Weights from answers.
+def fit_answers(sheet: AnswerSheet) -> Fit:
+    """Fit weights to answers.
 
     Raises:
-        UserError: there are too few answers, or no term varies.
+        UserError: too few answers, or no term varies.
     """
-    pairs, preferred = sheet.compared()
+    pairs, preferred = sheet.comparisons()
     decided = int((preferred != 0.5).sum())
     if decided < MIN_ANSWERS:
         raise UserError(
-            f"{decided} answers prefer one of two episodes, and weights need {MIN_ANSWERS} at least; "
-            "answer more and save again"
+            f"only {decided} answers prefer one of two episodes; a fit needs at least {MIN_ANSWERS}"
         )
     sums, undiscounted = sheet.sums
     differences = sums[pairs[:, 0]] - sums[pairs[:, 1]]
     differs = np.abs(differences).max(0) > 1e-9 * np.maximum(1.0, np.abs(sums).max(0))
-    scale = scales(sums, undiscounted)
-    faint = (scale == 0) & (undiscounted.std(0) > 0)
-    varies = differs & ~faint
+    scale = compute_scales(sums, undiscounted)
+    negligible = (scale == 0) & (undiscounted.std(0) > 0)
+    varies = differs & ~negligible
     if not varies.any():
         raise UserError(
-            "no term differs between the episodes that were asked about, so nothing can be fitted; "
-            "define terms that do, and ask again"
+            "no term differs between the compared episodes, so nothing can be fitted; define terms "
+            "that do, and ask again"
         )
-    names = _names(sheet, varies)
+    names = _select_names(sheet, varies)
     scaled = differences[:, varies] * scale[varies]
     ridge = select_ridge(scaled, preferred)
     weights = fit_weights(scaled, preferred, ridge)
-    error = np.sqrt(np.diag(np.linalg.inv(curvature(scaled, weights, ridge))))
-    logit = _logit(sheet, varies, weights * scale[varies])
+    error = np.sqrt(np.diag(np.linalg.inv(compute_hessian(scaled, weights, ridge))))
+    logit = _return_scale(sheet, varies, weights * scale[varies])
     unit = logit * scale[varies]
     low, high = weights - _Z * error, weights + _Z * error
     by_name = [
-        dict(zip(names, (unit * part).tolist(), strict=True)) for part in (weights, low, high)
+        dict(zip(names, (unit * values).tolist(), strict=True)) for values in (weights, low, high)
     ]
     return Fit(
         weights=by_name[0],
@@ -132,120 +125,122 @@ def fit(sheet: AnswerSheet) -> Fit:
         high=by_name[2],
         logit=logit,
         ridge=ridge,
-        predicted=_predicted(scaled, preferred),
+        accuracy=_held_out_accuracy(scaled, preferred),
         decided=decided,
         equal=len(preferred) - decided,
-        constant=_names(sheet, ~differs & ~faint),
-        negligible=_names(sheet, faint),
-        collinear=list(_collinear_terms(names, scaled)),
+        constant=_select_names(sheet, ~differs & ~negligible),
+        negligible=_select_names(sheet, negligible),
+        collinear=list(_find_collinear(names, scaled)),
     )
 
 
-def scales(sums: Array, undiscounted: Array) -> Array:
-    """One over the standard deviation of each term's sums (K,); 0 where hardly anything varies.
+def compute_scales(sums: Array, undiscounted: Array) -> Array:
+    """Return 1 / standard deviation of each term's sums (K,); 0 for constant and negligible terms.
 
     Args:
         sums: of every episode and term, with γ (episodes, K).
-        undiscounted: the same without.
+        undiscounted: the same without γ.
     """
     spread = sums.std(0)
     varies = (spread > 0) & (spread >= NEGLIGIBLE * undiscounted.std(0))
     return np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
 
 
-def document(fit: Fit, sheet: AnswerSheet, network: NetworkFit | None) -> dict[str, object]:
-    """A fit as plain data."""
-    own = network and {"predicted": network.predicted, "ridge": network.ridge}
+def fit_document(fit: Fit, sheet: AnswerSheet, network: NetworkFit | None) -> dict[str, object]:
+    """Return a fit as plain data."""
+    learned = network and {"predicted": network.accuracy, "ridge": network.ridge}
     return {
         "study": sheet.study,
         "answers": {
             "preferring": fit.decided,
             "equal": fit.equal,
-            "unsure": sheet.counts()["unsure"],
+            "unsure": sheet.count_answers()["unsure"],
         },
         "weights": {
             name: {"weight": weight, "interval": [fit.low[name], fit.high[name]]}
             for name, weight in fit.weights.items()
         },
-        "predicted": fit.predicted,
+        "predicted": fit.accuracy,
         "ridge": fit.ridge,
         "together": [list(pair) for pair in fit.collinear],
         "same": fit.constant,
         "faint": fit.negligible,
-        "network": own,
+        "network": learned,
     }
 
 
 def fit_weights(differences: Array, preferred: Array, ridge: float) -> Array:
-    """The weights (K,) under which answers are likeliest, less the ridge.
+    """Return the maximum a posteriori weights (K,).
 
     Args:
-        differences: of the left episode and the right, (n, K).
-        preferred: 1 where the left one was better, 0 where the right one was, ½ where neither.
+        differences: left minus right episode, (n, K).
+        preferred: 1 if the left one was better, 0 if the right one, ½ if both are equal, (n,).
         ridge: λ.
     """
 
     def loss(weights: Array) -> tuple[float, Array]:
-        worth = differences @ weights
-        value = np.logaddexp(0.0, worth) - preferred * worth
-        gradient = differences.T @ (expit(worth) - preferred) + ridge * weights
+        logits = differences @ weights
+        value = np.logaddexp(0.0, logits) - preferred * logits
+        gradient = differences.T @ (expit(logits) - preferred) + ridge * weights
         return float(value.sum() + ridge / 2 * weights @ weights), gradient
 
-    found = minimize(
+    result = minimize(
         loss,
         np.zeros(differences.shape[1]),
         jac=True,
-        hess=lambda weights: curvature(differences, weights, ridge),
+        hess=lambda weights: compute_hessian(differences, weights, ridge),
         method="trust-exact",
         options={"gtol": 1e-8},
     )
-    return np.asarray(found.x)
+    return np.asarray(result.x)
 
 
-def curvature(differences: Array, weights: Array, ridge: float) -> Array:
-    """The second derivatives (K, K) of what is least at the maximum."""
-    likely = expit(differences @ weights)
-    weighed = differences * (likely * (1 - likely))[:, None]
-    return np.asarray(weighed.T @ differences + ridge * np.eye(len(weights)))
+def compute_hessian(differences: Array, weights: Array, ridge: float) -> Array:
+    """Return the Hessian (K, K) of the loss that `fit_weights` minimizes."""
+    p = expit(differences @ weights)
+    weighted = differences * (p * (1 - p))[:, None]
+    return np.asarray(weighted.T @ differences + ridge * np.eye(len(weights)))
 
 
 def select_ridge(differences: Array, preferred: Array) -> float:
-    """The ridge under which answers that were left out are likeliest; the largest of equals."""
+    """Return the ridge with the lowest held-out loss; the largest of equals."""
     losses = [
         sum(
-            _loss(
-                differences[out], preferred[out], fit_weights(differences[~out], preferred[~out], r)
+            _log_loss(
+                differences[out],
+                preferred[out],
+                fit_weights(differences[~out], preferred[~out], ridge),
             )
-            for out in folds(len(preferred))
+            for out in held_out_folds(len(preferred))
         )
-        for r in RIDGES
+        for ridge in RIDGES
     ]
     return RIDGES[len(RIDGES) - 1 - int(np.argmin(losses[::-1]))]
 
 
-def _names(sheet: AnswerSheet, which: npt.NDArray[np.bool_]) -> list[str]:
-    return [name for name, is_one in zip(sheet.terms, which, strict=True) if is_one]
+def _select_names(sheet: AnswerSheet, mask: npt.NDArray[np.bool_]) -> list[str]:
+    return [name for name, selected in zip(sheet.terms, mask, strict=True) if selected]
 
 
-def _loss(differences: Array, preferred: Array, weights: Array) -> float:
-    worth = differences @ weights
-    return float((np.logaddexp(0.0, worth) - preferred * worth).sum())
+def _log_loss(differences: Array, preferred: Array, weights: Array) -> float:
+    logits = differences @ weights
+    return float((np.logaddexp(0.0, logits) - preferred * logits).sum())
 
 
-def _predicted(differences: Array, preferred: Array) -> float:
-    """The share of answers for one of two that weights foresee which do not know them."""
-    right: list[float] = []
-    for out in folds(len(preferred)):
+def _held_out_accuracy(differences: Array, preferred: Array) -> float:
+    """Return the share of held-out answers that prefer one of two and are predicted correctly."""
+    correct: list[float] = []
+    for out in held_out_folds(len(preferred)):
         known, answers = differences[~out], preferred[~out]
-        worth = differences[out] @ fit_weights(known, answers, select_ridge(known, answers))
-        for value, answer in zip(worth, preferred[out], strict=True):
+        logits = differences[out] @ fit_weights(known, answers, select_ridge(known, answers))
+        for logit, answer in zip(logits, preferred[out], strict=True):
             if answer != 0.5:
-                right.append(0.5 if value == 0 else float((value > 0) == (answer > 0.5)))
-    return float(np.mean(right))
+                correct.append(0.5 if logit == 0 else float((logit > 0) == (answer > 0.5)))
+    return float(np.mean(correct))
 
 
-def folds(count: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """Which answers are left out at a time (n,): each one once, the same every time."""
+def held_out_folds(count: int) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yield the held-out answers of each fold as a mask (n,); the same on every call."""
     order = np.random.default_rng(0).permutation(count)
     for fold in range(FOLDS):
         out = np.zeros(count, dtype=bool)
@@ -253,19 +248,19 @@ def folds(count: int) -> Iterator[npt.NDArray[np.bool_]]:
         yield out
 
 
-def _collinear_terms(names: list[str], differences: Array) -> Iterator[tuple[str, str, float]]:
+def _find_collinear(names: list[str], differences: Array) -> Iterator[tuple[str, str, float]]:
     for (i, one), (j, other) in combinations(enumerate(names), 2):
         a, b = differences[:, i], differences[:, j]
-        # Not about their means: a difference of two episodes has no side of its own.
-        alike = float(a @ b / np.sqrt((a @ a) * (b @ b)))
-        if abs(alike) >= COLLINEAR:
-            yield one, other, alike
+        # Without centering: the sign of a difference only depends on which episode was left.
+        correlation = float(a @ b / np.sqrt((a @ a) * (b @ b)))
+        if abs(correlation) >= COLLINEAR:
+            yield one, other, correlation
 
 
-def _logit(sheet: AnswerSheet, varies: npt.NDArray[np.bool_], weights: Array) -> float:
-    """By what to multiply weights, so that worths spread as discounted environment returns do."""
-    worths = sheet.sums[0][:, varies] @ weights
+def _return_scale(sheet: AnswerSheet, varies: npt.NDArray[np.bool_], weights: Array) -> float:
+    """Return the factor by which values vary as much as discounted environment returns."""
+    values = sheet.sums[0][:, varies] @ weights
     returns = np.array([episode.discounted for episode in sheet.episodes])
-    if not worths.std() or not returns.std():
+    if not values.std() or not returns.std():
         return 1.0
-    return float(returns.std() / worths.std())
+    return float(returns.std() / values.std())

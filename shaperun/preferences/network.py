@@ -1,13 +1,12 @@
-"""What answers say beyond the terms, as a small network of the state (Christiano et al. 2017).
+"""A small network of the state for what the terms leave unexplained (Christiano et al. 2017).
 
-The worth of an episode is v · x, of the terms' discounted sums as in `preferences`, plus
-Σ γ^t f(s_t+1) with a network f. The weights v are fitted first and stay; f has to explain what they
-do not. It is where
+The value of an episode is v · x, the terms' discounted sums as in `fit`, plus Σ γ^t f(s_t+1) with a
+network f. The weights v are fitted first and stay fixed. The parameters θ of f minimize
 
-    Σ log(1 + e^w) − y w + λ/2 |θ|²,  w = v · d + the difference of the two sums of f,
+    Σ log(1 + e^w) − y w + λ/2 |θ|²,  w = v · d + the difference of both sums of f,
 
-is least by its parameters θ, over all answers y. Of an episode the page keeps a state for each of a
-number of parts, which stands for all steps of its part.
+over all answers y. The page stores one state per part of an episode, which represents all steps of
+its part.
 """
 
 from __future__ import annotations
@@ -23,118 +22,126 @@ from torch import Tensor
 
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array
-from shaperun.preferences.answers import AnswerSheet, EpisodeSummary, parts
-from shaperun.preferences.fit import FOLDS, Fit, NetworkFit, fit_weights, folds, select_ridge
+from shaperun.preferences.answers import AnswerSheet, EpisodeSummary, split_steps
+from shaperun.preferences.fit import (
+    FOLDS,
+    Fit,
+    NetworkFit,
+    fit_weights,
+    held_out_folds,
+    select_ridge,
+)
 from shaperun.rewards.network_term import Layer, NetworkTerm
 
-UNITS = 16
-NO_CHANGE = 10.0  # the ridge that leaves nothing of a network
-RIDGES = (0.3, 1.0, NO_CHANGE)
+HIDDEN_UNITS = 16
+VANISHING_RIDGE = 10.0  # shrinks a network to nothing
+RIDGES = (0.3, 1.0, VANISHING_RIDGE)
 _DIGITS = 4
-_ITERATIONS = 40
+_MAX_ITERATIONS = 40
 
 Parameters = list[Tensor]
 """Weights (UNITS, size), bias (UNITS,), weights (UNITS,), bias ()."""
 
 OnProgress = Callable[[int, int], None]
-"""Is told how many fits are done, and of how many."""
+"""Callback with the number of finished fits and the total."""
 
-FITS = (len(RIDGES) * FOLDS + 1) * (FOLDS + 1)
+N_FITS = (len(RIDGES) * FOLDS + 1) * (FOLDS + 1)
 
 
 @dataclass(frozen=True)
-class _Data:
-    """What is known of the answers, and of all E episodes with at most S parts."""
+class _Dataset:
+    """The answers, and all E episodes with at most S states."""
 
-    states: Tensor  # (E, S, size), in units of their standard deviations
-    shares: Tensor  # (E, S), what a state counts in its episode; 1 in an average episode
+    states: Tensor  # (E, S, size), standardized
+    shares: Tensor  # (E, S), weight of a state in its episode; they sum to 1 in an average episode
     pairs: npt.NDArray[np.intp]  # (n, 2)
-    differences: Array  # (n, K), of the terms' sums
+    differences: Array  # (n, K), of the terms' scaled sums
     preferred: Array  # (n,)
 
 
-def fit_network(sheet: AnswerSheet, linear: Fit, watch: OnProgress = lambda *_: None) -> NetworkFit:
-    """A network for what the weights of the terms leave open.
-
-    Args:
-        sheet: the answers.
-        linear: what the terms come to.
-        watch: is told how far it is.
+def fit_network(
+    sheet: AnswerSheet, linear: Fit, on_progress: OnProgress = lambda *_: None
+) -> NetworkFit:
+    """Fit a network to what the weights of the terms leave unexplained.
 
     Raises:
-        UserError: no states are known of the episodes.
+        UserError: the episodes have no stored states.
     """
-    if not sheet.width:
+    if not sheet.observation_size:
         raise UserError(
-            f"the page kept no observations of {sheet.subject.environment['id']}: they are none "
-            "that a network could learn from"
+            f"no observations of {sheet.subject.environment['id']} are stored with the answers "
+            "(discrete or too large); fit without --network"
         )
     torch.set_num_threads(1)
-    asked, centre, spread, unit = _prepare_data(sheet, linear)
-    trainer = _Trainer(asked, watch)
-    predicted = trainer.predicted()
-    ridge, found = trainer.best(np.ones(len(asked.preferred), dtype=bool))
-    if ridge == NO_CHANGE:
-        return NetworkFit(None, predicted, ridge)
-    first, bias, last, constant = (part.numpy() for part in found)
-    worth = linear.logit / unit
+    data, center, spread, unit = _prepare_data(sheet, linear)
+    trainer = _Trainer(data, on_progress)
+    accuracy = trainer.held_out_accuracy()
+    ridge, parameters = trainer.fit_best(np.ones(len(data.preferred), dtype=bool))
+    if ridge == VANISHING_RIDGE:
+        return NetworkFit(None, accuracy, ridge)
+    first, bias, last, constant = (part.numpy() for part in parameters)
+    scale = linear.logit / unit
+    weights = (first / spread, scale * last[None])
+    biases = (bias - first @ (center / spread), scale * constant[None])
     layers = [
-        Layer(weights=_short(first / spread), bias=_short(bias - first @ (centre / spread))),
-        Layer(weights=_short(worth * last[None]), bias=_short(worth * constant[None])),
+        Layer(weights=_round_values(weight), bias=_round_values(bias))
+        for weight, bias in zip(weights, biases, strict=True)
     ]
-    return NetworkFit(NetworkTerm(kind="network", layers=layers), predicted, ridge)
+    return NetworkFit(NetworkTerm(kind="network", layers=layers), accuracy, ridge)
 
 
 class _Trainer:
-    """Fits networks to some of the answers."""
+    """Fits networks to subsets of the answers."""
 
-    def __init__(self, asked: _Data, watch: OnProgress) -> None:
-        self._asked, self._watch, self._done = asked, watch, 0
+    def __init__(self, data: _Dataset, on_progress: OnProgress) -> None:
+        self._data, self._on_progress, self._done = data, on_progress, 0
 
-    def predicted(self) -> float:
-        """The share of answers for one of two that is foreseen by fits that do not know them."""
-        right: list[float] = []
-        preferred = self._asked.preferred
-        for out in folds(len(preferred)):
-            _, found = self.best(~out)
-            worth = (self._linear(~out) + self._differences(found).numpy())[out]
+    def held_out_accuracy(self) -> float:
+        """Return the share of held-out answers that prefer one of two and are predicted."""
+        correct: list[float] = []
+        preferred = self._data.preferred
+        for out in held_out_folds(len(preferred)):
+            _, parameters = self.fit_best(~out)
+            logits = (self._linear_logits(~out) + self._network_logits(parameters).numpy())[out]
             decided = preferred[out] != 0.5
-            right += ((worth > 0) == (preferred[out] > 0.5))[decided].tolist()
-        return float(np.mean(right))
+            correct += ((logits > 0) == (preferred[out] > 0.5))[decided].tolist()
+        return float(np.mean(correct))
 
-    def best(self, known: npt.NDArray[np.bool_]) -> tuple[float, Parameters]:
-        """The ridge under which answers that are left out of these are likeliest, and its fit."""
-        places, losses = np.flatnonzero(known), np.zeros(len(RIDGES))
-        for out in folds(len(places)):
+    def fit_best(self, known: npt.NDArray[np.bool_]) -> tuple[float, Parameters]:
+        """Return the ridge with the lowest held-out loss among these answers, and its fit."""
+        indices, losses = np.flatnonzero(known), np.zeros(len(RIDGES))
+        for out in held_out_folds(len(indices)):
             rest = np.zeros_like(known)
-            rest[places[~out]] = True
-            linear, answers = self._linear(rest), self._asked.preferred[places[out]]
+            rest[indices[~out]] = True
+            linear, answers = self._linear_logits(rest), self._data.preferred[indices[out]]
             for number, ridge in enumerate(RIDGES):
-                found = self._trained(rest, linear, ridge)
-                worth = (linear + self._differences(found).numpy())[places[out]]
-                losses[number] += (np.logaddexp(0.0, worth) - answers * worth).sum()
+                parameters = self._fit_parameters(rest, linear, ridge)
+                logits = (linear + self._network_logits(parameters).numpy())[indices[out]]
+                losses[number] += (np.logaddexp(0.0, logits) - answers * logits).sum()
         ridge = RIDGES[len(RIDGES) - 1 - int(np.argmin(losses[::-1]))]
-        return ridge, self._trained(known, self._linear(known), ridge)
+        return ridge, self._fit_parameters(known, self._linear_logits(known), ridge)
 
-    def _linear(self, known: npt.NDArray[np.bool_]) -> Array:
-        """How far apart the terms alone put all pairs (n,), fitted to some."""
-        own, preferred = self._asked.differences[known], self._asked.preferred[known]
-        weights = fit_weights(own, preferred, select_ridge(own, preferred))
-        return np.asarray(self._asked.differences @ weights)
+    def _linear_logits(self, known: npt.NDArray[np.bool_]) -> Array:
+        """Return the logits of all pairs (n,) by the terms alone, fitted to some answers."""
+        differences, preferred = self._data.differences[known], self._data.preferred[known]
+        weights = fit_weights(differences, preferred, select_ridge(differences, preferred))
+        return np.asarray(self._data.differences @ weights)
 
-    def _trained(self, known: npt.NDArray[np.bool_], linear: Array, ridge: float) -> Parameters:
-        """The network that some of the answers come to, beside what the terms say (n,)."""
-        asked, parameters = self._asked, _initial_parameters(self._asked.states.shape[2])
-        offset = torch.from_numpy(linear[known])
-        preferred, places = torch.from_numpy(asked.preferred[known]), torch.from_numpy(known)
+    def _fit_parameters(
+        self, known: npt.NDArray[np.bool_], linear: Array, ridge: float
+    ) -> Parameters:
+        """Fit the network to some answers, in addition to the logits of the terms (n,)."""
+        parameters = _initial_parameters(self._data.states.shape[2])
+        offset, mask = torch.from_numpy(linear[known]), torch.from_numpy(known)
+        preferred = torch.from_numpy(self._data.preferred[known])
         optimizer: Any = torch.optim.LBFGS(
-            parameters, max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
+            parameters, max_iter=_MAX_ITERATIONS, line_search_fn="strong_wolfe"
         )
 
         def loss() -> Any:
             optimizer.zero_grad()
-            worth = offset + self._differences(parameters)[places]
-            value = torch.nn.functional.softplus(worth) - preferred * worth
+            logits = offset + self._network_logits(parameters)[mask]
+            value = torch.nn.functional.softplus(logits) - preferred * logits
             size = torch.stack([part.square().sum() for part in parameters]).sum()
             total: Any = value.sum() + ridge / 2 * size
             total.backward()
@@ -142,63 +149,63 @@ class _Trainer:
 
         optimizer.step(loss)
         self._done += 1
-        self._watch(self._done, FITS)
+        self._on_progress(self._done, N_FITS)
         return [part.detach() for part in parameters]
 
-    def _differences(self, parameters: Parameters) -> Tensor:
-        """How far apart the network puts all pairs (n,)."""
+    def _network_logits(self, parameters: Parameters) -> Tensor:
+        """Return the contribution of the network to the logits of all pairs (n,)."""
         first, bias, last, constant = parameters
-        values = torch.tanh(self._asked.states @ first.T + bias) @ last + constant
-        worths = (values * self._asked.shares).sum(1)
-        pairs = torch.from_numpy(self._asked.pairs)
-        return worths[pairs[:, 0]] - worths[pairs[:, 1]]
+        values = torch.tanh(self._data.states @ first.T + bias) @ last + constant
+        totals = (values * self._data.shares).sum(1)
+        pairs = torch.from_numpy(self._data.pairs)
+        return totals[pairs[:, 0]] - totals[pairs[:, 1]]
 
 
 def _initial_parameters(size: int) -> Parameters:
-    """Where every fit begins: with hardly anything to say."""
-    luck = np.random.default_rng(0)
+    """Return the initial parameters of every fit, with outputs near 0."""
+    rng = np.random.default_rng(0)
     values = (
-        luck.normal(size=(UNITS, size)) / np.sqrt(size),
-        np.zeros(UNITS),
-        0.1 * luck.normal(size=UNITS) / np.sqrt(UNITS),
+        rng.normal(size=(HIDDEN_UNITS, size)) / np.sqrt(size),
+        np.zeros(HIDDEN_UNITS),
+        0.1 * rng.normal(size=HIDDEN_UNITS) / np.sqrt(HIDDEN_UNITS),
         np.zeros(()),
     )
     return [torch.from_numpy(value).requires_grad_() for value in values]
 
 
-def _prepare_data(sheet: AnswerSheet, linear: Fit) -> tuple[_Data, Array, Array, float]:
-    """The answers, and what states and shares were divided by: centre, spread and unit."""
-    episodes, most = sheet.episodes, max(len(e.states) for e in sheet.episodes)
-    every = np.array([state for episode in episodes for state in episode.states])
-    centre, spread = every.mean(0), every.std(0)
+def _prepare_data(sheet: AnswerSheet, linear: Fit) -> tuple[_Dataset, Array, Array, float]:
+    """Return the data, the center and spread of the states, and the unit of the shares."""
+    episodes, max_states = sheet.episodes, max(len(e.states) for e in sheet.episodes)
+    observations = np.array([state for episode in episodes for state in episode.states])
+    center, spread = observations.mean(0), observations.std(0)
     spread = np.where(spread > 0, spread, 1.0)
-    states = np.zeros((len(episodes), most, sheet.width))
-    shares = np.zeros((len(episodes), most))
-    for place, episode in enumerate(episodes):
+    states = np.zeros((len(episodes), max_states, sheet.observation_size))
+    shares = np.zeros((len(episodes), max_states))
+    for i, episode in enumerate(episodes):
         count = len(episode.states)
-        states[place, :count] = (np.array(episode.states) - centre) / spread
-        shares[place, :count] = _shares(episode, sheet.subject.gamma)
+        states[i, :count] = (np.array(episode.states) - center) / spread
+        shares[i, :count] = _discount_shares(episode, sheet.subject.gamma)
     unit = float(shares.sum(1).mean())
-    pairs, preferred = sheet.compared()
+    pairs, preferred = sheet.comparisons()
     sums = sheet.sums[0][:, [sheet.terms.index(name) for name in linear.weights]]
     scaled = sums / sums.std(0)
-    asked = _Data(
+    data = _Dataset(
         torch.from_numpy(states),
         torch.from_numpy(shares / unit),
         pairs,
         scaled[pairs[:, 0]] - scaled[pairs[:, 1]],
         preferred,
     )
-    return asked, centre, spread, unit
+    return data, center, spread, unit
 
 
-def _shares(episode: EpisodeSummary, gamma: float) -> Array:
-    """Σ γ^t over the steps of each part (S,)."""
-    return np.array([(gamma**part).sum() for part in parts(episode.length)])
+def _discount_shares(episode: EpisodeSummary, gamma: float) -> Array:
+    """Return Σ γ^t over the steps of each part (S,)."""
+    return np.array([(gamma**part).sum() for part in split_steps(episode.length)])
 
 
-def _short(values: Array) -> list[float] | list[list[float]]:
-    """Numbers as they are to stand in a file."""
+def _round_values(values: Array) -> list[float] | list[list[float]]:
+    """Return values with as many digits as a study file needs."""
     rounded = np.vectorize(lambda value: float(f"{value:.{_DIGITS}g}"))(values)
     short: list[float] | list[list[float]] = rounded.tolist()
     return short

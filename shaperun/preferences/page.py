@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
+from shaperun.check.page import render_self_contained
 from shaperun.common.errors import UserError
 from shaperun.preferences import answers
 from shaperun.preferences.episodes import (
     FilmedEpisode,
     OnProgress,
     collect_episodes,
-    kernel_of_all_terms,
+    make_kernel,
 )
-from shaperun.preferences.fit import MIN_ANSWERS, scales
+from shaperun.preferences.fit import MIN_ANSWERS, compute_scales
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 
-TEMPLATE = "ask.html"
-PLACEHOLDER = "/*DATA*/null"
-"""What the page's data stands in place of."""
 
-
-def page(
+def render_page(
     study: Study, folder: StudyFolder, log: Callable[[str], None], on_progress: OnProgress
 ) -> str:
-    """The page of a study as HTML: it needs no network and no server.
+    """Return the page of a study as HTML that needs no network and no server.
 
     Raises:
-        UserError: there is nothing that could be asked.
+        UserError: fewer than two episodes could be filmed.
     """
-    questions = collect_episodes(study, folder, log, on_progress)
-    if len(questions) < 2:
-        raise UserError(f"{study.environment.id} did not play the same episode twice: no pictures")
-    template = files("shaperun.preferences").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    # Inside a script element only `<` could end it early.
-    text = json.dumps(data(study, questions), ensure_ascii=False, allow_nan=False)
-    return template.replace(PLACEHOLDER, text.replace("<", "\\u003c"))
+    filmed = collect_episodes(study, folder, log, on_progress)
+    if len(filmed) < 2:
+        raise UserError(f"{study.environment.id} did not repeat its episodes exactly: no pictures")
+    return render_self_contained("shaperun.preferences", "ask", page_data(study, filmed))
 
 
-def data(study: Study, questions: list[FilmedEpisode]) -> dict[str, Any]:
-    """All that the page shows, as it stands in it."""
-    episodes = [question.episode for question in questions]
-    table = answers.table(episodes)
+def page_data(study: Study, filmed: list[FilmedEpisode]) -> dict[str, Any]:
+    """Return the data of the page, ready for JSON."""
+    episodes = [item.episode for item in filmed]
+    table = answers.serialize_episodes(episodes)
     return {
         "format": answers.FORMAT,
         "study": study.study,
         "subject": answers.Subject.from_study(study).model_dump(mode="json"),
-        "formulas": [term.formula for term in kernel_of_all_terms(study).terms],
+        "formulas": [term.formula for term in make_kernel(study).terms],
         "fewest": MIN_ANSWERS,
-        "scales": scales(*answers.sums(episodes)).tolist(),
+        "scales": compute_scales(*answers.stack_sums(episodes)).tolist(),
         "table": table,
-        "digest": answers.digest(table),
-        "strips": [vars(question.strip) for question in questions],
+        "digest": answers.compute_digest(table),
+        "strips": [vars(item.strip) for item in filmed],
     }

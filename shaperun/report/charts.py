@@ -1,9 +1,8 @@
-"""Charts of the report: the data of the interactive one, and figures that follow the theme."""
+"""Charts of the report: data of the interactive chart, and figures that follow the theme."""
 
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,19 +13,19 @@ from matplotlib.figure import Figure
 
 from shaperun.report.plots import style
 
-DARK = "#1b1e23"  # the page's cards where it is dark
+DARK = "#1b1e23"  # background of the cards in the dark theme
 
 
-def curve_data(
+def make_curve_data(
     curves: pl.DataFrame, centre: pl.DataFrame, labels: Mapping[str, str], shown: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """What the interactive curves are drawn from, one entry an arm.
+    """Return the data of the interactive curves, one entry per arm.
 
     Args:
-        curves: arm, seed, timesteps, return: one row an evaluation of a run.
+        curves: arm, seed, timesteps, return: one row per evaluation of a run.
         centre: arm, timesteps, return_centre, return_low, return_high, runs.
-        labels: arm -> how it is written; its order is that of the colours.
-        shown: the arms that are drawn at first.
+        labels: arm -> label, in the order of the colors.
+        shown: the arms that are visible at first.
     """
     return [
         {
@@ -46,14 +45,9 @@ def _centre(points: pl.DataFrame) -> dict[str, Any]:
     return {
         "x": points["timesteps"].to_list(),
         "runs": points["runs"].to_list(),
-        **{
-            key: _rounded(points[column])
-            for key, column in (
-                ("y", "return_centre"),
-                ("low", "return_low"),
-                ("high", "return_high"),
-            )
-        },
+        "y": _rounded(points["return_centre"]),
+        "low": _rounded(points["return_low"]),
+        "high": _rounded(points["return_high"]),
     }
 
 
@@ -62,19 +56,19 @@ def _rounded(values: pl.Series) -> list[float | None]:
 
 
 def to_data_url(data: bytes | None, kind: str) -> str:
-    """A picture as an address that holds all of it; empty where there is none."""
+    """Return a picture as a data URL, or an empty string without one."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else ""
 
 
-def theme(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """The colours of the arms on a light and on a dark page."""
-    return [(colour, _on_dark(colour)) for colour in style.colours(arms).values()]
+def theme_colours(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the colors of the arms in the light and in the dark theme."""
+    return [(colour, _on_dark(colour)) for colour in style.assign_colours(arms).values()]
 
 
 def _on_dark(colour: str) -> str:
-    """The colour, with as much white as it takes to stand out from a dark page (4.5 : 1)."""
+    """Mix white into a color until its contrast with a dark page is at least 4.5:1."""
     rgb = to_rgb(colour)
-    if max(rgb) - min(rgb) < 0.05:  # a grey would look switched off
+    if max(rgb) - min(rgb) < 0.05:  # gray would look disabled
         return "#eceef1"
     for white in range(0, 100, 5):
         mixed = [x + (1 - x) * white / 100 for x in rgb]
@@ -84,7 +78,7 @@ def _on_dark(colour: str) -> str:
 
 
 def _contrast(a: Sequence[float], b: Sequence[float]) -> float:
-    """WCAG 2.2's contrast ratio."""
+    """Return the contrast ratio of WCAG 2.2."""
     light, dark = sorted((_luminance(a), _luminance(b)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
@@ -94,19 +88,15 @@ def _luminance(rgb: Sequence[float]) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@style.styled
 def inline_svg(figure: Figure, arms: Sequence[str]) -> str:
-    """A figure as an SVG element whose colours are the page's variables."""
-    style.finish_layout(figure)
-    data = io.StringIO()
-    figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-    svg = data.getvalue()
+    """Return a figure as an SVG element that uses the page's color variables."""
+    svg = style.render(figure, "svg").decode()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(
         r"<!--.*?-->|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL
     )
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # which would repeat from figure to figure
-    # The width is the page's; the view box keeps the shape.
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # ids repeat across figures
+    # The page sets the width; the view box keeps the aspect ratio.
     svg = re.sub(
         r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg, count=1
     )
@@ -122,5 +112,7 @@ def _variables(arms: Sequence[str]) -> dict[str, str]:
         style.MUTED: "var(--muted)",
         "#e6e6e6": "var(--line)",
     }
-    palette = {c.lower(): f"var(--arm-{k})" for k, c in enumerate(style.colours(arms).values())}
+    palette = {
+        c.lower(): f"var(--arm-{k})" for k, c in enumerate(style.assign_colours(arms).values())
+    }
     return {colour.lower(): variable for colour, variable in (fixed | palette).items()}

@@ -1,30 +1,26 @@
-"""All that a report is made of, read from a study's folder once."""
+"""The data of a report. Every run is read once; everything after that is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 
 from shaperun.analysis import results
-from shaperun.analysis import updates as training_record
 from shaperun.analysis.learning_speed import learning_speed
+from shaperun.analysis.results import LoadedRuns
 from shaperun.analysis.summary import ArmSummary, Summary, summarize
+from shaperun.analysis.updates import update_statistics
 from shaperun.common.errors import UserError
-from shaperun.report import sweep_files
-from shaperun.report.plots import sweep
-from shaperun.runs.plan import Run, planned_runs
+from shaperun.report.plots import style, sweep
+from shaperun.runs.plan import Run, plan_runs
 from shaperun.runs.prepare import ensure_unchanged
-from shaperun.runs.status import RunStatus, run_status
+from shaperun.runs.status import RunStatus, read_run_status
 from shaperun.runs.study_folder import StudyFolder
-from shaperun.search import ranking
-from shaperun.search.ranking import SweepResults
-from shaperun.search.trial_results import TrialResult, evaluate_trials
-from shaperun.search.trials import arms_of, known_trials, runs_of
+from shaperun.search.ranking import SweepResults, rank_trials
+from shaperun.search.trials import make_trial_arms, plan_trial_runs
 from shaperun.study.models import Arm, Study
 
 MAX_ARMS = 8  # in figures and sentences; tables have all
@@ -32,10 +28,10 @@ MAX_ARMS = 8  # in figures and sentences; tables have all
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report shows.
+    """The content of a report.
 
-    The study's arms are those of which anything was trained, and behind them the trials of its
-    sweep, but for those that were pruned: they learned for less long than all others.
+    The study's arms are those with runs, followed by the trials of its sweep; pruned trials are
+    left out, as they were trained for fewer steps than all others.
     """
 
     study: Study
@@ -43,31 +39,30 @@ class ReportData:
     """Every evaluation episode."""
     updates: pl.DataFrame
     summary: Summary
-    states: list[RunStatus]
+    statuses: list[RunStatus]
     records: Mapping[tuple[str, int], Mapping[str, Any]]
-    """By arm and seed: what made the run, as `RunFolder.read_record` gives it."""
+    """Arm and seed -> provenance of the run, see `RunFolder.read_record`."""
     gif: bytes | None
-    """What the policies do, side by side."""
+    """The policies side by side."""
     resolved: str
-    """The study file with every default spelled out."""
-    trials: SweepData | None = None
-    """What became of its sweep."""
+    """The study file with all defaults."""
+    sweep: SweepData | None = None
 
     @property
-    def shown(self) -> list[str]:
-        """The arms for which figures have room: the baseline and the best ones, in their order.
+    def drawn_arms(self) -> list[str]:
+        """The arms in figures: the baseline and the best others, at most MAX_ARMS, in study order.
 
-        Trials come behind the study's own arms, as the sweep ranks them.
+        The study's arms come before the trials of its sweep, which keep the order of the ranking.
         """
-        trials = self.trials.ranked if self.trials else []
-        own = [arm.arm for arm in self.summary.arms if arm.arm not in trials]
-        first = [*sorted(own, key=lambda arm: arm != self.study.baseline), *trials][:MAX_ARMS]
+        trials = self.sweep.ranked_arms if self.sweep else []
+        arms = [arm.arm for arm in self.summary.arms if arm.arm not in trials]
+        first = [*sorted(arms, key=lambda arm: arm != self.study.baseline), *trials][:MAX_ARMS]
         return [arm for arm in self.study.arms if arm in first]
 
     @property
-    def every_state(self) -> list[RunStatus]:
-        """How far all runs are, those that are no arm's included."""
-        return [*self.states, *(self.trials.beside if self.trials else ())]
+    def all_statuses(self) -> list[RunStatus]:
+        """The statuses of all runs, including pruned trials and confirmation runs."""
+        return [*self.statuses, *(self.sweep.other_statuses if self.sweep else ())]
 
     @property
     def final(self) -> pl.DataFrame:
@@ -77,173 +72,156 @@ class ReportData:
     @property
     def curves(self) -> pl.DataFrame:
         """The means of every evaluation of every run."""
-        return results.curves(self.episodes, self.study.evaluation.episodes)
+        return results.learning_curves(self.episodes, self.study.evaluation.episodes)
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """The results of a sweep so far."""
+
+    results: SweepResults
+    arms: dict[str, Arm]
+    """The trials with runs that were not pruned: finished ones first, best first."""
+    other_statuses: Sequence[RunStatus] = ()
+    """The statuses of the runs of pruned trials and of the best on fresh seeds."""
+    fresh: Sequence[ArmSummary] = ()
+    """The best trials on fresh seeds, once all of these runs are finished."""
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    """The figures of the sweep as SVG, by name."""
+
+    @property
+    def ranked_arms(self) -> list[str]:
+        """The arms of the finished trials, best first."""
+        return _ranked_arms(self.results)
 
 
 def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], None]) -> ReportData:
-    """Read what there is of a study, its sweep included, and film its policies.
+    """Load the runs of a study and of its sweep, and record GIFs of its policies.
 
     Args:
         study: the study.
-        folder: its folder; the films are left in it as `record-gif` leaves them.
-        tell: is told of what takes long, in sentences.
+        folder: its folder; the GIFs are written to it as by `record-gif`.
+        log: called with a sentence per recorded arm.
 
     Raises:
-        UserError: nothing is finished yet, or it was trained differently.
+        UserError: no run is finished, or the runs have another configuration.
     """
-    trials = load_sweep_data(study, folder)
-    study, runs = _trained(study, folder, trials)
+    loaded = LoadedRuns(folder)
+    sweep_data = load_sweep_data(study, loaded)
+    study, runs = _select_trained(study, folder, sweep_data)
     ensure_unchanged(folder, runs)
-    episodes = results.evaluation_episodes(folder, runs)
+    episodes = loaded.episodes(runs)
     if episodes.is_empty() or not episodes["done"].any():
         verbs = "train or sweep" if study.sweep else "train"
         raise UserError(
             f"no run of {study.study} is finished in {folder.path}: shaperun {verbs} it"
         )
-    states = [run_status(folder, run) for run in runs]
-    every = [*states, *(trials.beside if trials else ())]
-    material = ReportData(
+    data = ReportData(
         study,
         episodes,
-        training_record.update_statistics(folder, runs),
+        update_statistics(folder, runs),
         summarize_episodes(study, episodes),
-        states,
-        {(run.arm, run.seed): folder.run(run.arm, run.seed).read_record() for run in every},
+        _run_statuses(loaded, runs),
+        {},
         None,
         folder.read_study(),
-        trials,
+        sweep_data,
     )
-    return replace(material, gif=_film(material, folder, log))
+    keys = [(status.arm, status.seed) for status in data.all_statuses]
+    records = {key: folder.run(*key).read_record() for key in keys}
+    return replace(data, records=records, gif=_record_gif(data, loaded, log))
 
 
 def summarize_episodes(study: Study, episodes: pl.DataFrame) -> Summary:
-    """What the finished runs come to, at the end and over training."""
+    """Summarize the finished runs: their final policies and their learning speed."""
     environment = study.environment.describe()
-    curves = results.curves(episodes.filter("done"), study.evaluation.episodes)
+    curves = results.learning_curves(episodes.filter("done"), study.evaluation.episodes)
     per_run = results.run_metrics(results.final_episodes(episodes), environment)
     learning = learning_speed(curves, environment.solved)
     per_run = per_run.join(learning, on=["arm", "seed"], maintain_order="left")
     return summarize(study, environment, per_run, "return")
 
 
-def _film(material: ReportData, folder: StudyFolder, tell: Callable[[str], None]) -> bytes | None:
-    """The shown arms side by side; None where the environment cannot be drawn."""
-    from shaperun.report.record_gif import EpisodeChoice, record_gifs  # which imports torch
+def _record_gif(data: ReportData, loaded: LoadedRuns, log: Callable[[str], None]) -> bytes | None:
+    """Record the drawn arms side by side; None if the environment cannot be rendered."""
+    from shaperun.report.record_gif import EpisodeChoice, record_gifs  # imports torch
 
     try:
         *_, last = record_gifs(
-            material.study, folder, arms=material.shown, choice=EpisodeChoice(), log=tell
+            data.study, loaded, arms=data.drawn_arms, choice=EpisodeChoice(), log=log
         )
     except UserError as error:
-        tell(f"no film: {error}")
+        log(f"no GIF: {error}")
         return None
     return last.read_bytes()
 
 
-def _trained(
-    study: Study, folder: StudyFolder, trials: SweepData | None
+def _run_statuses(loaded: LoadedRuns, runs: Sequence[Run]) -> list[RunStatus]:
+    return [read_run_status(loaded.folder, run, loaded.state(run.arm, run.seed)) for run in runs]
+
+
+def _select_trained(
+    study: Study, folder: StudyFolder, sweep_data: SweepData | None
 ) -> tuple[Study, list[Run]]:
-    """The study with its arms and those of its sweep of which there is a run, and these runs."""
-    # Beside trials the baseline stays, or whichever of them is the first would be taken for it.
-    kept = study.baseline if trials and trials.arms else None
-    own = {arm: reward for arm, reward in study.arms.items() if arm == kept or folder.has_runs(arm)}
-    there = own | (trials.arms if trials else {})
-    study = study.model_copy(update={"arms": there or study.arms})
-    return study, planned_runs(study, study.arms)
+    """Return the study with the arms and trials that have runs, and these runs."""
+    # With trials the baseline stays even without runs, or the first trial would become it.
+    baseline = study.baseline if sweep_data and sweep_data.arms else None
+    arms = {
+        arm: reward for arm, reward in study.arms.items() if arm == baseline or folder.has_runs(arm)
+    } | (sweep_data.arms if sweep_data else {})
+    study = study.model_copy(update={"arms": arms or study.arms})
+    return study, plan_runs(study, study.arms)
 
 
-@dataclass(frozen=True)
-class SweepData:
-    """What became of a sweep so far."""
-
-    found: SweepResults
-    """The ranking has no rows as long as no trial is finished."""
-    arms: dict[str, Arm]
-    """The trials that were begun and not pruned: first those that are finished, the best first."""
-    beside: Sequence[RunStatus] = ()
-    """The runs that are no arm's: of pruned trials, and of the best on fresh seeds."""
-    fresh: Sequence[ArmSummary] = ()
-    """The best on seeds that the search had not seen, as far as all of their runs are finished."""
-    figures: Mapping[str, bytes] = field(default_factory=dict)
-    """The figures of the sweep as SVG, by the names of their files."""
-
-    @property
-    def ranked(self) -> list[str]:
-        """The arms of the finished trials, the best first."""
-        return _ranked(self.found)
-
-    def results(self, state: str) -> list[TrialResult]:
-        """The trials that are in a state, in order."""
-        return [result for result in self.found.trials if result.state == state]
-
-
-def load_sweep_data(study: Study, folder: StudyFolder) -> SweepData | None:
-    """Read what became of the study's sweep; None without one.
+def load_sweep_data(study: Study, loaded: LoadedRuns) -> SweepData | None:
+    """Load the results of the study's sweep; None without one.
 
     Raises:
         UserError: the folder holds another sweep.
     """
     if study.sweep is None:
         return None
-    found = _found(study, folder)
-    arms = _arms(found, folder)
-    pruned = [result.trial for result in found.trials if result.trial.arm not in arms]
-    runs = [*runs_of(study, pruned, study.seeds), *_confirming(found)]
-    begun = [run for run in runs if folder.run(run.arm, run.seed).config.exists()]
+    ranked = rank_trials(study, loaded)
+    arms = _unpruned_arms(ranked, loaded.folder)
+    pruned = [result.trial for result in ranked.trials if result.trial.arm not in arms]
+    runs = [*plan_trial_runs(study, pruned, study.seeds), *_confirmation_runs(ranked)]
+    started = [run for run in runs if loaded.folder.run(run.arm, run.seed).config.exists()]
+    figures = {}
+    if not ranked.ranking.is_empty():
+        figures = {
+            name: style.render(figure, "svg")
+            for name, figure in sweep.draw_figures(study, ranked.ranking, ranked.table)
+        }
     return SweepData(
-        found,
-        arms,
-        [run_status(folder, run) for run in begun],
-        _fresh_summaries(found, folder),
-        _figures(found, folder),
+        ranked, arms, _run_statuses(loaded, started), _summarize_fresh(ranked, loaded), figures
     )
 
 
-def _found(study: Study, folder: StudyFolder) -> SweepResults:
-    trials = known_trials(study, folder)
-    ensure_unchanged(folder, runs_of(study, trials, study.seeds))
-    found = evaluate_trials(study, folder, trials)
-    if any(result.state == "done" for result in found):
-        return ranking.rank(study, folder)
-    return SweepResults(study, pl.DataFrame(), found, [])
+def _ranked_arms(ranked: SweepResults) -> list[str]:
+    return [] if ranked.ranking.is_empty() else list(ranked.ranking["arm"])
 
 
-def _ranked(found: SweepResults) -> list[str]:
-    return [] if found.ranking.is_empty() else list(found.ranking["arm"])
+def _unpruned_arms(ranked: SweepResults, folder: StudyFolder) -> dict[str, Arm]:
+    best_first = _ranked_arms(ranked)
+    # The same weights may have been drawn twice, with one of the two trials finished.
+    trials = [r.trial for r in ranked.trials if r.state != "pruned" or r.trial.arm in best_first]
+    arms = make_trial_arms(ranked.study, trials)
+    names = dict.fromkeys([*best_first, *arms])
+    return {name: arms[name] for name in names if folder.has_runs(name)}
 
 
-def _arms(found: SweepResults, folder: StudyFolder) -> dict[str, Arm]:
-    ranked = _ranked(found)
-    # Weights may have been drawn twice, and one of the two trials be finished.
-    left = [r.trial for r in found.trials if r.state != "pruned" or r.trial.arm in ranked]
-    arms = {
-        arm: reward for arm, reward in arms_of(found.study, left).items() if folder.has_runs(arm)
-    }
-    return {arm: arms[arm] for arm in [*ranked, *arms]}
+def _confirmation_runs(ranked: SweepResults) -> list[Run]:
+    trials = [winner.result.trial for winner in ranked.best]
+    return plan_trial_runs(ranked.study, trials, ranked.best[0].seeds) if trials else []
 
 
-def _figures(found: SweepResults, folder: StudyFolder) -> dict[str, bytes]:
-    if found.ranking.is_empty():
-        return {}
-    trials = sweep_files.trial_rows(found, folder)
-    with TemporaryDirectory() as target:  # what stands in the study's folder may be older
-        paths = sweep.write_figures(found.study, found.ranking, trials, Path(target))
-        return {path.stem: path.read_bytes() for path in paths if path.suffix == ".svg"}
-
-
-def _confirming(found: SweepResults) -> list[Run]:
-    winners = [winner.result.trial for winner in found.best]
-    return runs_of(found.study, winners, found.best[0].seeds) if winners else []
-
-
-def _fresh_summaries(found: SweepResults, folder: StudyFolder) -> list[ArmSummary]:
-    confirmed = {winner.result.trial.arm for winner in found.best if winner.values}
-    runs = [run for run in _confirming(found) if run.arm in confirmed]
+def _summarize_fresh(ranked: SweepResults, loaded: LoadedRuns) -> list[ArmSummary]:
+    confirmed = {winner.result.trial.arm for winner in ranked.best if winner.values}
+    runs = [run for run in _confirmation_runs(ranked) if run.arm in confirmed]
     if not runs:
         return []
-    environment = found.study.environment.describe()
-    final = results.final_episodes(results.evaluation_episodes(folder, runs))
-    per_run = results.run_metrics(final, environment)
-    trials = [winner.result.trial for winner in found.best]
-    study = found.study.model_copy(update={"arms": arms_of(found.study, trials)})
+    environment = ranked.study.environment.describe()
+    per_run = results.run_metrics(results.final_episodes(loaded.episodes(runs)), environment)
+    trials = [winner.result.trial for winner in ranked.best]
+    study = ranked.study.model_copy(update={"arms": make_trial_arms(ranked.study, trials)})
     return summarize(study, environment, per_run, "return").arms

@@ -1,4 +1,4 @@
-"""The figures and tables that `compare` leaves behind: the answer need not wait for them."""
+"""The files that `compare` writes: figures and tables."""
 
 from __future__ import annotations
 
@@ -11,48 +11,46 @@ from shaperun.report.plots import arms as plots
 from shaperun.report.plots import style
 
 
-def write_comparison(found: StudyComparison, target: Path) -> list[Path]:
-    """Write the figures (PNG and SVG), summary, runs and episodes; returns the paths."""
+def write_comparison(comparison: StudyComparison, target: Path) -> list[Path]:
+    """Write figures (PNG and SVG), summary, runs and episodes to a folder; return the paths."""
     table, document = target / "summary.csv", target / "summary.json"
-    paths = _draw(found, target)
+    paths = _write_figures(comparison, target)
     write_atomically(
-        table, tables.escape_spreadsheet_formulas(found.summary.table()).write_csv().encode()
+        table, tables.escape_spreadsheet_formulas(comparison.summary.table()).write_csv().encode()
     )
-    write_json(document, found.document())
+    write_json(document, comparison.document())
     return [
         *paths,
         table,
         document,
-        *tables.write_table(found.runs, target / "runs"),
-        *tables.write_table(found.episodes, target / "episodes"),
+        *tables.write_table(comparison.runs, target / "runs"),
+        *tables.write_table(comparison.episodes, target / "episodes"),
     ]
 
 
-def _draw(found: StudyComparison, target: Path) -> list[Path]:
-    study = found.study
+def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
+    study, final = comparison.study, comparison.final
     environment, arms = study.environment.describe(), list(study.arms)
     algorithms = " and ".join(training_differences.algorithms(study))
     title = f"{study.study}: {algorithms} on {study.environment.id}"
-    shares = results.outcome_shares(found.final, study, environment)
-    paid = results.contributions(found.final, study, environment)
+    few = min((arm.runs for arm in comparison.summary.arms if arm.runs > 1), default=3) < 3
+    band = "range of the two runs" if few else "95% interval"
     figures = {
-        "curves": plots.learning_curves(
-            found.curves,
-            summary.center_curves(found.curves),
+        "curves": plots.plot_learning_curves(
+            comparison.curves,
+            summary.center_curves(comparison.curves),
             title=title,
             threshold=environment.solved,
             arms=arms,
-            note=_note(found.summary),
+            note=f"thin: single runs; thick: interquartile mean over runs; band: {band}",
         ),
-        "outcomes": plots.outcomes(shares, title=f"{title}: how the final episodes ended"),
-        "terms": plots.contributions(paid, title=f"{title}: what each term paid", arms=arms),
+        "outcomes": plots.plot_outcomes(
+            results.outcome_shares(final, study, environment), title=f"{title}: final outcomes"
+        ),
+        "terms": plots.plot_contributions(
+            results.mean_contributions(final, study, environment),
+            title=f"{title}: contribution of each term",
+            arms=arms,
+        ),
     }
     return [p for name, figure in figures.items() for p in style.save(figure, target / name)]
-
-
-def _note(found: summary.Summary) -> str:
-    """What the lines and bands of the curves are."""
-    several = [arm.runs for arm in found.arms if arm.runs > 1]
-    few = several and min(several) < 3
-    band = "from the lower to the higher of two runs" if few else "its 95% interval"
-    return f"thin: single runs; thick: their interquartile mean; band: {band}"

@@ -1,4 +1,4 @@
-"""A study on one self-contained page: verdicts first, then everything that they rest on."""
+"""The report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -6,37 +6,19 @@ from importlib.resources import files
 
 import jinja2
 
-from shaperun.analysis import (
-    training_differences,
-)
+from shaperun.analysis import training_differences
 from shaperun.common.text import escape_control_chars, format_number, humanize
-from shaperun.report import charts, sweep_section
+from shaperun.report import charts, sections, sweep_section
 from shaperun.report.data import MAX_ARMS, ReportData
-from shaperun.report.sections import (
-    Context,
-    cross_reward_matrix,
-    curves,
-    drawn_arms,
-    exploitation_section,
-    headline,
-    join_names,
-    missing_runs,
-    outcomes,
-    provenance,
-    tables,
-    term_section,
-    training_grid_section,
-    training_health,
-    verdict_cards,
-)
+from shaperun.report.sections import Context
 
 
-def page(material: ReportData, *, static: bool = False) -> str:
-    """The report as one HTML document that needs nothing else.
+def render_page(data: ReportData, *, static: bool = False) -> str:
+    """Return the report as one HTML document that needs no other file.
 
     Args:
-        material: what there is.
-        static: whether to leave out all JavaScript; the curves are then a picture.
+        data: the content.
+        static: leave out all JavaScript and show the learning curves as a picture.
     """
     environment = jinja2.Environment(
         autoescape=True,
@@ -47,7 +29,7 @@ def page(material: ReportData, *, static: bool = False) -> str:
     )
     environment.filters |= {"words": humanize, "number": format_number}
     template = environment.from_string(_read("report.html"))
-    return template.render(**_context(material), style=_read("report.css"), **_scripts(static))
+    return template.render(**_make_context(data), style=_read("report.css"), **_scripts(static))
 
 
 def _read(name: str) -> str:
@@ -62,52 +44,29 @@ def _scripts(static: bool) -> Context:
     return {"plotly": get_plotlyjs(), "script": _read("report.js")}
 
 
-def _context(material: ReportData) -> Context:
-    shown = material.shown
-    arms = list(material.study.arms)
+def _make_context(data: ReportData) -> Context:
+    arms = list(data.study.arms)
     return {
-        "study": material.study,
+        "study": data.study,
         "arms": arms,
-        "theme": charts.theme(arms),
-        "headline": headline(material.summary),
-        "algorithms": join_names(training_differences.algorithms(material.study)),
-        "recipe_notes": list(training_differences.training_notes(material.study)),
-        "grid": training_grid_section(material),
-        "cards": verdict_cards(material),
-        "drawn": drawn_arms(material),
-        "open": arms if len(arms) <= 3 * MAX_ARMS else shown,
-        "missing": missing_runs(material),
-        **_search(material),
-        **tables(material),
-        **curves(material, shown),
-        "outcomes": outcomes(material),
-        "gif": charts.to_data_url(material.gif, "image/gif"),
-        "matrix": cross_reward_matrix(material),
-        **exploitation_section(material, shown),
-        **term_section(material, shown),
-        **training_health(material, shown),
-        **provenance(material),
+        "theme": charts.theme_colours(arms),
+        "headline": sections.write_headline(data),
+        "algorithms": sections.join_names(training_differences.algorithms(data.study)),
+        "training_notes": list(training_differences.training_notes(data.study)),
+        "grid": sections.make_training_grid(data),
+        "cards": sections.make_cards(data),
+        "drawn": sections.describe_drawn_arms(data),
+        "listed": arms if len(arms) <= 3 * MAX_ARMS else data.drawn_arms,
+        "missing": sections.describe_missing_runs(data),
+        "sweep": sweep_section.make_sweep_section(data.study, data.sweep, data.summary.arms),
+        "sweep_headline": sweep_section.write_headline(data.sweep),
+        **sections.make_tables(data),
+        **sections.make_curves(data),
+        "outcomes": sections.make_outcomes(data),
+        "gif": charts.to_data_url(data.gif, "image/gif"),
+        "matrix": sections.make_matrix(data),
+        **sections.make_exploitation(data),
+        **sections.make_terms(data),
+        **sections.make_health(data),
+        **sections.make_provenance(data),
     }
-
-
-def _search(material: ReportData) -> Context:
-    if not material.trials:
-        return {"search": None, "search_lead": ""}
-    return {
-        "search": sweep_section.sweep_section(
-            material.study, material.trials, material.summary.arms
-        ),
-        "search_lead": sweep_section.lead(material.trials),
-    }
-
-
-# Verdicts
-
-
-# Tables
-
-
-# Charts
-
-
-# Where it comes from

@@ -1,5 +1,5 @@
 "use strict";
-// The interactive curves. The picture stands in their place where this does not run, and in print.
+// Draws the interactive learning curves; without JavaScript and in print, the SVG is shown.
 (() => {
   const data = JSON.parse(document.getElementById("curves-data").textContent);
   const chart = document.getElementById("curves");
@@ -7,7 +7,7 @@
   const boxes = [...document.querySelectorAll("input[data-arm]")];
   const single = document.getElementById("single-runs");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  // Plotly reads a little HTML in every text; names are to be read as they are.
+  // Plotly interprets HTML in texts.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const faded = (colour, share) =>
     colour + Math.round(255 * share).toString(16).padStart(2, "0");
@@ -44,15 +44,15 @@
   function centre(arm, colour) {
     const c = arm.centre;
     return {
-      x: c.x, y: c.y, text: c.runs.map((n) => `${plain(arm.label)}, centre of ${n} runs`),
-      customdata: c.x.map((_, i) => (c.low[i] === null ? "" : `<br>from ${c.low[i]} to ${c.high[i]}`)),
+      x: c.x, y: c.y, text: c.runs.map((n) => `${plain(arm.label)}, interquartile mean of ${n} runs`),
+      customdata: c.x.map((_, i) => (c.low[i] === null ? "" : ` [${c.low[i]}, ${c.high[i]}]`)),
       type: "scatter", mode: "lines", line: { width: 3, color: colour },
       hovertemplate:
         "<b>%{text}</b><br>%{x:,} steps<br>return %{y:,.1f}%{customdata}<extra></extra>",
     };
   }
 
-  // What the runs did, and not how far the intervals of a few runs may reach.
+  // Scales to the runs, as intervals of a few runs can be much wider.
   function range() {
     const values = data.arms.filter((arm) => arm.shown).flatMap((arm) => arm.runs.flatMap((run) => run.y));
     if (data.solved !== null) values.push(data.solved);

@@ -1,4 +1,4 @@
-"""The sections of the report, as what its template shows."""
+"""The sections of the report, as the variables of its template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shaperun.analysis import (
     term_history,
     training_differences,
 )
-from shaperun.analysis import updates as training_record
+from shaperun.analysis.updates import training_cost
 from shaperun.common.text import escape_control_chars, format_number, humanize
 from shaperun.envs.base import OWN_REWARD
 from shaperun.report import charts
@@ -31,96 +31,95 @@ from shaperun.report.plots.style import format_percent, format_short, text_colou
 Context = dict[str, Any]
 
 
-def drawn_arms(material: ReportData) -> str:
-    """Which arms figures have room for; empty where it is all of them."""
-    others = [arm.arm for arm in material.summary.arms if arm.arm != material.study.baseline]
-    shown = [arm for arm in material.shown if arm in others]
-    if len(shown) == len(others):
+def describe_drawn_arms(data: ReportData) -> str:
+    """Return which arms are in the figures; empty if all are."""
+    others = [arm.arm for arm in data.summary.arms if arm.arm != data.study.baseline]
+    drawn = [arm for arm in data.drawn_arms if arm in others]
+    if len(drawn) == len(others):
         return ""
-    trials = material.trials.ranked if material.trials else []
-    best = [arm for arm in shown if arm in trials]
-    if not best:
-        return f"The best {len(shown)} of {len(others)} arms are described and drawn"
-    return (
-        f"The study's own arms and the best {len(best)} of {len(trials)} finished trials are "
-        "described and drawn"
-    )
+    trials = data.sweep.ranked_arms if data.sweep else []
+    best = [arm for arm in drawn if arm in trials]
+    selection = f"the best {len(drawn)} of {len(others)} arms"
+    if best:
+        selection = f"the study's arms and the best {len(best)} of {len(trials)} finished trials"
+    return f"Cards and figures show {selection}"
 
 
-def headline(found: summary.Summary) -> str:
-    """The answer in a sentence: did any reward help?"""
-    verdicts = {c.arm: c.result.verdict for c in found.comparisons if c.metric == "return"}
-    if found.baseline not in [arm.arm for arm in found.arms]:
-        return f"No run of {found.baseline} is finished, so there is nothing to compare with."
+def write_headline(data: ReportData) -> str:
+    """Return the verdicts on all arms in one sentence."""
+    comparisons, baseline = data.summary.comparisons, data.summary.baseline
+    verdicts = {c.arm: c.result.verdict for c in comparisons if c.metric == "return"}
+    if baseline not in [arm.arm for arm in data.summary.arms]:
+        return f"No run of {baseline} is finished, so there is nothing to compare with."
     if not verdicts:
-        return f"There is nothing to compare {found.baseline} with."
-    groups = {kind: [a for a, v in verdicts.items() if v == kind] for kind in verdicts.values()}
-    better, worse = groups.get("better", []), groups.get("worse", [])
-    few = groups.get("underpowered", [])
-    equal = [a for a in verdicts if a not in better + worse + few]
-    baselines = {c.baseline for c in found.comparisons}
-    theirs = found.baseline if len(baselines) == 1 else "what it is compared with"
-    said = f"{join_names(better)} {is_or_are(better)} better than {theirs}"
-    parts = [said if better else f"No arm was shown to be better than {theirs}"]
-    if not better and len(baselines) == 1:
-        parts = [f"No reward was shown to be better than {theirs}"]
+        return f"There is nothing to compare {baseline} with."
+    better, worse, underpowered, equal = (
+        [arm for arm, verdict in verdicts.items() if verdict == word]
+        for word in ("better", "worse", "underpowered", "no difference shown")
+    )
+    kind = "reward"
+    if len({comparison.baseline for comparison in comparisons}) > 1:
+        kind, baseline = "arm", "its baseline"
+    parts = [f"No {kind} was shown to be better than {baseline}"]
+    if better:
+        parts = [
+            f"{join_names(better)} {'is' if len(better) == 1 else 'are'} better than {baseline}"
+        ]
     if worse:
-        parts.append(f"{join_names(worse)} {is_or_are(worse)} worse")
-    if few:
-        parts.append(f"for {join_names(few)} there are too few runs to tell")
-    if equal and (better or worse or few):
-        parts.append(f"{join_names(equal)} {is_or_are(equal)} about as good")
+        parts.append(f"{join_names(worse)} {'is' if len(worse) == 1 else 'are'} worse")
+    if underpowered:
+        parts.append(f"too few runs to tell for {join_names(underpowered)}")
+    if equal and (better or worse or underpowered):
+        parts.append(f"no difference shown for {join_names(equal)}")
     return "; ".join(parts) + "."
 
 
-def is_or_are(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
-def join_names(names: Sequence[str], most: int = 6) -> str:
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
+def join_names(names: Sequence[str], max_names: int = 6) -> str:
+    """Join names with commas and "and"; names beyond `max_names` are counted."""
+    if len(names) > max_names:
+        return f"{', '.join(names[:max_names])} and {len(names) - max_names} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def verdict_cards(material: ReportData) -> list[Context]:
-    compared = {comparison.arm for comparison in material.summary.comparisons}
-    return [_card(material, arm) for arm in material.shown if arm in compared]
+def make_cards(data: ReportData) -> list[Context]:
+    """Return one card per drawn arm: its verdicts, and what it learned."""
+    compared = {comparison.arm for comparison in data.summary.comparisons}
+    return [_make_card(data, arm) for arm in data.drawn_arms if arm in compared]
 
 
-def _card(material: ReportData, arm: str) -> Context:
-    """What is said of one arm: the verdict, over training as well, and what it learned."""
-    found = {c.metric: c for c in material.summary.comparisons if c.arm == arm}
-    own = found["return"]
-    verdict = own.result.verdict
-    judged = exploitation.judge_exploitation(material.episodes, material.study, arm)
+def _make_card(data: ReportData, arm: str) -> Context:
+    comparisons = {c.metric: c for c in data.summary.comparisons if c.arm == arm}
+    comparison = comparisons["return"]
+    verdict = comparison.result.verdict
+    judgment = exploitation.judge_exploitation(data.episodes, data.study, arm)
+    labels = {
+        "return": "final return",
+        "auc": "return over training",
+        "steps_to_solved": "steps to solve",
+    }
     return {
         "arm": arm,
-        "baseline": own.baseline,
+        "baseline": comparison.baseline,
         "verdict": verdict,
         "facts": [
-            _fact(text, found[name])
-            for name, text in (
-                ("return", "return at the end"),
-                ("auc", "return over training"),
-                ("steps_to_solved", "steps to solve it"),
-            )
-            if name in found
+            _make_fact(label, comparisons[metric])
+            for metric, label in labels.items()
+            if metric in comparisons
         ],
-        "improvement": f"{own.result.improvement:.0%}",
-        "seeds_needed": own.result.seeds_needed,
-        "behaviour": exploitation.describe(judged, verdict) if judged else "",
+        "improvement": f"{comparison.result.improvement:.0%}",
+        "seeds_needed": comparison.result.seeds_needed,
+        "behaviour": exploitation.describe_exploitation(judgment, verdict) if judgment else "",
     }
 
 
-def training_grid_section(material: ReportData) -> Context | None:
-    """Environment return by reward and learner, where a reward was given to several."""
-    grid = training_differences.training_grid(material.study)
+def make_training_grid(data: ReportData) -> Context | None:
+    """Return the environment return by reward and learner, if several learners share a reward."""
+    grid = training_differences.training_grid(data.study)
     if grid is None:
         return None
     returns = {
         arm.arm: summary.format_estimate("return", arm.metrics["return"])
-        for arm in material.summary.arms
+        for arm in data.summary.arms
     }
     rows = []
     for reward in grid.rewards:
@@ -129,50 +128,46 @@ def training_grid_section(material: ReportData) -> Context | None:
     return {"learners": grid.learners, "rows": rows}
 
 
-def _fact(text: str, comparison: summary.ArmComparison) -> Context:
-    """A difference to the baseline with its interval, p-value and verdict."""
+def _make_fact(label: str, comparison: summary.ArmComparison) -> Context:
     result = comparison.result
     interval = ""
     if math.isfinite(result.low):
         level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%})"
-        interval = f"{_signed(result.low)}…{_signed(result.high)}{level}"
+        interval = f"[{_format_signed(result.low)}, {_format_signed(result.high)}]{level}"
     return {
-        "text": text,
-        "difference": _signed(result.difference),
+        "label": label,
+        "difference": _format_signed(result.difference),
         "interval": interval,
         "p": f"{comparison.p_adjusted:.2g}",
         "verdict": result.verdict,
     }
 
 
-def _signed(value: float) -> str:
-    size = format_short(float(f"{value:.3g}")) if abs(value) >= 10_000 else format_number(value)
+def _format_signed(value: float) -> str:
+    size = _format_steps(value) if abs(value) >= 10_000 else format_number(value)
     return f"+{size}" if value > 0 else size
 
 
-def missing_runs(material: ReportData) -> str:
-    """Which runs the figures do without; those that diverged are named."""
-    states = [state for state in material.states if state.state != "done"]
-    if not states:
+def describe_missing_runs(data: ReportData) -> str:
+    """Return which runs are not finished, and how many of them diverged."""
+    missing = [status for status in data.statuses if status.state != "done"]
+    if not missing:
         return ""
-    kinds = Counter("diverged" if s.diverged else s.state for s in states)
-    what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    names = join_names([f"{s.arm}/{s.seed}" for s in states], 12)
-    return (
-        f"{len(states)} of {len(material.states)} runs are left out of every figure of the tables "
-        f"({what}): {names}."
-    )
+    kinds = Counter("diverged" if s.diverged else s.state for s in missing)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    names = join_names([f"{s.arm}/{s.seed}" for s in missing], 12)
+    total = len(data.statuses)
+    return f"{len(missing)} of {total} runs are left out of all tables ({counts}): {names}."
 
 
-def tables(material: ReportData) -> Context:
-    found = material.summary
-    metrics = list(found.arms[0].metrics)
-    verdicts = {c.arm: c.result.verdict for c in found.comparisons if c.metric == "return"}
-    cost = training_record.training_cost(material.states)
-    total = training_record.training_cost(material.every_state)
-    costs = {row["arm"]: row for row in cost.to_dicts()}
+def make_tables(data: ReportData) -> Context:
+    """Return the tables of final policies and of learning."""
+    arms = data.summary.arms
+    metrics = list(arms[0].metrics)
+    verdicts = {c.arm: c.result.verdict for c in data.summary.comparisons if c.metric == "return"}
+    costs = {row["arm"]: row for row in training_cost(data.statuses).to_dicts()}
     return {
-        "metrics": [name.removesuffix("_rate") for name in metrics],
+        "metrics": metrics,
         "rows": [
             {
                 "arm": arm.arm,
@@ -180,73 +175,73 @@ def tables(material: ReportData) -> Context:
                 "cells": [summary.format_estimate(name, arm.metrics[name]) for name in metrics],
                 "verdict": verdicts.get(arm.arm, ""),
             }
-            for arm in found.arms
+            for arm in arms
         ],
-        "learning": [_learning_row(arm, costs.get(arm.arm)) for arm in found.arms],
-        "solved": material.study.environment.describe().solved,
-        "total_cost": _total(total),
+        "learning": [_make_learning_row(arm, costs.get(arm.arm)) for arm in arms],
+        "solved": data.study.environment.describe().solved,
+        "total_cost": _describe_cost(training_cost(data.all_statuses)),
     }
 
 
-def _learning_row(arm: summary.ArmSummary, cost: Mapping[str, Any] | None) -> Context:
+def _make_learning_row(arm: summary.ArmSummary, cost: Mapping[str, Any] | None) -> Context:
     return {
         "arm": arm.arm,
         "auc": summary.format_estimate("auc", arm.learning["auc"]),
-        "steps": _steps(arm),
-        "timesteps": _rough(cost["timesteps"]) if cost else "",
+        "steps": _format_steps_to_solved(arm),
+        "timesteps": _format_steps(cost["timesteps"]) if cost else "",
         "minutes": f"{cost['seconds'] / 60 / cost['runs']:.1f}" if cost else "",
         "speed": f"{cost['steps_per_second']:,.0f}" if cost else "",
     }
 
 
-def _steps(arm: summary.ArmSummary) -> tuple[str, str]:
-    """Steps to solve it; where censored runs are among those averaged it is a lower bound."""
+def _format_steps_to_solved(arm: summary.ArmSummary) -> tuple[str, str]:
+    """Return the steps to solve, as a lower bound if the mean includes censored runs."""
     estimate = arm.learning.get("steps_to_solved")
     if estimate is None or arm.solved is None:
         return "", ""
     if not arm.solved:
         return "never", f"0 of {arm.runs} runs"
     bound = "≥ " if arm.runs - arm.solved > arm.runs // 4 else ""
-    return f"{bound}{_rough(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
+    return f"{bound}{_format_steps(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
 
 
-def _total(cost: pl.DataFrame) -> str:
+def _describe_cost(cost: pl.DataFrame) -> str:
     steps, seconds, runs = (float(cost[c].sum()) for c in ("timesteps", "seconds", "runs"))
-    return f"{runs:g} runs, {_rough(steps)} steps, {seconds / 3600:.2g} core-hours"
+    return f"{runs:g} runs, {_format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
 
 
-def _rough(steps: float) -> str:
+def _format_steps(steps: float) -> str:
     return format_short(float(f"{steps:.3g}"))
 
 
-def curves(material: ReportData, shown: Sequence[str]) -> Context:
-    curves = material.curves
+def make_curves(data: ReportData) -> Context:
+    """Return the learning curves of the drawn arms, as SVG and as data of the interactive chart."""
+    curves, shown = data.curves, data.drawn_arms
     centre = summary.center_curves(curves)
-    arms = list(material.study.arms)
+    arms = list(data.study.arms)
     labels = {arm: escape_control_chars(arm) for arm in arms}
-    solved = material.study.environment.describe().solved
-    some = pl.col("arm").is_in(shown)
-    # Colours go by place, so none is left out before the last that is drawn.
+    solved = data.study.environment.describe().solved
+    mask = pl.col("arm").is_in(shown)
+    # Colors go by index, so all arms up to the last drawn one are passed.
     last = max(arms.index(arm) for arm in shown)
-    figure = plots.learning_curves(
-        curves.filter(some), centre.filter(some), title="", threshold=solved, arms=arms[: last + 1]
+    figure = plots.plot_learning_curves(
+        curves.filter(mask), centre.filter(mask), title="", threshold=solved, arms=arms[: last + 1]
     )
-    colours = charts.theme(arms)
+    light, dark = zip(*charts.theme_colours(arms), strict=True)
     return {
         "curves_svg": charts.inline_svg(figure, arms),
         "curves": {
-            "arms": charts.curve_data(curves, centre, labels, shown),
-            "light": [light for light, _ in colours],
-            "dark": [dark for _, dark in colours],
+            "arms": charts.make_curve_data(curves, centre, labels, shown),
+            "light": light,
+            "dark": dark,
             "solved": solved,
         },
     }
 
 
-def outcomes(material: ReportData) -> list[Context]:
-    """A row an arm: its outcomes with their shares, colours and inks."""
-    environment = material.study.environment.describe()
-    shares = results.outcome_shares(material.final, material.study, environment)
+def make_outcomes(data: ReportData) -> list[Context]:
+    """Return one row per arm: its outcomes with their shares and colors."""
+    shares = results.outcome_shares(data.final, data.study, data.study.environment.describe())
     palette = plots.outcome_colours(shares)
     return [
         {
@@ -268,120 +263,132 @@ def outcomes(material: ReportData) -> list[Context]:
     ]
 
 
-def cross_reward_matrix(material: ReportData) -> Context:
-    """Policies by rewards; in each column the best-paid policies are marked."""
-    table = cross_reward.cross_rewards(material.final, material.study)
+def make_matrix(data: ReportData) -> Context:
+    """Return the returns of every arm's policies under every reward, best per column marked."""
+    table = cross_reward.cross_rewards(data.final, data.study)
     arms, rewards = (list(dict.fromkeys(table[name])) for name in ("arm", "reward"))
     if len(arms) > 3 * MAX_ARMS:
-        keep = set(material.shown)
-        arms = [arm for arm in arms if arm in keep]
-        rewards = [reward for reward in rewards if reward in {OWN_REWARD, *keep}]
+        drawn = set(data.drawn_arms)
+        arms = [arm for arm in arms if arm in drawn]
+        rewards = [reward for reward in rewards if reward in {OWN_REWARD, *drawn}]
     cells = {(row["arm"], row["reward"]): row for row in table.to_dicts()}
     return {
         "rewards": rewards,
         "rows": [
-            {"arm": arm, "cells": [_matrix_cell(cells, arm, r, arms) for r in rewards]}
+            {"arm": arm, "cells": [_make_cell(cells, arm, r, arms) for r in rewards]}
             for arm in arms
         ],
     }
 
 
-def _matrix_cell(
+def _make_cell(
     cells: Mapping[tuple[str, str], Mapping[str, Any]], arm: str, reward: str, arms: Sequence[str]
 ) -> Context:
     cell = cells[arm, reward]
     column = [cells[a, reward]["return"] for a in arms if cells[a, reward]["return"] is not None]
     value = cell["return"]
     if value is None:
-        return {"text": "–", "missing": cell["missing"], "place": 0.0, "best": False, "own": False}
+        return {"text": "–", "missing": cell["missing"], "rank": 0.0, "best": False, "own": False}
     low, high = min(column), max(column)
     return {
         "text": format_number(value),
         "missing": "",
-        "place": (value - low) / (high - low) if high > low else 0.5,
+        "rank": (value - low) / (high - low) if high > low else 0.5,
         "best": value == high,
         "own": arm == reward,
     }
 
 
-def exploitation_section(material: ReportData, shown: Sequence[str]) -> Context:
-    found = exploitation.find_drifts(material.episodes, material.study)
-    pictured = [drift for drift in found if drift.arm in shown]
-    arms = list(material.study.arms)
-    figure = training.drifts(material.curves, pictured, title="", arms=arms)
+def make_exploitation(data: ReportData) -> Context:
+    """Return how environment and shaped return of every run moved apart."""
+    drifts = exploitation.find_drifts(data.episodes, data.study)
+    drawn = [drift for drift in drifts if drift.arm in data.drawn_arms]
+    arms = list(data.study.arms)
+    figure = training.plot_drifts(data.curves, drawn, title="", arms=arms)
     return {
-        "drifts": sorted(found, key=lambda drift: (not drift.diverged, -drift.drop)),
-        "parted": sum(drift.diverged for drift in found),
-        "drifts_svg": charts.inline_svg(figure, arms) if pictured else "",
+        "drifts": sorted(drifts, key=lambda drift: (not drift.diverged, -drift.drop)),
+        "diverged": sum(drift.diverged for drift in drifts),
+        "drifts_svg": charts.inline_svg(figure, arms) if drawn else "",
     }
 
 
-def term_section(material: ReportData, shown: Sequence[str]) -> Context:
-    history = term_history.term_history(
-        material.episodes.filter(pl.col("arm").is_in(shown)), material.study
-    )
-    table = term_history.over_training(history)
+def make_terms(data: ReportData) -> Context:
+    """Return the contributions of the terms over training, and notes on useless terms."""
+    shown = data.drawn_arms
+    episodes = data.episodes.filter(pl.col("arm").is_in(shown))
+    history = term_history.term_history(episodes, data.study)
     arms = [arm for arm in shown if arm in history["arm"]]
-    figure = training.terms(table, title="", arms=arms)
+    figure = training.plot_terms(term_history.mean_term_history(history), title="", arms=arms)
     notes = {arm: term_history.term_notes(history, arm) for arm in arms}
     return {
-        "terms_svg": charts.inline_svg(figure, list(material.study.arms)),
-        "term_notes": {arm: found for arm, found in notes.items() if found},
+        "terms_svg": charts.inline_svg(figure, list(data.study.arms)),
+        "term_notes": {arm: lines for arm, lines in notes.items() if lines},
     }
 
 
-def training_health(material: ReportData, shown: Sequence[str]) -> Context:
-    updates = material.updates
+def make_health(data: ReportData) -> Context:
+    """Return the update statistics of the runs, and those out of bounds."""
+    updates, shown = data.updates, data.drawn_arms
     if updates.is_empty():
-        return {"health_svg": "", "breaches": [], "more_breaches": []}
-    arms = list(material.study.arms)
-    pictured = updates.filter(pl.col("arm").is_in(shown))
-    measures = diagnostics.measures(updates, material.study)
-    breaches = group_diagnostics(diagnostics.diagnose(updates, material.study))
-    figure = training.health(pictured, measures, title="", arms=arms)
+        return {"health_svg": "", "diagnostics": [], "more_diagnostics": []}
+    arms = list(data.study.arms)
+    measures = diagnostics.reported_measures(updates, data.study)
+    groups = group_diagnostics(diagnostics.diagnose(updates, data.study))
+    drawn = updates.filter(pl.col("arm").is_in(shown))
     return {
-        "health_svg": charts.inline_svg(figure, arms),
-        "breaches": [breach for breach in breaches if breach["arm"] in shown],
-        "more_breaches": [breach for breach in breaches if breach["arm"] not in shown],
+        "health_svg": charts.inline_svg(
+            training.plot_health(drawn, measures, title="", arms=arms), arms
+        ),
+        "diagnostics": [group for group in groups if group["arm"] in shown],
+        "more_diagnostics": [group for group in groups if group["arm"] not in shown],
     }
 
 
-def group_diagnostics(found: Iterable[diagnostics.Diagnostic]) -> list[Context]:
-    """One entry a rule and arm, with its runs and the message of the first of them."""
+def group_diagnostics(items: Iterable[diagnostics.Diagnostic]) -> list[Context]:
+    """Return one entry per rule and arm, with all seeds and the first message."""
     groups: dict[tuple[str, str], list[diagnostics.Diagnostic]] = {}
-    for breach in found:
-        groups.setdefault((breach.rule, breach.arm), []).append(breach)
+    for item in items:
+        groups.setdefault((item.rule, item.arm), []).append(item)
     return [
         {
             "rule": humanize(rule.replace("-", "_")),
             "arm": arm,
-            "seeds": ", ".join(str(breach.seed) for breach in group),
+            "seeds": ", ".join(str(item.seed) for item in group),
             "message": group[0].message[0].upper() + group[0].message[1:],
         }
         for (rule, arm), group in groups.items()
     ]
 
 
-def provenance(material: ReportData) -> Context:
-    # A trial may be pruned that was finished before pruning was asked for.
-    arms = material.study.arms
-    done = [s for s in material.every_state if s.state == "done" and s.arm in arms]
-    records = [material.records[s.arm, s.seed] for s in done]
-    name = material.study.study
+def make_provenance(data: ReportData) -> Context:
+    """Return the commands, versions, hashes and configuration behind the report."""
+    # A trial that finished before pruning was turned on may be pruned now.
+    done = [s for s in data.all_statuses if s.state == "done" and s.arm in data.study.arms]
+    records = [data.records[status.arm, status.seed] for status in done]
+    verbs = ["train", *(["sweep"] if data.study.sweep else []), "report"]
     return {
-        "resolved": material.resolved,
-        "versions": _versions(records),
-        "hashes": [_hashes(s.arm, s.seed, material.records[s.arm, s.seed]) for s in done],
+        "resolved": data.resolved,
+        "versions": _merge_versions(records),
+        "hashes": [
+            {
+                "arm": status.arm,
+                "seed": status.seed,
+                "identity": str(record.get("identity")),
+                "files": {
+                    name: str(digest) for name, digest in (record.get("files") or {}).items()
+                },
+            }
+            for status, record in zip(done, records, strict=True)
+        ],
         "commands": [
-            f"shaperun {verb} {shlex.quote(f'{name}.yaml')}"
-            for verb in ("train", *(["sweep"] if material.study.sweep else []), "report")
+            f"shaperun {verb} {shlex.quote(f'{data.study.study}.yaml')}" for verb in verbs
         ],
     }
 
 
-def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the runs were made with; where they differ, everything that there was."""
-    found: dict[str, list[str]] = {}
+def _merge_versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the versions behind the runs, with all values where runs differ."""
+    versions: dict[str, dict[str, None]] = {}
     for record in records:
         facts = {
             **(record.get("versions") or {}),
@@ -389,16 +396,5 @@ def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             "git revision": record.get("git_revision"),
         }
         for key, value in facts.items():
-            if str(value) not in found.setdefault(key, []):
-                found[key].append(str(value))
-    return {key: ", ".join(values) for key, values in found.items()}
-
-
-def _hashes(arm: str, seed: int, record: Mapping[str, Any]) -> Context:
-    digests = record.get("files") or {}
-    return {
-        "arm": arm,
-        "seed": seed,
-        "identity": str(record.get("identity")),
-        "files": {name: str(digest) for name, digest in digests.items()},
-    }
+            versions.setdefault(key, {})[str(value)] = None
+    return {key: ", ".join(values) for key, values in versions.items()}

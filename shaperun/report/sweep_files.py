@@ -1,62 +1,44 @@
-"""Write the ranking, the trials and the figures of a sweep."""
+"""The files of a sweep: its ranking, its trials, its figures, and its best trials as a study."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from shaperun.analysis import tables
 from shaperun.common.files import write_atomically, write_json
 from shaperun.common.yaml import dump_yaml
-from shaperun.report.plots import sweep
+from shaperun.report.plots import style, sweep
 from shaperun.runs.study_folder import StudyFolder
-from shaperun.search.ranking import SweepResults, swept_objectives
-from shaperun.search.trial_results import trial_table
-from shaperun.search.trials import arms_of
+from shaperun.search.ranking import SweepResults, list_objectives
+from shaperun.search.trials import make_trial_arms
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
-def write_sweep(found: SweepResults, folder: StudyFolder) -> list[Path]:
-    """Write the ranking as CSV and JSON, the trials as CSV, and the figures."""
-    study, ranking, trials = found.study, found.ranking, trial_rows(found, folder)
-    written = sweep.write_figures(study, ranking, trials, folder.sweep)
-    for name, rows in (("ranking", ranking), ("trials", trials)):
+def write_sweep(ranked: SweepResults, folder: StudyFolder) -> list[Path]:
+    """Write the ranking as CSV and JSON, the trials as CSV, the figures, and the best as YAML."""
+    written = []
+    for name, figure in sweep.draw_figures(ranked.study, ranked.ranking, ranked.table):
+        written += style.save(figure, folder.sweep / name)
+    for name, rows in (("ranking", ranked.ranking), ("trials", ranked.table)):
         written.append(folder.sweep / f"{name}.csv")
         write_atomically(written[-1], tables.escape_spreadsheet_formulas(rows).write_csv().encode())
     document = folder.sweep / "ranking.json"
-    write_json(document, sweep_document(found))
-    return [*written, document, *_write_best(found, folder)]
+    write_json(document, sweep_document(ranked))
+    return [*written, document, *_write_best(ranked, folder)]
 
 
-def trial_rows(found: SweepResults, folder: StudyFolder) -> pl.DataFrame:
-    """All trials, and the best once more with their fresh seeds, as `search_plots` takes them."""
-    study = found.study
-    again = [replace(one.result, values=one.values) for one in found.best if one.values]
-    fresh = found.best[0].seeds if found.best else []
-    parts = (("search", found.trials, study.seeds), ("fresh", again, fresh))
-    winners = [one.result.trial.arm for one in found.best]
-    return pl.concat(
-        trial_table(study, folder, rows, seeds).with_columns(
-            pl.lit(kind).alias("seeds"), pl.col("arm").is_in(winners).alias("best")
-        )
-        for kind, rows, seeds in parts
-    )
-
-
-def sweep_document(found: SweepResults) -> dict[str, Any]:
-    """All that is known of the trials, as `ranking.json` holds it."""
-    names = swept_objectives(found.study)
+def sweep_document(ranked: SweepResults) -> dict[str, Any]:
+    """Return the content of `ranking.json`."""
+    study = ranked.study
     return {
-        "study": found.study.study,
-        "method": found.study.sweep.method if found.study.sweep else None,
-        "objective": names,
+        "study": study.study,
+        "method": study.sweep.method if study.sweep else None,
+        "objective": list_objectives(study),
         "same_for_any_number_of_workers": True,
-        "ranking": found.ranking.to_dicts(),
+        "ranking": ranked.ranking.to_dicts(),
         "trials": [
             {
                 "trial": result.trial.number,
@@ -67,40 +49,40 @@ def sweep_document(found: SweepResults) -> dict[str, Any]:
                 "stopped_at": result.stopped_at,
                 "values": result.values,
             }
-            for result in found.trials
+            for result in ranked.trials
         ],
         "best": [
             {
                 "arm": winner.result.trial.arm,
-                "search": {"seeds": found.study.seeds, "values": winner.result.values},
+                "search": {"seeds": study.seeds, "values": winner.result.values},
                 "fresh": {"seeds": winner.seeds, "values": winner.values},
             }
-            for winner in found.best
+            for winner in ranked.best
         ],
     }
 
 
-def _write_best(found: SweepResults, folder: StudyFolder) -> list[Path]:
-    """The best as a study of its own, on the seeds that the search had not seen."""
-    study = found.study
-    if not study.sweep or not found.best or not found.best[0].seeds:
+def _write_best(ranked: SweepResults, folder: StudyFolder) -> list[Path]:
+    """Write the best trials and the baseline as a study with the fresh seeds."""
+    study = ranked.study
+    if not study.sweep or not ranked.best or not ranked.best[0].seeds:
         return []
-    trials = [winner.result.trial for winner in found.best]
-    arms = {study.baseline: study.arms[study.baseline], **arms_of(study, trials)}
-    named = {
-        name if _NAME.fullmatch(name) else f"best-{n}": arm
-        for n, (name, arm) in enumerate(arms.items())
+    trials = [winner.result.trial for winner in ranked.best]
+    arms = {study.baseline: study.arms[study.baseline], **make_trial_arms(study, trials)}
+    update = {
+        "study": f"{study.study[:58]}-best",
+        "seeds": ranked.best[0].seeds,
+        "arms": {
+            name if _NAME.fullmatch(name) else f"best-{n}": arm
+            for n, (name, arm) in enumerate(arms.items())
+        },
+        "sweep": None,
     }
-    document = study.model_copy(
-        update={
-            "study": f"{study.study[:58]}-best",
-            "seeds": found.best[0].seeds,
-            "arms": named,
-            "sweep": None,
-        }
-    ).model_dump(mode="json", exclude={"sweep"})
+    document = study.model_copy(update=update).model_dump(mode="json", exclude={"sweep"})
     path = folder.sweep / "best.yaml"
-    comment = "# The best weights of a search beside the baseline, on seeds that it had not seen."
+    comment = (
+        "# The best weights of a search and the baseline, on seeds that the search did not use."
+    )
     write_atomically(
         path, f"{comment}\n# shaperun train {path.name}\n{dump_yaml(document)}".encode()
     )

@@ -1,4 +1,4 @@
-"""What a sweep found, for the report: the ranking, the best on fresh seeds, what was pruned."""
+"""The sweep's section of the report: ranking, the best trials on fresh seeds, pruned trials."""
 
 from __future__ import annotations
 
@@ -6,171 +6,165 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shaperun.analysis.summary import (
-    AGGREGATES,
-    ArmSummary,
-    Estimate,
-    format_estimate,
-    format_metric,
-)
+from shaperun.analysis.summary import AGGREGATES, ArmSummary, format_estimate, format_metric
 from shaperun.common.text import humanize
 from shaperun.report.charts import to_data_url
 from shaperun.report.data import SweepData
-from shaperun.search.halving import rungs
-from shaperun.search.ranking import Confirmed
-from shaperun.search.trial_results import TrialResult
+from shaperun.report.plots.trials import pluralize
+from shaperun.search.halving import rung_timesteps
+from shaperun.search.ranking import ConfirmedTrial
 from shaperun.study.models import Study
 from shaperun.study.sweep import SearchSweep, Sweep
 
 Context = dict[str, Any]
-MAX_ROWS = 12  # in the open; all of them are a click away
-LUCK = (
-    "The best of many trials owes part of its value to luck with its seeds, and the more trials "
-    "there were, the more: believe the fresh seeds."
+MAX_ROWS = 12  # shown at first; the rest is folded
+SELECTION_BIAS = (
+    "The best of many trials partly owes its value to chance, the more so the more trials there "
+    "are; fresh seeds are free of this bias."
 )
 
 
-def sweep_section(study: Study, trials: SweepData, arms: Iterable[ArmSummary]) -> Context:
-    """What the page says of a sweep.
+def make_sweep_section(
+    study: Study, data: SweepData | None, arms: Iterable[ArmSummary]
+) -> Context | None:
+    """Return the variables of the sweep's section; None without a sweep.
 
     Args:
-        study: the study, its sweep included.
-        trials: what became of the sweep.
-        arms: what the arms of the finished trials came to.
+        study: the study, including its sweep.
+        data: the results of the sweep.
+        arms: summaries that include the finished trials.
     """
-    sweep = trials.found.study.sweep
-    assert sweep  # noqa: S101 (there are no trials without one)
-    measured = {arm.arm: arm for arm in arms}
-    fresh = {arm.arm: arm for arm in trials.fresh}
+    if data is None or study.sweep is None:
+        return None
+    sweep, best = study.sweep, data.results.best
+    summaries = {arm.arm: arm for arm in arms}
+    fresh = {arm.arm: arm for arm in data.fresh}
     return {
-        "how": _how(study, sweep, trials),
-        "state": _state(trials),
+        "method": _describe_method(study, sweep, data),
+        "state": _describe_state(data),
         "weights": list(sweep.weights),
-        "objectives": [humanize(name) for name in _names(sweep)],
-        "others": [humanize(name) for name in _others(sweep)],
+        "objectives": [humanize(name) for name in _objective_names(sweep)],
+        "others": [humanize(name) for name in _other_names(sweep)],
         "ranking": [
-            {"place": place} | _row(row, sweep, measured)
-            for place, row in enumerate(trials.found.ranking.iter_rows(named=True), start=1)
+            {"rank": rank} | _make_row(row, sweep, summaries)
+            for rank, row in enumerate(data.results.ranking.iter_rows(named=True), start=1)
         ],
-        "open": MAX_ROWS,
-        "best": [_best(winner, sweep, measured, fresh) for winner in trials.found.best],
-        "confirmation": _confirmation(study, trials.found.best),
-        "pruning": _pruning(study, trials),
-        **_figures(trials.figures),
-        "pruned": [_stopped(result, sweep, study) for result in trials.results("pruned")],
+        "max_rows": MAX_ROWS,
+        "best": [_make_best_row(winner, sweep, summaries, fresh) for winner in best],
+        "confirmation": _describe_confirmation(study, best),
+        "pruning": _describe_pruning(data.results.study),
+        **_make_figures(data.figures),
+        "pruned": [
+            {
+                "arm": result.trial.arm,
+                "text": f"pruned after {result.stopped_at or 0:,} of "
+                f"{study.training.total_timesteps:,} steps at "
+                f"{_format_values(sweep, result.values)}",
+            }
+            for result in data.results.trials
+            if result.state == "pruned"
+        ],
     }
 
 
-def lead(trials: SweepData) -> str:
-    """The answer in a sentence."""
-    found, sweep = trials.found, trials.found.study.sweep
-    if sweep is None or not found.best:
-        return "The sweep: no trial is finished yet."
-    many = f"of {len(trials.ranked)} finished trials"
-    if len(found.best) > 1:
-        both = " and ".join(map(humanize, _names(sweep)))
-        return f"The sweep: {len(found.best)} {many} are beaten by no other in both {both}."
-    (winner,) = found.best
-    text = f"The sweep: the best {many} is {winner.result.trial.arm}, with "
-    text += f"{_said(sweep, winner.result.values)} on the seeds of the search"
+def write_headline(data: SweepData | None) -> str:
+    """Return the result of the sweep in one sentence; empty without a sweep."""
+    if data is None:
+        return ""
+    results, sweep = data.results, data.results.study.sweep
+    if sweep is None or not results.best:
+        return "Sweep: no trial is finished yet."
+    trials = f"of {len(data.ranked_arms)} finished trials"
+    if len(results.best) > 1:
+        both = " and ".join(map(humanize, _objective_names(sweep)))
+        return f"Sweep: {len(results.best)} {trials} are on the Pareto front of {both}."
+    (winner,) = results.best
+    text = f"Sweep: the best {trials} is {winner.result.trial.arm}, with "
+    text += f"{_format_values(sweep, winner.result.values)} on the seeds of the search"
     if winner.values is None:
-        return f"{text}, not confirmed on fresh ones."
-    return f"{text} and {_said(sweep, winner.values)} on {_fresh_seeds(winner.seeds)}."
+        return f"{text}, not confirmed on fresh seeds."
+    fresh = pluralize(len(winner.seeds), "fresh seed")
+    return f"{text} and {_format_values(sweep, winner.values)} on {fresh}."
 
 
-def _figures(figures: Mapping[str, bytes]) -> Context:
-    """The figures that are seen at once, and those of pairs of weights, of which there are many."""
-    pairs = [name for name in figures if name.startswith("heatmap-")]
-    first = [name for name in figures if name not in pairs or len(pairs) == 1]
-    return {
-        "figures": [_figure(name, figures[name]) for name in first],
-        "pairs": [_figure(name, figures[name]) for name in pairs if name not in first],
-    }
+def _make_figures(figures: Mapping[str, bytes]) -> Context:
+    """Return the figures, with several heatmaps of pairs of weights apart, to be folded."""
+    urls = [
+        {"name": name, "data": to_data_url(svg, "image/svg+xml")} for name, svg in figures.items()
+    ]
+    pairs = [figure for figure in urls if figure["name"].startswith("heatmap-")]
+    pairs = pairs if len(pairs) > 1 else []
+    return {"figures": [figure for figure in urls if figure not in pairs], "pairs": pairs}
 
 
-def _figure(name: str, svg: bytes) -> Context:
-    return {"name": name, "data": to_data_url(svg, "image/svg+xml")}
-
-
-def _names(sweep: Sweep) -> list[str]:
+def _objective_names(sweep: Sweep) -> list[str]:
     return [name.removeprefix("-") for name in sweep.objective]
 
 
-def _others(sweep: Sweep) -> list[str]:
-    """What stands beside the objectives: the return, whatever was sought."""
-    return [name for name in ("return",) if name not in _names(sweep)]
+def _other_names(sweep: Sweep) -> list[str]:
+    return [] if "return" in _objective_names(sweep) else ["return"]
 
 
-def _said(sweep: Sweep, values: Sequence[float] | None) -> str:
-    pairs = zip(_names(sweep), values or (), strict=True)
+def _format_values(sweep: Sweep, values: Sequence[float] | None) -> str:
+    pairs = zip(_objective_names(sweep), values or (), strict=True)
     return " and ".join(f"{humanize(name)} {format_metric(name, value)}" for name, value in pairs)
 
 
-def _fresh_seeds(seeds: Sequence[int]) -> str:
-    return f"{len(seeds)} fresh seed{'s' if len(seeds) > 1 else ''}"
-
-
-def _how(study: Study, sweep: Sweep, trials: SweepData) -> str:
-    """By which method what was sought, over which seeds, and how runs make a trial's value."""
-    sought = " and ".join(
-        f"{'less' if name[0] == '-' else 'more'} {humanize(name.removeprefix('-'))}"
+def _describe_method(study: Study, sweep: Sweep, data: SweepData) -> str:
+    objectives = " and ".join(
+        f"{'lower' if name[0] == '-' else 'higher'} {humanize(name.removeprefix('-'))}"
         for name in sweep.objective
     )
-    few = len(study.seeds) == 1
-    seeds = f"seed{'' if few else 's'} {', '.join(map(str, study.seeds))}"
-    value = "its one run" if few else f"{AGGREGATES[sweep.aggregate]} of its runs"
+    single = len(study.seeds) == 1
+    seeds = f"seed{'' if single else 's'} {', '.join(map(str, study.seeds))}"
+    value = "its run" if single else f"{AGGREGATES[sweep.aggregate]} over its runs"
     return (
         f"Method {sweep.method} over the weights of {sweep.base} ({', '.join(sweep.weights)}), for "
-        f"{sought}: {_asked(trials)} trials, each trained with {seeds} and worth {value}"
-        f"{'; ranked by the first' if len(sweep.objective) > 1 else ''}."
+        f"{objectives}: {_count_planned(data)} trials, each trained with {seeds} and valued by "
+        f"{value}{'; ranked by the first objective' if len(sweep.objective) > 1 else ''}."
     )
 
 
-def _state(trials: SweepData) -> str:
-    """How many trials ended how; those still to be drawn are not among them."""
+def _describe_state(data: SweepData) -> str:
+    """Return the number of trials per state, including those that are not drawn yet."""
     kinds = {"done": "finished", "pruned": "pruned", "failed": "failed", "unfinished": "unfinished"}
-    parts = [f"{n} {kind}" for state, kind in kinds.items() if (n := trials.found.count(state))]
-    left = _asked(trials) - len(trials.found.trials)
-    return ", ".join([*parts, *([f"{left} not drawn yet"] if left > 0 else [])])
+    counts = {kind: data.results.count(state) for state, kind in kinds.items()}
+    counts["not drawn yet"] = _count_planned(data) - len(data.results.trials)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count > 0)
 
 
-def _asked(trials: SweepData) -> int:
-    """How many trials the study asks for; a search may not have drawn all of them yet."""
-    sweep = trials.found.study.sweep
-    known = len(trials.found.trials)
-    return sweep.samples if isinstance(sweep, SearchSweep) else known
+def _count_planned(data: SweepData) -> int:
+    sweep = data.results.study.sweep
+    return sweep.samples if isinstance(sweep, SearchSweep) else len(data.results.trials)
 
 
-def _row(row: Mapping[str, Any], sweep: Sweep, measured: Mapping[str, ArmSummary]) -> Context:
-    arm = measured[row["arm"]]
-    others = [(name, "iqm", arm.metrics[name].iqm) for name in _others(sweep)]
-    sought = [(name, sweep.aggregate, row[name]) for name in _names(sweep)]
+def _make_row(row: Mapping[str, Any], sweep: Sweep, summaries: Mapping[str, ArmSummary]) -> Context:
+    arm = summaries[row["arm"]]
+    objectives = [(name, sweep.aggregate, row[name]) for name in _objective_names(sweep)]
+    others = [(name, "iqm", arm.metrics[name].iqm) for name in _other_names(sweep)]
     return {
         "arm": row["arm"],
         "weights": [f"{row[name]:g}" for name in sweep.weights],
         "runs": row["runs"],
-        "cells": [_cell(name, how, value, arm) for name, how, value in [*sought, *others]],
+        "cells": [_make_cell(*item, arm) for item in [*objectives, *others]],
     }
 
 
-def _cell(metric: str, aggregate: str, value: float, arm: ArmSummary) -> tuple[str, str]:
-    """A value over runs, with the interval of the statistic that it is."""
-    low, high = _ends(arm.metrics[metric], aggregate)
-    return format_estimate(metric, replace(arm.metrics[metric], iqm=value, low=low, high=high))
-
-
-def _ends(estimate: Estimate, aggregate: str) -> tuple[float | None, float | None]:
-    return {
+def _make_cell(metric: str, aggregate: str, value: float, arm: ArmSummary) -> tuple[str, str]:
+    """Return a value over runs, with the interval of the same statistic (none for the worst)."""
+    estimate = arm.metrics[metric]
+    low, high = {
         "iqm": (estimate.low, estimate.high),
         "median": (estimate.median_low, estimate.median_high),
         "mean": (estimate.mean_low, estimate.mean_high),
-    }.get(aggregate, (None, None))  # the worst of a few runs has none
+    }.get(aggregate, (None, None))
+    return format_estimate(metric, replace(estimate, iqm=value, low=low, high=high))
 
 
-def _best(
-    winner: Confirmed,
+def _make_best_row(
+    winner: ConfirmedTrial,
     sweep: Sweep,
-    measured: Mapping[str, ArmSummary],
+    summaries: Mapping[str, ArmSummary],
     fresh: Mapping[str, ArmSummary],
 ) -> Context:
     arm = winner.result.trial.arm
@@ -178,55 +172,43 @@ def _best(
     def cells(
         values: Sequence[float] | None, arms: Mapping[str, ArmSummary]
     ) -> list[tuple[str, str]]:
-        pairs = zip(_names(sweep), values or (), strict=True)
-        return [_cell(name, sweep.aggregate, value, arms[arm]) for name, value in pairs]
+        pairs = zip(_objective_names(sweep), values or (), strict=True)
+        return [_make_cell(name, sweep.aggregate, value, arms[arm]) for name, value in pairs]
 
     return {
         "arm": arm,
-        "search": cells(winner.result.values, measured),
+        "search": cells(winner.result.values, summaries),
         "fresh": cells(winner.values, fresh) if winner.values else [],
     }
 
 
-def _confirmation(study: Study, best: Sequence[Confirmed]) -> str:
-    """Why the two columns differ, or why there is only one."""
+def _describe_confirmation(study: Study, best: Sequence[ConfirmedTrial]) -> str:
     if not best:
         return ""
     seeds = best[0].seeds
     if not seeds:
         return (
             "Not confirmed: the study asks for no fresh seeds (sweep.confirm: 0). The best of many "
-            "trials owes part of its value to luck with its seeds, so expect less than this."
+            "trials partly owes its value to chance, so expect less than this."
         )
-    named = ", ".join(map(str, seeds))
+    names = ", ".join(map(str, seeds))
     if all(winner.values is None for winner in best):
         return (
-            f"Not confirmed yet: the runs with the fresh seeds {named} are not finished; "
-            f"shaperun sweep {study.study} goes on. {LUCK}"
+            f"Not confirmed yet: the runs with the fresh seeds {names} are not finished; "
+            f"resume with shaperun sweep {study.study}. {SELECTION_BIAS}"
         )
     return (
-        f"{LUCK} These are the seeds {named}, which the search has not seen; their runs count for "
-        "no arm of this page. sweep/best.yaml trains the baseline on them, too."
+        f"{SELECTION_BIAS} The fresh seeds are {names}; their runs count for no arm on this page. "
+        "sweep/best.yaml trains the baseline on them, too."
     )
 
 
-def _pruning(study: Study, trials: SweepData) -> str:
-    """By which rule trials were stopped."""
-    steps = rungs(trials.found.study)
-    if not steps:
+def _describe_pruning(study: Study) -> str:
+    rungs = " and ".join(f"{step:,}" for step in rung_timesteps(study))
+    if not rungs:
         return ""
-    when = " and again from ".join(f"{step:,}" for step in steps)
     return (
-        f"Pruned by successive halving: at the first evaluation from {when} of "
-        f"{study.training.total_timesteps:,} steps on, of all trials that came so far the half "
-        "with the lower environment return stops. Pruned trials are compared with no finished one: "
-        "they are in no ranking, and in no curve, table or verdict of this page."
+        f"Successive halving: at the first evaluation after {rungs} of "
+        f"{study.training.total_timesteps:,} steps, trials in the lower half of environment return "
+        "are pruned. Pruned trials are in no ranking, curve, table or verdict of this page."
     )
-
-
-def _stopped(result: TrialResult, sweep: Sweep, study: Study) -> Context:
-    return {
-        "arm": result.trial.arm,
-        "text": f"pruned after {result.stopped_at or 0:,} of {study.training.total_timesteps:,} "
-        f"steps at {_said(sweep, result.values)}",
-    }

@@ -1,4 +1,4 @@
-"""An arm, one reward: the terms it defines, what it weighs, its mode and its schedule."""
+"""Configuration of a reward: its terms, weights, mode and schedule."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from shaperun.rewards.network_term import NetworkTerm
 from shaperun.rewards.schedule import Schedule
 
 TERM_NAME = r"^[a-z][a-z0-9_]{0,39}$"
-NewTerm = Annotated[str, StringConstraints(pattern=TERM_NAME)]
+TermName = Annotated[str, StringConstraints(pattern=TERM_NAME)]
 Mode = Literal["log", "add", "replace", "potential"]
 
 
 class PythonTerm(Model):
-    """A term that is a function of installed code, or of code that lies about."""
+    """Term that is a Python function: an installed term, or any importable function."""
 
     python: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
-        description="The name of an installed term (entry point shaperun.terms), or "
+        description="Name of an installed term (entry point shaperun.terms), or "
         "module:function, which needs --allow-code."
     )
     state_only: bool = Field(
         False,
-        description="Whether it is a function of observations (N, size) and not of transitions.",
+        description="Whether the function takes observations (N, size) instead of transitions.",
     )
 
     @field_validator("python")
@@ -50,36 +50,35 @@ class PythonTerm(Model):
         if ":" in value:
             if info.context is not None and not validation_context(info, "allow_code"):
                 raise ValueError(
-                    f"{value} is code from outside of what is installed as terms; give "
-                    "--allow-code if you trust it"
+                    f"{value} is code, not an installed term; give --allow-code if you trust it"
                 )
         elif value not in python_term.installed_terms():
             raise unknown_name_error("installed term", value, python_term.installed_terms())
         return value
 
 
-def _kind(value: object) -> str:
+def _definition_kind(value: object) -> str:
     if isinstance(value, NetworkTerm) or (isinstance(value, dict) and "kind" in value):
         return "network"
     return "function" if isinstance(value, dict | PythonTerm) else "formula"
 
 
-AnyTerm = str | PythonTerm | NetworkTerm
-"""What a term is: a formula over the transition, a function, or a network of the state."""
+TermDefinition = str | PythonTerm | NetworkTerm
+"""A formula over the transition, a Python function, or a network of the state."""
 
-Definition = Annotated[
+_TaggedDefinition = Annotated[
     Annotated[str, Tag("formula")]
     | Annotated[PythonTerm, Tag("function")]
     | Annotated[NetworkTerm, Tag("network")],
-    Discriminator(_kind),
+    Discriminator(_definition_kind),
 ]
 
 
-def define_term(environment: Environment, name: str, definition: AnyTerm) -> Term:
-    """The term that a study defines; a function is imported when it is first called.
+def define_term(environment: Environment, name: str, definition: TermDefinition) -> Term:
+    """Return the term of a definition; a Python function is imported on the first call.
 
     Raises:
-        ExpressionError: the formula will not do.
+        ExpressionError: the formula is invalid.
     """
     if isinstance(definition, PythonTerm):
         return python_term.python_term(name, definition.python, state_only=definition.state_only)
@@ -88,73 +87,68 @@ def define_term(environment: Environment, name: str, definition: AnyTerm) -> Ter
     return expression_term(environment, name, definition)
 
 
-def _check_definition(value: AnyTerm, info: ValidationInfo) -> AnyTerm:
+def _check_definition(value: TermDefinition, info: ValidationInfo) -> TermDefinition:
     environment: Environment | None = validation_context(info, "environment")
     if environment and isinstance(value, NetworkTerm):
-        taken, size = value.sizes[0], environment.observation_size
-        if taken != size:
+        inputs, size = value.sizes[0], environment.observation_size
+        if inputs != size:
             raise ValueError(
-                f"the network takes {taken} numbers, and an observation of {environment.id} is "
-                f"{size}"
+                f"the network takes {inputs} inputs, but observations of {environment.id} have "
+                f"{size} values"
             )
     if environment and isinstance(value, str):
         try:
             expression_term(environment, "", value)
         except ExpressionError as error:
-            # The braces of a formula are no placeholders.
+            # Not as the template: braces of a formula are not placeholders.
+            context = {"offset": error.offset, "known": error.known, "name": error.name}
             raise PydanticCustomError(
-                "formula",
-                "{problem}",
-                {
-                    "problem": str(error),
-                    "offset": error.offset,
-                    "known": error.known,
-                    "name": error.name,
-                },
+                "formula", "{problem}", {"problem": str(error), **context}
             ) from None
     return value
 
 
-def _check_new(name: str, info: ValidationInfo) -> str:
+def _check_name_is_free(name: str, info: ValidationInfo) -> str:
     environment: Environment | None = validation_context(info, "environment")
-    taken = RESERVED | (environment.built_in.keys() if environment else set())
-    if name in taken:
-        raise ValueError(f"{name} is taken already, choose another name")
+    if name in RESERVED or (environment and name in environment.built_in):
+        raise ValueError(f"the name {name} is already in use; choose another one")
     return name
 
 
 Terms = Annotated[
     dict[
-        Annotated[NewTerm, AfterValidator(_check_new)],
-        Annotated[Definition, AfterValidator(_check_definition)],
+        Annotated[TermName, AfterValidator(_check_name_is_free)],
+        Annotated[_TaggedDefinition, AfterValidator(_check_definition)],
     ],
     Field(max_length=50),
 ]
-"""Name -> definition of terms beside the environment's own."""
+"""Name -> definition of terms in addition to those of the environment."""
 
 
 def _check_weight_name(name: str, info: ValidationInfo) -> str:
-    if "terms" in info.data:  # or their own error is reported already
-        own = {**(validation_context(info, "terms") or {}), **info.data["terms"]}
-        check_weighable(name, validation_context(info, "environment"), own)
+    if "terms" in info.data:  # otherwise their error is already reported
+        defined = {**(validation_context(info, "terms") or {}), **info.data["terms"]}
+        check_weighable(name, validation_context(info, "environment"), defined)
     return name
 
 
-def check_weighable(name: str, environment: Environment | None, own: Mapping[str, object]) -> None:
-    """Refuse a name that is no term of the environment and none of the study's own.
+def check_weighable(
+    name: str, environment: Environment | None, defined: Mapping[str, object]
+) -> None:
+    """Refuse names that are terms neither of the environment nor of the study.
 
     Raises:
-        PydanticCustomError: lists what there is.
+        PydanticCustomError: the name is unknown; lists the known names.
     """
-    if environment and name not in environment.built_in and name not in own:
-        raise unknown_name_error(f"{environment.id} term", name, [*environment.built_in, *own])
+    if environment and name not in environment.built_in and name not in defined:
+        raise unknown_name_error(f"{environment.id} term", name, [*environment.built_in, *defined])
 
 
 class RewardConfig(Model):
-    """One reward: weighted terms and what they do to the environment's own reward."""
+    """Reward of an arm: weighted terms, and how they change the environment's reward."""
 
     terms: Terms = Field(
-        {}, description="Terms of this arm's own: name -> formula, function or network."
+        {}, description="Terms of this arm only: name -> formula, function or network."
     )
     weights: dict[Annotated[str, AfterValidator(_check_weight_name)], FiniteFloat] = Field(
         {}, description="Term -> weight."
@@ -163,18 +157,18 @@ class RewardConfig(Model):
         None,
         validate_default=True,
         description="log: only record; add: r + S; replace: S; potential: r + γΦ(s′) − Φ(s). "
-        "An arm without weights needs none: it logs.",
+        "Arms without weights log by default.",
     )
-    scale: FiniteFloat = Field(1.0, description="A factor on all weights.")
+    scale: FiniteFloat = Field(1.0, description="Factor on all weights.")
     schedule: Schedule | None = Field(
-        None, description="How the weight of shaping changes over training."
+        None, description="Factor on shaping as a function of training progress."
     )
 
     @field_validator("mode", mode="before")
     @classmethod
     def _check_mode(cls, value: object, info: ValidationInfo) -> object:
         if value is None and info.data.get("weights"):
-            raise PydanticCustomError("missing", "an arm with weights must name its mode")
+            raise PydanticCustomError("missing", "an arm with weights needs a mode")
         return "log" if value is None else value
 
     @field_validator("mode")
@@ -189,7 +183,7 @@ class RewardConfig(Model):
 
     @model_serializer(mode="wrap")
     def _drop_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # So that a run keeps its identity where shaperun learns to do more.
+        # Keeps the identity of runs of earlier versions, which lack these fields.
         data: dict[str, Any] = handler(self)
         unused: dict[str, Any] = {"terms": {}, "schedule": None}
         return {k: v for k, v in data.items() if k not in unused or v != unused[k]}
@@ -198,18 +192,18 @@ class RewardConfig(Model):
 def check_potential(
     environment: Environment, terms: Mapping[str, Any], weights: Mapping[str, float]
 ) -> None:
-    """Refuse weighted terms that depend on the action: a potential is a function of the state.
+    """Refuse weighted terms that depend on more than the state.
 
     Raises:
-        ValueError: names those terms.
+        ValueError: names these terms.
     """
-    wrong = [
+    invalid = [
         name for name, w in weights.items() if w and not _is_state_term(environment, terms, name)
     ]
-    if wrong:
+    if invalid:
         raise ValueError(
-            f"a potential is a function of the state, and {', '.join(wrong)} "
-            f"{'depends' if len(wrong) == 1 else 'depend'} on more than that"
+            f"a potential is a function of the state, but {', '.join(invalid)} "
+            f"{'depends' if len(invalid) == 1 else 'depend'} on more than that"
         )
 
 
@@ -226,14 +220,10 @@ def _is_state_term(environment: Environment, terms: Mapping[str, Any], name: str
         return "kind" in definition or bool(definition.get("state_only"))
     try:
         return expression_term(environment, name, str(definition)).state_only
-    except ExpressionError:  # its own error is reported already
+    except ExpressionError:  # already reported for the definition
         return True
 
 
-Factor = Callable[[float], float]
-"""Share of training done -> factor on the weight of shaping."""
-
-
-def shaping_factor(config: RewardConfig) -> Factor:
-    """The schedule of a reward; without one the factor is 1 throughout."""
+def shaping_factor(config: RewardConfig) -> Callable[[float], float]:
+    """Return the factor on shaping as a function of the share of training; 1 without a schedule."""
     return config.schedule or (lambda progress: 1.0)

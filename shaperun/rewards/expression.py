@@ -1,9 +1,9 @@
-"""Terms written as formulas: text -> a function of transitions, or what is wrong with it.
+"""Terms defined by formulas.
 
-The text is parsed by Python's own parser and never evaluated. What its tree consists of is looked
-up in the allowlists below, piece by piece, and a new tree of numpy calls is built from what was
-found there; only that tree is compiled, with no builtins in reach. Sizes are known beforehand, so
-a formula that does not come to one number a transition is refused before anything runs.
+A formula is parsed by Python's parser and never evaluated. Each node of its tree is looked up in
+an allowlist (`rewards/syntax.py`), and a new tree of numpy calls is built; only that tree is
+compiled, without access to builtins. Sizes are checked at compile time, so a formula that is not
+one number per transition is refused before anything runs.
 """
 
 from __future__ import annotations
@@ -15,95 +15,86 @@ from typing import Any
 import numpy as np
 
 from shaperun.envs.base import Array, Environment, Term, Transition
-from shaperun.rewards.compiler import (
-    BEFORE,
-    COLUMNS,
-    CONSTANTS,
-    FUNCTIONS,
-    STATE,
-    _code,
-    _Compiler,
-    _parse,
-    _Part,
-)
+from shaperun.rewards.compiler import Expression, build_function, compile_formula, parse_formula
+from shaperun.rewards.syntax import COLUMNS, CONSTANTS, FUNCTIONS, PREVIOUS, STATE
 
 
 def expression_term(environment: Environment, name: str, text: str) -> Term:
-    """The term that a formula defines on an environment.
+    """Return the term that a formula defines on an environment.
 
-    It is a term of the state if it speaks of nothing but `obs` and the names of observations.
+    It is a state term if it depends only on `obs` and names of observations.
 
     Raises:
-        ExpressionError: the formula uses what is not allowed or not there, or comes to anything
-            but one number a transition.
+        ExpressionError: the formula is invalid, or is not one number per transition.
     """
-    part = _Compiler(environment, text).compile()
-    code = _code(part.node, sorted(part.names))
-    state_only = part.names <= {STATE}
-    function = (
-        _of_states(code, part)
-        if state_only
-        else _of_transitions(code, part, environment.action_size)
-    )
+    expression = compile_formula(environment, text)
+    state_only = expression.columns <= {STATE}
+    if state_only:
+        function: Callable[[Any], Array] = _state_function(expression)
+    else:
+        function = _transition_function(expression, environment.action_size)
     return Term(name, text, function, state_only)
 
 
 def difference_factor(text: str) -> float | None:
-    """The factor a of a formula of the form `a * f(now) - f(before)`; None for any other form.
+    """Return the factor a of a formula `a * f(now) - f(before)`; None for any other form.
 
-    People write potential-based shaping by hand this way; a should be the learner's γ then.
+    This form is potential-based shaping written as a formula, for which a must be the discount
+    factor of the learner.
 
     Raises:
-        ExpressionError: the text is no formula.
+        ExpressionError: the text is not a formula.
     """
     try:
-        return _difference_factor(_parse(text), _Earlier().visit(_parse(text)))
-    except (OverflowError, RecursionError):  # too large or too deep for any formula
+        return _find_factor(parse_formula(text), _PreviousStep().visit(parse_formula(text)))
+    except (OverflowError, RecursionError):  # too large or too deep for a valid formula
         return None
 
 
-def _difference_factor(tree: ast.expr, earlier: Any) -> float | None:
+def _find_factor(tree: ast.expr, previous: Any) -> float | None:
     if not (isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Sub)):
         return None
-    forms = [(1.0, tree.left, earlier.left)]
+    forms = [(1.0, tree.left, previous.left)]
     if isinstance(tree.left, ast.BinOp) and isinstance(tree.left.op, ast.Mult):
         for number, other in (("left", "right"), ("right", "left")):
             factor = getattr(tree.left, number)
             if isinstance(factor, ast.Constant) and isinstance(factor.value, int | float):
                 now = getattr(tree.left, other)
-                forms.append((float(factor.value), now, getattr(earlier.left, other)))
-    before = ast.dump(tree.right)
-    fitting = (a for a, now, then in forms if ast.dump(then) == before != ast.dump(now))
-    return next(fitting, None)
+                forms.append((float(factor.value), now, getattr(previous.left, other)))
+    subtrahend = ast.dump(tree.right)
+    matches = (a for a, now, before in forms if ast.dump(before) == subtrahend != ast.dump(now))
+    return next(matches, None)
 
 
-class _Earlier(ast.NodeTransformer):
-    """The same formula, one step earlier."""
+class _PreviousStep(ast.NodeTransformer):
+    """Moves a formula one step back, by adding the prefix to all names of values."""
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
-        known = node.id in FUNCTIONS or node.id in CONSTANTS
-        return node if known else ast.Name(BEFORE + node.id, node.ctx)
+        is_fixed = node.id in FUNCTIONS or node.id in CONSTANTS
+        return node if is_fixed else ast.Name(PREVIOUS + node.id, node.ctx)
 
 
-def _of_states(code: Callable[..., Any], part: _Part) -> Callable[[Array], Array]:
-    if part.names:
-        return lambda obs: np.asarray(code(obs), dtype=np.float64)
-    return lambda obs: np.full(len(obs), code(), dtype=np.float64)
+def _state_function(expression: Expression) -> Callable[[Array], Array]:
+    evaluate = build_function(expression)
+    if expression.columns:
+        return lambda obs: np.asarray(evaluate(obs), dtype=np.float64)
+    return lambda obs: np.full(len(obs), evaluate(), dtype=np.float64)
 
 
-def _of_transitions(
-    code: Callable[..., Any], part: _Part, width: int | None
+def _transition_function(
+    expression: Expression, action_size: int | None
 ) -> Callable[[Transition], Array]:
-    fields = [COLUMNS[name] for name in sorted(part.names)]
+    evaluate = build_function(expression)
+    fields = [COLUMNS[name] for name in sorted(expression.columns)]
 
     def column(transition: Transition, field: str) -> Array:
         values = np.asarray(getattr(transition, field), dtype=np.float64)
-        if width is None or not field.endswith("action"):
+        if action_size is None or not field.endswith("action"):
             return values
-        return values.reshape(len(transition), width)
+        return values.reshape(len(transition), action_size)
 
     def function(transition: Transition) -> Array:
         columns = [column(transition, field) for field in fields]
-        return np.asarray(code(*columns), dtype=np.float64)
+        return np.asarray(evaluate(*columns), dtype=np.float64)
 
     return function

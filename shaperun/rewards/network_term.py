@@ -1,4 +1,4 @@
-"""A small network over observations as a term: numbers in a study file, and nothing that runs."""
+"""Terms that are small networks of the state, with weights written out in the study file."""
 
 from __future__ import annotations
 
@@ -6,46 +6,42 @@ from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from shaperun.common.validation import STRICT
+from shaperun.common.validation import Model
 from shaperun.envs.base import Array, Term
 
 Numbers = Annotated[list[FiniteFloat], Field(min_length=1, max_length=256)]
 
 
-class Layer(BaseModel):
-    """`units` numbers out of as many as each row of `weights` has."""
-
-    model_config = STRICT
+class Layer(Model):
+    """Linear layer with one unit per row of weights."""
 
     weights: Annotated[list[Numbers], Field(min_length=1, max_length=64)] = Field(
-        description="A row for each unit, a number in it for each input."
+        description="One row per unit, with one number per input."
     )
-    bias: Numbers = Field(description="A number for each unit.")
+    bias: Numbers = Field(description="One number per unit.")
 
     @model_validator(mode="after")
     def _check_shapes(self) -> Self:
         if len({len(row) for row in self.weights}) > 1:
-            raise ValueError("the rows of weights are not equally long")
+            raise ValueError("all rows of weights must have the same length")
         if len(self.bias) != len(self.weights):
-            raise ValueError("bias has a number for each row of weights")
+            raise ValueError("bias must have one number per row of weights")
         return self
 
     @property
     def inputs(self) -> int:
-        """How many numbers it takes."""
+        """Number of inputs."""
         return len(self.weights[0])
 
 
-class NetworkTerm(BaseModel):
-    """A term that is a network of the state, with tanh between its layers."""
-
-    model_config = STRICT
+class NetworkTerm(Model):
+    """Network of the state, with tanh between its layers."""
 
     kind: Literal["network"]
     layers: Annotated[list[Layer], Field(min_length=1, max_length=3)] = Field(
-        description="From the observation to one number."
+        description="Layers from the observation to one number."
     )
 
     @model_validator(mode="after")
@@ -53,24 +49,24 @@ class NetworkTerm(BaseModel):
         for number, (one, following) in enumerate(pairwise(self.layers), start=1):
             if len(one.bias) != following.inputs:
                 raise ValueError(
-                    f"layer {number} has {len(one.bias)} units, and layer {number + 1} takes "
-                    f"{following.inputs}"
+                    f"layer {number} has {len(one.bias)} units, but layer {number + 1} takes "
+                    f"{following.inputs} inputs"
                 )
         if len(self.layers[-1].bias) != 1:
-            raise ValueError("the last layer has one unit: a term is one number")
+            raise ValueError("the last layer must have one unit: a term is one number")
         return self
 
     @property
     def sizes(self) -> list[int]:
-        """Of the observation, the layers between, and what comes out."""
+        """Number of inputs and number of units of each layer."""
         return [self.layers[0].inputs, *(len(layer.bias) for layer in self.layers)]
 
 
 def network_term(name: str, network: NetworkTerm) -> Term:
-    """The term of a network: observations (N, size) to values (N,).
+    """Return the term of a network: observations (N, size) to values (N,).
 
-    It reckons a column at a time and never by a product of matrices, whose last bits would depend
-    on how many rows there are: what a step is paid must not depend on its company.
+    It sums column by column: the last bits of a matrix product depend on the number of rows, and a
+    step must have the same reward in any batch.
     """
     layers = [(np.array(layer.weights), np.array(layer.bias)) for layer in network.layers]
 

@@ -1,4 +1,4 @@
-"""Terms that are Python functions: installed ones by name, any other by module:function."""
+"""Terms that are Python functions: installed ones by name, others by module:function."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ ENTRY_POINT_GROUP = "shaperun.terms"
 
 @cache
 def installed_terms() -> dict[str, EntryPoint]:
-    """The terms that installed packages declare, by name; none of their code is imported."""
+    """Return the terms that installed packages declare, by name, without importing them."""
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def python_term(name: str, reference: str, *, state_only: bool) -> Term:
-    """A term whose function is imported when it is first called.
+    """Return a term whose function is imported on the first call: reading results imports no code.
 
-    Reading results must never import code, so nothing happens before that.
+    Raises:
+        ImportError: on a call, if the function cannot be imported.
+        ValueError: on a call, if the function returns an array of another shape than (N,).
     """
 
     def function(argument: Any) -> Array:
         values = np.asarray(_load(reference)(_read_only(argument)), dtype=np.float64)
         if values.shape != (len(argument),):
-            raise ValueError(
-                f"an array of shape ({len(argument)},) was expected, and it is {values.shape}"
-            )
+            raise ValueError(f"expected an array of shape ({len(argument)},), not {values.shape}")
         return values
 
     return Term(name, f"Python function {reference}.", function, state_only)
 
 
 def _read_only(argument: Any) -> Any:
-    """The same arrays for reading only: what a term does to them would change the training."""
+    """Return read-only views, so that a term cannot change the data of training."""
     if isinstance(argument, Transition):
         fields = argument.__dataclass_fields__
         return Transition(**{name: _read_only(getattr(argument, name)) for name in fields})
@@ -50,20 +50,19 @@ def _read_only(argument: Any) -> Any:
 
 @cache
 def _load(reference: str) -> Callable[[Any], Array]:
-    """The function itself.
+    """Import a function.
 
     Raises:
-        ImportError: it cannot be had; the message says why.
+        ImportError: the import fails for any reason, or the object is not callable.
     """
     try:
         if reference in installed_terms():
-            found = installed_terms()[reference].load()
+            function: Callable[[Any], Array] = installed_terms()[reference].load()
         else:
             module, _, attribute = reference.partition(":")
-            found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever its module raises
+            function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # the module may raise anything
         raise ImportError(f"{reference} cannot be imported: {error}") from error
-    if not callable(found):
-        raise ImportError(f"{reference} is no function")
-    made: Callable[[Any], Array] = found
-    return made
+    if not callable(function):
+        raise ImportError(f"{reference} is not callable")
+    return function

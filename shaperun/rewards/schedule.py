@@ -1,4 +1,4 @@
-"""Schedules of the weight of shaping over training."""
+"""Schedules for the factor on shaping over training."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from shaperun.common.validation import Model
 
 
 class LinearSchedule(Model):
-    """From one factor to another in a straight line, and constant from there on."""
+    """Linear change from one factor to another, constant afterwards."""
 
     kind: Literal["linear"]
-    start: FiniteFloat = Field(1.0, alias="from", description="The factor when training starts.")
-    to: FiniteFloat = Field(0.0, description="The factor that is reached.")
+    start: FiniteFloat = Field(1.0, alias="from", description="Factor at the start of training.")
+    to: FiniteFloat = Field(0.0, description="Final factor.")
     until: Annotated[FiniteFloat, Field(gt=0, le=1)] = Field(
-        1.0, description="The share of training after which it is reached."
+        1.0, description="Share of training after which the final factor is reached."
     )
 
     def __call__(self, progress: float) -> float:
-        """The factor when this share of training is done."""
+        """Return the factor after a share of training, from 0 to 1."""
         return self.start + (self.to - self.start) * min(1.0, progress / self.until)
 
 
-def _check_ascending(points: list[list[float]]) -> list[list[float]]:
+def _check_points(points: list[list[float]]) -> list[list[float]]:
     shares = [point[0] for point in points]
     if any(a >= b for a, b in pairwise(shares)):
-        raise ValueError("the points are in the order of training, each [share of it, factor]")
+        raise ValueError("points must be sorted by share of training, [share, factor] each")
     if not all(0 <= share <= 1 for share in shares):
-        raise ValueError("a point is [share of training from 0 to 1, factor]")
+        raise ValueError("a point must be [share of training from 0 to 1, factor]")
     return points
 
 
 class PiecewiseSchedule(Model):
-    """Straight lines between points, constant before the first and after the last."""
+    """Linear interpolation between points, constant before the first and after the last."""
 
     kind: Literal["piecewise"]
     points: Annotated[
         list[Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]],
         Field(min_length=1, max_length=100),
-        AfterValidator(_check_ascending),
+        AfterValidator(_check_points),
     ] = Field(description="[share of training, factor] each.")
 
     def __call__(self, progress: float) -> float:
-        """The factor when this share of training is done."""
+        """Return the factor after a share of training, from 0 to 1."""
         shares, factors = zip(*self.points, strict=True)
         return float(np.interp(progress, shares, factors))
 

@@ -1,9 +1,4 @@
-"""The kernel as gymnasium wrappers: one environment, or a vector of them.
-
-Each step's ``info["reward_components"]`` holds every raw term by its name, the environment's own
-reward as ``env_reward``, ``shaping``, and ``shaped``, the reward that was returned; where the
-reward has a schedule, its factor of the moment is there as ``schedule``.
-"""
+"""Reward shaping as gymnasium wrappers, for single and vector environments."""
 
 from __future__ import annotations
 
@@ -22,16 +17,39 @@ from shaperun.rewards.kernel import START, Progress, RewardError, RewardKernel, 
 
 
 class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Returns an arm's reward in place of the environment's: the N = 1 case of the kernel.
+    """Replaces the reward of an environment with a shaped reward, and reports its parts.
+
+    Observations, episode ends and other infos are unchanged. After each step,
+    ``info["reward_components"]`` is a dict of floats:
+
+    - the raw value of each term of the environment and the reward, weighted or not, by its name;
+    - ``env_reward``: the reward of the environment;
+    - ``shaping``: the weighted terms, times the factor of the schedule;
+    - ``shaped``: the reward that the step returns;
+    - ``schedule``: the factor of the schedule at this step, only for rewards with a schedule.
 
     Args:
-        env: any environment; `shaperun terms` lists those that have terms of their own.
+        env: the environment to wrap. `shaperun terms` lists environments with built-in terms; for
+            any other environment, define terms as formulas over ``obs`` and ``action``.
         config: the reward.
-        gamma: the learner's own discount factor; needed in the mode `potential`.
-        total_timesteps: how many steps training will take; needed by a schedule.
+        gamma: the discount factor of the learner; required in mode `potential`.
+        total_timesteps: the length of training in steps; required by a schedule.
 
     Raises:
-        ValueError: the reward does not fit the environment, or something it needs is missing.
+        ValueError: the reward is invalid for the environment, or a required argument is missing.
+        RewardError: on a step, if a term raises, or a term or reward is not finite.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from shaperun import RewardConfig, RewardShapingWrapper
+        >>> config = RewardConfig(mode="potential", weights={"upright": 2.0})
+        >>> env = RewardShapingWrapper(gym.make("CartPole-v1"), config, gamma=0.99)
+        >>> obs, info = env.reset(seed=0)
+        >>> obs, reward, terminated, truncated, info = env.step(1)
+        >>> info["reward_components"]["env_reward"]
+        1.0
+        >>> info["reward_components"]["shaped"] == reward
+        True
     """
 
     def __init__(
@@ -57,7 +75,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset the environment and remember the first observation."""
+        """Reset the environment."""
         obs, info = self.env.reset(seed=seed, options=options)
         self._obs = flatten_rows([obs])
         self._episode += 1
@@ -65,7 +83,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         return obs, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step the environment; the reward is the arm's, its parts are in the info."""
+        """Step the environment and return the shaped reward, with its parts in the info."""
         obs, env_reward, terminated, truncated, info = self.env.step(action)
         next_obs, actions = flatten_rows([obs]), np.array([action])
         transition = Transition(
@@ -92,10 +110,25 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
 
 
 class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
-    """The same for a vector of environments, whichever way they reset themselves.
+    """Replaces the rewards of a vector environment with shaped rewards, and reports their parts.
 
-    ``info["reward_components"]`` maps each name to an array (N,). With next-step autoreset, the
-    step on which a copy only resets has no transition: its row is 0 throughout.
+    This is `RewardShapingWrapper` for N environments and any autoreset mode.
+    ``info["reward_components"]`` has the same entries, each an array of shape (N,). With next-step
+    autoreset, the step that resets an environment is not a transition, and its entries are 0.
+
+    Arguments and errors are those of `RewardShapingWrapper`; ``total_timesteps`` is the sum over
+    the N environments. After each step, the attributes ``transition`` and ``rewards`` have the
+    transitions and the rewards with their parts.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from shaperun import RewardConfig, VectorRewardShapingWrapper
+        >>> config = RewardConfig(mode="add", weights={"upright": 0.5})
+        >>> envs = VectorRewardShapingWrapper(gym.make_vec("CartPole-v1", num_envs=4), config)
+        >>> obs, info = envs.reset(seed=0)
+        >>> obs, rewards, terminated, truncated, info = envs.step(envs.action_space.sample())
+        >>> info["reward_components"]["shaping"].shape
+        (4,)
     """
 
     def __init__(
@@ -112,40 +145,39 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self.kernel = RewardKernel(environment, config, gamma)
         self._clock = Clock(self.kernel, total_timesteps)
         self._autoreset = env.metadata["autoreset_mode"]
-        self.transition: Transition  # the last step of every copy
-        self.rewards: Rewards  # and what the kernel made of it
+        self.transition: Transition
+        self.rewards: Rewards
         self._obs: Array
         self._last_action: npt.NDArray[Any] | None = None
         self._resets = np.zeros(env.num_envs, dtype=bool)
         self._lengths, self._episodes = np.zeros((2, env.num_envs), dtype=int)
-        self._some_begin = True
+        self._any_first_step = True
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset the environments and remember their first observations."""
-        # The base class names an int only; every vector environment takes a list as well.
+        """Reset the environments, or those selected by the option `reset_mask`."""
+        # The base class declares an int only; all vector environments accept a list as well.
         obs, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
         self._obs = flatten_rows(obs)
         self._resets[:] = False
-        # Where environments do not reset themselves, only some of them may be told to.
         self._lengths[(options or {}).get("reset_mask", slice(None))] = 0
-        self._some_begin = True
+        self._any_first_step = True
         return obs, info
 
     def step(
         self, actions: Any
     ) -> tuple[Any, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
-        """Step the environments; the rewards are the arm's, their parts are in the info."""
+        """Step the environments and return the shaped rewards, with their parts in the info."""
         obs, env_reward, terminated, truncated, info = self.env.step(actions)
         next_obs = flatten_rows(obs)
         done = terminated | truncated
         reached = next_obs
-        if self._resets.any():  # no transition: stay where the new episode begins
+        if self._resets.any():  # not a transition: start from the first observation
             self._obs[self._resets] = next_obs[self._resets]
         any_done = bool(done.any())
         if self._autoreset == AutoresetMode.SAME_STEP and any_done:
-            # `obs` already starts the next episode; the one that ended has its last one here.
+            # `obs` belongs to the next episode already.
             reached = next_obs.copy()
             reached[done] = flatten_rows(list(info["final_obs"][done]))
         self.transition = Transition(
@@ -155,7 +187,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
             env_reward,
             terminated,
             truncated,
-            self._actions_before(np.array(actions)),
+            self._update_last_actions(np.array(actions)),
         )
         try:
             rewards = self.kernel(self.transition, self._clock.tick(self.num_envs))
@@ -165,37 +197,37 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         if self._autoreset == AutoresetMode.NEXT_STEP:
             for column in (rewards.raw, rewards.shaping, rewards.shaped):
                 column[self._resets] = 0.0
-        self._count(done, any_done=any_done)
+        self._update_counters(done, any_done=any_done)
         self._obs, self.rewards = next_obs, rewards
         info["reward_components"] = component_columns(self.kernel, rewards)
         return obs, rewards.shaped, terminated, truncated, info
 
-    def _count(self, done: npt.NDArray[np.bool_], *, any_done: bool) -> None:
-        """Take note of how far each copy is in which episode."""
+    def _update_counters(self, done: npt.NDArray[np.bool_], *, any_done: bool) -> None:
+        """Update the episode and step of each environment."""
         self._lengths += 1
-        self._some_begin = any_done
+        self._any_first_step = any_done
         if self._autoreset == AutoresetMode.NEXT_STEP:
             self._lengths[self._resets] = 0
-            self._some_begin = bool(self._resets.any())
+            self._any_first_step = bool(self._resets.any())
             self._resets = done
         elif any_done:
             self._lengths[done] = 0
         if any_done:
             self._episodes += done
 
-    def _actions_before(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Each copy's action of the step before; its own on the first step of an episode."""
-        if self._last_action is None:
-            self._last_action = actions
-        before, self._last_action = self._last_action, actions
-        if not self._some_begin:  # as on most steps
-            return before
+    def _update_last_actions(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the previous actions; on the first step of an episode, the present ones."""
+        previous, self._last_action = self._last_action, actions
+        if previous is None:
+            return actions
+        if not self._any_first_step:
+            return previous
         first = self._lengths == 0
-        return np.where(first.reshape(-1, *[1] * (actions.ndim - 1)), actions, before)
+        return np.where(first.reshape(-1, *[1] * (actions.ndim - 1)), actions, previous)
 
 
 def component_columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array]:
-    """Every part of the rewards by its name: the raw terms, the three sums, and the schedule."""
+    """Return all parts of the rewards by name: raw terms, rewards and, with one, the schedule."""
     parts = {
         **dict(zip(kernel.names, rewards.raw.T, strict=True)),
         "env_reward": rewards.env_reward,
@@ -208,28 +240,28 @@ def component_columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array
 
 
 class Clock:
-    """Which share of training is done, by the `steps` that were taken."""
+    """Training progress from the number of `steps`; constant for rewards without a schedule."""
 
     def __init__(self, kernel: RewardKernel, total_timesteps: int | None) -> None:
         if kernel.scheduled and not total_timesteps:
-            raise ValueError("a schedule needs total_timesteps, the length of the training")
+            raise ValueError("a schedule requires total_timesteps, the length of training")
         self._total = total_timesteps if kernel.scheduled else None
         self.steps = 0
 
     def tick(self, steps: int) -> Progress:
-        """Take some steps at once; the shares before and after them."""
+        """Count simultaneous steps, and return the progress before and after them."""
         shares = self.shares(1, steps)
         self.steps += steps
         return shares
 
-    def shares(self, steps: int, copies: int) -> Progress:
-        """The shares before and after each of the next T steps of N copies, (T · N,) of several."""
+    def shares(self, steps: int, n_envs: int) -> Progress:
+        """Return the progress before and after each of T steps of N environments, (T · N,)."""
         if not self._total:
             return START
         if steps == 1:
-            return self._share(self.steps), self._share(self.steps + copies)
-        at = [self._share(self.steps + step * copies) for step in range(steps + 1)]
-        return np.repeat(at[:-1], copies), np.repeat(at[1:], copies)
+            return self._share(self.steps), self._share(self.steps + n_envs)
+        shares = [self._share(self.steps + step * n_envs) for step in range(steps + 1)]
+        return np.repeat(shares[:-1], n_envs), np.repeat(shares[1:], n_envs)
 
     def _share(self, steps: int) -> float:
         return min(1.0, steps / self._total) if self._total else 0.0

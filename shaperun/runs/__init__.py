@@ -1,1 +1,1 @@
-"""Which runs a study has, where they are stored, and what executes them. Internal."""
+"""Planning, storing and executing the runs of a study. Internal."""

@@ -4,57 +4,44 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from shaperun.common.errors import UserError
 
 
-class Folder(Protocol):
-    """A folder of results."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-        ...
-
-
 class Entry:
-    """A file or folder in a folder of results; the attribute is its path.
-
-    Raises:
-        UserError: a symbolic link, or neither a file nor a folder, is on the way.
-    """
+    """Path of a file or folder inside a folder of results, which has a `path`; see `safe_join`."""
 
     def __init__(self, name: str, doc: str) -> None:
         self._names = name.split("/")
         self.__doc__ = doc
 
-    def __get__(self, folder: Folder, _owner: type) -> Path:
-        return path_inside(folder.path, *self._names)
+    def __get__(self, folder: Any, _owner: type) -> Path:
+        return safe_join(folder.path, *self._names)
 
 
-def path_inside(folder: Path, *names: str) -> Path:
-    """Return a path in a folder of results.
+def safe_join(folder: Path, *names: str) -> Path:
+    """Return a path inside a folder of results.
 
     Raises:
-        UserError: a symbolic link, or neither a file nor a folder, is on the way.
+        UserError: a part of the path is a symbolic link, or neither a file nor a folder.
     """
     path = folder
-    _refuse_links(path)
+    _refuse_link(path)
     for name in names:
         path = path / name
-        _refuse_links(path)
+        _refuse_link(path)
     return path
 
 
-def _refuse_links(path: Path) -> None:
+def _refuse_link(path: Path) -> None:
     try:
         mode = path.lstat().st_mode
-    except OSError:  # nothing is there
+    except OSError:  # it does not exist
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        what = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+        kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
         raise UserError(
-            f"{path} is {what}, which is not allowed in a results folder; remove it, or replace it "
-            "with what it refers to"
+            f"{path} is {kind}, which is not allowed in a results folder; remove it, or replace it "
+            "with its target"
         )

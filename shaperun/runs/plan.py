@@ -1,4 +1,4 @@
-"""Pure planning: which runs a study consists of, and which of them are still to be done."""
+"""Plan which runs a study has, and which of them are trained together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from shaperun.common.errors import UserError
 from shaperun.rewards.config import RewardConfig
 from shaperun.study.models import RunConfig, Study
 
-# With more runs an update costs each hardly less, and the worlds of all leave the caches; EnvPool's
-# are smaller.
-LARGEST_COHORT = {"gymnasium": 8, "envpool": 16}
-LARGEST_MINIBATCH = 4096  # transitions of a whole cohort; with more, its update leaves them, too
+# Larger cohorts hardly make an update cheaper per run, and their environments no longer fit into
+# the caches; EnvPool's are smaller.
+MAX_COHORT_SIZE = {"gymnasium": 8, "envpool": 16}
+MAX_COHORT_MINIBATCH = 4096  # transitions of a whole cohort; more would not fit into the caches
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,26 +25,22 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """The seed that feeds all of the run's random streams."""
+        """Seed of all random streams of the run."""
         return self.config.seed
 
 
-def planned_runs(
+def plan_runs(
     study: Study,
     arms: Mapping[str, RewardConfig],
     only_arms: Collection[str] = (),
     only_seeds: Collection[int] = (),
 ) -> list[Run]:
-    """Every run of these arms, seed by seed, so that the arms can be compared early.
+    """Return the runs of arms by name, seed by seed, so that arms can be compared early.
 
-    Args:
-        study: gives the recipe and the seeds.
-        arms: the arms by name: the study's own, or those of its sweep.
-        only_arms: if given, the arms to keep.
-        only_seeds: if given, the seeds to keep.
+    If `only_arms` or `only_seeds` are given, the other runs are left out.
 
     Raises:
-        UserError: an arm or seed to keep is not there.
+        UserError: a selected arm or seed is unknown.
     """
     _check_selected("arm", only_arms, arms)
     _check_selected("seed", only_seeds, study.seeds)
@@ -57,44 +53,40 @@ def planned_runs(
 
 
 def group_for_lockstep(runs: Iterable[Run], workers: int) -> list[list[Run]]:
-    """The runs as they are handed to workers: in lockstep those that are alike.
+    """Return cohorts for so many workers (0: unknown), of one run each unless in lockstep.
 
-    Args:
-        runs: what is to be trained.
-        workers: how many cohorts are trained at a time; 0 if that is not known.
+    In lockstep, the runs of a cohort differ only in reward and seed.
     """
-    alike: dict[object, list[Run]] = {}
+    groups: dict[object, list[Run]] = {}
     for run in runs:
-        alike.setdefault(_lockstep_key(run), []).append(run)
-    return [cohort for group in alike.values() for cohort in _split(group, workers)]
+        groups.setdefault(_lockstep_key(run), []).append(run)
+    return [cohort for group in groups.values() for cohort in _split(group, workers)]
 
 
 def _lockstep_key(run: Run) -> object:
-    """What runs of one cohort have in common: all but the reward and the seed."""
     config = run.config
     if config.training.engine != "lockstep":
         return run
     return config.model_dump_json(include={"environment", "training", "evaluation"})
 
 
-def largest_cohort(recipe: RunConfig) -> int:
-    """How many runs of a recipe are trained together at most."""
-    batch_size: int = recipe.training.hyperparameters.get("batch_size", 1)
-    most = LARGEST_COHORT[recipe.environment.backend]
-    return max(1, min(most, LARGEST_MINIBATCH // batch_size))
+def max_cohort_size(config: RunConfig) -> int:
+    """Return how many runs of this configuration are trained together at most."""
+    batch_size: int = config.training.hyperparameters.get("batch_size", 1)
+    limit = MAX_COHORT_SIZE[config.environment.backend]
+    return max(1, min(limit, MAX_COHORT_MINIBATCH // batch_size))
 
 
 def _split(runs: list[Run], workers: int) -> list[list[Run]]:
-    """As few cohorts as give every worker the same to do."""
-    count = math.ceil(len(runs) / largest_cohort(runs[0].config))
+    """Split runs into as few cohorts as give every worker the same number of them."""
+    count = math.ceil(len(runs) / max_cohort_size(runs[0].config))
     if workers:
         count = math.ceil(count / workers) * workers
     count = min(count, len(runs))
     return [runs[first::count] for first in range(count)]
 
 
-def _check_selected(kind: str, wanted: Collection[object], there: Collection[object]) -> None:
-    for name in wanted:
-        if name not in there:
-            known = ", ".join(str(item) for item in there)
-            raise UserError(f"the study has no {kind} {name}; it has {known}")
+def _check_selected(kind: str, selected: Collection[object], known: Collection[object]) -> None:
+    for name in selected:
+        if name not in known:
+            raise UserError(f"unknown {kind} {name}; choose from {', '.join(map(str, known))}")

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from shaperun.common.diff import differences
+from shaperun.common.diff import iter_differences
 from shaperun.common.errors import UserError
-from shaperun.common.files import Lock, remedy
+from shaperun.common.files import Lock, explain_disk_error
 from shaperun.rewards.config import RewardConfig
 from shaperun.runs.plan import Run
-from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import Study
@@ -25,13 +24,13 @@ def prepare(
     *,
     fresh: bool,
 ) -> None:
-    """Make sure that the runs can be trained into the folder, then say in it what is trained.
+    """Check that runs can be trained into a folder, then write the study into it.
 
-    With `fresh`, what the folder holds of these runs is deleted.
+    With `fresh`, existing runs are deleted.
 
     Raises:
-        UserError: the environment or the folder will not do, or event files are wanted and cannot
-            be written; nothing was changed.
+        UserError: a library is missing, or the environment, a reward or the folder cannot be used;
+            nothing was changed.
     """
     if options.tensorboard and find_spec("tensorboardX") is None:
         raise UserError(
@@ -41,7 +40,7 @@ def prepare(
     _check_environment(study, {run.arm: run.config.reward for run in runs})
     if folder.is_foreign():
         raise UserError(
-            f"{folder.path} exists and is no study of shaperun; choose another --results"
+            f"{folder.path} exists and is not a study of shaperun; choose another --results"
         )
     if fresh:
         _ensure_not_running(folder, runs)
@@ -53,17 +52,17 @@ def prepare(
             delete_runs(folder, runs)
         else:
             for run in runs:
-                folder.run(run.arm, run.seed).tidy()
+                folder.run(run.arm, run.seed).remove_leftovers()
     except OSError as error:
-        why = remedy(error, folder.path) or error.strerror
+        why = explain_disk_error(error, folder.path) or error.strerror
         raise UserError(f"cannot write to {folder.path}: {why}") from None
 
 
 def delete_runs(folder: StudyFolder, runs: Sequence[Run]) -> None:
-    """Delete what the folder holds of these runs.
+    """Delete the folders of runs.
 
     Raises:
-        UserError: one of them is being trained; nothing was changed.
+        UserError: a run is being trained; nothing was changed.
     """
     _ensure_not_running(folder, runs)
     for run in runs:
@@ -74,22 +73,26 @@ def _ensure_not_running(folder: StudyFolder, runs: Iterable[Run]) -> None:
     for run in runs:
         run_folder = folder.run(run.arm, run.seed)
         if Lock.is_held(run_folder.lock):
-            raise UserError(f"{run_folder.path} is being trained by another command, stop it")
+            raise UserError(f"{run_folder.path} is being trained by another command; stop it")
 
 
 def ensure_unchanged(folder: StudyFolder, runs: Iterable[Run]) -> None:
-    """Make sure that the folder holds these runs, and none of another configuration.
+    """Check that existing runs have the same configuration.
 
     Raises:
-        UserError: says what differs.
+        UserError: a run has another one; the message lists the differences.
     """
-    changed = [run for run in runs if _has_other_config(folder.run(run.arm, run.seed), run)]
+    changed = []
+    for run in runs:
+        run_folder = folder.run(run.arm, run.seed)
+        if run_folder.config.exists() and run_folder.read_identity() != run.config.identity:
+            changed.append(run)
     if changed:
         raise UserError(_describe_changes(folder, changed))
 
 
 def _check_environment(study: Study, arms: Mapping[str, RewardConfig]) -> None:
-    """Take a step with every reward: what is wrong at once is said before anything is written."""
+    """Take a step with every reward, to report errors before anything is written."""
     environment = study.environment.describe()
     module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
     if find_spec(module) is None:
@@ -108,7 +111,7 @@ def _check_environment(study: Study, arms: Mapping[str, RewardConfig]) -> None:
         env.close()
     except UserError:
         raise
-    except Exception as error:  # whatever the environment's own code raises
+    except Exception as error:  # third-party code may raise anything
         options = ", ".join(f"{k}={v!r}" for k, v in study.environment.options.items())
         with_options = f" with {options}" if options else ""
         raise UserError(f"{environment.id}{with_options} cannot be used: {error}") from None
@@ -119,29 +122,23 @@ def _check_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None:
     from shaperun.rewards.wrapper import RewardShapingWrapper
 
     gamma = study.training_of(reward).gamma
-    shaped = RewardShapingWrapper(env, study.resolved(reward), gamma=gamma, total_timesteps=1)
+    shaped = RewardShapingWrapper(env, study.resolve_reward(reward), gamma=gamma, total_timesteps=1)
     shaped.reset(seed=0)
     try:
         shaped.step(env.action_space.sample())
     except RewardError as error:
-        raise UserError(f"the reward of the arm {arm} will not do: {error}") from None
+        raise UserError(f"invalid reward for arm {arm}: {error}") from None
 
 
 def _describe_changes(folder: StudyFolder, changed: list[Run]) -> str:
     run = changed[0]
     run_folder = folder.run(run.arm, run.seed)
     old, new = run_folder.read_config(), run.config.model_dump(mode="json")
-    changes = [f"  {key}: {was} there, {now} here" for key, was, now in differences(old, new)]
-    return "\n".join(
-        [
-            f"{run_folder.path} was trained from another configuration:",
-            *changes,
-            "Give the study another name, undo the change, or train "
-            f"{'this run' if len(changed) == 1 else f'these {len(changed)} runs'} again "
-            "from the start with --fresh, which deletes the old ones.",
-        ]
+    changes = [
+        f"  {key}: {was} there, {now} here\n" for key, was, now in iter_differences(old, new)
+    ]
+    affected = "this run" if len(changed) == 1 else f"these {len(changed)} runs"
+    return (
+        f"{run_folder.path} was trained from another configuration:\n{''.join(changes)}Rename the "
+        f"study, undo the change, or use --fresh to delete {affected} and train again from scratch."
     )
-
-
-def _has_other_config(run_folder: RunFolder, run: Run) -> bool:
-    return run_folder.config.exists() and run_folder.identity() != run.config.identity

@@ -1,7 +1,7 @@
-"""The folder of one run: the names of its files, what they hold, and whether it is finished.
+"""Files of one run, their content, and the state of the run.
 
-Results folders may come from anyone. A file that is not as shaperun writes it makes a run
-unfinished, or is an error in one sentence; no path leads out of the folder of the study.
+Results folders may be untrusted. A file that shaperun did not write makes the run unfinished, or is
+an error in one sentence; no path leads out of the study's folder.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any, Literal
 from shaperun.common.errors import UserError
 from shaperun.common.files import (
     Lock,
+    find_temporary_files,
     fsync,
     open_regular,
     read_json,
     read_regular,
-    remove,
-    temporaries,
+    remove_file,
     write_atomically,
     write_json,
 )
-from shaperun.runs.entry import Entry, path_inside
+from shaperun.runs.entry import Entry, safe_join
 
-_MAX_ERROR_BYTES = 1_000_000  # bytes
-_MAX_NUMBER = 1e15  # no count of steps or seconds, and no return, comes near
+_MAX_ERROR_BYTES = 1_000_000
+_MAX_NUMBER = 1e15  # counts of steps, seconds and returns are far smaller
 _PHASES = ("training", "evaluating")
-# What every finished run consists of, beside the statistics of observations.
-_ALWAYS_PRESENT = ("run.json", "episodes.csv", "evaluations.csv", "updates.csv", "policy.zip")
+# Required files of a finished run; statistics of observations are optional.
+_REQUIRED = ("run.json", "episodes.csv", "evaluations.csv", "updates.csv", "policy.zip")
 
 State = Literal["waiting", "running", "interrupted", "pruned", "failed", "done"]
 
@@ -45,138 +45,139 @@ class RunFolder:
 
     config = Entry("run.json", "Configuration and its hash, versions, platform, git revision.")
     episodes = Entry("episodes.csv", "Training episodes.")
-    evaluations = Entry("evaluations.csv", "Evaluation episodes, by the environment's own reward.")
+    evaluations = Entry("evaluations.csv", "Evaluation episodes, with the environment's reward.")
     updates = Entry("updates.csv", "Statistics of the learner, one row per update.")
     policy = Entry("policy.zip", "Trained policy; loads with stable_baselines3.")
     normalization = Entry("normalization.json", "Statistics of normalized observations.")
-    log = Entry("log.txt", "Output of the libraries during training.")
-    tensorboard = Entry("tensorboard", "Folder of TensorBoard event files; not part of the result.")
-    error = Entry("error.txt", "Why the run failed.")
-    lock = Entry(".lease", "Held by the process that writes here.")
-    _progress = Entry("progress.json", "How far the run is.")
-    _done = Entry("DONE.json", "Hashes of what a finished run consists of; written last.")
+    log = Entry("log.txt", "Output of libraries during training.")
+    tensorboard = Entry("tensorboard", "TensorBoard event files; not part of the result.")
+    error = Entry("error.txt", "Traceback of the failure.")
+    lock = Entry(".lease", "Lock of the process that writes here.")
+    _progress = Entry("progress.json", "Progress of the run.")
+    _done = Entry("DONE.json", "Hashes of the files of a finished run; written last.")
 
     @property
     def checkpoints(self) -> tuple[Path, Path]:
-        """Two generations of checkpoints; deleted when the run is finished."""
+        """Two generations of checkpoints; deleted when the run finishes."""
         first, second = (f"checkpoint-{generation}.bin" for generation in (1, 2))
-        return path_inside(self.path, first), path_inside(self.path, second)
+        return safe_join(self.path, first), safe_join(self.path, second)
 
     def start(self, record: dict[str, Any]) -> None:
-        """Start the run from nothing: what an unfinished one left behind is removed."""
+        """Start the run from scratch, and write its configuration."""
         self.clear()
         write_json(self.config, record)
 
     def clear(self) -> None:
-        """Remove everything but the lease; first the checkpoints, which are nothing alone."""
+        """Remove everything but the lock; first the checkpoints, which need the other files."""
         for checkpoint in self.checkpoints:
-            remove(checkpoint)
-        lease = self.lock
+            remove_file(checkpoint)
+        lock = self.lock
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path != lease:
-                remove(path)
+            elif path != lock:
+                remove_file(path)
 
     def has_tables(self, identity: str, sizes: Mapping[str, int]) -> bool:
-        """Whether this run was begun here, and its tables, by their names, have so many bytes."""
+        """Return whether the folder holds this run, with at least so many bytes per table."""
         tables = {table.stem: table for table in (self.episodes, self.evaluations, self.updates)}
-        return self.identity() == identity and all(
+        return self.read_identity() == identity and all(
             tables[name].exists() and tables[name].stat().st_size >= size
             for name, size in sizes.items()
         )
 
     def write_progress(self, progress: dict[str, Any]) -> None:
-        """Say how far the run is."""
+        """Write the progress of the run."""
         write_json(self._progress, progress)
 
     def progressed_since(self, moment: float) -> bool:
-        """Whether the run said how far it is after a moment, in seconds since the epoch."""
+        """Return whether progress was written since a moment, in seconds since the epoch."""
         try:
             return self._progress.stat().st_mtime >= moment
-        except OSError:  # not yet, no more, or not for us to see
+        except OSError:  # missing or unreadable
             return False
 
     def read_progress(self) -> dict[str, Any]:
-        """How far the run is: what it has said of it, as far as that can be."""
-        said = _read(self._progress)
-        numbers = {key: value for key, value in said.items() if _is_number(value)}
+        """Return the progress of the run, without invalid values."""
+        progress = _read_object(self._progress)
+        numbers = {key: value for key, value in progress.items() if _is_number(value)}
         returns = {k: v for k, v in numbers.items() if k.endswith("_return")}
         counts = {k: v for k, v in numbers.items() if v >= 0}
-        phase = {"phase": said["phase"]} if said.get("phase") in _PHASES else {}
+        phase = {"phase": progress["phase"]} if progress.get("phase") in _PHASES else {}
         return returns | counts | phase
 
     def mark_resumed(self) -> None:
-        """Go on with the run: why it failed before is no longer true."""
-        for file in (self.error, *temporaries(self.path)):
-            remove(file)
+        """Remove the earlier failure and temporary files of a run that resumes."""
+        for file in (self.error, *find_temporary_files(self.path)):
+            remove_file(file)
 
-    def fail(self, reason: str) -> str:
-        """Keep why the run failed; returns it, and where it cannot be kept, that as well."""
+    def write_failure(self, reason: str) -> str:
+        """Write why the run failed; return it, with a note if it cannot be written."""
         try:
             write_atomically(self.error, reason.encode())
         except OSError as error:
             last = reason.strip().rpartition("\n")[2]
-            why = f"and {self.error.name} cannot be written: {error.strerror or error}"
-            return f"{reason}\n{last} ({why})"
+            note = f"and {self.error.name} cannot be written: {error.strerror or error}"
+            return f"{reason}\n{last} ({note})"
         return reason
 
-    def failure(self) -> str | None:
-        """Why the run failed, if it did."""
+    def read_failure(self) -> str | None:
+        """Return why the run failed, if it did."""
         try:
             return read_regular(self.error, _MAX_ERROR_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return None
         except OSError as error:
-            return f"why is not known: {self.error} cannot be read, {error.strerror}"
+            return f"unknown reason: {self.error} cannot be read, {error.strerror}"
 
     def finish(self) -> None:
-        """Declare the run finished: the last thing that is ever written here."""
-        made = [self.path / name for name in _ALWAYS_PRESENT]
-        files = [*made, *([self.normalization] if self.normalization.exists() else [])]
+        """Mark the run finished; this is the last write into the folder."""
+        files = [self.path / name for name in _REQUIRED]
+        files += [self.normalization] if self.normalization.exists() else []
         for file in files:
             fsync(file)
         write_json(
             self._done,
             {
-                "identity": self.identity(),
+                "identity": self.read_identity(),
                 "files": {file.name: _sha256(file) for file in files},
                 "bytes": {file.name: file.stat().st_size for file in files},
             },
         )
-        for left in self._leftovers():
-            remove(left)
+        for file in self._list_leftovers():
+            remove_file(file)
 
-    def tidy(self) -> None:
-        """Remove what a process left beside a finished run because it was killed."""
-        left = self._leftovers()
-        # In this order: otherwise a file that is being written could be taken.
-        if left and self.is_done():
-            for file in left:
-                remove(file)
+    def remove_leftovers(self) -> None:
+        """Remove files that a killed process left in the folder of a finished run."""
+        leftovers = self._list_leftovers()
+        # Listed first: files of a process that is still writing must not be removed.
+        if leftovers and self.is_done():
+            for file in leftovers:
+                remove_file(file)
 
-    def _leftovers(self) -> list[Path]:
-        """What is not part of a finished run."""
+    def _list_leftovers(self) -> list[Path]:
         checkpoints = [path for path in self.checkpoints if path.exists()]
-        return checkpoints + (temporaries(self.path) if self.path.exists() else [])
+        return checkpoints + (find_temporary_files(self.path) if self.path.exists() else [])
 
     def is_done(self) -> bool:
-        """Whether the run is finished: everything is there as it was written.
+        """Return whether the run is finished and its files are unchanged.
 
         Raises:
-            UserError: something in the folder is neither a file nor a folder.
+            UserError: an entry of the folder is neither a file nor a folder.
         """
-        return self._verifies(self._entries())
+        return self._is_complete(self._scan())
 
-    def _verifies(self, there: Mapping[str, os.DirEntry[str]], *, by_size: bool = False) -> bool:
-        done = _read(self.path / "DONE.json") if "DONE.json" in there else {}
+    def _is_complete(
+        self, entries: Mapping[str, os.DirEntry[str]], *, by_size: bool = False
+    ) -> bool:
+        done = _read_object(self.path / "DONE.json") if "DONE.json" in entries else {}
         files, sizes = done.get("files"), done.get("bytes")
-        # A name from the file is only ever looked up among the names of this folder.
-        if not isinstance(files, dict) or not set(_ALWAYS_PRESENT) <= files.keys() <= there.keys():
+        # Names from the file are only looked up among the entries of this folder.
+        if not isinstance(files, dict) or not set(_REQUIRED) <= files.keys() <= entries.keys():
             return False
         if by_size and isinstance(sizes, dict) and sizes.keys() == files.keys():
-            return all(there[name].stat().st_size == size for name, size in sizes.items())
-        identity = self.identity()
+            return all(entries[name].stat().st_size == size for name, size in sizes.items())
+        identity = self.read_identity()
         if identity is None or done.get("identity") != identity:
             return False
         try:
@@ -184,90 +185,85 @@ class RunFolder:
         except OSError:
             return False
 
-    def _entries(self) -> dict[str, os.DirEntry[str]]:
-        """What stands in the folder, by its name; nothing where there is no folder.
+    def _scan(self) -> dict[str, os.DirEntry[str]]:
+        """Return the entries of the folder by name; empty if it does not exist.
 
         Raises:
-            UserError: something is neither a file nor a folder, or the folder cannot be read.
+            UserError: an entry is neither a file nor a folder, or the folder cannot be read.
         """
         try:
-            with os.scandir(self.path) as entries:
-                there = list(entries)
+            with os.scandir(self.path) as scanner:
+                entries = list(scanner)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror}") from None
-        for entry in there:
+        for entry in entries:
             if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-                path_inside(self.path, entry.name)
-        return {entry.name: entry for entry in there}
+                safe_join(self.path, entry.name)
+        return {entry.name: entry for entry in entries}
 
-    def identity(self) -> str | None:
-        """The hash of the configuration that the folder holds; None if it holds none."""
-        identity = _read(self.config).get("identity")
+    def read_identity(self) -> str | None:
+        """Return the hash of the run's configuration; None if it is missing."""
+        identity = _read_object(self.config).get("identity")
         return identity if isinstance(identity, str) else None
 
     def read_record(self) -> dict[str, Any]:
-        """What made the run: versions, platform, identity; `files` are a finished one's hashes."""
-        record, done = _read(self.config), _read(self._done)
-        tables = {key: _text_values(record.get(key)) for key in ("versions", "code")}
-        return {**_text_values(record), **tables, "files": _text_values(done.get("files"))}
+        """Return versions, platform and identity of the run, and the hashes of its `files`."""
+        record, done = _read_object(self.config), _read_object(self._done)
+        tables = {key: _select_texts(record.get(key)) for key in ("versions", "code")}
+        return {**_select_texts(record), **tables, "files": _select_texts(done.get("files"))}
 
     def read_config(self) -> dict[str, Any]:
-        """The configuration that the folder holds.
+        """Return the configuration of the run.
 
         Raises:
-            UserError: it holds none.
+            UserError: it is missing.
         """
-        config = _read(self.config).get("config")
+        config = _read_object(self.config).get("config")
         if not isinstance(config, dict):
-            raise self.damaged(self.config, "it holds no configuration")
+            raise self.damage_error(self.config, "it has no configuration")
         return config
 
-    def damaged(self, file: Path, why: str) -> UserError:
-        """What to say of a file of this run that is not as a run writes it."""
+    def damage_error(self, file: Path, why: str) -> UserError:
+        """Return the error for a damaged file of this run."""
         arm, seed = self.path.parts[-2:]
         return UserError(
-            f"{file} is damaged: {why}. Train this run again from the start, "
-            f"with --fresh --arms {arm} --seeds {seed}"
+            f"{file} is damaged: {why}; train this run again from scratch with "
+            f"--fresh --arms {arm} --seeds {seed}"
         )
 
-    def state(self, *, by_size: bool = False) -> State:
-        """What has become of the run.
-
-        Args:
-            by_size: take the files of a finished run for what they were if they have as many bytes,
-                instead of reading them all.
+    def read_state(self, *, by_size: bool = False) -> State:
+        """Return the state of the run; with `by_size`, check the size of files instead of hashes.
 
         Raises:
-            UserError: something in the folder is neither a file nor a folder.
+            UserError: an entry of the folder is neither a file nor a folder.
         """
-        there = self._entries()
-        failed = "error.txt" in there
-        if "run.json" not in there:
+        entries = self._scan()
+        failed = "error.txt" in entries
+        if "run.json" not in entries:
             return "failed" if failed else "waiting"
-        if self._verifies(there, by_size=by_size):
+        if self._is_complete(entries, by_size=by_size):
             return "done"
         if Lock.is_held(self.lock):
             return "running"
         return "failed" if failed else "interrupted"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none."""
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object; empty if it is missing or invalid."""
     document = read_json(path)
     return document if isinstance(document, dict) else {}
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a number that can be reckoned with; NaN and infinity are none."""
+    """Return whether value is a finite number of reasonable size."""
     return type(value) in (int, float) and abs(value) <= _MAX_NUMBER
 
 
-def _text_values(value: object) -> dict[str, str]:
-    """What is text in a table of texts."""
-    found = value if isinstance(value, dict) else {}
-    return {key: text for key, text in found.items() if isinstance(text, str)}
+def _select_texts(value: object) -> dict[str, str]:
+    items = value.items() if isinstance(value, dict) else ()
+    return {key: text for key, text in items if isinstance(text, str)}
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""Status of a run: its state, progress and failure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ELSEWHERE = "elsewhere"
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How far one run is. Steps are environment steps; returns are the environment's own.
+    """State and progress of one run, in environment steps and returns of the environment.
 
-    Where several runs are trained together, its `core_seconds` are its share of the `seconds`.
+    If several runs are trained together, `core_seconds` is the run's share of `seconds`.
     """
 
     arm: str
@@ -33,43 +33,43 @@ class RunStatus:
 
     @property
     def diverged(self) -> bool:
-        """Whether the run failed because its numbers did: it ended in NaN or infinity."""
+        """Whether the run failed because its numbers became NaN or infinite."""
         return self.failure is not None and "diverged:" in self.failure
 
     @property
     def steps_per_second(self) -> float:
-        """Environment steps a second since training started, evaluations included."""
+        """Environment steps per second since training started, evaluations included."""
         return self.timesteps / self.seconds if self.seconds else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds to the end of training at the pace so far; None before there is one."""
+        """Estimated seconds to the end of training; None before the first progress."""
         if not self.steps_per_second:
             return None
         return max(0.0, (self.total_timesteps - self.timesteps) / self.steps_per_second)
 
 
-def run_status(
+def read_run_status(
     folder: StudyFolder, run: Run, state: State | None = None, *, by_size: bool = False
 ) -> RunStatus:
-    """How far a run is, from its folder alone; a state that is known already may be given.
+    """Return the status of a run from its folder, which is asked for its `state` if not given.
 
-    With `by_size`, the files of a finished run are not read, see `RunFolder.state`.
+    For `by_size`, see `RunFolder.read_state`.
     """
     run_folder = folder.run(run.arm, run.seed)
-    state = state or run_folder.state(by_size=by_size)
+    state = state or run_folder.read_state(by_size=by_size)
     progress = run_folder.read_progress() if state != "waiting" else {}
-    total = run.config.training.total_timesteps
+    seconds = float(progress.get("seconds", 0.0))
     return RunStatus(
         run.arm,
         run.seed,
         state,
         timesteps=int(progress.get("timesteps", 0)),
-        total_timesteps=total,
-        seconds=float(progress.get("seconds", 0.0)),
-        core_seconds=float(progress.get("core_seconds", progress.get("seconds", 0.0))),
+        total_timesteps=run.config.training.total_timesteps,
+        seconds=seconds,
+        core_seconds=float(progress.get("core_seconds", seconds)),
         phase=str(progress.get("phase", "")),
         training_return=progress.get("training_return"),
         evaluated_return=progress.get("evaluated_return"),
-        failure=run_folder.failure() if state == "failed" else None,
+        failure=run_folder.read_failure() if state == "failed" else None,
     )

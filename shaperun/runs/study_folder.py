@@ -1,4 +1,4 @@
-"""The folder of one study: the names of its files and folders."""
+"""Files and folders of one study."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import is_temporary, read_regular, remove, write_atomically
+from shaperun.common.files import is_temporary, read_regular, remove_file, write_atomically
 from shaperun.common.yaml import MAX_SIZE, dump_yaml
-from shaperun.runs.entry import Entry, path_inside
+from shaperun.runs.entry import Entry, safe_join
 from shaperun.runs.run_folder import RunFolder
 
-_LONGEST_NAME = 200  # of a folder, on common systems
+_MAX_NAME_LENGTH = 200  # of a folder, on common file systems
 
 
 @dataclass(frozen=True)
@@ -25,39 +25,39 @@ class StudyFolder:
 
     path: Path
 
-    study = Entry("study.yaml", "The study as resolved, written whenever it is trained.")
-    search = Entry("search/search.json", "What a search looks for, written when it begins.")
-    trials = Entry("search/trials.csv", "The trials that a search has drawn, one per line.")
-    search_lock = Entry("search/.lease", "Held by the command that searches.")
-    compare = Entry("compare", "Curves, tables and summaries of the arms.")
-    gifs = Entry("gifs", "Films of the policies.")
-    sweep = Entry("sweep", "Response curves, heatmaps and the ranking of a sweep.")
-    check = Entry("check", "Figures of what the rewards pay for.")
-    report = Entry("report.html", "The report.")
-    preview = Entry("preview.html", "The page with a slider per weight.")
-    ask = Entry("ask.html", "The page that asks which of two episodes is better.")
+    study = Entry("study.yaml", "The resolved study; written whenever it is trained.")
+    sweep_record = Entry("search/search.json", "Settings that determine the trials of a sweep.")
+    trials = Entry("search/trials.csv", "Trials drawn so far, one per line.")
+    sweep_lock = Entry("search/.lease", "Lock of the command that runs the sweep.")
+    compare = Entry("compare", "Curves, tables and summaries of arms.")
+    gifs = Entry("gifs", "Animations of the policies.")
+    sweep = Entry("sweep", "Ranking, response curves and heatmaps of a sweep.")
+    check = Entry("check", "Figures of the returns of behaviours.")
+    report = Entry("report.html", "Report page.")
+    preview = Entry("preview.html", "Page with a slider per weight.")
+    ask = Entry("ask.html", "Page that asks for preferences between episodes.")
 
-    def compared_with(self, others: Sequence[str]) -> Path:
+    def comparison_folder(self, others: Sequence[str]) -> Path:
         """Return the folder for a comparison with other studies."""
         if not others:
             return self.compare
         name = f"with-{'+'.join(others)}"
-        if len(name) > _LONGEST_NAME:
+        if len(name) > _MAX_NAME_LENGTH:
             name = f"with-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        return path_inside(self.path, "compare", name)
+        return safe_join(self.path, "compare", name)
 
     def delete_trials(self) -> None:
-        """Delete the trials of a search; their runs stay."""
-        for file in (self.trials, self.search):
-            remove(file)
+        """Delete the trials of a sweep, but not their runs."""
+        for file in (self.trials, self.sweep_record):
+            remove_file(file)
 
     def write_study(self, study: dict[str, Any]) -> None:
-        """Write the study as resolved."""
+        """Write the resolved study."""
         comment = "# Written by shaperun: the study as it was trained, every default spelled out."
         write_atomically(self.study, f"{comment}\n{dump_yaml(study)}".encode())
 
     def read_study(self) -> str:
-        """Return the study as resolved, in YAML; empty if there is none."""
+        """Return the resolved study in YAML; empty if it cannot be read."""
         try:
             return read_regular(self.study, MAX_SIZE).decode(errors="replace")
         except OSError:
@@ -65,11 +65,11 @@ class StudyFolder:
 
     def run(self, arm: str, seed: int) -> RunFolder:
         """Return the folder of one run."""
-        return RunFolder(path_inside(self.path, "runs", arm, str(seed)))
+        return RunFolder(safe_join(self.path, "runs", arm, str(seed)))
 
     def has_runs(self, arm: str) -> bool:
-        """Return whether any run of an arm was ever started."""
-        return path_inside(self.path, "runs", arm).is_dir()
+        """Return whether any run of an arm was started."""
+        return safe_join(self.path, "runs", arm).is_dir()
 
     def is_foreign(self) -> bool:
         """Return whether the folder holds something that shaperun did not write."""
@@ -77,14 +77,14 @@ class StudyFolder:
             return False
         if not self.path.is_dir():
             return True
-        # Written before anything is trained.
+        # These are written before anything is trained.
         ours = {self.check.name, self.preview.name, self.ask.name}
         return not self.study.exists() and any(
             path.name not in ours and not is_temporary(path) for path in self.path.iterdir()
         )
 
     def delete_run(self, arm: str, seed: int) -> None:
-        """Delete a run."""
+        """Delete the folder of a run."""
         run = self.run(arm, seed)
         if run.path.exists():
             run.clear()
@@ -92,7 +92,7 @@ class StudyFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn errors of the file system into one message.
+        """Turn file system errors into one message.
 
         Raises:
             UserError: a file cannot be written.
@@ -103,13 +103,10 @@ class StudyFolder:
             raise UserError(f"cannot write into {self.path}: {error.strerror}") from None
 
 
-def study_folders(results: Path) -> Iterator[StudyFolder]:
-    """Yield every study under the results folder, the most recently trained first."""
+def list_study_folders(results: Path) -> Iterator[StudyFolder]:
+    """Yield every study in a results folder, the most recently trained first."""
     if results.is_dir():
-        folders = (StudyFolder(path) for path in results.iterdir() if not path.is_symlink())
-        found = [folder for folder in folders if _is_regular(folder.path / "study.yaml")]
-        yield from sorted(found, key=lambda folder: -folder.study.stat().st_mtime_ns)
-
-
-def _is_regular(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+        files = (path / "study.yaml" for path in results.iterdir() if not path.is_symlink())
+        studies = [file for file in files if file.is_file() and not file.is_symlink()]
+        for file in sorted(studies, key=lambda file: -file.stat().st_mtime_ns):
+            yield StudyFolder(file.parent)

@@ -1,4 +1,4 @@
-"""Options of training that change no number of a run."""
+"""Options of training that do not affect the results of a run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class TrainOptions:
     """How runs are trained, besides their configuration.
 
     Attributes:
-        tensorboard: write TensorBoard event files as well.
-        until: pause at the first rollout that begins after this many environment steps; None
+        tensorboard: also write TensorBoard event files.
+        until: pause at the first rollout that starts after this many environment steps; None
             trains to the end.
     """
 
@@ -19,5 +19,5 @@ class TrainOptions:
     until: int | None = None
 
     def pauses_at(self, timesteps: int) -> bool:
-        """Return whether training pauses at a rollout that begins after this many steps."""
+        """Return whether training pauses at a rollout that starts after this many steps."""
         return self.until is not None and timesteps >= self.until

@@ -1,1 +1,1 @@
-"""Sweeps: which weights to try, which trials to stop early, which to trust. Internal."""
+"""Sweeps: weights to try, trials to prune, and the ranking of the rest. Internal."""

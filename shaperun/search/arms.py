@@ -11,9 +11,11 @@ from shaperun.common.errors import UserError
 from shaperun.study.models import Arm, Study
 from shaperun.study.sweep import GridSweep, RandomSweep, Range, SearchSweep
 
+MAX_CORNER_WEIGHTS = 3  # with more weights, fewer than all 2**n corners are made
 
-def sweep_arms(study: Study) -> dict[str, Arm]:
-    """The arms that the study's sweep is known to have, in order, named after their weights.
+
+def make_sweep_arms(study: Study) -> dict[str, Arm]:
+    """Return the arms that a sweep has from the start, in order, named by their weights.
 
     Raises:
         UserError: the study has no sweep.
@@ -22,23 +24,22 @@ def sweep_arms(study: Study) -> dict[str, Arm]:
         raise UserError(f"the study {study.study} has no sweep")
     base = study.arms[study.sweep.base]
     if isinstance(study.sweep, SearchSweep):
-        return {}  # they are found on the way
+        return {}  # its trials depend on results
     points = _grid(study.sweep) if study.sweep.method == "grid" else _draws(study.sweep)
-    return {arm_name(point): with_weights(base, point) for point in points}
+    return {format_arm_name(point): replace_weights(base, point) for point in points}
 
 
-def with_weights(base: Arm, weights: dict[str, float]) -> Arm:
-    """An arm with some of its weights replaced."""
+def replace_weights(base: Arm, weights: dict[str, float]) -> Arm:
+    """Return an arm with some of its weights replaced."""
     return base.model_copy(update={"weights": {**base.weights, **weights}})
 
 
-def arm_name(weights: dict[str, float]) -> str:
-    """A name that says what was varied: `distance=50_legs=10`."""
-    return "_".join(f"{term}={_short(weight)}" for term, weight in weights.items())
+def format_arm_name(weights: dict[str, float]) -> str:
+    """Return a name that lists the weights: `distance=50_legs=10`."""
+    return "_".join(f"{term}={_format_exactly(weight)}" for term, weight in weights.items())
 
 
-def _short(weight: float) -> str:
-    """As few digits as say exactly this number."""
+def _format_exactly(weight: float) -> str:
     text = f"{weight + 0.0:.6g}"
     return text if float(text) == weight else repr(weight)
 
@@ -49,39 +50,36 @@ def _grid(sweep: GridSweep) -> Iterator[dict[str, float]]:
 
 
 def _draws(sweep: RandomSweep) -> Iterator[dict[str, float]]:
-    generator = random.Random(sweep.seed)  # noqa: S311 (a search, not a secret)
+    rng = random.Random(sweep.seed)  # noqa: S311 (not for security)
     for _ in range(sweep.samples):
-        yield {term: _draw(range_, generator) for term, range_ in sweep.weights.items()}
+        yield {term: _draw(range_, rng) for term, range_ in sweep.weights.items()}
 
 
-def _draw(range_: Range, generator: random.Random) -> float:
+def _draw(range_: Range, rng: random.Random) -> float:
     if range_.log:
-        value = math.exp(generator.uniform(math.log(range_.low), math.log(range_.high)))
+        value = math.exp(rng.uniform(math.log(range_.low), math.log(range_.high)))
     else:
-        value = generator.uniform(range_.low, range_.high)
+        value = rng.uniform(range_.low, range_.high)
     return round_to_range(value, range_)
 
 
 def round_to_range(value: float, range_: Range) -> float:
-    """Six digits are enough, and make a short name; they may round out of the range."""
+    """Round a value to six digits, for a short name, and clip it to the range."""
     return min(max(float(f"{value:.6g}"), range_.low), range_.high)
 
 
-MAX_CORNER_WEIGHTS = 3  # whose corners are all looked at: 8
+def make_corner_arms(study: Study) -> dict[str, Arm]:
+    """Return the corners of the ranges of a searching sweep as arms, named by their weights.
 
-
-def corner_arms(study: Study) -> dict[str, Arm]:
-    """The corners of the searched ranges as arms, named after their weights.
-
-    Of more than three weights there would be too many: then each is at its ends by itself, with
-    the others in the middle of their ranges. None where nothing is searched.
+    With more than `MAX_CORNER_WEIGHTS` weights, each is at the ends of its range in turn, and the
+    others are at the middle of theirs. Other sweeps have no corners.
     """
     sweep = study.sweep
     if not isinstance(sweep, SearchSweep):
         return {}
     base = study.arms[sweep.base]
     points = _corners if len(sweep.weights) <= MAX_CORNER_WEIGHTS else _one_at_a_time
-    return {arm_name(point): with_weights(base, point) for point in points(sweep)}
+    return {format_arm_name(point): replace_weights(base, point) for point in points(sweep)}
 
 
 def _corners(sweep: SearchSweep) -> Iterator[dict[str, float]]:
@@ -90,14 +88,13 @@ def _corners(sweep: SearchSweep) -> Iterator[dict[str, float]]:
 
 
 def _one_at_a_time(sweep: SearchSweep) -> Iterator[dict[str, float]]:
-    middle = {term: _middle(range_) for term, range_ in sweep.weights.items()}
+    middle = {term: _median(range_) for term, range_ in sweep.weights.items()}
     for term, range_ in sweep.weights.items():
         for end in (range_.low, range_.high):
             yield middle | {term: end}
 
 
-def _middle(range_: Range) -> float:
-    """Where half of the draws lie below."""
+def _median(range_: Range) -> float:
     if range_.log:
         return round_to_range(math.sqrt(range_.low) * math.sqrt(range_.high), range_)
     return round_to_range(range_.low / 2 + range_.high / 2, range_)

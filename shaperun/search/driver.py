@@ -1,13 +1,14 @@
-"""The whole life of a sweep: generations of trials, the worse half stopped, the best confirmed."""
+"""Run a sweep: train generations of trials, prune the worse half, confirm the best."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 
+from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
 from shaperun.common.files import Lock
 from shaperun.runs import driver, prepare, status
@@ -16,25 +17,25 @@ from shaperun.runs.plan import Run
 from shaperun.runs.status import RunStatus
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.runs.train_options import TrainOptions
-from shaperun.search.halving import rungs
+from shaperun.search.halving import rung_timesteps
 from shaperun.search.sampler import PastTrial, suggest_weights
 from shaperun.search.trial_results import (
     RungReturns,
     TrialResult,
-    best_trials,
     evaluate_generation,
     evaluate_trials,
-    runs_behind,
+    select_best_trials,
+    select_unevaluated_runs,
 )
-from shaperun.search.trials import Trial, append_generation, known_trials, runs_of
+from shaperun.search.trials import Trial, append_generation, load_trials, plan_trial_runs
 from shaperun.study.models import Study
 from shaperun.study.sweep import SearchSweep
 
-States = Generator[list[RunStatus]]
+StatusUpdates = Generator[list[RunStatus]]
 
 
 def fresh_seeds(study: Study) -> list[int]:
-    """The seeds with which the best of a sweep is confirmed: none that the search has seen."""
+    """Return the seeds that confirm the best trials; the sweep's trials do not use them."""
     count = len(study.seeds)
     if study.sweep and study.sweep.confirm is not None:
         count = study.sweep.confirm
@@ -42,43 +43,52 @@ def fresh_seeds(study: Study) -> list[int]:
     return list(range(first, first + count))
 
 
-def known_runs(study: Study, folder: StudyFolder) -> list[Run]:
-    """The runs of all trials that are decided upon so far."""
-    return runs_of(study, known_trials(study, folder), study.seeds) if study.sweep else []
+def load_sweep_runs(study: Study, folder: StudyFolder) -> list[Run]:
+    """Return the runs of all trials drawn so far."""
+    return plan_trial_runs(study, load_trials(study, folder), study.seeds) if study.sweep else []
 
 
-def run_statuses(study: Study, folder: StudyFolder) -> list[RunStatus]:
-    """How far the runs of a sweep are, those that were stopped and those that confirm included."""
+def read_run_statuses(study: Study, folder: StudyFolder) -> list[RunStatus]:
+    """Return the status of a sweep's runs, including pruned and confirming ones."""
     if study.sweep is None:
         return []
-    trials = known_trials(study, folder)
-    found = evaluate_trials(study, folder, trials) if study.sweep.pruning else []
-    stopped = {result.trial.arm for result in found if result.state == "pruned"}
-    runs = runs_of(study, trials, study.seeds)
-    states = [status.run_status(folder, run, by_size=True) for run in runs]
-    fresh = runs_of(study, trials, fresh_seeds(study))
-    begun = [run for run in fresh if folder.run(run.arm, run.seed).config.exists()]
+    trials = load_trials(study, folder)
+    pruned = set()
+    if study.sweep.pruning:
+        pruned = _pruned_arms(evaluate_trials(study, LoadedRuns(folder), trials))
+    runs = plan_trial_runs(study, trials, study.seeds)
+    fresh = plan_trial_runs(study, trials, fresh_seeds(study))
+    runs += [run for run in fresh if folder.run(run.arm, run.seed).config.exists()]
+    statuses = [status.read_run_status(folder, run, by_size=True) for run in runs]
     return [
-        *(_pruned(s) if s.arm in stopped and s.state != "done" else s for s in states),
-        *(status.run_status(folder, run, by_size=True) for run in begun),
+        replace(s, state="pruned")
+        if s.arm in pruned and s.seed in study.seeds and s.state != "done"
+        else s
+        for s in statuses
     ]
 
 
+def _pruned_arms(evaluated: Iterable[TrialResult]) -> set[str]:
+    return {result.trial.arm for result in evaluated if result.state == "pruned"}
+
+
 def ensure_not_running(folder: StudyFolder) -> None:
-    """Make sure that nobody else is searching.
+    """Check that no other command is running the sweep.
 
     Raises:
         UserError: another command is.
     """
-    if Lock.is_held(folder.search_lock):
+    if Lock.is_held(folder.sweep_lock):
         raise _already_running(folder)
 
 
 def _already_running(folder: StudyFolder) -> UserError:
-    return UserError(f"{folder.path}: another command is at this sweep; wait for it or stop it")
+    return UserError(
+        f"{folder.path}: another command is running this sweep; wait for it or stop it"
+    )
 
 
-def drive(
+def run_sweep(
     study: Study,
     folder: StudyFolder,
     execute_jobs: Executor,
@@ -86,92 +96,95 @@ def drive(
     workers: int = 1,
     options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
     fresh: bool = False,
-) -> States:
-    """Train a sweep to its end; yields how far every run is, again and again.
+) -> StatusUpdates:
+    """Train a sweep to its end; yield the status of every run repeatedly.
 
-    Which trials there are, and which of them stop, depends on the study alone: not on the number
-    of workers, and not on how often this was killed and begun again. With `fresh`, the trials that
-    are known are forgotten, and what the folder holds of a run is deleted before it is trained.
+    The trials, and which of them are pruned, depend only on the study: not on the number of workers
+    or on interruptions. With `fresh`, existing trials are deleted, and existing runs before they
+    are trained.
 
     Raises:
-        UserError: another command is searching, or the folder holds other runs.
+        UserError: another command is running the sweep, or the folder holds other runs.
     """
-    folder.search_lock.parent.mkdir(parents=True, exist_ok=True)
-    lease = Lock(folder.search_lock)
-    if not lease.acquire():
+    folder.sweep_lock.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(folder.sweep_lock)
+    if not lock.acquire():
         raise _already_running(folder)
-    board: dict[tuple[str, int], RunStatus] = {}
-    train_runs = partial(driver.drive, folder, execute_jobs=execute_jobs, workers=workers)
-    train = partial(_train, train_runs, options, board)
-    make_room = partial(prepare.delete_runs if fresh else prepare.ensure_unchanged, folder)
+
+    def train_runs(runs: list[Run], until: int | None) -> StatusUpdates:
+        until_rung = replace(options, until=until)
+        return driver.train_runs(folder, runs, execute_jobs, workers=workers, options=until_rung)
+
+    prepare_runs = partial(prepare.delete_runs if fresh else prepare.ensure_unchanged, folder)
     try:
         if fresh:
             folder.delete_trials()
-        found: list[TrialResult] = []
-        rivals: RungReturns = {}
-        for generation in _generations(study, folder, found):
-            make_room(runs_of(study, generation, study.seeds))
-            yield from _train_generation(study, folder, generation, rivals, train)
-            found += evaluate_generation(study, folder, generation, rivals)
-        winners = [result.trial for result in best_trials(study, found)]
-        confirming = runs_of(study, winners, fresh_seeds(study))
-        make_room(confirming)
-        yield from train(confirming, None)
+        yield from _SweepTraining(study, folder, train_runs, prepare_runs).run()
     finally:
-        lease.release()
+        lock.release()
 
 
-def _generations(
-    study: Study, folder: StudyFolder, found: list[TrialResult]
-) -> Iterator[list[Trial]]:
-    """The generations that are known, and then new ones, drawn from what was `found` until then."""
-    known = known_trials(study, folder)
-    for _, generation in itertools.groupby(known, attrgetter("generation")):
-        yield list(generation)
-    sweep = study.sweep
-    while isinstance(sweep, SearchSweep) and len(known) < sweep.samples:
-        history = [
-            [PastTrial(r.trial.weights, r.values, r.stopped_at) for r in generation]
-            for _, generation in itertools.groupby(found, lambda r: r.trial.generation)
-        ]
-        drawn = suggest_weights(sweep, history, min(sweep.population, sweep.samples - len(known)))
-        new = append_generation(study, folder, known, drawn)
-        known += new
-        yield new
+@dataclass
+class _SweepTraining:
+    """A sweep being trained: generation after generation, then the best with fresh seeds."""
 
+    study: Study
+    folder: StudyFolder
+    train_runs: Callable[[list[Run], int | None], StatusUpdates]
+    prepare_runs: Callable[[list[Run]], None]
+    results: list[TrialResult] = field(default_factory=list)
+    rung_returns: RungReturns = field(default_factory=dict)
+    statuses: dict[tuple[str, int], RunStatus] = field(default_factory=dict)
 
-def _train_generation(
-    study: Study,
-    folder: StudyFolder,
-    generation: Sequence[Trial],
-    rivals: RungReturns,
-    train: Callable[..., States],
-) -> States:
-    """Train a generation; at each rung those stop that are not among the better half so far."""
-    going: tuple[str, ...] = ("unfinished", "failed")  # what failed before is tried again, once
-    for until in (*rungs(study), None):
-        found = evaluate_generation(study, folder, generation, rivals)
-        stopped = {result.trial.arm for result in found if result.state == "pruned"}
-        trials = [result.trial for result in found if result.state in going]
-        runs = runs_of(study, trials, study.seeds)
-        yield from train(runs_behind(study, folder, runs, until), until, stopped)
-        going = ("unfinished",)
+    def run(self) -> StatusUpdates:
+        for generation in self._generations():
+            self.prepare_runs(plan_trial_runs(self.study, generation, self.study.seeds))
+            yield from self._train_generation(generation)
+            self.results += self._evaluate(generation)
+        best = [result.trial for result in select_best_trials(self.study, self.results)]
+        confirmation = plan_trial_runs(self.study, best, fresh_seeds(self.study))
+        self.prepare_runs(confirmation)
+        yield from self._train(confirmation, None)
 
+    def _generations(self) -> Iterator[list[Trial]]:
+        """Yield the generations drawn so far, then new ones drawn from the results until then."""
+        trials = load_trials(self.study, self.folder)
+        for _, drawn in itertools.groupby(trials, attrgetter("generation")):
+            yield list(drawn)
+        sweep = self.study.sweep
+        while isinstance(sweep, SearchSweep) and len(trials) < sweep.samples:
+            history = [
+                [PastTrial(r.trial.weights, r.values, r.stopped_at) for r in results]
+                for _, results in itertools.groupby(self.results, lambda r: r.trial.generation)
+            ]
+            count = min(sweep.population, sweep.samples - len(trials))
+            weights = suggest_weights(sweep, history, count)
+            generation = append_generation(self.study, self.folder, trials, weights)
+            trials += generation
+            yield generation
 
-def _train(
-    train_runs: Callable[..., States],
-    options: TrainOptions,
-    board: dict[tuple[str, int], RunStatus],
-    runs: Sequence[Run],
-    until: int | None,
-    stopped: Collection[str] = (),
-) -> States:
-    """Train runs so far, and keep the board on which all runs of the sweep stand."""
-    board |= {place: _pruned(run) for place, run in board.items() if run.arm in stopped}
-    for known in train_runs(runs, options=replace(options, until=until)):
-        board |= {(run.arm, run.seed): run for run in known}
-        yield list(board.values())
+    def _train_generation(self, generation: list[Trial]) -> StatusUpdates:
+        """Train a generation; at each rung, continue only the better half of all trials so far."""
+        continued: tuple[str, ...] = ("unfinished", "failed")  # earlier failures are retried once
+        for until in (*rung_timesteps(self.study), None):
+            results = self._evaluate(generation)
+            pruned = _pruned_arms(results)
+            self.statuses |= {
+                key: replace(run, state="pruned")
+                for key, run in self.statuses.items()
+                if run.arm in pruned
+            }
+            trials = [result.trial for result in results if result.state in continued]
+            runs = plan_trial_runs(self.study, trials, self.study.seeds)
+            runs = select_unevaluated_runs(self.study, LoadedRuns(self.folder), runs, until)
+            yield from self._train(runs, until)
+            continued = ("unfinished",)
 
+    def _evaluate(self, generation: list[Trial]) -> list[TrialResult]:
+        loaded = LoadedRuns(self.folder)  # read again after each training
+        return evaluate_generation(self.study, loaded, generation, self.rung_returns)
 
-def _pruned(state: RunStatus) -> RunStatus:
-    return replace(state, state="pruned")
+    def _train(self, runs: list[Run], until: int | None) -> StatusUpdates:
+        for statuses in self.train_runs(runs, until):
+            self.statuses |= {(run.arm, run.seed): run for run in statuses}
+            yield list(self.statuses.values())

@@ -1,8 +1,8 @@
-"""Successive halving: at a quarter and at half of the training the worse half of the trials stops.
+"""Successive halving: the worse half of the trials is pruned at a quarter and at half of training.
 
-Jamieson & Talwalkar 2016; as in ASHA (Li 2020), a trial is compared with all trials so far that
-came as far as it did, and not with its own generation alone. What is compared is the environment's
-own return, whatever the objective: early in training, successes are too rare to tell trials apart.
+Jamieson & Talwalkar 2016; as in ASHA (Li 2020), a trial is compared with all earlier trials that
+reached the same rung, not only with its generation. Trials are compared by the environment's
+return, whatever the objective is: early in training, successes are too rare to tell trials apart.
 """
 
 from __future__ import annotations
@@ -12,28 +12,23 @@ from collections.abc import Collection, Mapping
 
 from shaperun.study.models import Study
 
-RUNG_SHARES = (4, 2)
+RUNG_DIVISORS = (4, 2)  # of the timesteps of training
 
 
-def rungs(study: Study) -> list[int]:
-    """After how many steps trials are compared: evaluations nearest above these parts of training.
-
-    Empty without pruning.
-    """
+def rung_timesteps(study: Study) -> list[int]:
+    """Return the timesteps of the rungs, rounded up to evaluations; empty without pruning."""
     if study.sweep is None or study.sweep.pruning is None:
         return []
     total = study.training.total_timesteps
     every = study.run_config(next(iter(study.arms.values())), 0).evaluation.every or total
-    steps = [math.ceil(total / part / every) * every for part in RUNG_SHARES]
+    steps = [math.ceil(total / divisor / every) * every for divisor in RUNG_DIVISORS]
     return sorted({step for step in steps if step < total})
 
 
-def better_half(trials: Collection[int], returns: Mapping[int, float]) -> set[int]:
-    """Which of the trials go on.
+def select_better_half(trials: Collection[int], returns: Mapping[int, float]) -> set[int]:
+    """Return those of `trials` that are in the better half of all trials with a return.
 
-    Args:
-        trials: those that are asked about; one without a return does not go on.
-        returns: of all trials that came so far; of two that are the same the earlier one is better.
+    In a tie, the earlier trial is better.
     """
     best = sorted(returns, key=lambda trial: (-returns[trial], trial))
     return set(trials) & set(best[: math.ceil(len(best) / 2)])

@@ -1,84 +1,87 @@
-"""How a sweep stands: its best trials as arms, and what it has still to do."""
+"""Progress of a sweep: its best trials as arms, and the work that remains."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.runs.status import RunStatus
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.search.driver import fresh_seeds
-from shaperun.search.trial_results import TrialResult, best_trials, evaluate_trials
-from shaperun.search.trials import arms_of, known_trials, runs_of
+from shaperun.search.trial_results import TrialResult, evaluate_trials, select_best_trials
+from shaperun.search.trials import Trial, load_trials, make_trial_arms, plan_trial_runs
 from shaperun.study.models import Arm, Study
 from shaperun.study.sweep import SearchSweep
 
 
-def best_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
-    """The best finished trial, or of two objectives all that no other beats; none if none is.
+def load_best_arms(study: Study, loaded: LoadedRuns) -> dict[str, Arm]:
+    """Return the best finished trials of a sweep as arms, see `select_best_trials`.
 
     Raises:
         UserError: the folder holds another sweep.
     """
-    if study.sweep is None:
-        return {}
-    return arms_of(study, [result.trial for result in best_trials(study, _judged(study, folder))])
+    return make_trial_arms(study, _load_best_trials(study, loaded)) if study.sweep else {}
 
 
-def with_trials(study: Study, folder: StudyFolder, named: Collection[str]) -> Study:
-    """The study with trials of its sweep as arms: those that are named, or else the best.
+def add_trial_arms(study: Study, loaded: LoadedRuns, names: Collection[str]) -> Study:
+    """Return a study with trials of its sweep as arms: the named ones, or by default the best.
 
     Raises:
-        UserError: one that is named was pruned; or the folder holds another sweep.
+        UserError: a named trial was pruned, or the folder holds another sweep.
     """
     if study.sweep is None:
         return study
-    if not named:
-        return study.model_copy(update={"arms": study.arms | best_arms(study, folder)})
-    chosen = [result for result in _judged(study, folder) if result.trial.arm in named]
+    if not names:
+        return study.model_copy(update={"arms": study.arms | load_best_arms(study, loaded)})
+    chosen = [result for result in _evaluate(study, loaded) if result.trial.arm in names]
     finished = {result.trial.arm for result in chosen if result.state == "done"}
     for result in chosen:
         if result.state == "pruned" and result.trial.arm not in finished:
             raise UserError(
                 f"the trial {result.trial.arm} was pruned after {result.stopped_at:,} of "
-                f"{study.training.total_timesteps:,} steps: there is no final policy of it to show"
+                f"{study.training.total_timesteps:,} steps and has no final policy; choose a "
+                "finished trial"
             )
-    arms = arms_of(study, [result.trial for result in chosen])
+    arms = make_trial_arms(study, [result.trial for result in chosen])
     return study.model_copy(update={"arms": study.arms | arms})
 
 
-def remaining(study: Study, folder: StudyFolder, states: Iterable[RunStatus]) -> list[str]:
-    """What is still to be done of a sweep, in words; nothing if it is finished.
+def describe_remaining_work(
+    study: Study, folder: StudyFolder, statuses: Iterable[RunStatus]
+) -> list[str]:
+    """Return the work that remains of a sweep, as phrases; empty if it is finished.
 
-    Args:
-        study: the study, whose sweep it is.
-        folder: of whose runs the best is only sought once every trial has come to its end.
-        states: of the sweep's runs, as `search.run_statuses` tells them.
+    The `statuses` are those of `read_run_statuses`; runs are read once no trial remains.
     """
     if study.sweep is None:
         return []
-    runs = [run for run in states if run.seed in study.seeds]
+    runs = [run for run in statuses if run.seed in study.seeds]
     failed = {run.arm for run in runs if run.state == "failed"}
     unfinished = {run.arm for run in runs if run.state not in ("done", "pruned")} - failed
-    left = {"unfinished": len(unfinished), "failed": len(failed)}
+    counts = {"unfinished": len(unfinished), "failed": len(failed)}
     if isinstance(study.sweep, SearchSweep):
-        left["not drawn"] = study.sweep.samples - len(known_trials(study, folder))
-    parts = [f"{count} of its trials {state}" for state, count in left.items() if count]
-    return parts or _to_confirm(study, folder)
-
-
-def _to_confirm(study: Study, folder: StudyFolder) -> list[str]:
+        counts["not drawn"] = study.sweep.samples - len(load_trials(study, folder))
+    parts = [f"{_count(n, 'trial')} {state}" for state, n in counts.items() if n]
     fresh = fresh_seeds(study)
-    winners = (
-        [result.trial for result in best_trials(study, _judged(study, folder))] if fresh else []
-    )
-    if all(folder.run(run.arm, run.seed).is_done() for run in runs_of(study, winners, fresh)):
+    if parts or not fresh:
+        return parts
+    best = plan_trial_runs(study, _load_best_trials(study, LoadedRuns(folder)), fresh)
+    if all(folder.run(run.arm, run.seed).is_done() for run in best):
         return []
-    return [f"the best not confirmed on {len(fresh)} fresh seeds"]
+    return [f"confirmation of the best on {_count(len(fresh), 'fresh seed')}"]
 
 
-def _judged(study: Study, folder: StudyFolder) -> list[TrialResult]:
-    trials = known_trials(study, folder)
-    ensure_unchanged(folder, runs_of(study, trials, study.seeds))
-    return evaluate_trials(study, folder, trials)
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _load_best_trials(study: Study, loaded: LoadedRuns) -> list[Trial]:
+    return [result.trial for result in select_best_trials(study, _evaluate(study, loaded))]
+
+
+def _evaluate(study: Study, loaded: LoadedRuns) -> list[TrialResult]:
+    trials = load_trials(study, loaded.folder)
+    ensure_unchanged(loaded.folder, plan_trial_runs(study, trials, study.seeds))
+    return evaluate_trials(study, loaded, trials)

@@ -1,108 +1,134 @@
-"""What a sweep came to: a ranking by the environment's own reward, and figures of it."""
+"""Ranking of a sweep's trials by its objective, and confirmation of the best."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from shaperun.analysis import results, summary
-from shaperun.common.errors import UserError
-from shaperun.runs.plan import planned_runs
+from shaperun.analysis.results import LoadedRuns
+from shaperun.runs.plan import plan_runs
 from shaperun.runs.prepare import ensure_unchanged
-from shaperun.runs.study_folder import StudyFolder
 from shaperun.search.driver import fresh_seeds
 from shaperun.search.trial_results import (
     TrialResult,
-    best_trials,
     evaluate_trials,
-    measure,
-    objectives,
+    make_trial_table,
+    measure_trials,
+    objective_values,
+    select_best_trials,
 )
-from shaperun.search.trials import arms_of, known_trials, runs_of
+from shaperun.search.trials import load_trials, make_trial_arms, plan_trial_runs
 from shaperun.study.models import Study
 
 
 @dataclass(frozen=True)
 class SweepResults:
-    """What became of a sweep's trials."""
+    """Results of a sweep."""
 
     study: Study
     ranking: pl.DataFrame
-    """The arms of the finished trials, the best first; one row each."""
+    """Finished trials, the best first; see `rank_trials`."""
     trials: list[TrialResult]
-    """All trials, in order; those that were stopped on the way are in no ranking."""
-    best: list[Confirmed]
+    """All trials, in order."""
+    best: list[ConfirmedTrial]
+    table: pl.DataFrame
+    """All trials, and the best again with fresh seeds: the columns of `make_trial_table`, plus
+    `seeds` (`search` or `fresh`) and `best` (whether the trial is the best or on the front)."""
 
     def count(self, state: str) -> int:
-        """How many trials are in a state."""
+        """Return the number of trials in a state."""
         return sum(result.state == state for result in self.trials)
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """A trial that a search found best, and what became of it with seeds that it had not seen."""
+class ConfirmedTrial:
+    """A best trial of a sweep, with seeds that the sweep has not used."""
 
     result: TrialResult
     seeds: list[int]
     values: tuple[float, ...] | None
-    """A value an objective over the fresh seeds; None as long as their runs are not finished."""
+    """One value per objective over the fresh seeds; None until their runs are finished."""
 
 
-def rank(study: Study, folder: StudyFolder) -> SweepResults:
+def rank_trials(study: Study, loaded: LoadedRuns) -> SweepResults:
     """Rank the sweep's finished trials by its objective, or the first of two.
 
-    The ranking has one row an arm: arm, a column a swept weight, runs, return, return_low,
-    return_high, success_rate where there is such a thing, and a column an objective.
+    The ranking has one row per arm: arm, a column per swept weight, runs, return, return_low,
+    return_high, success_rate if the environment has one, and a column per objective. It is empty
+    until a trial is finished.
 
     Raises:
-        UserError: there is no sweep, or none of it has been trained so.
+        UserError: the study has no sweep, or the folder holds another one.
     """
-    trials = known_trials(study, folder)
-    ensure_unchanged(folder, runs_of(study, trials, study.seeds))
-    found = evaluate_trials(study, folder, trials)
-    winners = best_trials(study, found)
+    folder = loaded.folder
+    trials = load_trials(study, folder)
+    ensure_unchanged(folder, plan_trial_runs(study, trials, study.seeds))
+    evaluated = evaluate_trials(study, loaded, trials)
+    winners = select_best_trials(study, evaluated)
     fresh = fresh_seeds(study)
-    values = measure(study, folder, [winner.trial for winner in winners], fresh) if fresh else {}
-    confirmed = [
-        Confirmed(winner, fresh, objectives(study, values.get(winner.trial.number)))
-        for winner in winners
-    ]
-    return SweepResults(study, _ranking(study, folder, found), found, confirmed)
+    measured = measure_trials(study, loaded, [w.trial for w in winners], fresh) if fresh else {}
+    values = {number: objective_values(study, metrics) for number, metrics in measured.items()}
+    best = [ConfirmedTrial(w, fresh, values.get(w.trial.number)) for w in winners]
+    ranking = _make_ranking(study, loaded, evaluated)
+    table = _make_table(study, loaded, evaluated, best)
+    return SweepResults(study, ranking, evaluated, best, table)
 
 
-def _ranking(study: Study, folder: StudyFolder, found: list[TrialResult]) -> pl.DataFrame:
-    done = {result.trial.arm: result for result in found if result.state == "done"}
+def _make_table(
+    study: Study,
+    loaded: LoadedRuns,
+    trials: Sequence[TrialResult],
+    best: Sequence[ConfirmedTrial],
+) -> pl.DataFrame:
+    confirmed = [replace(one.result, values=one.values) for one in best if one.values]
+    fresh = best[0].seeds if best else []
+    parts = (("search", trials, study.seeds), ("fresh", confirmed, fresh))
+    winners = [one.result.trial.arm for one in best]
+    return pl.concat(
+        make_trial_table(study, loaded, rows, seeds).with_columns(
+            pl.lit(kind).alias("seeds"), pl.col("arm").is_in(winners).alias("best")
+        )
+        for kind, rows, seeds in parts
+    )
+
+
+def _make_ranking(
+    study: Study, loaded: LoadedRuns, evaluated: Sequence[TrialResult]
+) -> pl.DataFrame:
+    done = {result.trial.arm: result for result in evaluated if result.state == "done"}
     if not done:
-        raise UserError(f"no trial of the sweep of {study.study} is finished yet: shaperun sweep")
+        return pl.DataFrame()
     environment = study.environment.describe()
-    arms = arms_of(study, [result.trial for result in done.values()])
-    runs = planned_runs(study, arms)
-    final = results.final_episodes(results.evaluation_episodes(folder, runs))
+    arms = make_trial_arms(study, [result.trial for result in done.values()])
+    runs = plan_runs(study, arms)
+    final = results.final_episodes(loaded.episodes(runs))
     swept = study.model_copy(update={"arms": arms})
     per_run = results.run_metrics(final, environment)
     summaries = summary.summarize(swept, environment, per_run, "return").arms
-    rows = pl.DataFrame([_row(arm, done[arm.arm], study) for arm in summaries])
-    first = swept_objectives(study)[0]
+    rows = pl.DataFrame([_ranking_row(arm, done[arm.arm], study) for arm in summaries])
+    first = list_objectives(study)[0]
     return rows.sort(first.removeprefix("-"), descending=first[0] != "-", maintain_order=True)
 
 
-def swept_objectives(study: Study) -> list[str]:
-    """What the sweep is for; a minus in front: less is better."""
+def list_objectives(study: Study) -> list[str]:
+    """Return the objectives of the sweep; less is better for those with a leading minus."""
     return list(study.sweep.objective) if study.sweep else []
 
 
-def _row(arm: summary.ArmSummary, result: TrialResult, study: Study) -> dict[str, object]:
-    own = arm.metrics["return"]
+def _ranking_row(arm: summary.ArmSummary, result: TrialResult, study: Study) -> dict[str, object]:
+    returns = arm.metrics["return"]
     success = arm.metrics.get("success_rate")
-    names = [name.removeprefix("-") for name in swept_objectives(study)]
+    names = [name.removeprefix("-") for name in list_objectives(study)]
     return {
         "arm": arm.arm,
         **result.trial.weights,
         "runs": arm.runs,
-        "return": own.iqm,
-        "return_low": own.low,
-        "return_high": own.high,
+        "return": returns.iqm,
+        "return_low": returns.low,
+        "return_high": returns.high,
         **({"success_rate": success.iqm} if success else {}),
         **dict(zip(names, result.values or (), strict=True)),
     }

@@ -1,8 +1,8 @@
-"""Which weights to try next: the samplers of Optuna, asked for a generation at a time.
+"""Suggest weights with Optuna's samplers, one generation at a time.
 
-What is suggested depends on the sweep and on what the generations before came to, and on nothing
-else: neither on the number of workers nor on when a search was killed. So everything that a sampler
-remembers is built anew from the history; nothing of Optuna's is stored.
+Suggestions depend only on the sweep and the results of earlier generations, not on the number of
+workers or on when a sweep was interrupted: the sampler's state is rebuilt from the history, and
+nothing of Optuna's is stored.
 """
 
 from __future__ import annotations
@@ -19,35 +19,32 @@ from shaperun.study.sweep import SearchSweep
 
 @dataclass(frozen=True)
 class PastTrial:
-    """Weights that were tried, and what they came to: a value an objective; none if it failed."""
+    """Weights that were tried, and one value per objective (None if the trial failed).
+
+    For a pruned trial, `values` are those at `stopped_at`, in timesteps.
+    """
 
     weights: dict[str, float]
     values: tuple[float, ...] | None
     stopped_at: int | None = None
-    """After how many steps it was stopped, at the value that it had then; None if it was not."""
 
 
 def suggest_weights(
     sweep: SearchSweep, history: Sequence[Sequence[PastTrial]], count: int
 ) -> list[dict[str, float]]:
-    """The weights of the next generation.
-
-    Args:
-        sweep: the method, its ranges and its seed.
-        history: the generations before, in order.
-        count: how many to draw.
+    """Return the weights of `count` trials that follow the generations of `history`.
 
     Raises:
-        UserError: the history is not what this version of Optuna would have drawn.
+        UserError: this version of Optuna would have drawn another history.
     """
-    import optuna  # takes a moment to import
+    import optuna  # slow to import
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some options are young; they are pinned and tested
+        warnings.simplefilter("ignore")  # some options are experimental; they are pinned and tested
         study = optuna.create_study(
             directions=["minimize" if name[0] == "-" else "maximize" for name in sweep.objective],
-            sampler=_sampler(sweep),
+            sampler=_make_sampler(sweep),
         )
         ranges: dict[str, Any] = {
             term: optuna.distributions.FloatDistribution(range_.low, range_.high, log=range_.log)
@@ -55,17 +52,17 @@ def suggest_weights(
         }
         for generation in history:
             asked = [study.ask(ranges) for _ in generation]
-            if [_weights(sweep, trial) for trial in asked] != [t.weights for t in generation]:
+            if [_round_weights(sweep, trial) for trial in asked] != [t.weights for t in generation]:
                 raise UserError(
-                    f"the trials so far were not drawn by Optuna {optuna.__version__}: install the "
-                    "version that drew them, or search with --fresh"
+                    f"the trials so far were not drawn by Optuna {optuna.__version__}; install the "
+                    "version that drew them, or restart the sweep with --fresh"
                 )
-            for trial, tried in zip(asked, generation, strict=True):
-                _tell(study, trial, tried)
-        return [_weights(sweep, study.ask(ranges)) for _ in range(count)]
+            for trial, past in zip(asked, generation, strict=True):
+                _tell(study, trial, past)
+        return [_round_weights(sweep, study.ask(ranges)) for _ in range(count)]
 
 
-def _sampler(sweep: SearchSweep) -> Any:
+def _make_sampler(sweep: SearchSweep) -> Any:
     from optuna import samplers
 
     seed = sweep.seed
@@ -79,19 +76,19 @@ def _sampler(sweep: SearchSweep) -> Any:
     )
 
 
-def _weights(sweep: SearchSweep, trial: Any) -> dict[str, float]:
+def _round_weights(sweep: SearchSweep, trial: Any) -> dict[str, float]:
     return {
         term: round_to_range(trial.params[term], range_) for term, range_ in sweep.weights.items()
     }
 
 
-def _tell(study: Any, trial: Any, tried: PastTrial) -> None:
+def _tell(study: Any, trial: Any, past: PastTrial) -> None:
     from optuna.trial import TrialState
 
-    if tried.values is None:
+    if past.values is None:
         study.tell(trial, state=TrialState.FAIL)
-    elif tried.stopped_at is None:
-        study.tell(trial, tried.values)
+    elif past.stopped_at is None:
+        study.tell(trial, past.values)
     else:
-        trial.report(tried.values[0], tried.stopped_at)
+        trial.report(past.values[0], past.stopped_at)
         study.tell(trial, state=TrialState.PRUNED)

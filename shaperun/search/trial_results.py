@@ -1,4 +1,4 @@
-"""What the trials of a sweep came to: finished, stopped on the way, failed, or not yet there."""
+"""Results of trials: finished, pruned, failed or unfinished, and their objectives."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 import polars as pl
 
 from shaperun.analysis import results
+from shaperun.analysis.results import LoadedRuns
 from shaperun.runs.plan import Run
-from shaperun.runs.study_folder import StudyFolder
-from shaperun.search.halving import better_half, rungs
-from shaperun.search.trials import Trial, runs_of
+from shaperun.search.halving import rung_timesteps, select_better_half
+from shaperun.search.trials import Trial, plan_trial_runs
 from shaperun.stats import sample
 from shaperun.study.models import Study
 from shaperun.study.sweep import Sweep
 
 RungReturns = dict[int, dict[int, float]]
-"""Steps -> trial -> the environment's own return then."""
+"""Timesteps of a rung -> number of a trial -> return of the environment."""
 
 _AGGREGATES: dict[str, Callable[[np.ndarray], float]] = {
     "iqm": sample.iqm,
@@ -33,136 +33,125 @@ _AGGREGATES: dict[str, Callable[[np.ndarray], float]] = {
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One trial, and how far it came."""
+    """A trial, its state, and one value per objective, in its unit.
+
+    The values of a pruned trial are those at `stopped_at`, in timesteps.
+    """
 
     trial: Trial
     state: Literal["done", "pruned", "failed", "unfinished"]
     values: tuple[float, ...] | None = None
-    """A value an objective, in its own unit: at the end, or where it was stopped."""
     stopped_at: int | None = None
-    """After how many steps it was stopped."""
 
 
-def evaluate_trials(
-    study: Study, folder: StudyFolder, trials: Sequence[Trial]
-) -> list[TrialResult]:
-    """What all these trials came to, generation by generation, from the folders of their runs."""
-    rivals: RungReturns = {}
+def evaluate_trials(study: Study, loaded: LoadedRuns, trials: Sequence[Trial]) -> list[TrialResult]:
+    """Return the results of all trials, in order."""
+    rung_returns: RungReturns = {}
     return [
         result
         for _, generation in itertools.groupby(trials, attrgetter("generation"))
-        for result in evaluate_generation(study, folder, list(generation), rivals)
+        for result in evaluate_generation(study, loaded, list(generation), rung_returns)
     ]
 
 
 def evaluate_generation(
-    study: Study, folder: StudyFolder, trials: Sequence[Trial], rivals: RungReturns
+    study: Study, loaded: LoadedRuns, trials: Sequence[Trial], rung_returns: RungReturns
 ) -> list[TrialResult]:
-    """What one generation came to.
-
-    Args:
-        study: the study, which says when the worse half stops.
-        folder: where the runs are.
-        trials: the generation.
-        rivals: what the trials before returned on their way; those of this one are added.
-    """
-    sweep = _sweep(study)
+    """Return the results of one generation, in order; add its returns to `rung_returns`."""
     left = {trial.number: trial for trial in trials}
-    found: dict[int, TrialResult] = {}
-    failed = _failed(study, folder, trials)
-    for rung in rungs(study):
-        values = measure(study, folder, left.values(), study.seeds, rung)
-        found |= {
-            n: TrialResult(left.pop(n), "failed") for n in failed & left.keys() - values.keys()
-        }
-        if left.keys() - values.keys():  # not all of them are that far
-            return _in_order(trials, found, left)
-        rivals.setdefault(rung, {}).update({n: own["return"] for n, own in values.items()})
-        for n in left.keys() - better_half(left, rivals[rung]):
-            found[n] = TrialResult(left.pop(n), "pruned", _signed(sweep, values[n]), rung)
-    values = measure(study, folder, left.values(), study.seeds)
-    found |= {n: TrialResult(left.pop(n), "failed") for n in failed & left.keys()}
-    found |= {
-        n: TrialResult(left.pop(n), "done", _signed(sweep, own))
-        for n, own in values.items()
-        if n in left
+    evaluated: dict[int, TrialResult] = {}
+    failed = {
+        trial.number
+        for trial in trials
+        if any(loaded.state(trial.arm, seed) == "failed" for seed in study.seeds)
     }
-    return _in_order(trials, found, left)
+    for at in (*rung_timesteps(study), None):
+        measured = measure_trials(study, loaded, left.values(), study.seeds, at)
+        for number in failed & left.keys() - measured.keys():
+            evaluated[number] = TrialResult(left.pop(number), "failed")
+        values = {number: objective_values(study, metrics) for number, metrics in measured.items()}
+        if at is None:
+            for number in measured:
+                evaluated[number] = TrialResult(left.pop(number), "done", values[number])
+        elif left.keys() <= measured.keys():
+            returns = rung_returns.setdefault(at, {})
+            returns.update({number: metrics["return"] for number, metrics in measured.items()})
+            for number in left.keys() - select_better_half(left, returns):
+                evaluated[number] = TrialResult(left.pop(number), "pruned", values[number], at)
+        else:  # the rung is decided once all trials have reached it
+            break
+    return [evaluated.get(t.number) or TrialResult(t, "unfinished") for t in trials]
 
 
-def best_trials(study: Study, found: Sequence[TrialResult]) -> list[TrialResult]:
-    """The best finished trial; of two objectives all that no other is better than in both."""
-    sweep = _sweep(study)
-    done = {result.trial.arm: result for result in found if result.state == "done"}
-    worth = {arm: _signs(sweep) * np.array(result.values) for arm, result in done.items()}
-    if len(sweep.objective) == 1:
-        return [max(done.values(), key=lambda r: worth[r.trial.arm][0])] if done else []
+def select_best_trials(study: Study, evaluated: Sequence[TrialResult]) -> list[TrialResult]:
+    """Return the best finished trial; with two objectives, the Pareto front of finished trials."""
+    signs = _signs(_sweep(study))
+    done = {result.trial.arm: result for result in evaluated if result.state == "done"}
+    scores = {arm: signs * np.array(result.values) for arm, result in done.items()}
+    if len(signs) == 1:
+        return [max(done.values(), key=lambda r: scores[r.trial.arm][0])] if done else []
     return [
         result
         for arm, result in done.items()
-        if not any((w >= worth[arm]).all() and (w > worth[arm]).any() for w in worth.values())
+        if not any((s >= scores[arm]).all() and (s > scores[arm]).any() for s in scores.values())
     ]
 
 
-def measure(
+def measure_trials(
     study: Study,
-    folder: StudyFolder,
+    loaded: LoadedRuns,
     trials: Iterable[Trial],
     seeds: Sequence[int],
     at: int | None = None,
 ) -> dict[int, dict[str, float]]:
-    """The objectives and the return of every trial whose runs are all there, over its seeds.
+    """Return objectives and return by number of trial, aggregated over the runs with these seeds.
 
-    Args:
-        study: names the objectives, and says how runs are put together.
-        folder: where the runs are.
-        trials: which trials.
-        seeds: which of their runs.
-        at: after so many steps; at the end of finished runs if absent.
+    Uses the first evaluation after `at` timesteps, or the final one of finished runs if None.
+    Trials are left out if the evaluation of a run is missing.
     """
-    wanted = list(trials)
-    episodes = results.evaluation_episodes(folder, runs_of(study, wanted, seeds))
+    trials = list(trials)
+    episodes = loaded.episodes(plan_trial_runs(study, trials, seeds))
     if episodes.is_empty():
         return {}
-    chosen = results.final_episodes(episodes) if at is None else _at(episodes, at, study)
-    per_run = results.run_metrics(chosen, study.environment.describe())
-    found = {}
-    for trial in wanted:
-        runs = per_run.filter(arm=trial.arm)
-        if len(runs) == len(seeds):
-            found[trial.number] = _aggregated(_sweep(study), runs)
-    return found
+    chosen = results.final_episodes(episodes) if at is None else _select_at(episodes, at, study)
+    metrics = results.run_metrics(chosen, study.environment.describe())
+    runs = {trial.number: metrics.filter(arm=trial.arm) for trial in trials}
+    return {
+        number: _aggregate(_sweep(study), table)
+        for number, table in runs.items()
+        if len(table) == len(seeds)
+    }
 
 
-def objectives(study: Study, measured: dict[str, float] | None) -> tuple[float, ...] | None:
-    """The values of the objectives among what was measured of a trial."""
-    return None if measured is None else _signed(_sweep(study), measured)
+def objective_values(study: Study, metrics: dict[str, float]) -> tuple[float, ...]:
+    """Return the values of the objectives among the metrics of a trial."""
+    return tuple(metrics[name.removeprefix("-")] for name in _sweep(study).objective)
 
 
-def runs_behind(
-    study: Study, folder: StudyFolder, runs: Sequence[Run], at: int | None
+def select_unevaluated_runs(
+    study: Study, loaded: LoadedRuns, runs: Sequence[Run], at: int | None
 ) -> list[Run]:
-    """The runs that have not been evaluated after so many steps; at the end if that is absent."""
+    """Return the runs without an evaluation after so many timesteps; None returns all runs."""
     if at is None:
         return list(runs)
-    episodes = results.evaluation_episodes(folder, runs)
-    there = set() if episodes.is_empty() else set(_at(episodes, at, study)["arm", "seed"].rows())
-    return [run for run in runs if (run.arm, run.seed) not in there]
+    episodes = loaded.episodes(runs)
+    if episodes.is_empty():
+        return list(runs)
+    evaluated = set(_select_at(episodes, at, study)["arm", "seed"].rows())
+    return [run for run in runs if (run.arm, run.seed) not in evaluated]
 
 
-def _at(episodes: pl.DataFrame, steps: int, study: Study) -> pl.DataFrame:
-    """The first whole evaluation after so many steps."""
-    later = episodes.filter(pl.col("timesteps") >= steps)
+def _select_at(episodes: pl.DataFrame, timesteps: int, study: Study) -> pl.DataFrame:
+    """Return the first evaluation after so many timesteps, of runs where it is complete."""
+    later = episodes.filter(pl.col("timesteps") >= timesteps)
     first = later.filter(pl.col("timesteps") == pl.col("timesteps").min().over("arm", "seed"))
     return first.filter(pl.len().over("arm", "seed") >= study.evaluation.episodes)
 
 
-def _aggregated(sweep: Sweep, runs: pl.DataFrame) -> dict[str, float]:
+def _aggregate(sweep: Sweep, runs: pl.DataFrame) -> dict[str, float]:
     aggregate = _AGGREGATES[sweep.aggregate]
-    signs = {"return": 1.0} | {
-        name.removeprefix("-"): float(sign)
-        for name, sign in zip(sweep.objective, _signs(sweep), strict=True)
-    }
+    names = (name.removeprefix("-") for name in sweep.objective)
+    signs = {"return": 1.0} | dict(zip(names, map(float, _signs(sweep)), strict=True))
     return {
         name: sign * aggregate(sign * runs[name].to_numpy().astype(float))
         for name, sign in signs.items()
@@ -173,96 +162,61 @@ def _signs(sweep: Sweep) -> np.ndarray:
     return np.array([-1.0 if name[0] == "-" else 1.0 for name in sweep.objective])
 
 
-def _signed(sweep: Sweep, values: dict[str, float]) -> tuple[float, ...]:
-    return tuple(values[name.removeprefix("-")] for name in sweep.objective)
-
-
-def _failed(study: Study, folder: StudyFolder, trials: Sequence[Trial]) -> set[int]:
-    """The trials of which a run failed."""
-    return {
-        trial.number
-        for trial in trials
-        if any(folder.run(trial.arm, seed).state() == "failed" for seed in study.seeds)
-    }
-
-
-def _in_order(
-    trials: Sequence[Trial], found: dict[int, TrialResult], left: dict[int, Trial]
-) -> list[TrialResult]:
-    rest = {number: TrialResult(trial, "unfinished") for number, trial in left.items()}
-    return [(found | rest)[trial.number] for trial in trials]
-
-
 def _sweep(study: Study) -> Sweep:
-    assert study.sweep  # noqa: S101 (there are no trials without one)
+    assert study.sweep  # noqa: S101 (trials are of a sweep)
     return study.sweep
 
 
-def trial_table(
-    study: Study, folder: StudyFolder, found: Sequence[TrialResult], seeds: Sequence[int]
+def make_trial_table(
+    study: Study, loaded: LoadedRuns, evaluated: Sequence[TrialResult], seeds: Sequence[int]
 ) -> pl.DataFrame:
-    """One row a trial.
+    """Return a table with one row per trial.
 
-    The columns are trial, generation, arm, state, stopped_at (steps), `weight_` and the name of
-    each swept term, runs (how many seeds), and of each objective the value, `_low` and `_high`: the
-    trial's lowest and highest seed, null where there is one seed only or the trial did not finish.
-
-    Args:
-        study: names the swept terms and the objectives.
-        folder: where the runs are.
-        found: the trials, and what they came to over these seeds.
-        seeds: of their runs.
+    The columns are trial, generation, arm, state, stopped_at (timesteps), `weight_` and the name
+    of each swept term, runs (the number of seeds), and for each objective the value, `_low` and
+    `_high`: the trial's lowest and highest seed, null with one seed or if the trial is not done.
     """
-    names = [name.removeprefix("-") for name in study.sweep.objective] if study.sweep else []
-    terms = list(study.sweep.weights) if study.sweep else []
-    rows = [
-        (
-            *(one.trial.number, one.trial.generation, one.trial.arm, one.state, one.stopped_at),
-            *(one.trial.weights[term] for term in terms),
-            len(seeds),
-            *(one.values or [None] * len(names)),
-        )
-        for one in found
+    sweep = _sweep(study)
+    names = [name.removeprefix("-") for name in sweep.objective]
+    columns = [
+        pl.Series("trial", [r.trial.number for r in evaluated], pl.Int64),
+        pl.Series("generation", [r.trial.generation for r in evaluated], pl.Int64),
+        pl.Series("arm", [r.trial.arm for r in evaluated], pl.String),
+        pl.Series("state", [r.state for r in evaluated], pl.String),
+        pl.Series("stopped_at", [r.stopped_at for r in evaluated], pl.Int64),
+        *(
+            pl.Series(f"weight_{term}", [r.trial.weights[term] for r in evaluated], pl.Float64)
+            for term in sweep.weights
+        ),
+        pl.Series("runs", [len(seeds)] * len(evaluated), pl.Int64),
+        *(
+            pl.Series(name, [r.values and r.values[i] for r in evaluated], pl.Float64)
+            for i, name in enumerate(names)
+        ),
     ]
-    schema = {
-        "trial": pl.Int64,
-        "generation": pl.Int64,
-        "arm": pl.String,
-        "state": pl.String,
-        "stopped_at": pl.Int64,
-        **{f"weight_{term}": pl.Float64 for term in terms},
-        "runs": pl.Int64,
-        **dict.fromkeys(names, pl.Float64),
-    }
-    done = [one for one in found if one.state == "done"]
-    ends = _ends(study, folder, done, seeds, names)
-    table = pl.DataFrame(rows, schema=schema, orient="row")
-    return table.join(ends, on="arm", how="left", maintain_order="left").with_columns(
+    done = [result.trial for result in evaluated if result.state == "done"]
+    extremes = _seed_extremes(study, loaded, done, seeds, names)
+    table = pl.DataFrame(columns).join(extremes, on="arm", how="left", maintain_order="left")
+    return table.with_columns(
         pl.when(state="done").then(pl.col(f"{name}{end}")).alias(f"{name}{end}")
         for name in names
         for end in ("_low", "_high")
     )
 
 
-def _ends(
+def _seed_extremes(
     study: Study,
-    folder: StudyFolder,
-    done: Iterable[TrialResult],
+    loaded: LoadedRuns,
+    trials: Sequence[Trial],
     seeds: Sequence[int],
     names: Sequence[str],
 ) -> pl.DataFrame:
-    """The lowest and the highest seed of every arm; nothing is between the ends of one seed."""
+    """Return the lowest and highest seed per arm; empty with fewer than two seeds."""
     ends = {f"{name}_{end}": pl.Float64 for name in names for end in ("low", "high")}
-    runs = runs_of(study, [one.trial for one in done], seeds)
-    if len(seeds) < 2 or not runs:
+    if len(seeds) < 2 or not trials:
         return pl.DataFrame(schema={"arm": pl.String, **ends})
-    episodes = results.final_episodes(results.evaluation_episodes(folder, runs))
-    return (
-        results.run_metrics(episodes, study.environment.describe())
-        .group_by("arm")
-        .agg(
-            *(pl.col(name).min().cast(pl.Float64).alias(f"{name}_low") for name in names),
-            *(pl.col(name).max().cast(pl.Float64).alias(f"{name}_high") for name in names),
-        )
-        .select("arm", *ends)
-    )
+    episodes = results.final_episodes(loaded.episodes(plan_trial_runs(study, trials, seeds)))
+    metrics = results.run_metrics(episodes, study.environment.describe())
+    columns = pl.col(*names)
+    low, high = columns.min().name.suffix("_low"), columns.max().name.suffix("_high")
+    return metrics.group_by("arm").agg(low, high).select("arm", pl.col(*ends).cast(pl.Float64))

@@ -1,7 +1,7 @@
-"""The trials of a sweep: those that are known from the beginning, and those found on the way.
+"""Trials of a sweep.
 
-What a search has found is written down as it goes, a line a trial. All else about a trial is in
-the folders of its runs.
+A searching sweep writes its trials as it draws them, one line per trial; their results are in the
+folders of their runs.
 """
 
 from __future__ import annotations
@@ -14,37 +14,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from shaperun.common.diff import differences
+from shaperun.common.diff import iter_differences
 from shaperun.common.errors import UserError
 from shaperun.common.files import AppendOnlyCsv, read_json, read_table, write_json
 from shaperun.runs.plan import Run
 from shaperun.runs.study_folder import StudyFolder
-from shaperun.search.arms import arm_name, sweep_arms, with_weights
+from shaperun.search.arms import format_arm_name, make_sweep_arms, replace_weights
 from shaperun.study.models import Arm, Study
 from shaperun.study.sweep import SearchSweep
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of the swept weights."""
+    """One choice of the swept weights; trials of a generation are drawn together."""
 
     number: int
     generation: int
-    """Trials of a generation are drawn together and compete with each other."""
     arm: str
     weights: dict[str, float]
-    """Of the swept terms."""
 
 
-def known_trials(study: Study, folder: StudyFolder) -> list[Trial]:
-    """Every trial that is decided upon.
+def load_trials(study: Study, folder: StudyFolder) -> list[Trial]:
+    """Return every trial that has been drawn.
 
     Raises:
-        UserError: there is no sweep, or what was written down is of another one.
+        UserError: the study has no sweep, or the folder's trials are damaged or of another sweep.
     """
     sweep = study.sweep
     if not isinstance(sweep, SearchSweep):
-        arms = sweep_arms(study)
+        arms = make_sweep_arms(study)
         swept = list(sweep.weights) if sweep else []
         return [
             Trial(number, 0, arm, {term: reward.weights[term] for term in swept})
@@ -52,27 +50,20 @@ def known_trials(study: Study, folder: StudyFolder) -> list[Trial]:
         ]
     if not folder.trials.exists():
         return []
-    _ensure_same_search(study, sweep, folder)
-    return _read(sweep, folder)[: sweep.samples]
+    _ensure_same_settings(study, sweep, folder)
+    return _read_trials(sweep, folder)[: sweep.samples]
 
 
-def trial_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
-    """The arms of all trials that are decided upon; none without a sweep."""
-    if study.sweep is None:
-        return {}
-    return arms_of(study, known_trials(study, folder))
-
-
-def arms_of(study: Study, trials: Iterable[Trial]) -> dict[str, Arm]:
-    """The arms of trials, by name."""
-    assert study.sweep  # noqa: S101 (there are no trials without one)
+def make_trial_arms(study: Study, trials: Iterable[Trial]) -> dict[str, Arm]:
+    """Return the arms of trials by name."""
+    assert study.sweep  # noqa: S101 (trials are of a sweep)
     base = study.arms[study.sweep.base]
-    return {trial.arm: with_weights(base, trial.weights) for trial in trials}
+    return {trial.arm: replace_weights(base, trial.weights) for trial in trials}
 
 
-def runs_of(study: Study, trials: Iterable[Trial], seeds: Iterable[int]) -> list[Run]:
-    """The runs of trials, seed by seed; weights that were drawn twice are trained once."""
-    arms = arms_of(study, trials)
+def plan_trial_runs(study: Study, trials: Iterable[Trial], seeds: Iterable[int]) -> list[Run]:
+    """Return the runs of trials, seed by seed; weights drawn twice are trained once."""
+    arms = make_trial_arms(study, trials)
     return [
         Run(arm, study.run_config(reward, seed)) for seed in seeds for arm, reward in arms.items()
     ]
@@ -81,18 +72,18 @@ def runs_of(study: Study, trials: Iterable[Trial], seeds: Iterable[int]) -> list
 def append_generation(
     study: Study, folder: StudyFolder, known: list[Trial], drawn: list[dict[str, float]]
 ) -> list[Trial]:
-    """Decide upon a generation: from now on it is known, whatever happens."""
+    """Write a generation with these weights durably; return its trials."""
     sweep = study.sweep
-    assert isinstance(sweep, SearchSweep)  # noqa: S101 (others know their trials)
-    if not folder.search.exists():
-        write_json(folder.search, _search(study, sweep))
+    assert isinstance(sweep, SearchSweep)  # noqa: S101 (others draw all trials at once)
+    if not folder.sweep_record.exists():
+        write_json(folder.sweep_record, _record_settings(study, sweep))
     generation = known[-1].generation + 1 if known else 0
     new = [
-        Trial(number, generation, arm_name(weights), weights)
+        Trial(number, generation, format_arm_name(weights), weights)
         for number, weights in enumerate(drawn, start=len(known))
     ]
     columns = ["trial", "generation", *sweep.weights]
-    # A torn last line is cut off: it was never read.
+    # A torn last line was never read; cut it off.
     keep = len(read_table(folder.trials)) if folder.trials.exists() else 0
     table = AppendOnlyCsv(folder.trials, columns, keep or None)
     try:
@@ -103,8 +94,8 @@ def append_generation(
     return new
 
 
-def _search(study: Study, sweep: SearchSweep) -> dict[str, Any]:
-    """What decides upon the trials; more of them may be asked for later."""
+def _record_settings(study: Study, sweep: SearchSweep) -> dict[str, Any]:
+    """Return the settings that determine the trials, except how many there are."""
     base = study.run_config(study.arms[sweep.base], study.seeds[0])
     return {
         "sweep": sweep.model_dump(mode="json", exclude={"samples", "confirm"}),
@@ -113,38 +104,32 @@ def _search(study: Study, sweep: SearchSweep) -> dict[str, Any]:
     }
 
 
-def _ensure_same_search(study: Study, sweep: SearchSweep, folder: StudyFolder) -> None:
+def _ensure_same_settings(study: Study, sweep: SearchSweep, folder: StudyFolder) -> None:
+    old, new = read_json(folder.sweep_record), _record_settings(study, sweep)
     changes = [
-        f"  {key}: {was} there, {now} here"
-        for key, was, now in differences(read_json(folder.search), _search(study, sweep))
+        f"  {key}: {was} there, {now} here\n" for key, was, now in iter_differences(old, new)
     ]
     if changes:
         raise UserError(
-            "\n".join(
-                [
-                    f"{folder.trials} was searched in another way:",
-                    *changes,
-                    "Give the study another name, undo the change, or search again from the start "
-                    "with --fresh, which deletes the old trials. "
-                    "sweep.samples and sweep.confirm may change.",
-                ]
-            )
+            f"{folder.trials} was drawn with other settings:\n{''.join(changes)}Rename the study, "
+            "undo the change, or restart the sweep with --fresh, which deletes the old trials. "
+            "Only sweep.samples and sweep.confirm may change."
         )
 
 
-def _read(sweep: SearchSweep, folder: StudyFolder) -> list[Trial]:
+def _read_trials(sweep: SearchSweep, folder: StudyFolder) -> list[Trial]:
     rows = csv.DictReader(io.StringIO(read_table(folder.trials).decode(errors="replace")))
     try:
-        trials = [_trial(sweep, number, row) for number, row in enumerate(rows)]
+        trials = [_parse_trial(sweep, number, row) for number, row in enumerate(rows)]
+        generations = [trial.generation for trial in trials]
+        if any(b - a not in (0, 1) for a, b in itertools.pairwise([0, *generations])):
+            raise ValueError(generations)
     except (ValueError, KeyError, TypeError, csv.Error):
-        raise UserError(f"{folder.trials} is damaged; search again with --fresh") from None
-    generations = [trial.generation for trial in trials]
-    if any(b - a not in (0, 1) for a, b in itertools.pairwise([0, *generations])):
-        raise UserError(f"{folder.trials} is damaged; search again with --fresh")
+        raise UserError(f"{folder.trials} is damaged; restart the sweep with --fresh") from None
     return trials
 
 
-def _trial(sweep: SearchSweep, number: int, row: dict[str, str]) -> Trial:
+def _parse_trial(sweep: SearchSweep, number: int, row: dict[str, str]) -> Trial:
     weights = {term: float(row[term]) for term in sweep.weights}
     inside = all(
         range_.low <= weights[term] <= range_.high and math.isfinite(weights[term])
@@ -152,4 +137,4 @@ def _trial(sweep: SearchSweep, number: int, row: dict[str, str]) -> Trial:
     )
     if not inside or int(row["trial"]) != number:
         raise ValueError(row)
-    return Trial(number, int(row["generation"]), arm_name(weights), weights)
+    return Trial(number, int(row["generation"]), format_arm_name(weights), weights)

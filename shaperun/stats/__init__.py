@@ -1,6 +1,6 @@
-"""Intervals, exact tests and comparisons of groups of runs.
+"""Confidence intervals, exact tests and comparisons for groups of independent runs.
 
-Public: `interval` and `compare`, with what they return.
+Public: `interval` and `compare`, and their result types.
 """
 
 from shaperun.stats.comparison import Comparison, compare

@@ -1,4 +1,4 @@
-"""Compare the runs of an arm with those of a baseline."""
+"""Comparison of the runs of an arm with those of a baseline."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from math import ceil, nan, sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shaperun.stats.intervals import differences, row_correlations, trusted_correlations
+from shaperun.stats.intervals import difference_intervals, row_correlations, trusted_correlations
 from shaperun.stats.permutation import min_runs, p_values, smallest_p
 from shaperun.stats.sample import as_sample, iqm, rounding_error, significance_level
 
-MAX_SEEDS = 100  # a side; nobody trains more to settle a comparison
-
+MAX_SEEDS = 100  # per arm; larger numbers are not worth recommending
 POWER = 0.8
-
 EFFICIENCY = 0.84  # of the IQM: var(mean) / var(IQM) in a normal population
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A sample `a` against a baseline `b`.
+    """Result of comparing a sample `a` with a baseline `b`.
 
     Attributes:
         difference: iqm(a) − iqm(b).
-        low: lower end of the interval for the difference; NaN, like `high`, for fewer than three
-            runs on either side.
-        high: upper end.
-        level: confidence of the interval.
+        low: lower end of the interval for the difference; NaN if `a` or `b` has fewer than three
+            runs.
+        high: upper end; NaN as `low`.
+        level: confidence level of the interval.
         p_value: two-sided p of the permutation test.
-        improvement: P(A > B) + ½ P(A = B), over all pairs (paired: over the given ones).
+        improvement: P(A > B) + ½ P(A = B), over all pairs (paired: over the given pairs).
         verdict: "better", "worse", "no difference shown" or "underpowered".
-        seeds_needed: runs a side that would probably settle it; None unless underpowered.
+        seeds_needed: runs per arm that would probably detect the difference; None unless
+            underpowered.
     """
 
     difference: float
@@ -55,29 +54,31 @@ def compare(
 ) -> Comparison | None:
     """Compare `a`, shape (n,), with the baseline `b`, shape (m,); paired needs n = m.
 
-    The test is that of `p_values`, the interval that of `differences`. "better" and "worse" need
-    both: p at most 1 − level, and an interval without 0. The test alone asks whether the arms are
-    one population, and may answer no where only their spreads differ. Where there is no winner,
-    the verdict is "underpowered" if `seeds_needed` knows a number of seeds, else "no difference
-    shown".
+    The test is that of `p_values`, the interval that of `difference_intervals`. "better" and
+    "worse" need both a p of at most 1 − level and an interval without 0: the null hypothesis of the
+    test is a single population, and a difference in spread alone may reject it. Otherwise the
+    verdict is "underpowered" if `seeds_needed` returns a number, and else "no difference shown".
 
     Returns:
-        None when `a` or `b` is empty.
+        None if `a` or `b` is empty.
 
     Raises:
-        ValueError: paired samples of different lengths.
+        ValueError: paired samples have different lengths, `a` or `b` is not one-dimensional or not
+            finite, or `level` is not in (0, 1).
     """
     alpha = significance_level(level)
     a, b = as_sample(a), as_sample(b)
     if paired and len(a) != len(b):
-        raise ValueError(f"paired samples have one length, not {len(a)} and {len(b)}")
+        raise ValueError(f"paired samples must have the same length, not {len(a)} and {len(b)}")
     if not len(a) or not len(b):
         return None
-    found = differences(a[None], b[None], paired=paired, level=level, rng=rng)
-    low, high = (float(found.low[0]), float(found.high[0])) if found else (nan, nan)
+    bounds = difference_intervals(a[None], b[None], paired=paired, level=level, rng=rng)
+    low, high = (float(bounds.low[0]), float(bounds.high[0])) if bounds else (nan, nan)
     p = float(p_values(a[None], b[None], paired=paired, rng=rng)[0])
-    winner = _winner(p <= alpha, low, high)
-    needed = None if winner else seeds_needed(a, b, paired=paired, alpha=alpha)
+    verdict = None
+    if p <= alpha:
+        verdict = "better" if low > 0 else "worse" if high < 0 else None
+    needed = None if verdict else seeds_needed(a, b, paired=paired, alpha=alpha)
     signs = np.sign(a - b) if paired else np.sign(a[:, None] - b[None, :])
     return Comparison(
         difference=iqm(a) - iqm(b),
@@ -86,31 +87,27 @@ def compare(
         level=level,
         p_value=p,
         improvement=float(0.5 + 0.5 * signs.mean()),
-        verdict=winner or ("underpowered" if needed else "no difference shown"),
+        verdict=verdict or ("underpowered" if needed else "no difference shown"),
         seeds_needed=needed,
     )
 
 
-def _winner(significant: bool, low: float, high: float) -> str | None:
-    if significant and low > 0:
-        return "better"
-    if significant and high < 0:
-        return "worse"
-    return None
-
-
 def seeds_needed(a: ArrayLike, b: ArrayLike, *, paired: bool, alpha: float) -> int | None:
-    """Runs a side with which `compare` would find so large a difference in about 80% of cases.
+    """Return the runs per arm with which `compare` has 80% power to detect the observed difference.
 
     (z(1 − α/2) + z(0.8))² · (s_a² + s_b²) / (0.84 d²) + z(1 − α/2)² / 2, with d = iqm(a) − iqm(b):
-    the normal approximation with the small-sample term of Guenther 1981 for one mean, as either
-    arm's interval has its own n − 1 degrees of freedom; 0.84 is the efficiency of the IQM. Paired
-    samples have less of their covariance, as far as `differences` trusts it. It is at least the
-    number that the test needs for any outcome to reach `alpha`, and more than there are.
+    the normal approximation with the small-sample term of Guenther 1981 for one mean, as the
+    interval of each arm has n − 1 degrees of freedom; 0.84 is the efficiency of the IQM. For paired
+    samples, twice their covariance is subtracted from the variances, with the correlation that
+    `difference_intervals` trusts. The result is larger than the present number of runs, and at
+    least the number with which the test can reach `alpha` at all.
 
     Returns:
-        None where there is no difference, or one so small that it takes more than 100 runs a side;
-        but what the test needs at least, where there are fewer runs than that.
+        None for no difference, or one that takes more than 100 runs per arm; but if there are too
+        few runs for the test to reach `alpha`, the number with which it can.
+
+    Raises:
+        ValueError: `a` or `b` is not one-dimensional or not finite.
     """
     from scipy.special import ndtri
 

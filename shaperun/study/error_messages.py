@@ -1,10 +1,11 @@
-"""Turn validation errors into messages with place, cause and remedy."""
+"""Turn validation errors into messages: place, path, cause, expected value, nearest spelling."""
 
 from __future__ import annotations
 
 import difflib
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -31,20 +32,20 @@ TRAINING_MODELS: dict[str, type[BaseModel]] = {
     "training.hyperparameters.policy_kwargs.net_arch.networks": Networks,
 }
 
-# Which model's fields are the keys at a place, for the suggestions; `*` stands for a name.
+# Path of a mapping -> model of its keys; `*` matches any name.
 MODELS: dict[str, type[BaseModel]] = {
     "": Study,
     "environment": EnvironmentConfig,
     **TRAINING_MODELS,
     "evaluation": EvaluationConfig,
     **{
-        f"{place}terms.*{within}": model
-        for place in ("", "arms.*.")
-        for within, model in ((".layers.*", Layer), (".network", NetworkTerm), ("", PythonTerm))
+        f"{parent}terms.*{child}": model
+        for parent in ("", "arms.*.")
+        for child, model in ((".layers.*", Layer), (".network", NetworkTerm), ("", PythonTerm))
     },
     "arms.*.schedule.linear": LinearSchedule,
     "arms.*.schedule.piecewise": PiecewiseSchedule,
-    **{f"arms.*.{place}": model for place, model in TRAINING_MODELS.items()},
+    **{f"arms.*.{path}": model for path, model in TRAINING_MODELS.items()},
     "arms.*": Arm,
     "sweep.grid": GridSweep,
     "sweep.random": RandomSweep,
@@ -52,66 +53,68 @@ MODELS: dict[str, type[BaseModel]] = {
     **{f"sweep.{m}.weights.*": Range for m in ("random", "tpe", "nsga2", "cmaes")},
 }
 
-# Error -> what was expected instead.
-EXPECTED = {
+# Type of a pydantic error -> expected value.
+EXPECTED_TYPES = {
     **dict.fromkeys(["model_type", "dict_type", "model_attributes_type"], "a mapping"),
     "string_type": "text",
 }
 
-# Pattern -> what it takes, in words.
-NAMES = {
-    NAME: "letters, digits, _ and -, at most 64 of them and no - in front",
-    TERM_NAME: "small letters, digits and _, at most 40 of them and a letter in front",
+NAME_RULES = {
+    NAME: "up to 64 letters, digits, _ or -, not starting with -",
+    TERM_NAME: "up to 40 lower-case letters, digits or _, starting with a letter",
 }
 
 KeyPath = tuple[str | int, ...]
 
 
+@dataclass(frozen=True)
 class Positions:
-    """Where a path stands: in the file, or on the command line."""
+    """Source positions of key paths: in the study file or on the command line."""
 
-    def __init__(self, file: Path, source: YamlSource, overridden: dict[KeyPath, str]) -> None:
-        self._file, self._source, self._overridden = file, source, overridden
+    file: Path
+    source: YamlSource
+    overridden: dict[KeyPath, str]
 
     def __call__(
         self, path: KeyPath, *, key: bool, offset: int | None = None
     ) -> tuple[tuple[int, int], str]:
-        """Something to sort by, and the place in words; an offset counts within a string."""
+        """Return a sort key and the text of a position; an offset counts within a string."""
         for length in range(len(path), 0, -1):
-            if path[:length] in self._overridden:
-                return (0, 0), self._overridden[path[:length]]
-        mark = self._source.mark(path, key=key)
+            if path[:length] in self.overridden:
+                return (0, 0), self.overridden[path[:length]]
+        mark = self.source.mark(path, key=key)
         if offset is not None:
-            mark = self._source.mark_within(path, offset)
-        return (mark.line, mark.column), f"{self._file}:{mark.line}:{mark.column}"
+            mark = self.source.mark_within(path, offset)
+        return (mark.line, mark.column), f"{self.file}:{mark.line}:{mark.column}"
 
 
-def describe_errors(errors: list[ErrorDetails], data: Any, places: Positions) -> list[str]:
-    # The members of a union each complain about the same value: say once what all would take.
-    found: dict[tuple[KeyPath, str, bool], list[str]] = {}
+def describe_errors(errors: list[ErrorDetails], data: Any, positions: Positions) -> list[str]:
+    """Return one message per mistake, in the order of the file."""
+    # Every member of a union reports the same value: merge what they expect into one message.
+    expected_by_mistake: dict[tuple[KeyPath, str, bool], list[str]] = {}
     offsets: dict[KeyPath, int] = {}
     for error in errors:
-        what, expected = _explain(error, data)
+        cause, expected = _explain(error, data)
         loc, kind = error["loc"], error["type"]
         if kind.startswith("union_tag"):
             loc = (*loc, error["ctx"]["discriminator"].strip("'"))
         about_key = kind == "extra_forbidden" or loc[-1:] == ("[key]",)
         path = _key_path(data, loc)
-        found.setdefault((path, what, about_key), []).append(expected)
+        expected_by_mistake.setdefault((path, cause, about_key), []).append(expected)
         if kind == "formula":
             offsets[path] = error["ctx"]["offset"]
-    lines: list[tuple[tuple[int, int], str, str]] = []
-    for (path, what, about_key), remedies in found.items():
-        remedy = " or ".join(dict.fromkeys(filter(None, remedies)))
-        text = f"{what}, expected {remedy}" if remedy else what
-        name = ".".join(_short(str(part)) for part in path) or "study"
-        place = places(path, key=about_key, offset=offsets.get(path))
-        lines.append((*place, f"{name}: {text}"))
-    return [f"{place}: {text}" for _, place, text in sorted(lines, key=lambda line: line[0])]
+    messages: list[tuple[tuple[int, int], str]] = []
+    for (path, cause, about_key), alternatives in expected_by_mistake.items():
+        expected = " or ".join(dict.fromkeys(filter(None, alternatives)))
+        text = f"{cause}, expected {expected}" if expected else cause
+        name = ".".join(_truncate(str(part)) for part in path) or "study"
+        sort_key, position = positions(path, key=about_key, offset=offsets.get(path))
+        messages.append((sort_key, f"{position}: {name}: {text}"))
+    return [message for _, message in sorted(messages, key=lambda item: item[0])]
 
 
 def _key_path(data: Any, loc: tuple[str | int, ...]) -> KeyPath:
-    """The error's path without the words that only pydantic puts there (union members, [key])."""
+    """Return an error's path without the parts that pydantic adds (union members, [key])."""
     path: list[str | int] = []
     for depth, part in enumerate(loc):
         inside = (isinstance(data, dict) and part in data) or (
@@ -121,70 +124,63 @@ def _key_path(data: Any, loc: tuple[str | int, ...]) -> KeyPath:
             path.append(part)
             data = data[part]
         elif depth == len(loc) - 1 and isinstance(data, dict) and part != "[key]":
-            path.append(part)  # a key that is missing
+            path.append(part)  # a missing key
     return tuple(path)
 
 
 def _explain(error: ErrorDetails, data: Any) -> tuple[str, str]:
-    """What is wrong, and what was expected instead."""
+    """Return the cause of an error and the expected value, empty if the cause implies it."""
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     message = error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        return _unknown_key(error["loc"], data)
+        return _explain_unknown_key(error["loc"], data)
     if kind == "union_tag_invalid":
         names = [name.strip("'") for name in context["expected_tags"].split(", ")]
         return f"found {show_value(context['tag'])}", _choices(names, str(context["tag"]))
     if kind == "union_tag_not_found":
         return "missing", ""
-    if kind in EXPECTED:
-        return f"found {show_value(value)}", EXPECTED[kind]
+    if kind in EXPECTED_TYPES:
+        return f"found {show_value(value)}", EXPECTED_TYPES[kind]
     if kind == "missing":
-        return error["msg"] if "mode" in error["msg"] else "missing", ""
+        return "missing" if message == "Field required" else message, ""
     if kind in ("formula", "unknown"):
-        return _short(message, 200), _alternatives(context)
+        known = context["known"]
+        expected = _choices(known, str(context["name"]), context.get("shown")) if known else ""
+        return _truncate(message, 200), expected
     if kind == "literal_error":
         names = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
         return f"found {show_value(value)}", _choices(names, str(value))
     if kind == "string_pattern_mismatch":
-        rule = NAMES[context["pattern"]]
-        return f"the name {show_value(value)} is not allowed", rule
+        return f"invalid name {show_value(value)}", NAME_RULES[context["pattern"]]
     if message.startswith("Input should be "):
         return f"found {show_value(value)}", message.removeprefix("Input should be ")
     return message, ""
 
 
-def _alternatives(context: dict[str, Any]) -> str:
-    if not context["known"]:
-        return ""
-    return _choices(context["known"], str(context["name"]), context.get("shown"))
-
-
-def _unknown_key(loc: tuple[str | int, ...], data: Any) -> tuple[str, str]:
+def _explain_unknown_key(loc: tuple[str | int, ...], data: Any) -> tuple[str, str]:
     name, parent = str(loc[-1]), ".".join(map(str, loc[:-1]))
     if parent.endswith("training.hyperparameters"):
-        algorithm = _algorithm(data, loc)
+        algorithm = _algorithm_at(loc, data)
         if name in MANAGED:
-            return f"{name} is set by shaperun itself, leave it out", ""
+            return f"{name} is set by shaperun; remove it", ""
         fields = LEARNERS[algorithm].hyperparameters.model_fields
-        return f"unknown key, {algorithm} takes no such hyperparameter", _choices(fields, name)
-    model = next(model for place, model in MODELS.items() if fnmatchcase(parent, place))
+        return f"unknown hyperparameter of {algorithm}", _choices(fields, name)
+    model = next(model for path, model in MODELS.items() if fnmatchcase(parent, path))
     known = [field.alias or name for name, field in model.model_fields.items()]
     return "unknown key", _choices(known, name)
 
 
-def _algorithm(data: Any, loc: tuple[str | int, ...]) -> str:
-    """Whose hyperparameter a key would be: the arm's own learner, or the study's."""
-    recipes = [data.get("training")]
+def _algorithm_at(loc: tuple[str | int, ...], data: Any) -> str:
+    """Return the algorithm of the arm that a path is in, by default the study's."""
+    sections = [data.get("training")]
     if loc[0] == "arms":
-        recipes.insert(0, data["arms"][loc[1]]["training"])
-    named = (recipe.get("algorithm") for recipe in recipes if isinstance(recipe, dict))
-    return next(
-        (str(name) for name in named if name), TrainingConfig.model_fields["algorithm"].default
-    )
+        sections.insert(0, data["arms"][loc[1]]["training"])
+    names = (section.get("algorithm") for section in sections if isinstance(section, dict))
+    return str(next(filter(None, names), TrainingConfig.model_fields["algorithm"].default))
 
 
 def _choices(known: Iterable[str], name: str, shown: str | None = None) -> str:
-    """What there is, or its description where that is too much, and the nearest to the name."""
+    """Return the known names, or `shown` in place of them, and the one nearest to a name."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     remedy = f"; did you mean {by_lower[close[0]]}?" if close else ""
@@ -193,11 +189,12 @@ def _choices(known: Iterable[str], name: str, shown: str | None = None) -> str:
 
 
 def show_value(value: object) -> str:
+    """Return a value as messages show it, at most 70 characters."""
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool | None) else repr(value)
-    return _short(text)
+    return _truncate(text)
 
 
-def _short(text: str, most: int = 70) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}…"
+def _truncate(text: str, max_length: int = 70) -> str:
+    return text if len(text) <= max_length else f"{text[: max_length - 3]}…"

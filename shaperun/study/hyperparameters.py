@@ -1,7 +1,7 @@
-"""Hyperparameters as the signatures of the learners' classes state them.
+"""Hyperparameters of learner classes, read from the signatures of their constructors.
 
-The signature is read from the installed source: importing the class would import torch, and a
-study file should be checked in milliseconds.
+Signatures are parsed from the installed source: importing a class would import torch, and a study
+file should be checked in milliseconds.
 """
 
 from __future__ import annotations
@@ -9,29 +9,21 @@ from __future__ import annotations
 import ast
 import importlib.util
 from contextlib import suppress
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Discriminator,
-    Field,
-    FiniteFloat,
-    Tag,
-    create_model,
-)
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, FiniteFloat, Tag, create_model
 
 from shaperun.common.validation import STRICT, Integer
 
-# Parameters of the classes that a study says in other words, or that change no number of a run.
+# Parameters that a study sets elsewhere, or that do not affect the numbers of a run.
 MANAGED = {
     "policy", "env", "seed", "device", "verbose", "tensorboard_log", "stats_window_size",
     "rollout_buffer_class", "rollout_buffer_kwargs", "replay_buffer_class",
     "replay_buffer_kwargs", "policy_kwargs", "_init_setup_model",
 }  # fmt: skip
-
 
 Layers = list[Annotated[Integer, Field(ge=1, le=65_536)]]
 
@@ -51,7 +43,7 @@ def _layers_or_networks(value: object) -> str:
 
 
 class PolicyKwargs(BaseModel):
-    """The network, in names and numbers; code never comes from a study file."""
+    """Network architecture in names and numbers; a study file contains no code."""
 
     model_config = STRICT
 
@@ -67,21 +59,21 @@ class PolicyKwargs(BaseModel):
     log_std_init: FiniteFloat | None = None
 
 
-SCHEDULED = "lin_"  # a value that falls from what follows to 0
+LINEAR_PREFIX = "lin_"
 
 
 def linear_schedule_start(text: str) -> float:
-    """The value that a schedule like `lin_2.5e-4` falls from, to 0 at the end of training."""
+    """Return the initial value of a schedule like `lin_2.5e-4`, which falls linearly to 0."""
     with suppress(ValueError):
-        if text.startswith(SCHEDULED):
-            return float(text.removeprefix(SCHEDULED))
-    raise ValueError("a number, or a linear schedule written like lin_2.5e-4, is expected")
+        if text.startswith(LINEAR_PREFIX):
+            return float(text.removeprefix(LINEAR_PREFIX))
+    raise ValueError("Input should be a number or a linear schedule like lin_2.5e-4")
 
 
 def _check_schedule(value: float | str) -> float | str:
     start = linear_schedule_start(value) if isinstance(value, str) else value
     if not 0 < start < float("inf"):
-        raise ValueError("a schedule starts above 0")
+        raise ValueError("Input should be a number above 0, or a schedule that starts above 0")
     return value
 
 
@@ -92,12 +84,12 @@ def _check_frequency(value: list[int | str]) -> list[int | str]:
     match value:
         case [int(), "step" | "episode"]:
             return value
-    raise ValueError("a number of steps, or a list like [4, step] or [1, episode], is expected")
+    raise ValueError("Input should be a number of steps, or a list like [4, step] or [1, episode]")
 
 
 Frequency = Annotated[list[Integer | str], AfterValidator(_check_frequency)]
 
-# How the names in the classes' annotations are checked in a study file.
+# Annotation in a class -> type in a study file.
 TYPES: dict[str, Any] = {
     "float": FiniteFloat,
     "int": Integer,
@@ -107,7 +99,7 @@ TYPES: dict[str, Any] = {
     "tuple[int, str]": Frequency,
 }
 
-# Values that the classes would accept and then fail or do nothing with.
+# Bounds that the classes do not check: values beyond them fail during training or have no effect.
 BOUNDS: dict[str, Any] = {
     "gamma": Field(gt=0, le=1),
     "gae_lambda": Field(ge=0, le=1),
@@ -136,23 +128,16 @@ def signature(implementation: str) -> dict[str, tuple[str, Any]]:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"{class_name} needs the package {package}")
     file = Path(spec.origin).parent.joinpath(*parts).with_suffix(".py")
-    arguments = _constructor(ast.parse(file.read_text(encoding="utf-8")), class_name).args
+    module = ast.parse(file.read_text(encoding="utf-8"))
+    [cls] = [n for n in module.body if isinstance(n, ast.ClassDef) and n.name == class_name]
+    [init] = [n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    arguments = init.args
     defaults = dict(zip(reversed(arguments.args), reversed(arguments.defaults), strict=False))
     return {
         argument.arg: (ast.unparse(argument.annotation), ast.literal_eval(defaults[argument]))
         for argument in arguments.args
         if argument in defaults and argument.annotation and argument.arg not in MANAGED
     }
-
-
-def _constructor(module: ast.Module, class_name: str) -> ast.FunctionDef:
-    return next(
-        function
-        for cls in module.body
-        if isinstance(cls, ast.ClassDef) and cls.name == class_name
-        for function in cls.body
-        if isinstance(function, ast.FunctionDef) and function.name == "__init__"
-    )
 
 
 @cache
@@ -170,11 +155,9 @@ def hyperparameters_of(implementation: str) -> type[BaseModel]:
 
 def _type(name: str, annotation: str) -> Any:
     parts = {part.strip() for part in annotation.split("|")}
-    # A schedule takes every plain number too, so the union has one member and errors stay short.
+    # A schedule also accepts plain numbers; a union with one member keeps errors short.
     if "Schedule" in parts:
         parts -= {"float"}
-    kind: Any = None
-    for part in sorted(parts - {"None"}):
-        kind = TYPES[part] if kind is None else kind | TYPES[part]
+    kind = reduce(or_, (TYPES[part] for part in sorted(parts - {"None"})))
     kind = Annotated[kind, BOUNDS[name]] if name in BOUNDS else kind
     return kind | None if "None" in parts else kind

@@ -1,6 +1,6 @@
 """Registry of learners: one entry per algorithm that a study may name.
 
-To add a learner of your own, write `training/algorithms/<name>.py` and an entry here; everything
+To add a learner, write `training/algorithms/<name>.py` and an entry here; everything
 else asks the entry. CONTRIBUTING.md has an example.
 """
 
@@ -10,14 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    FiniteFloat,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, WithJsonSchema, field_validator
 
 from shaperun.common.validation import STRICT, Integer, unknown_name_error
 from shaperun.study.hyperparameters import (
@@ -49,7 +42,7 @@ class EpisodicHyperparameters(BaseModel):
     @classmethod
     def _check_without_critic(cls, value: PolicyKwargs) -> PolicyKwargs:
         if isinstance(value.net_arch, Networks) and (value.net_arch.vf or value.net_arch.qf):
-            raise ValueError("there is no critic: net_arch takes pi only")
+            raise ValueError("net_arch takes only pi, as there is no critic; remove vf and qf")
         return value
 
     @property
@@ -93,7 +86,7 @@ class GrpoHyperparameters(EpisodicHyperparameters):
 
 @dataclass(frozen=True)
 class Learner:
-    """What the rest of the program knows about a learner.
+    """Properties of a learner that the rest of the program depends on.
 
     Attributes:
         implementation: `module:class`; only training imports it. A class of stable-baselines3, or

@@ -1,4 +1,4 @@
-"""A study file and its overrides -> a Study, or every mistake in it with its place and a remedy."""
+"""Load study files with overrides; report all mistakes at once, each with its position."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shaperun.study.models import Study, parse_study
 
 
 class StudyError(UserError):
-    """Everything that is wrong with a study, a line each: place: path: what, expected, remedy."""
+    """All mistakes in a study, one message each: `position: path: cause, expected …; remedy`."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -28,11 +28,11 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, allow_code: bool = 
 
     Args:
         path: the YAML file.
-        overrides: `KEY=VALUE` each, the key with dots, the value in YAML.
-        allow_code: whether it may name Python code that no package declares.
+        overrides: texts `KEY=VALUE`, with a dotted key and a value in YAML.
+        allow_code: accept references to Python code that no package declares.
 
     Raises:
-        StudyError: names everything that is wrong, at once.
+        StudyError: lists all mistakes.
     """
     source = _read(path)
     if not isinstance(source.data, dict):
@@ -44,14 +44,15 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, allow_code: bool = 
     try:
         return parse_study(data, allow_code=allow_code)
     except ValidationError as error:
-        places = Positions(path, source, overridden)
-        raise StudyError(describe_errors(error.errors(include_url=False), data, places)) from None
+        positions = Positions(path, source, overridden)
+        errors = error.errors(include_url=False)
+        raise StudyError(describe_errors(errors, data, positions)) from None
 
 
 def _read(path: Path) -> YamlSource:
     try:
         with path.open("rb") as file:
-            return read_yaml(file.read(MAX_SIZE + 1))  # which is one too many
+            return read_yaml(file.read(MAX_SIZE + 1))  # one too many, so that it is refused
     except YamlError as error:
         raise StudyError(
             [f"{path}:{mark.line}:{mark.column}: {text}" for mark, text in error.problems]
@@ -62,28 +63,27 @@ def _read(path: Path) -> YamlSource:
 
 def _override(data: Any, overrides: Sequence[str]) -> tuple[Any, dict[KeyPath, str]]:
     data = copy.deepcopy(data)
-    done: dict[KeyPath, str] = {}
+    overridden: dict[KeyPath, str] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise StudyError([f"--set {text}: expected KEY=VALUE"])
-        path = tuple(key.split("."))
         try:
-            made = _set(data, path, read_yaml(value).data)
+            path = _set(data, tuple(key.split(".")), read_yaml(value).data)
         except (YamlError, TypeError) as error:
             raise StudyError([f"--set {text}: {error}"]) from None
-        done[made] = f"--set {text}"
-    return data, done
+        overridden[path] = f"--set {text}"
+    return data, overridden
 
 
 def _set(data: Any, path: tuple[str, ...], value: object) -> tuple[str, ...]:
-    """Set the value; returns the path of the outermost part that is new or another now."""
-    made = path
+    """Set a value in place; return the path of the outermost mapping or value that is new."""
+    new = path
     for depth, part in enumerate(path[:-1]):
         if part not in data:
-            made = min(made, path[: depth + 1], key=len)
+            new = min(new, path[: depth + 1], key=len)
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
             raise TypeError(f"{'.'.join(path[: depth + 1])} is not a mapping")
     data[path[-1]] = value
-    return made
+    return new

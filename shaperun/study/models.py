@@ -1,4 +1,4 @@
-"""The study file as models: what may stand in it, what it defaults to, what a run is made of."""
+"""Models of a study file and of the configuration of a run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from pydantic import (
 from shaperun.common.validation import Model, Name, Seed, to_integer, validation_context
 from shaperun.envs.base import Environment
 from shaperun.rewards.config import PythonTerm, RewardConfig, Terms, check_potential
-from shaperun.study.environment import EnvironmentConfig, describe_or_problem
+from shaperun.study.environment import EnvironmentConfig, find_environment
 from shaperun.study.sweep import Sweep
 from shaperun.study.training import EvaluationConfig, TrainingConfig, merge_training
 
 
 class Arm(RewardConfig):
-    """A reward, and what is different about how it is trained."""
+    """A reward, and how its training differs from the study's."""
 
     training: TrainingConfig | None = Field(
         None,
-        description="Keys of the recipe that are others for this arm. With another algorithm, only "
-        "gamma is left of the study's hyperparameters.",
+        description="Training keys that differ for this arm. With another algorithm, gamma is the "
+        "only hyperparameter inherited from the study.",
     )
 
     @field_validator("training", mode="before")
@@ -43,11 +43,11 @@ class Arm(RewardConfig):
             return value
         steps = shared.get("total_timesteps")
         if value.get("total_timesteps", steps) != steps:
-            raise ValueError("total_timesteps is the same for all arms of a study; leave it out")
+            raise ValueError("total_timesteps is the same for all arms of a study; remove it here")
         try:
             TrainingConfig.model_validate(shared, context=info.context)
         except ValidationError:
-            return None  # its errors are reported already
+            return None  # reported already
         return merge_training(shared, value)
 
     @model_serializer(mode="wrap")
@@ -69,7 +69,7 @@ def _seed_list(value: object) -> object:
 
 def _check_distinct(value: list[int]) -> list[int]:
     if len(set(value)) < len(value):
-        raise ValueError("each seed may stand once")
+        raise ValueError("duplicate seeds; list each seed once")
     return value
 
 
@@ -82,13 +82,13 @@ Seeds = Annotated[
 
 
 class Study(Model):
-    """One study file: an environment, a recipe, seeds, an evaluation protocol and arms."""
+    """A study: an environment, training, seeds, evaluation and the arms to compare."""
 
-    study: Name = Field(description="Names the results folder.")
+    study: Name = Field(description="Name of the study and of its results folder.")
     environment: EnvironmentConfig
     training: TrainingConfig
     seeds: Seeds = Field(
-        [0, 1, 2, 3, 4], description="How many runs an arm (0 to n − 1), or which."
+        [0, 1, 2, 3, 4], description="Runs per arm: a number n for seeds 0 to n − 1, or a list."
     )
     evaluation: EvaluationConfig = EvaluationConfig()
     terms: Terms = Field(
@@ -110,19 +110,13 @@ class Study(Model):
         return value
 
     @model_validator(mode="after")
-    def _check_pruning(self) -> Self:
+    def _check_supported(self) -> Self:
         if self.sweep and self.sweep.pruning and not self.training.learner.exact_resume:
             raise ValueError(
                 f"sweep.pruning is not supported with {self.training.algorithm}; remove it"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_backend(self) -> Self:
-        if self.environment.backend != "envpool":
-            return self
-        for training in (self.training, *(self.training_of(arm) for arm in self.arms.values())):
-            if training.engine == "episodic":
+        for training in (self.training, *(arm.training for arm in self.arms.values())):
+            if self.environment.backend == "envpool" and training and training.engine == "episodic":
                 raise ValueError(
                     f"environment.backend: {training.algorithm} sets the initial state of every "
                     "episode, which EnvPool does not support; leave backend out"
@@ -130,8 +124,8 @@ class Study(Model):
         return self
 
     @property
-    def code(self) -> list[str]:
-        """What the study names of Python code that no package declares as such."""
+    def code_references(self) -> list[str]:
+        """References (`module:name`) to Python code that no package declares as a term."""
         definitions = [
             *self.terms.values(),
             *(d for a in self.arms.values() for d in a.terms.values()),
@@ -140,50 +134,52 @@ class Study(Model):
         return list(dict.fromkeys(name for name in [self.environment.id, *named] if ":" in name))
 
     @property
+    def _unshaped(self) -> list[str]:
+        return [name for name, reward in self.arms.items() if reward.mode == "log"]
+
+    @property
     def baseline(self) -> str:
-        """The arm that the others are compared with: the first that leaves the reward alone."""
-        plain = (name for name, reward in self.arms.items() if reward.mode == "log")
-        return next(plain, next(iter(self.arms)))
+        """Arm that the others are compared with: the first unshaped arm, else the first arm."""
+        return [*self._unshaped, *self.arms][0]
 
     def baseline_of(self, arm: str) -> str:
-        """What an arm is compared with.
+        """Return the arm that an arm is compared with.
 
-        Where arms have recipes of their own, that is the first one that leaves the reward alone and
-        is trained like it. If there is none, or it is that arm, it is the study's baseline.
+        It is the first unshaped arm that is trained in the same way, for arms with training
+        sections. Without one, and for that arm itself, it is the study's baseline.
         """
-        own = self.training_of(self.arms[arm])
-        plain = (name for name, reward in self.arms.items() if reward.mode == "log")
-        alike = next((a for a in plain if self.training_of(self.arms[a]) == own), arm)
-        return self.baseline if alike == arm else alike
+        training = self.training_of(self.arms[arm])
+        alike = (a for a in self._unshaped if self.training_of(self.arms[a]) == training)
+        candidate = next(alike, arm)
+        return self.baseline if candidate == arm else candidate
 
-    def resolved(self, reward: RewardConfig) -> RewardConfig:
-        """A reward alone, with the terms that the study defines for all arms."""
+    def resolve_reward(self, reward: RewardConfig) -> RewardConfig:
+        """Return a reward without its training, with the terms that the study defines."""
         fields = {name: getattr(reward, name) for name in RewardConfig.model_fields}
         return RewardConfig.model_construct(**fields | {"terms": {**self.terms, **reward.terms}})
 
     def training_of(self, reward: RewardConfig) -> TrainingConfig:
-        """How an arm is trained: as the study says, or in its own way."""
-        own = reward.training if isinstance(reward, Arm) else None
-        return own or self.training
+        """Return how an arm is trained: its training section, or else the study's."""
+        return (reward.training if isinstance(reward, Arm) else None) or self.training
 
     def run_config(self, reward: RewardConfig, seed: int) -> RunConfig:
-        """Everything that decides the numbers of one run."""
+        """Return everything that determines the numbers of one run."""
         every = self.evaluation.every or max(1, self.training.total_timesteps // 20)
         return RunConfig(
             environment=self.environment,
             training=self.training_of(reward),
             evaluation=self.evaluation.model_copy(update={"every": every}),
-            reward=self.resolved(reward),
+            reward=self.resolve_reward(reward),
             seed=seed,
         )
 
 
-# How runs were trained before there was anything else: they keep their identity.
-_IMPLIED = {"engine": "sb3", "device": "cpu"}
+# Values from before these keys existed; leaving them out keeps the identity of earlier runs.
+_IMPLIED_TRAINING = {"engine": "sb3", "device": "cpu"}
 
 
 class RunConfig(Model):
-    """The resolved configuration of one run: a run is a pure function of this."""
+    """Resolved configuration of one run; the run is a pure function of it."""
 
     environment: EnvironmentConfig
     training: TrainingConfig
@@ -193,9 +189,9 @@ class RunConfig(Model):
 
     @property
     def identity(self) -> str:
-        """SHA-256 of everything that can change the run's numbers, and of nothing else."""
+        """SHA-256 of everything that can change the numbers of the run, and of nothing else."""
         data = self.model_dump(mode="json")
-        for key, value in _IMPLIED.items():
+        for key, value in _IMPLIED_TRAINING.items():
             if data["training"][key] == value:
                 del data["training"][key]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
@@ -203,28 +199,20 @@ class RunConfig(Model):
 
 
 def parse_study(data: object, *, allow_code: bool = False) -> Study:
-    """Validate plain data as a study, its terms against its environment.
+    """Validate the data of a study file, including its terms against its environment.
 
     Args:
-        data: what a study file holds.
-        allow_code: whether it may name Python code that no package declares.
+        data: the data, as read from YAML.
+        allow_code: accept references to Python code that no package declares.
 
     Raises:
-        pydantic.ValidationError: all that is wrong with it, at once.
+        pydantic.ValidationError: lists all mistakes.
     """
-    environment, arms, terms, training = (
-        part if isinstance(data, dict) and isinstance(part := data.get(key), dict) else {}
+    sections = data if isinstance(data, dict) else {}
+    context: dict[str, Any] = {
+        key: section if isinstance(section := sections.get(key), dict) else {}
         for key in ("environment", "arms", "terms", "training")
-    )
-    known, problem = describe_or_problem(environment, allow_code=allow_code)
-    return Study.model_validate(
-        data,
-        context={
-            "environment": known,
-            "problem": problem,
-            "arms": arms,
-            "terms": terms,
-            "training": training,
-            "allow_code": allow_code,
-        },
-    )
+    }
+    environment, problem = find_environment(context["environment"], allow_code=allow_code)
+    context |= {"environment": environment, "problem": problem, "allow_code": allow_code}
+    return Study.model_validate(data, context=context)

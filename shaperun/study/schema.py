@@ -1,4 +1,4 @@
-"""The JSON Schema of a study file, for editors: with every term and every hyperparameter."""
+"""JSON Schema of study files for editors, with every term and every hyperparameter."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from shaperun.study.models import Study
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema as a plain document (JSON Schema 2020-12)."""
+    """Return the schema as plain data (JSON Schema 2020-12)."""
     schema = Study.model_json_schema(mode="validation")
     definitions = schema["$defs"]
     training = definitions["TrainingConfig"]
     training["allOf"] = [_hyperparameters(name, definitions) for name in LEARNERS]
-    # Of an arm's own recipe only what differs stands there, and whose hyperparameters they are may
-    # be said elsewhere.
-    own = {k: v for k, v in training.items() if k not in ("allOf", "required", "description")}
+    # An arm's training section has only keys that differ, and may leave the algorithm to the study.
+    common = {k: v for k, v in training.items() if k not in ("allOf", "required", "description")}
     properties = {k: v for k, v in training["properties"].items() if k != "total_timesteps"}
-    definitions["ArmTraining"] = {**own, "title": "ArmTraining", "properties": properties}
+    definitions["ArmTraining"] = {**common, "title": "ArmTraining", "properties": properties}
     definitions["Arm"]["properties"]["training"]["anyOf"][0] = {"$ref": "#/$defs/ArmTraining"}
-    # Any other that gymnasium has will do; these are worth suggesting.
+    # Suggest the declared environments; any other id of gymnasium is valid too.
     definitions["EnvironmentConfig"]["properties"]["id"]["anyOf"] = [
         {"enum": list(environments())},
         {"type": "string"},
@@ -35,7 +34,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _hyperparameters(algorithm: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    """What holds where the algorithm is this one; the first is the default."""
+    """Return the condition for an algorithm; the first of the registry is the default."""
     schema = LEARNERS[algorithm].hyperparameters.model_json_schema()
     definitions.update(schema.pop("$defs", {}))
     chosen = {"properties": {"algorithm": {"const": algorithm}}}
@@ -45,11 +44,11 @@ def _hyperparameters(algorithm: str, definitions: dict[str, Any]) -> dict[str, A
 
 
 def _terms(env_id: str) -> dict[str, Any]:
-    """What holds where the environment is this one: its terms, with their formulas."""
+    """Return the condition for an environment: its terms with their formulas."""
     terms = environments()[env_id].built_in.values()
     known = {term.name: {"type": "number", "description": term.formula} for term in terms}
     arm = {"properties": {"weights": {"properties": known}}}
-    # Names that are not known are mistakes, unless terms of the study's own are defined.
+    # Unknown names are mistakes unless the study or the arm defines terms.
     closed = {"properties": {"weights": {"propertyNames": {"enum": list(known)}}}}
     defines = {"required": ["terms"]}
     chosen = {"properties": {"environment": {"properties": {"id": {"const": env_id}}}}}

@@ -1,4 +1,4 @@
-"""The sweep of a study as models: which weights are sought, how, and for what."""
+"""The `sweep` section of a study file: the weights to vary, the method and the objective."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from shaperun.common.validation import (
     validation_context,
 )
 from shaperun.envs.base import Environment
-from shaperun.envs.metrics import direction, metric_names
+from shaperun.envs.metrics import metric_direction, metric_names
 from shaperun.rewards.config import check_weighable
 
 
 class Range(Model):
-    """Where a random search draws a weight from."""
+    """Interval from which a search draws a weight."""
 
     low: FiniteFloat
     high: FiniteFloat
     log: bool = Field(
         False,
         validate_default=True,
-        description="Draw uniformly in the logarithm; both ends positive.",
+        description="Draw uniformly on a logarithmic scale; low must be positive.",
     )
 
     @field_validator("log")
     @classmethod
     def _check_order(cls, value: bool, info: ValidationInfo) -> bool:
-        if not {"low", "high"} <= info.data.keys():  # their own errors are reported already
+        if not {"low", "high"} <= info.data.keys():  # reported already
             return value
         low, high = info.data["low"], info.data["high"]
         if low > high or (value and low <= 0):
-            raise ValueError("low must not exceed high, and must be positive where log is true")
+            raise ValueError("low must not exceed high, and must be positive if log is true")
         return value
 
 
@@ -61,8 +61,9 @@ ArmName = Annotated[Name, AfterValidator(_check_arm)]
 
 def _check_swept(name: str, info: ValidationInfo) -> str:
     base = (validation_context(info, "arms") or {}).get(info.data.get("base"))
-    own = base.get("terms") if isinstance(base, dict) else None
-    terms = {**(validation_context(info, "terms") or {}), **(own if isinstance(own, dict) else {})}
+    terms = base.get("terms") if isinstance(base, dict) else None
+    shared = validation_context(info, "terms") or {}
+    terms = {**shared, **terms} if isinstance(terms, dict) else shared
     check_weighable(name, validation_context(info, "environment"), terms)
     return name
 
@@ -75,22 +76,21 @@ def _as_list(value: object) -> object:
 
 
 def _check_objective(name: str, info: ValidationInfo) -> str:
-    """A metric of the environment's, with a minus in front where less of it is to be had."""
+    """Check that an objective is a metric, with a leading minus unless larger is better."""
     environment: Environment | None = validation_context(info, "environment")
     metric = name.removeprefix("-")
     if environment is None or not metric:
         return name
     known = metric_names(environment)
-    own = {"shaped", "shaped_return", "shaping", *environment.terms}
-    if metric not in known and metric in own:
+    if metric not in known and metric in {"shaped", "shaped_return", "shaping", *environment.terms}:
         raise ValueError(
-            f"{metric} is part of the shaped reward, and arms that are paid differently cannot be "
-            f"compared by what they are paid; choose among {', '.join(known)}"
+            f"{metric} is part of the shaped reward, by which arms cannot be compared; choose from "
+            f"{', '.join(known)}"
         )
     if metric not in known:
         raise unknown_name_error("metric", metric, known)
-    if name == metric and direction(metric, environment) < 1:
-        raise ValueError(f"write -{metric} if less is better")
+    if name == metric and metric_direction(metric, environment) < 1:
+        raise ValueError(f"larger {metric} is not better; write -{metric} to minimize it")
     return name
 
 
@@ -98,35 +98,36 @@ Objective = Annotated[str, AfterValidator(_check_objective)]
 
 
 class SweepModel(Model):
-    """What all sweeps have in common: what is sought, and how it is believed."""
+    """Settings of all sweep methods: the objective, pruning and confirmation."""
 
     objective: Annotated[list[Objective], BeforeValidator(_as_list), Field(min_length=1)] = Field(
         ["return"],
         max_length=2,
-        description="One or two of the environment's metrics; a minus in front: less is better.",
+        description="One or two metrics of the environment to maximize; a leading minus minimizes.",
     )
     aggregate: Literal["iqm", "mean", "median", "worst"] = Field(
-        "iqm", description="What the runs of a trial come to together."
+        "iqm", description="Statistic over the runs of a trial."
     )
     pruning: Literal["halving"] | None = Field(
         None,
-        description="halving: the half of the trials with the lower environment return stops at a "
-        "quarter of the training, and half of the rest at half of it.",
+        description="halving: stop the half of the trials with the lower environment return after "
+        "a quarter of training, and half of the rest after half of training.",
     )
     confirm: Annotated[Integer, Field(ge=0, le=1000)] | None = Field(
-        None, description="Fresh seeds to confirm the best with; as many as seeds unless said."
+        None,
+        description="Number of new seeds that confirm the best trials (default: as many as seeds).",
     )
 
     @field_validator("pruning")
     @classmethod
     def _check_objectives(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value and len(info.data.get("objective", [])) > 1:
-            raise ValueError("two objectives have no worse half: prune a sweep for one")
+            raise ValueError("pruning needs a single objective; remove one objective or pruning")
         return value
 
 
 class GridSweep(SweepModel):
-    """Every combination of the weights listed, on top of the base arm."""
+    """Every combination of the listed weights, on top of the base arm."""
 
     method: Literal["grid"]
     base: ArmName
@@ -136,7 +137,7 @@ class GridSweep(SweepModel):
 
 
 class RandomSweep(SweepModel):
-    """A number of draws of the weights, on top of the base arm."""
+    """Independent random draws of the weights, on top of the base arm."""
 
     method: Literal["random"]
     base: ArmName
@@ -146,25 +147,25 @@ class RandomSweep(SweepModel):
 
 
 class SearchSweep(SweepModel):
-    """Draws that learn from those before, a population at a time, on top of the base arm."""
+    """Draws that learn from earlier trials, one population at a time, on top of the base arm."""
 
     method: Literal["tpe", "nsga2", "cmaes"]
     base: ArmName
     weights: dict[SweptTerm, Range] = Field(min_length=1)
     samples: Annotated[Integer, Field(ge=1, le=1000)]
     population: Annotated[Integer, Field(ge=2, le=100)] = Field(
-        8, description="Trials that are drawn together, knowing all that came before them."
+        8, description="Number of trials that are drawn together, given all earlier trials."
     )
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _check_method(self) -> Self:
         if self.method == "cmaes" and len(self.objective) > 1:
-            raise ValueError("cmaes seeks one objective; take nsga2 or tpe for two")
+            raise ValueError("cmaes supports a single objective; use nsga2 or tpe for two")
         if self.method == "cmaes" and len(self.weights) < 2:
-            raise ValueError("cmaes needs two weights or more; take tpe for one")
+            raise ValueError("cmaes needs at least two weights; use tpe for one")
         if self.method != "tpe" and self.pruning:
-            raise ValueError(f"{self.method} learns from finished trials only: no pruning")
+            raise ValueError(f"{self.method} learns only from finished trials; remove pruning")
         return self
 
 

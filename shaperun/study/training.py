@@ -29,10 +29,10 @@ class NormalizeConfig(Model):
 
 
 class TrainingConfig(Model):
-    """How arms are trained."""
+    """Training settings of the arms."""
 
     algorithm: Algorithm = "PPO"
-    total_timesteps: Positive = Field(description="Environment steps per run, over all its copies.")
+    total_timesteps: Positive = Field(description="Environment steps per run, summed over n_envs.")
     n_envs: Annotated[Integer, Field(ge=1, le=1024)] = Field(
         1, description="Parallel copies of the environment per run."
     )
@@ -40,13 +40,13 @@ class TrainingConfig(Model):
     hyperparameters: dict[str, Any] = Field(
         {},
         validate_default=True,
-        description="Keyword arguments of the learner's class, under their own names.",
+        description="Keyword arguments of the learner's class.",
     )
     engine: Engine = Field(
         "auto",
         validate_default=True,
         description="Training loop: lockstep trains many runs at once with stacked networks (PPO), "
-        "sb3 is stable-baselines3's own loop, episodic learns from whole episodes (REINFORCE, "
+        "sb3 is the loop of stable-baselines3, episodic learns from whole episodes (REINFORCE, "
         "GRPO). auto picks the fastest that the learner has.",
     )
     device: Device = Field(
@@ -90,17 +90,17 @@ class TrainingConfig(Model):
     @classmethod
     def _check_hyperparameters(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         algorithm = info.data.get("algorithm")
-        if algorithm is None:  # its own error is reported already
+        if algorithm is None:  # reported already
             return value
-        found = LEARNERS[algorithm].hyperparameters.model_validate(value).model_dump()
+        validated = LEARNERS[algorithm].hyperparameters.model_validate(value).model_dump()
         if "n_envs" in info.data:
-            check_group_size(algorithm, found, info.data["n_envs"])
-        return found
+            check_group_size(algorithm, validated, info.data["n_envs"])
+        return validated
 
     @field_validator("engine")
     @classmethod
     def _check_engine(cls, value: Engine, info: ValidationInfo) -> Engine:
-        if not {"algorithm", "hyperparameters"} <= info.data.keys():  # which has its own error
+        if not {"algorithm", "hyperparameters"} <= info.data.keys():  # reported already
             return value
         return choose_engine(info.data["algorithm"], info.data["hyperparameters"], value)
 
@@ -127,18 +127,18 @@ class TrainingConfig(Model):
         return self.learner.episodes_per_start(self.hyperparameters)
 
 
-def merge_training(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Return the study's training section with the keys of an arm's own replaced."""
-    if own.get("algorithm", shared.get("algorithm")) != shared.get("algorithm"):
-        # Everything else in the study's section is about another learner.
+def merge_training(shared: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
+    """Return the study's training section, overridden by the keys of an arm's section."""
+    if arm.get("algorithm", shared.get("algorithm")) != shared.get("algorithm"):
+        # The study's other keys belong to another learner.
         common = {
             k: v for k, v in shared.items() if k in ("total_timesteps", "n_envs", "normalize")
         }
         hyperparameters = _mapping(shared.get("hyperparameters"))
         gamma = {k: v for k, v in hyperparameters.items() if k == "gamma"}
         shared = {**common, "hyperparameters": gamma}
-    parts = [key for key in ("normalize", "hyperparameters") if isinstance(own.get(key), dict)]
-    return {**shared, **own, **{key: {**_mapping(shared.get(key)), **own[key]} for key in parts}}
+    parts = [key for key in ("normalize", "hyperparameters") if isinstance(arm.get(key), dict)]
+    return {**shared, **arm, **{key: {**_mapping(shared.get(key)), **arm[key]} for key in parts}}
 
 
 def _mapping(value: object) -> dict[Any, Any]:
@@ -146,7 +146,7 @@ def _mapping(value: object) -> dict[Any, Any]:
 
 
 class EvaluationConfig(Model):
-    """Evaluation on the environment's own reward: the same held-out episodes for every run."""
+    """Evaluation on the environment's reward, with the same held-out episodes for every run."""
 
     every: Positive | None = Field(
         None,

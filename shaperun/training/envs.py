@@ -1,7 +1,7 @@
-"""The environments of one run: shaped for its learner, and every episode in them recorded.
+"""Vector environment of one run: shape rewards for its learner, and record every episode.
 
-Stepping and shaping are two things here. stable-baselines3 asks for both at every step; who acts
-without looking at rewards may step through a whole rollout first, and have it shaped at once.
+Stepping and shaping are separate: stable-baselines3 needs both at every step, but the lockstep
+engine steps through a whole rollout first and shapes it at once.
 """
 
 from __future__ import annotations
@@ -21,110 +21,109 @@ from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
 from shaperun.training.episode_recorder import EpisodeRecorder, Row
 from shaperun.training.vector_env import ReplayMismatchError, SequentialVectorEnv, Step
 
-ENDS = ("terminated", "truncated")
 StepResult = tuple[npt.NDArray[Any], Step]
-"""The actions (N, …) of one step, and what they came to."""
+"""The actions (N, …) of one step, and its result."""
 
 
 def training_seeds(stream: np.random.SeedSequence, count: int) -> list[int]:
-    """What episodes of training are seeded with: no episode that is held out, and no other run's.
+    """Return seeds of training episodes, which no held-out episode and no other run has.
 
-    They are above 2³², where no evaluation episode is seeded, and have 63 bits.
+    They have 63 bits and are above 2³²; the seeds of held-out episodes are below.
     """
     words = stream.generate_state(count, np.uint64)
     return [int(word >> np.uint64(2)) + 2**62 for word in words]
 
 
 class TrainingEnvs(VecEnv):
-    """N shaped copies of a run's environment, behind stable-baselines3's interface.
+    """N shaped copies of a run's environment, with the interface of stable-baselines3.
 
     Args:
         config: the run.
-        seeds: what each copy is seeded with, once.
-        emit: is given a row for every episode that ends.
+        seeds: one per copy, used for its first reset.
+        emit: called with the row of every episode that ends.
     """
 
     def __init__(self, config: RunConfig, seeds: list[int], emit: Callable[[Row], None]) -> None:
         environment = config.environment.describe()
         self.kernel = RewardKernel(environment, config.reward, config.training.gamma)
         self.recorder = EpisodeRecorder(environment, self.kernel, len(seeds), emit)
-        copies = (
-            EnvPoolVectorEnv if config.environment.backend == "envpool" else SequentialVectorEnv
-        )
-        self._copies: SequentialVectorEnv | EnvPoolVectorEnv = copies.from_config(
+        envpool = config.environment.backend == "envpool"
+        simulator = EnvPoolVectorEnv if envpool else SequentialVectorEnv
+        self._vector_env: SequentialVectorEnv | EnvPoolVectorEnv = simulator.from_config(
             config.environment, len(seeds)
         )
         self._clock = Clock(self.kernel, config.training.total_timesteps)
-        self._reset_with = seeds
+        self._env_seeds = seeds
         self._obs: npt.NDArray[Any]  # after the last step
-        self._seen: Array  # after the last step that was shaped, as the kernel takes them
-        self._last_action: npt.NDArray[Any] | None = None  # of that step
-        self._taken: list[StepResult] = []  # since then
+        self._previous_obs: Array  # after the last shaped step, flat as the kernel takes them
+        self._last_action: npt.NDArray[Any] | None = None  # of the last shaped step
+        self._pending: list[StepResult] = []  # steps that are not shaped yet
         self._actions: npt.NDArray[Any]
-        super().__init__(len(seeds), self._copies.observation_space, self._copies.action_space)
+        observations, actions = self._vector_env.observation_space, self._vector_env.action_space
+        super().__init__(len(seeds), observations, actions)
 
     def reset(self) -> npt.NDArray[Any]:
-        """Start the copies from their seeds; afterwards they go on with their own generators."""
-        return self._start_episodes(self._copies.reset(self._reset_with))
+        """Reset all copies with their seeds; later episodes continue their generators."""
+        return self._start_episodes(self._vector_env.reset(self._env_seeds))
 
     def send(self, actions: npt.NDArray[Any]) -> None:
-        """Give the copies their actions (N, …)."""
+        """Send the copies their actions (N, …)."""
         self._actions = np.array(actions)
-        self._copies.send(actions)
+        self._vector_env.send(actions)
 
     def receive(self) -> Step:
-        """What they came to; shaping is left for later."""
-        step = self._copies.receive()
-        self._taken.append((self._actions, step))
+        """Return the result of the step, which is shaped later."""
+        step = self._vector_env.receive()
+        self._pending.append((self._actions, step))
         self._obs = step.obs
         return step
 
-    def shaped(self) -> Array:
-        """The shaped rewards (T, N) of the T steps since this was last asked for, now recorded.
+    def shape_rewards(self) -> Array:
+        """Shape and record the T pending steps; return their rewards (T, N).
 
         Raises:
-            RewardError: a term or the reward is not finite; the message says where. All that came
-                before it is recorded.
+            RewardError: a term or the reward is not finite; the message says where. All steps
+                before it are recorded.
             ArithmeticError: the recorded columns do not add up.
         """
-        taken, self._taken = self._taken, []
+        steps, self._pending = self._pending, []
         try:
-            return self._shape(taken)
+            return self._shape(steps)
         except RewardError:
-            if len(taken) == 1:
+            if len(steps) == 1:
                 raise
-        for one in taken:  # up to that which it is about
-            self._shape([one])
-        raise AssertionError("a reward is another one when it is asked for again")
+        for step in steps:  # up to the one with the error, which raises it again
+            self._shape([step])
+        raise AssertionError("the error of a reward depends on how many steps are shaped at once")
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the copies and their recording need to go on, between two rollouts."""
+        """Return the state of the copies and their recorder between two rollouts."""
         return {
-            "copies": self._copies.get_state(),
+            "copies": self._vector_env.get_state(),
             "obs": np.array(self._obs),
             "last_action": self._last_action,
             "steps": self._clock.steps,
             "recorder": self.recorder.get_state(),
         }
 
-    def set_state(self, memory: dict[str, Any]) -> None:
-        """Go on from there: every copy plays its episode again.
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Resume from a state: every copy replays its episode.
 
         Raises:
-            ReplayMismatchError: an environment went another way than it did.
+            ReplayMismatchError: a replayed episode differs.
         """
-        obs = self._start_episodes(self._copies.set_state(memory["copies"]))
-        if not np.array_equal(obs, memory["obs"]):
-            raise ReplayMismatchError("the environment shows another state than it did")
-        self._last_action, self._clock.steps = memory["last_action"], memory["steps"]
-        self.recorder.set_state(memory["recorder"])
+        obs = self._start_episodes(self._vector_env.set_state(state["copies"]))
+        if not np.array_equal(obs, state["obs"]):
+            raise ReplayMismatchError("a replayed episode reached another state")
+        self._last_action, self._clock.steps = state["last_action"], state["steps"]
+        self.recorder.set_state(state["recorder"])
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Give the copies their actions (N, …)."""
+        """Send the copies their actions (N, …)."""
         self.send(actions)
 
     def step_wait(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
-        """What they came to; one that is done restarts at once, its last observation handed on."""
+        """Return observations, shaped rewards, ends and infos of the step."""
         step = self.receive()
         done = step.terminated | step.truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -134,75 +133,76 @@ class TrainingEnvs(VecEnv):
                     "terminal_observation": step.last_obs[copy],
                     "TimeLimit.truncated": bool(step.truncated[copy] and not step.terminated[copy]),
                 }
-        return step.obs, self.shaped()[0].astype(np.float32), done, infos
+        return step.obs, self.shape_rewards()[0].astype(np.float32), done, infos
 
     def close(self) -> None:
         """Close the copies."""
-        self._copies.close()
+        self._vector_env.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of some copies."""
-        found = self._copies.attribute(attr_name)
-        return [found[copy] for copy in self._get_indices(indices)]
+        """Return an attribute of some copies."""
+        values = self._vector_env.get_attr(attr_name)
+        return [values[copy] for copy in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Refused: nothing may change an environment from outside while it is recorded."""
+        """Raise NotImplementedError: recorded environments must not be changed."""
         raise NotImplementedError("the environments of a run cannot be changed from outside")
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Refused, for the same reason."""
+        """Raise NotImplementedError, as `set_attr` does."""
         raise NotImplementedError("the environments of a run cannot be changed from outside")
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Any = None) -> list[bool]:
-        """No copy has a wrapper that stable-baselines3 looks for."""
+        """Return False: no copy has a wrapper that stable-baselines3 looks for."""
         return [False for _ in self._get_indices(indices)]
 
     def _start_episodes(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        self._obs, self._seen = obs, flatten_rows(obs)
+        self._obs, self._previous_obs = obs, flatten_rows(obs)
         return obs
 
-    def _shape(self, taken: Sequence[StepResult]) -> Array:
-        """Shape and record some steps, and go on from there."""
-        transition = self._transition(taken)
+    def _shape(self, pending: Sequence[StepResult]) -> Array:
+        """Shape and record T steps; return their rewards (T, N)."""
+        actions = np.stack([actions for actions, _ in pending])
+        steps = [step for _, step in pending]
+        transition = self._transition(actions, steps)
         try:
-            rewards = self.kernel(transition, self._clock.shares(len(taken), self.num_envs))
+            rewards = self.kernel(transition, self._clock.shares(len(steps), self.num_envs))
         except RewardError as error:
-            copy = (error.row or 0) % self.num_envs  # in the one step; of more, nobody asks
+            copy = (error.row or 0) % self.num_envs  # if T is 1, as in shape_rewards
             raise self.recorder.locate(error, copy) from None
         self._clock.steps += len(transition)
-        self._seen, self._last_action = flatten_rows(taken[-1][1].obs), taken[-1][0]
+        self._previous_obs, self._last_action = flatten_rows(steps[-1].obs), pending[-1][0]
         self.recorder.record(transition, rewards)
-        return rewards.shaped.reshape(len(taken), self.num_envs)
+        return rewards.shaped.reshape(len(steps), self.num_envs)
 
-    def _transition(self, taken: Sequence[StepResult]) -> Transition:
-        """T steps of N copies as T · N transitions, one step after the other."""
-        steps = [step for _, step in taken]
-        shown = flatten_rows(np.concatenate([step.obs for step in steps]))
-        reached = shown.copy()
-        for number, step in enumerate(steps):
-            if step.last_obs is not None:  # what is shown begins the next episode already
+    def _transition(self, actions: npt.NDArray[Any], steps: Sequence[Step]) -> Transition:
+        """Return T steps of N copies as T · N transitions, in order of time."""
+        obs = flatten_rows(np.concatenate([step.obs for step in steps]))
+        next_obs = obs.copy()
+        for index, step in enumerate(steps):
+            if step.last_obs is not None:  # obs is the first of the next episode there
                 ended = np.flatnonzero(step.terminated | step.truncated)
-                reached[number * self.num_envs + ended] = flatten_rows(step.last_obs[ended])
-        terminated, truncated = (np.stack([getattr(s, n) for s in steps]) for n in ENDS)
+                next_obs[index * self.num_envs + ended] = flatten_rows(step.last_obs[ended])
+        terminated = np.stack([step.terminated for step in steps])
+        truncated = np.stack([step.truncated for step in steps])
         return Transition(
-            obs=np.concatenate([self._seen, shown[: -self.num_envs]]),
-            action=np.concatenate([actions for actions, _ in taken]),
-            next_obs=reached,
+            obs=np.concatenate([self._previous_obs, obs[: -self.num_envs]]),
+            action=actions.reshape(-1, *actions.shape[2:]),
+            next_obs=next_obs,
             env_reward=np.concatenate([step.env_reward for step in steps]),
             terminated=terminated.reshape(-1),
             truncated=truncated.reshape(-1),
-            last_action=self._actions_before(taken, terminated | truncated),
+            last_action=self._previous_actions(actions, terminated | truncated),
         )
 
-    def _actions_before(
-        self, taken: Sequence[StepResult], ended: npt.NDArray[np.bool_]
+    def _previous_actions(
+        self, actions: npt.NDArray[Any], ended: npt.NDArray[np.bool_]
     ) -> npt.NDArray[Any]:
-        """Each copy's action of the step before; its own on the first step of an episode."""
-        actions = np.stack([actions for actions, _ in taken])
+        """Return the action before each (T · N, …); at the start of an episode the same one."""
         first = actions[0] if self._last_action is None else self._last_action
-        before = np.concatenate([first[None], actions[:-1]])
-        begins = np.concatenate([(self.recorder.lengths == 0)[None], ended[:-1]])
-        before[begins] = actions[begins]
-        return before.reshape(-1, *before.shape[2:])
+        previous = np.concatenate([first[None], actions[:-1]])
+        starts = np.concatenate([(self.recorder.lengths == 0)[None], ended[:-1]])
+        previous[starts] = actions[starts]
+        return previous.reshape(-1, *previous.shape[2:])

@@ -1,4 +1,4 @@
-"""Every training episode as a row of a table: what its steps add up to, and whether they do."""
+"""Record every training episode as a row of sums, and check that they add up."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Row = dict[str, object]
 
 
 def episode_columns(kernel: RewardKernel) -> list[str]:
-    """The columns of a recorded training episode: undiscounted sums, terms by their raw values.
+    """Return the columns of a recorded training episode: undiscounted sums, terms unweighted.
 
-    `timesteps` counts the environment steps of the whole run up to the episode's end. Where the
-    reward has a schedule, `schedule` is its mean factor over the episode.
+    `timesteps` counts the environment steps of the run up to the end of the episode. With a
+    schedule, `schedule` is its mean factor over the episode.
     """
     rewards = ["return", "shaping", "shaped_return"]
     sums = [f"sum_{term}" for term in kernel.names]
@@ -28,7 +28,7 @@ def episode_columns(kernel: RewardKernel) -> list[str]:
 
 
 class EpisodeRecorder:
-    """Adds up the steps of N copies of an environment, and emits a row when an episode ends."""
+    """Sums over the steps of N environments; emits a row when an episode ends."""
 
     def __init__(
         self,
@@ -39,15 +39,15 @@ class EpisodeRecorder:
     ) -> None:
         self.timesteps = 0
         self.recent_returns: deque[float] = deque(maxlen=100)
-        self.lengths = np.zeros(copies, dtype=int)  # of the episodes under way
-        self._episodes = np.zeros_like(self.lengths)  # that ended before them
+        self.lengths = np.zeros(copies, dtype=int)  # of the current episodes
+        self._episodes = np.zeros_like(self.lengths)  # finished
         self._environment, self._kernel, self._emit = environment, kernel, emit
         # Per copy: the raw terms, then environment reward, shaping, shaped reward and schedule.
         self._sums = np.zeros((copies, len(kernel.names) + 4))
         self._all_steps, self._all_episodes = np.zeros((2, len(kernel.names) + 4))
 
     def record(self, transition: Transition, rewards: Rewards) -> None:
-        """Take in some steps of every copy: T · N transitions, one step after the other."""
+        """Record T steps of all environments: T · N transitions, in order of time."""
         parts = np.empty((len(transition), self._sums.shape[1]))
         parts[:, :-4] = rewards.raw
         parts[:, -4], parts[:, -3] = rewards.env_reward, rewards.shaping
@@ -55,20 +55,20 @@ class EpisodeRecorder:
         self._all_steps += parts.sum(axis=0)
         steps = parts.reshape(-1, *self._sums.shape)
         ended = transition.ended.reshape(len(steps), -1)
-        begin = 0
+        start = 0
         for last in np.flatnonzero(ended.any(axis=1)).tolist():
-            self._add(steps[begin : last + 1])
-            begin = last + 1
+            self._add_steps(steps[start : last + 1])
+            start = last + 1
             copies = np.flatnonzero(ended[last])
-            self._end(copies, transition.take(last * len(self.lengths) + copies))
-        self._add(steps[begin:])
+            self._end_episodes(copies, transition.take(last * len(self.lengths) + copies))
+        self._add_steps(steps[start:])
 
     def locate(self, error: RewardError, copy: int, step: int = 0) -> RewardError:
-        """An error in the next step of a copy, or some later, with the place where that is."""
+        """Return an error with its episode and step: `step` steps after the next one of a copy."""
         return error.at(int(self._episodes[copy]), int(self.lengths[copy]) + step)
 
     def get_state(self) -> dict[str, Any]:
-        """The sums so far."""
+        """Return the sums so far."""
         return {
             "timesteps": self.timesteps,
             "recent_returns": list(self.recent_returns),
@@ -79,37 +79,39 @@ class EpisodeRecorder:
             "all_episodes": self._all_episodes.copy(),
         }
 
-    def set_state(self, memory: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.timesteps = memory["timesteps"]
-        self.recent_returns.extend(memory["recent_returns"])
-        self.lengths, self._episodes = memory["lengths"], memory["episodes"]
-        self._sums = memory["sums"]
-        self._all_steps, self._all_episodes = memory["all_steps"], memory["all_episodes"]
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Resume from a state."""
+        self.timesteps = state["timesteps"]
+        self.recent_returns.extend(state["recent_returns"])
+        self.lengths, self._episodes = state["lengths"], state["episodes"]
+        self._sums = state["sums"]
+        self._all_steps, self._all_episodes = state["all_steps"], state["all_episodes"]
 
     def check(self) -> None:
-        """The recorded episodes and those under way must add up to all the steps there were.
+        """Check that recorded and current episodes add up to all steps.
 
         Raises:
             ArithmeticError: they do not.
         """
         check_identity("sum of all steps", self._all_steps, self._all_episodes + self._sums.sum(0))
 
-    def _add(self, steps: npt.NDArray[np.float64]) -> None:
-        """Add steps (T, N, parts) in which no episode ends but in the last."""
+    def _add_steps(self, steps: npt.NDArray[np.float64]) -> None:
+        """Add steps (T, N, parts); episodes end in the last one only."""
         self._sums += steps.sum(axis=0)
         self.lengths += len(steps)
         self.timesteps += len(steps) * len(self.lengths)
 
-    def _end(self, copies: npt.NDArray[np.intp], ends: Transition) -> None:
+    def _end_episodes(self, copies: npt.NDArray[np.intp], ends: Transition) -> None:
+        """Check and emit the episodes of these copies, given their last transitions."""
         sums = self._sums[copies]
         raw, (env_return, shaping, shaped, schedule) = sums[:, :-4], sums[:, -4:].T
-        # What changes within an episode does not follow from the sums alone.
+        # Parts that depend on more than the sums of an episode cannot be checked here.
         if not (self._kernel.mode == "potential" or self._kernel.scheduled):
             check_identity("shaping of an episode", shaping, raw @ self._kernel.weights)
         if not (self._kernel.mode == "replace" and self._kernel.scheduled):
-            check_identity("shaped return", shaped, self._kernel.shaped(env_return, shaping))
+            check_identity("shaped return", shaped, self._kernel.shaped_reward(env_return, shaping))
         outcomes = self._environment.outcome(ends)
+        mean_schedules = (schedule / self.lengths[copies]).tolist()
         for row, copy in enumerate(copies):
             self._emit(
                 {
@@ -120,14 +122,10 @@ class EpisodeRecorder:
                     "return": float(env_return[row]),
                     "shaping": float(shaping[row]),
                     "shaped_return": float(shaped[row]),
-                    **(
-                        {"schedule": float(schedule[row] / self.lengths[copy])}
-                        if self._kernel.scheduled
-                        else {}
-                    ),
+                    **({"schedule": mean_schedules[row]} if self._kernel.scheduled else {}),
                     **{
-                        f"sum_{name}": float(value)
-                        for name, value in zip(self._kernel.names, raw[row], strict=True)
+                        f"sum_{name}": value
+                        for name, value in zip(self._kernel.names, raw[row].tolist(), strict=True)
                     },
                 }
             )

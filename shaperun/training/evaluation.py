@@ -1,4 +1,4 @@
-"""The frozen protocol: the same held-out episodes for every policy, on the environment's reward."""
+"""Evaluate policies: the same held-out episodes for all, on the environment's reward."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from shaperun.study.models import RunConfig
 Act = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Observations (N, …) as the environments return them -> actions (N, …)."""
 
-# A policy always sees batches of this size, padded where fewer episodes are left: the same
-# observation then gives the same bits whether it is evaluated in a crowd or replayed for a GIF.
-WIDTH = 16
+# Every batch is padded to this size: the same observation then gives the same bits whether it is
+# evaluated beside others or replayed for a GIF.
+EVAL_BATCH_SIZE = 16
 
 Row = dict[str, object]
 REWARDS = ("return", "shaping", "shaped_return")
 
 
-def columns(kernel: RewardKernel) -> list[str]:
-    """The columns of a recorded evaluation episode.
+def evaluation_columns(kernel: RewardKernel) -> list[str]:
+    """Return the columns of a recorded evaluation episode.
 
-    `return`, `shaping` and `shaped_return` are undiscounted sums over the episode. A term has its
-    `sum_` over the states after each step, and its values at the `first_` and the `last_` state,
-    from which any arm's shaped return can be had without another rollout. Where the reward has a
-    schedule, `schedule` is its factor, that of the moment of training throughout the episode.
+    `return`, `shaping` and `shaped_return` are undiscounted sums over the episode. Each term has
+    its `sum_` over the states after each step, and its values at the `first_` and the `last_`
+    state: any arm's shaped return follows from these without another rollout. With a schedule,
+    `schedule` is its factor at this point of training, constant over the episode.
     """
     kinds = ("sum", "first", "last")
     per_term = [f"{kind}_{term}" for kind in kinds for term in kernel.names]
     schedule = ["schedule"] if kernel.scheduled else []
-    own = ["episode", "seed", "length", "outcome", "terminated"]
-    return [*own, *REWARDS, *schedule, *per_term]
+    episode = ["episode", "seed", "length", "outcome", "terminated"]
+    return [*episode, *REWARDS, *schedule, *per_term]
 
 
 class Evaluation:
-    """Rolls policies out on the held-out episodes of a study, several episodes at a time.
+    """Rollouts of policies on the held-out episodes of a study, several episodes at a time.
 
-    The configuration names the environment, and the reward whose parts are recorded beside the
-    environment's own.
+    Args:
+        config: the run: its environment, and the arm's reward, whose parts are recorded too.
     """
 
     def __init__(self, config: RunConfig) -> None:
         self.environment = config.environment.describe()
         self.kernel = RewardKernel(self.environment, config.reward, config.training.gamma)
-        self._envs = [config.environment.make() for _ in range(WIDTH)]
+        self._envs = [config.environment.make() for _ in range(EVAL_BATCH_SIZE)]
 
     def close(self) -> None:
         """Close the environments."""
@@ -58,11 +58,11 @@ class Evaluation:
             env.close()
 
     def __call__(self, act: Act, episodes: int, progress: float) -> list[Row]:
-        """One row an episode, in the order of the episodes; columns as `component_columns` says.
+        """Return one row per episode, in the columns of `evaluation_columns`.
 
         Args:
             act: the policy.
-            episodes: how many of the held-out episodes to play.
+            episodes: number of held-out episodes to play.
             progress: the share of training that is done, for rewards with a schedule.
 
         Raises:
@@ -80,52 +80,53 @@ class Evaluation:
     def play(
         self, episodes: int, progress: float
     ) -> Generator[npt.NDArray[Any], npt.NDArray[Any], list[Row]]:
-        """The same with whoever it may be who acts: yields observations, is sent actions.
+        """Yield observations, receive actions, and return the rows, as a call does.
 
-        Both have `WIDTH` rows, however many episodes are under way.
+        Observations and actions always have `EVAL_BATCH_SIZE` rows.
         """
         waiting = deque(enumerate(held_out_seeds(episodes)))
-        slots = [EpisodeBuilder.begin(env, *waiting.popleft()) for env in self._envs[:episodes]]
-        obs = np.zeros((WIDTH, *slots[0].states[0].shape), slots[0].states[0].dtype)
-        running = list(range(len(slots)))
+        builders = [EpisodeBuilder.begin(env, *waiting.popleft()) for env in self._envs[:episodes]]
+        first = builders[0].states[0]
+        obs = np.zeros((EVAL_BATCH_SIZE, *first.shape), first.dtype)
+        running = list(range(len(builders)))
         rows: dict[int, Row] = {}
         while running:
-            for place in running:
-                obs[place] = slots[place].states[-1]
+            for slot in running:
+                obs[slot] = builders[slot].states[-1]
             actions = yield obs
-            # A plain integer is checked by an environment in a tenth of the time.
+            # Environments check a plain integer in a tenth of the time of numpy's.
             each = actions.tolist() if actions.ndim == 1 else actions.copy()
-            for place in [place for place in running if slots[place].step(each[place])]:
-                slot = slots[place]
-                rows[slot.number] = self._row(slot, progress)
+            for slot in [slot for slot in running if builders[slot].step(each[slot])]:
+                builder = builders[slot]
+                rows[builder.index] = self._evaluate_episode(builder, progress)
                 if waiting:
-                    slots[place] = EpisodeBuilder.begin(slot.env, *waiting.popleft())
+                    builders[slot] = EpisodeBuilder.begin(builder.env, *waiting.popleft())
                 else:
-                    running.remove(place)
+                    running.remove(slot)
         return [rows[episode] for episode in range(episodes)]
 
-    def _row(self, slot: EpisodeBuilder, progress: float) -> Row:
-        """Shape an episode that is over, all of it at once."""
-        transition = slot.transitions()
+    def _evaluate_episode(self, episode: EpisodeBuilder, progress: float) -> Row:
+        """Return the row of a finished episode."""
+        transition = episode.transitions()
         try:
             rewards = self.kernel(transition, (progress, progress))
         except RewardError as error:
-            raise error.at(slot.number, error.row or 0) from None
-        three = np.stack([rewards.env_reward, rewards.shaping, rewards.shaped], axis=1).sum(axis=0)
+            raise error.at(episode.index, error.row or 0) from None
+        totals = np.stack([rewards.env_reward, rewards.shaping, rewards.shaped], axis=1).sum(axis=0)
         end, factor = transition.take(np.array([-1])), self.kernel.factor(progress)
         values = {
             "sum": rewards.raw.sum(axis=0),
             "first": self.kernel.state_values(transition.obs[:1])[0],
             "last": self.kernel.state_values(end.next_obs)[0],
         }
-        self._check(three, values, end, factor)
+        self._check_totals(totals, values, end, factor)
         return {
-            "episode": slot.number,
-            "seed": slot.seed,
+            "episode": episode.index,
+            "seed": episode.seed,
             "length": len(transition),
             "outcome": str(self.environment.outcome(end)[0]),
             "terminated": int(end.terminated[0]),
-            **dict(zip(REWARDS, three.tolist(), strict=True)),
+            **dict(zip(REWARDS, totals.tolist(), strict=True)),
             **({"schedule": factor} if self.kernel.scheduled else {}),
             **{
                 f"{kind}_{name}": float(value)
@@ -134,13 +135,18 @@ class Evaluation:
             },
         }
 
-    def _check(
-        self, rewards: Array, values: dict[str, Array], end: Transition, factor: float
+    def _check_totals(
+        self, totals: Array, values: dict[str, Array], end: Transition, factor: float
     ) -> None:
-        """The totals of an episode must follow from its recorded columns."""
+        """Check that the totals of an episode follow from its recorded columns.
+
+        Raises:
+            ArithmeticError: they do not.
+        """
         sums, first, last = (numbers[None] for numbers in values.values())
         terminated = end.terminated.astype(float)
-        shaping = self.kernel.episode_shaping(sums, first, last, terminated, factor)
-        shaped = self.kernel.shaped(rewards[:1], shaping, factor)
-        check_identity("shaping", rewards[1:2], shaping)
-        check_identity("shaped return", rewards[2:], shaped)
+        parts = self.kernel.contributions_from_sums(sums, first, last, terminated, factor)
+        shaping = parts.sum(axis=1)
+        shaped = self.kernel.shaped_reward(totals[:1], shaping, factor)
+        check_identity("shaping", totals[1:2], shaping)
+        check_identity("shaped return", totals[2:], shaped)

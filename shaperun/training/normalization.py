@@ -1,4 +1,4 @@
-"""Running normalisation of what a learner sees: stable-baselines3's, for a step or for many."""
+"""Running normalization as in VecNormalize, for a step or for a whole rollout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shaperun.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class ObservationScaling:
-    """The frozen statistics of VecNormalize: (obs − mean) / √(var + ε), clipped. Shapes as obs."""
+    """Frozen statistics of VecNormalize: (obs − mean) / √(var + ε), clipped; shaped like obs."""
 
     mean: npt.NDArray[np.float64]
     var: npt.NDArray[np.float64]
@@ -24,18 +24,18 @@ class ObservationScaling:
 
     @classmethod
     def from_envs(cls, envs: VecEnv) -> ObservationScaling | None:
-        """The statistics as they stand now; None where observations are not normalised."""
+        """Return the current statistics; None if observations are not normalized."""
         if not isinstance(envs, VecNormalize) or not envs.norm_obs:
             return None
         rms: Any = envs.obs_rms
         return cls(rms.mean.copy(), rms.var.copy(), envs.epsilon, envs.clip_obs)
 
     def __call__(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Scale observations as the learner saw them."""
+        """Normalize observations (…, *shape)."""
         return _normalize(obs, self.mean, self.var, self.epsilon, self.clip)
 
     def save(self, folder: RunFolder) -> None:
-        """Write the statistics as JSON, which holds every bit of a float and no code."""
+        """Write the statistics as JSON, which holds every bit of a float."""
         document = {"mean": self.mean.tolist(), "var": self.var.tolist()}
         write_json(folder.normalization, {**document, "epsilon": self.epsilon, "clip": self.clip})
 
@@ -46,22 +46,22 @@ class ObservationScaling:
         Raises:
             UserError: the file does not hold such statistics.
         """
-        found = read_json(folder.normalization)
+        document = read_json(folder.normalization)
         try:
-            mean, var = (np.array(found[name], dtype=np.float64) for name in ("mean", "var"))
-            epsilon, clip = float(found["epsilon"]), float(found["clip"])
+            mean, var = (np.array(document[name], dtype=np.float64) for name in ("mean", "var"))
+            epsilon, clip = float(document["epsilon"]), float(document["clip"])
         except (KeyError, TypeError, ValueError, OverflowError):
-            raise folder.damaged(folder.normalization, "it holds no statistics") from None
+            raise folder.damage_error(folder.normalization, "it holds no statistics") from None
         numbers = np.concatenate([mean.ravel(), var.ravel(), [epsilon, clip]])
-        sound = np.isfinite(numbers).all() and (var >= 0).all() and epsilon > 0 and clip > 0
-        if not (sound and mean.shape == var.shape == shape):
+        valid = np.isfinite(numbers).all() and (var >= 0).all() and epsilon > 0 and clip > 0
+        if not (valid and mean.shape == var.shape == shape):
             why = f"it holds no statistics of observations of the shape {shape}"
-            raise folder.damaged(folder.normalization, why)
+            raise folder.damage_error(folder.normalization, why)
         return cls(mean, var, epsilon, clip)
 
 
 def normalize_observations(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Observations (N, …) of one more step as the learner sees them; their statistics go along."""
+    """Update the statistics with observations (N, …) of one step, and normalize them."""
     if not isinstance(envs, VecNormalize) or not envs.norm_obs:
         return obs
     envs.obs_rms.update(obs)
@@ -69,7 +69,7 @@ def normalize_observations(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[A
 
 
 def normalize_frozen(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Observations (N, …) scaled by the statistics as they stand."""
+    """Normalize observations (N, …) by the current statistics."""
     if not isinstance(envs, VecNormalize) or not envs.norm_obs:
         return obs
     rms: Any = envs.obs_rms
@@ -90,14 +90,14 @@ def _normalize(
 def normalize_rewards(
     envs: VecEnv, rewards: npt.NDArray[np.float32], ended: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
-    """Rewards (T, N) of the last T steps as the learner sees them; their statistics go along.
+    """Update the statistics with rewards (T, N) of T steps, and normalize them.
 
-    What VecNormalize does at every step: rewards over the standard deviation of the discounted
-    returns up to there, clipped. Only the means and variances of all steps are had at once.
+    As VecNormalize does at every step: rewards are divided by the standard deviation of the
+    discounted returns so far, and clipped. Only the moments of all steps are computed at once.
 
     Args:
-        envs: whose rewards they are.
-        rewards: as the environments paid them.
+        envs: the environments, with the statistics.
+        rewards: rewards as returned by the environments (T, N).
         ended: where an episode ended (T, N).
     """
     if not isinstance(envs, VecNormalize) or not envs.norm_reward:

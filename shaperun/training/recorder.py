@@ -1,6 +1,6 @@
 """Record a run while it is trained: tables, progress, evaluations, checkpoints.
 
-It knows nothing about learning; an engine reports what happens, and when.
+Engines report what happens; nothing here depends on the learner.
 """
 
 from __future__ import annotations
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 0.5
 # Time between checkpoints: a killed run loses at most this and a rollout.
 CHECKPOINT_SECONDS = fault_injection.checkpoint_seconds(10.0)
-CHECKPOINT_SHARE = (
-    0.02  # of the training time; checkpoints that would take more are written less often
-)
-UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk
+CHECKPOINT_SHARE = 0.02  # largest share of the training time that checkpoints take
+MAX_UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk
 
 # Parts of the record that must match for a run to resume from a checkpoint.
 MUST_MATCH = ("identity", "versions", "platform", "code")
@@ -71,14 +69,10 @@ class RunRecorder:
         options: TrainOptions,
         cohort_size: int,
     ) -> None:
-        self._folder, self._config, self._envs, self._cohort_size = (
-            folder,
-            config,
-            envs,
-            cohort_size,
-        )
+        self._folder, self._config = folder, config
+        self._envs, self._cohort_size = envs, cohort_size
         tables = checkpoint["tables"] if checkpoint else {}
-        evaluations = ["timesteps", *evaluation.columns(envs.kernel)]
+        evaluations = ["timesteps", *evaluation.evaluation_columns(envs.kernel)]
         updates = ["timesteps", *UPDATE_COLUMNS]
         self._episodes = AppendOnlyCsv(
             folder.episodes, episode_columns(envs.kernel), tables.get("episodes")
@@ -107,7 +101,7 @@ class RunRecorder:
         """Record a training episode."""
         self._episodes.append([row])
         if self._events:
-            self._events.episode(row)
+            self._events.add_episode(row)
 
     def on_step(self, timesteps: int) -> None:
         """Report progress from time to time."""
@@ -116,7 +110,7 @@ class RunRecorder:
             self.report_progress(timesteps, "training")
 
     def evaluation_due(self, timesteps: int) -> bool:
-        """Return whether the policy must be evaluated now; asking marks it as done."""
+        """Return whether an evaluation is due, and schedule the next one."""
         every = self._config.evaluation.every or 1
         if not self._next_evaluation <= timesteps < self._config.training.total_timesteps:
             return False
@@ -139,7 +133,7 @@ class RunRecorder:
             report: statistics by stable-baselines3's names; empty before the first update.
             last: whether training ends here: the update is then always written.
         """
-        gap = self._config.training.total_timesteps // UPDATE_ROWS
+        gap = self._config.training.total_timesteps // MAX_UPDATE_ROWS
         if report and (last or timesteps >= self._next_update):
             self._next_update = timesteps + gap
             self._write_update(timesteps, report)
@@ -152,7 +146,7 @@ class RunRecorder:
         return time.monotonic() >= self._next_checkpoint
 
     def save_checkpoint(self, timesteps: int, learner: StateDict) -> None:
-        """Write everything that the run needs to resume from here."""
+        """Write everything that the run needs to resume."""
         began = time.monotonic()
         record = read_json(self._folder.config)
         state = {
@@ -178,7 +172,7 @@ class RunRecorder:
         self._next_checkpoint = time.monotonic() + rest
 
     def report_progress(self, timesteps: int, phase: str) -> None:
-        """Write how far the run is."""
+        """Write the progress of the run."""
         recent = self._envs.recorder.recent_returns
         self._folder.write_progress(
             {
@@ -192,7 +186,7 @@ class RunRecorder:
         )
 
     def _time(self) -> dict[str, float]:
-        """Return the seconds the run has taken, and its share of the process in them."""
+        """Return the duration of the run in seconds, and its share of the process's time."""
         seconds = time.monotonic() - self._began
         return {
             "seconds": self._earlier["seconds"] + seconds,

@@ -1,4 +1,4 @@
-"""A held-out episode played once more: in pictures, with what every term paid on the way."""
+"""Replay a held-out episode with frames and the contribution of every term so far."""
 
 from __future__ import annotations
 
@@ -15,32 +15,40 @@ from shaperun.envs.episodes import play_episode
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.study.models import RunConfig
 from shaperun.training import sb3_model
-from shaperun.training.evaluation import WIDTH, Act
+from shaperun.training.evaluation import EVAL_BATCH_SIZE, Act
 
 Frame = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Replay:
-    """An episode of T steps; what is so far is said of all T + 1 states, the first included."""
+    """A replayed episode of T steps.
 
-    frames: list[Frame]  # (height, width, 3) each
-    returns: list[float]  # environment return so far
-    contributions: dict[
-        str, list[float]
-    ]  # what each part of the reward has paid the learner so far
+    Attributes:
+        frames: T + 1 images (height, width, 3).
+        returns: environment return up to each of the T + 1 states.
+        contributions: each reward part's share of the shaped return up to each state, by name.
+        outcome: how it ended.
+        fps: frames per second of the environment.
+    """
+
+    frames: list[Frame]
+    returns: list[float]
+    contributions: dict[str, list[float]]
     outcome: str
     fps: int
 
 
-def replay(config: RunConfig, act: Act, seed: int, keep: Callable[[Frame], Frame]) -> Replay:
-    """Play one of the held-out episodes, as it was evaluated.
+def replay_episode(
+    config: RunConfig, act: Act, seed: int, transform: Callable[[Frame], Frame]
+) -> Replay:
+    """Play a held-out episode as it was evaluated.
 
     Args:
-        config: the run: its environment, and the reward whose parts are told.
+        config: the run: its environment, and the reward whose parts are followed.
         act: the policy.
-        seed: of the episode.
-        keep: is applied to every frame before it is kept, to save memory.
+        seed: seed of the episode.
+        transform: applied to every frame at once, to save memory.
     """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
     sb3_model.use_one_thread()  # as in training
@@ -50,29 +58,32 @@ def replay(config: RunConfig, act: Act, seed: int, keep: Callable[[Frame], Frame
     frames: list[Frame] = []
     returns: list[float] = []
 
-    def watch(reward: float) -> None:
-        frames.append(keep(_render(env)))
+    def on_step(reward: float) -> None:
+        frame: Any = env.render()
+        frames.append(transform(frame))
         returns.append((returns[-1] if returns else 0.0) + reward)
 
     try:
-        played = play_episode(env, environment, single_observation_policy(act), seed, on_step=watch)
+        episode = play_episode(
+            env, environment, single_observation_policy(act), seed, on_step=on_step
+        )
         fps = int(env.metadata.get("render_fps", 30))
     finally:
         env.close()
-    paid = {
-        name: [0.0, *so_far.tolist()] for name, so_far in _paid(kernel, played.transition).items()
+    contributions = {
+        name: [0.0, *values.tolist()]
+        for name, values in _contributions_so_far(kernel, episode.transition).items()
     }
-    return Replay(frames, returns, paid, played.outcome, fps)
+    return Replay(frames, returns, contributions, episode.outcome, fps)
 
 
-def _paid(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
-    """What each weighted term has paid by the end of every step of an episode (T,).
+def _contributions_so_far(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
+    """Return the contribution of each weighted term up to the end of every step (T,).
 
-    After the last step all of them together are the shaped return that an evaluation at the end of
-    training records.
+    After the last step their sum is the shaped return that the final evaluation records.
     """
     factor = kernel.factor(1.0)
-    # The episode so far is an episode, cut off there unless it is over.
+    # The episode so far counts as one that is truncated there, unless it has ended.
     parts = kernel.contributions_from_sums(
         np.cumsum(kernel(episode, (1.0, 1.0)).raw, axis=0),
         kernel.state_values(episode.obs[:1]),
@@ -84,17 +95,12 @@ def _paid(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
 
 
 def single_observation_policy(act: Act) -> Callable[[Any], Any]:
-    """A policy for one observation, which it sees in a batch as wide as in an evaluation."""
+    """Return a policy for single observations, which it pads to the batches of evaluations."""
 
-    def act_alone(obs: Any) -> Any:
+    def act_single(obs: Any) -> Any:
         obs = np.asarray(obs)
-        batch = np.zeros((WIDTH, *obs.shape), obs.dtype)
+        batch = np.zeros((EVAL_BATCH_SIZE, *obs.shape), obs.dtype)
         batch[0] = obs
         return act(batch)[0]
 
-    return act_alone
-
-
-def _render(env: Any) -> Frame:
-    frame: Frame = env.render()
-    return frame
+    return act_single

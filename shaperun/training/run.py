@@ -39,7 +39,7 @@ class TrainingRun:
         model: the learner, restored from the checkpoint if there is one.
         policy_seed: seed of the generator that actions are drawn from.
         batch_seed: seed of the generator that orders minibatches.
-        checkpoint: state that the run resumes from; None at the start.
+        checkpoint: state that the run resumes from; None if it starts from scratch.
         advanced: whether the run has completed a rollout and an update since then.
     """
 
@@ -64,7 +64,7 @@ class TrainingRun:
 
     @property
     def scaling(self) -> ObservationScaling | None:
-        """Current normalization of observations, if there is one."""
+        """Current normalization of observations; None without."""
         return ObservationScaling.from_envs(self.envs)
 
     def episodes(self, *, final: bool) -> int:
@@ -75,7 +75,7 @@ class TrainingRun:
     @contextmanager
     def redirect_output(self) -> Iterator[None]:
         """Redirect stdout and stderr to the run's log."""
-        # By hand: done for every run at every step, where contextlib's two cost three times as much.
+        # Not with contextlib, which takes three times as long: this runs at every step.
         before = sys.stdout, sys.stderr
         sys.stdout = sys.stderr = self.log
         try:
@@ -84,7 +84,7 @@ class TrainingRun:
             sys.stdout, sys.stderr = before
 
     def cause(self, error: Exception) -> Exception:
-        """Return what an error means: a corrupt checkpoint, unless the run has advanced since.
+        """Return the cause of an error: a corrupt checkpoint, unless the run has advanced since.
 
         Libraries raise all kinds of errors on numbers that a forged checkpoint may hold.
         """
@@ -94,7 +94,7 @@ class TrainingRun:
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
-        """Raise errors as what they mean, see `cause`."""
+        """Raise the cause of an error instead of it."""
         try:
             yield
         except Exception as error:
@@ -104,10 +104,10 @@ class TrainingRun:
             raise cause from error
 
     def finish(self) -> None:
-        """Write the policy, and the normalization of its observations.
+        """Write the policy, the normalization of its observations, and DONE.json.
 
         Raises:
-            ArithmeticError: the recorded episodes do not add up to the steps taken.
+            ArithmeticError: the recorded episodes do not add up to all steps.
         """
         self.base_envs.recorder.check()
         with atomic_replace(self.folder.policy) as temporary:
@@ -128,10 +128,10 @@ def open_run(
 ) -> Iterator[TrainingRun]:
     """Build everything that a run is trained with, at its start or at a checkpoint.
 
-    Leaves the global generators in the state that stable-baselines3 needs at the start.
+    The global generators are then in the state that stable-baselines3 needs at the start.
 
     Args:
-        folder: where the run is recorded; it is started there.
+        folder: folder of the run.
         config: configuration of the run.
         checkpoint: state to resume from.
         options: whether to write event files, and when to pause.
@@ -156,10 +156,10 @@ def open_run(
                 closing(RunRecorder(folder, config, base_envs, checkpoint, options, cohort_size))
             )
             evaluation = stack.enter_context(closing(Evaluation(config)))
-            envs = _normalized(base_envs, config)
-            # Initial weights come from torch's global generator, and stable-baselines3 draws
-            # everything else from global generators too: the process belongs to the run.
-            policy_seed, batch_seed = _seed_from(policy_stream), _seed_from(batch_stream) % 2**32
+            envs = _normalize(base_envs, config)
+            # Initial weights, and everything that stable-baselines3 draws, come from global
+            # generators.
+            policy_seed, batch_seed = _draw_seed(policy_stream), _draw_seed(batch_stream) % 2**32
             torch.manual_seed(policy_seed)
             np.random.seed(batch_seed)
             random.seed(batch_seed)
@@ -190,14 +190,11 @@ def open_run(
 def train_sequentially(
     runs: Sequence[TrainingRun], learn: Callable[[TrainingRun], bool]
 ) -> dict[int, Exception]:
-    """Train runs one after the other, and write the policies of those that reach their end.
+    """Train runs one after the other; return the exception of each failed run, by index.
 
     Args:
         runs: the runs.
-        learn: trains one run; returns whether it reached its end.
-
-    Returns:
-        The exception of each failed run, by index.
+        learn: trains a run, and returns whether it reached its end rather than its pause.
     """
     failures: dict[int, Exception] = {}
     for index, run in enumerate(runs):
@@ -218,7 +215,7 @@ def divergence_error(timesteps: int) -> FloatingPointError:
     )
 
 
-def _normalized(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
+def _normalize(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
     normalize = config.training.normalize
     if not (normalize.observations or normalize.rewards):
         return envs
@@ -230,5 +227,5 @@ def _normalized(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
     )
 
 
-def _seed_from(stream: np.random.SeedSequence) -> int:
+def _draw_seed(stream: np.random.SeedSequence) -> int:
     return int(stream.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,8 +1,8 @@
-"""A policy's parameters out of a policy.zip that anybody may have written.
+"""Read a policy's parameters from an untrusted policy.zip.
 
-stable-baselines3 keeps them in a member of the archive that is an archive itself, of a pickle that
-says what the tensors are called and of their bytes. No more is read than such parameters need, and
-torch is given only what builds tensors: its own safe mode alone can be made to fill the memory.
+stable-baselines3 stores them in a nested archive: a pickle with the structure of the tensors, and
+their bytes. No more is read than such parameters need, and torch is given only what builds tensors:
+its safe mode alone can be made to fill the memory.
 """
 
 from __future__ import annotations
@@ -19,83 +19,90 @@ import torch
 from shaperun.common.files import open_regular
 
 MEMBER = "policy.pth"
-_OVERHEAD = 1000  # bytes a tensor; torch takes 400
-_MAX_OTHER_BYTES = 10_000_000  # bytes of the archive beside tensors: how the learner was configured
+_TENSOR_OVERHEAD = 1000  # bytes per tensor; torch needs 400
+_MAX_OTHER_BYTES = 10_000_000  # of the archive besides tensors: the learner's configuration
 
-_ALLOWED_OPCODES = re.compile(
+_ALLOWED_GLOBALS = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage"
 )
 _FORBIDDEN_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
 
 
 def read_parameters(
-    path: Path, like: Mapping[str, torch.Tensor], beside: int
+    path: Path, expected: Mapping[str, torch.Tensor], obs_bytes: int
 ) -> dict[str, torch.Tensor]:
-    """The parameters in a file that stable-baselines3 saved.
+    """Return the parameters in a file that stable-baselines3 saved.
 
     Args:
         path: the file.
-        like: parameters with the same names, shapes and types.
-        beside: how many bytes of observations are in the file too.
+        expected: parameters with the same names, shapes and types.
+        obs_bytes: size of the observations that the file holds too.
 
     Raises:
         ValueError: the file does not hold such parameters; the message says why.
     """
-    size = sum(tensor.nbytes for tensor in like.values())
-    most = size + _OVERHEAD * (len(like) + 10)
+    size = sum(tensor.nbytes for tensor in expected.values())
+    max_bytes = size + _TENSOR_OVERHEAD * (len(expected) + 10)
     try:
         with open_regular(path) as file:
-            if file.seek(0, io.SEEK_END) > _MAX_OTHER_BYTES + 10 * (most + beside):
+            if file.seek(0, io.SEEK_END) > _MAX_OTHER_BYTES + 10 * (max_bytes + obs_bytes):
                 raise ValueError("it is larger than such a policy can be")
             with zipfile.ZipFile(file) as archive:
-                data = _members(archive, [archive.getinfo(MEMBER)], most)[MEMBER]
+                data = _read_members(archive, [archive.getinfo(MEMBER)], max_bytes)[MEMBER]
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = _members(archive, archive.infolist(), most)
-        found = _loaded(members)
-    except Exception as error:  # whatever is raised at bytes that mean harm
+            members = _read_members(archive, archive.infolist(), max_bytes)
+        parameters = _load_tensors(members)
+    except Exception as error:  # malicious bytes may raise anything
         why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise ValueError(why or type(error).__name__) from None
-    _check(found, like)
-    return found
+    _check_parameters(parameters, expected)
+    return parameters
 
 
-def _members(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo], most: int) -> dict[str, bytes]:
-    """Members of an archive, which are stored as they are and together no larger than that."""
+def _read_members(
+    archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo], max_bytes: int
+) -> dict[str, bytes]:
+    """Return uncompressed members of an archive, at most `max_bytes` together."""
     if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
         raise ValueError("a member is compressed")
-    if sum(info.file_size for info in infos) > most:
+    if sum(info.file_size for info in infos) > max_bytes:
         raise ValueError("a member is larger than the parameters of such a policy")
     return {info.filename: archive.read(info) for info in infos}
 
 
-def _loaded(members: Mapping[str, bytes]) -> dict[str, torch.Tensor]:
+def _load_tensors(members: Mapping[str, bytes]) -> dict[str, torch.Tensor]:
     (structure,) = (name for name in members if name.endswith("/data.pkl"))
     for operation, argument, _ in pickletools.genops(members[structure]):
-        reaches = operation.name in _FORBIDDEN_OPCODES
-        if reaches or (
-            operation.name == "GLOBAL" and not _ALLOWED_OPCODES.fullmatch(str(argument))
-        ):
+        allowed = operation.name != "GLOBAL" or _ALLOWED_GLOBALS.fullmatch(str(argument))
+        if operation.name in _FORBIDDEN_OPCODES or not allowed:
             raise ValueError(f"a pickle in it asks for {argument or operation.name}")
-    # An archive anew: torch reads archives in a way of its own, and might see other members.
+    # Rewrite the archive: torch has its own reader, which might find other members.
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     file.seek(0)
-    found = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(found, dict):
+    parameters = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(parameters, dict):
         raise TypeError("it holds no parameters")
-    return found
+    return parameters
 
 
-def _check(found: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> None:
-    if found.keys() != like.keys():
-        raise ValueError("it holds parameters of other names")
-    for name, tensor in like.items():
-        value = found[name]
+def _check_parameters(
+    parameters: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> None:
+    """Check names, shapes, types and values of parameters.
+
+    Raises:
+        ValueError: they are not as expected.
+    """
+    if parameters.keys() != expected.keys():
+        raise ValueError("its parameters have other names")
+    for name, tensor in expected.items():
+        value = parameters[name]
         if not isinstance(value, torch.Tensor) or value.is_sparse or value.dtype != tensor.dtype:
-            raise ValueError(f"{name} is no array of {tensor.dtype}")
+            raise ValueError(f"{name} is not an array of {tensor.dtype}")
         if value.shape != tensor.shape:
             raise ValueError(f"{name} is {tuple(value.shape)}, expected {tuple(tensor.shape)}")
         if not torch.isfinite(value).all():
-            raise ValueError(f"{name} has values that are no numbers")
+            raise ValueError(f"{name} has values that are not finite")

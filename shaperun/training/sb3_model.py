@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from shaperun.common.errors import UserError
 from shaperun.runs.run_folder import RunFolder
-from shaperun.study.hyperparameters import SCHEDULED, linear_schedule_start
+from shaperun.study.hyperparameters import LINEAR_PREFIX, linear_schedule_start
 from shaperun.study.learners import LEARNERS, Learner
 from shaperun.study.models import RunConfig
 from shaperun.study.training import TrainingConfig
@@ -69,7 +69,7 @@ def build_algorithm(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
     For a learner without a critic this is a PPO that holds the policy and its optimizer.
     """
     hyperparameters: dict[str, Any] = {
-        name: _schedule(value) if str(value).startswith(SCHEDULED) else value
+        name: _schedule(value) if str(value).startswith(LINEAR_PREFIX) else value
         for name, value in training.hyperparameters.items()
     }
     if isinstance(hyperparameters.get("train_freq"), list):
@@ -95,12 +95,12 @@ def load_implementation(learner: Learner) -> Any:
 def _policy_without_critic(hyperparameters: dict[str, Any], envs: VecEnv) -> dict[str, Any]:
     """Keep the hyperparameters that PPO shares; use an empty critic."""
     shared = ("learning_rate", "gamma", "clip_range", "policy_kwargs")
-    kept = {name: value for name, value in hyperparameters.items() if name in shared}
-    networks = kept["policy_kwargs"].get("net_arch") or [64, 64]
+    result = {name: value for name, value in hyperparameters.items() if name in shared}
+    networks = result["policy_kwargs"].get("net_arch") or [64, 64]
     actor = networks if isinstance(networks, list) else networks["pi"]
-    kept["policy_kwargs"]["net_arch"] = {"pi": actor, "vf": []}
+    result["policy_kwargs"]["net_arch"] = {"pi": actor, "vf": []}
     # PPO allocates a rollout buffer, which is not used: make it as small as possible.
-    return {**kept, "n_steps": 2, "batch_size": 2 * envs.num_envs}
+    return {**result, "n_steps": 2, "batch_size": 2 * envs.num_envs}
 
 
 def deterministic_policy(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
@@ -113,8 +113,8 @@ def deterministic_policy(model: BaseAlgorithm, scaling: ObservationScaling | Non
 
 
 def stacked_policy(model: BaseAlgorithm, scaling: ObservationScaling | None) -> Act:
-    """Return the same policy in the arithmetic of our engines, which rounds differently."""
-    actor = StackedPolicy([model.policy]).actor()  # type: ignore[list-item]
+    """Return the same policy in the arithmetic of StackedPolicy, which rounds differently."""
+    actor = StackedPolicy([model.policy]).build_actor()  # type: ignore[list-item]
 
     def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.asarray(actor.act((scaling(obs) if scaling else obs)[None])[0])
@@ -209,12 +209,12 @@ def set_random_state(model: BaseAlgorithm, state: StateDict) -> None:
 
 def _check_state(policy: Any, state: StateDict) -> None:
     """Check shapes and indices: compiled code does not check them again."""
-    blank = _after_a_step(policy.optimizer)
+    templates = _state_after_step(policy.optimizer)
     pairs = [(state["parameters"], policy.state_dict())]
-    pairs += [(arrays, blank[index]) for index, arrays in state["optimizer"]]
-    for found, like in pairs:
-        expected = {name: (array.dtype, array.shape) for name, array in _arrays(like).items()}
-        if {name: (array.dtype, array.shape) for name, array in found.items()} != expected:
+    pairs += [(arrays, templates[index]) for index, arrays in state["optimizer"]]
+    for arrays, template in pairs:
+        expected = {name: (array.dtype, array.shape) for name, array in _arrays(template).items()}
+        if {name: (array.dtype, array.shape) for name, array in arrays.items()} != expected:
             raise ValueError("its parameters belong to another policy")
     if state["noise"].keys() != _noise(policy).keys():
         raise ValueError("its noise belongs to another policy")
@@ -222,7 +222,7 @@ def _check_state(policy: Any, state: StateDict) -> None:
         raise ValueError("its random state is invalid")
 
 
-def _after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, torch.Tensor]]:
+def _state_after_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, torch.Tensor]]:
     """Return the state that an optimizer has after one step, by parameter index."""
     zeros = [torch.zeros_like(p) for group in optimizer.param_groups for p in group["params"]]
     parameters = [torch.nn.Parameter(zero) for zero in zeros]
@@ -258,13 +258,13 @@ def _restore_normalization(envs: VecNormalize, state: StateDict) -> None:
     envs.returns = state["returns"]
     for name, rms in _moments(envs).items():
         mean, var, rms.count = state[name]
-        # Those of a reward are scalars, which are stored as arrays without dimensions.
+        # A reward's moments are scalars, stored as arrays without dimensions.
         rms.mean, rms.var = (x if x.ndim else x[()] for x in (mean, var))
 
 
 def _moments(envs: VecNormalize) -> dict[str, Any]:
-    found = {"obs": getattr(envs, "obs_rms", None), "reward": envs.ret_rms}
-    return {name: rms for name, rms in found.items() if rms is not None}
+    moments = {"obs": getattr(envs, "obs_rms", None), "reward": envs.ret_rms}
+    return {name: rms for name, rms in moments.items() if rms is not None}
 
 
 def _arrays(tensors: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
@@ -290,13 +290,15 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
     finally:
         envs.close()
     observations: Any = envs.observation_space
-    beside = envs.num_envs * int(np.prod(observations.shape)) * observations.dtype.itemsize
+    obs_bytes = envs.num_envs * int(np.prod(observations.shape)) * observations.dtype.itemsize
     try:
         model.policy.load_state_dict(
-            read_parameters(folder.policy, model.policy.state_dict(), beside)
+            read_parameters(folder.policy, model.policy.state_dict(), obs_bytes)
         )
     except ValueError as error:
-        raise folder.damaged(folder.policy, f"it is not a policy of this run, {error}") from None
+        raise folder.damage_error(
+            folder.policy, f"it is not a policy of this run, {error}"
+        ) from None
     normalized = config.training.normalize.observations
     scaling = ObservationScaling.load(folder, observations.shape) if normalized else None
     policy = deterministic_policy if config.training.engine == "sb3" else stacked_policy
@@ -308,9 +310,9 @@ def _schedule(text: str) -> LinearSchedule:
 
 
 def _policy_kwargs(learner: Learner, names: dict[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in names.items() if value is not None}
-    # The same Adam in one kernel per step instead of many: saves a tenth of training.
-    given["optimizer_kwargs"] = {"fused": True, **learner.optimizer_kwargs}
-    if "activation_fn" in given:
-        given["activation_fn"] = ACTIVATIONS[given["activation_fn"]]
-    return given
+    result = {name: value for name, value in names.items() if value is not None}
+    # Adam in one kernel per step instead of many: saves a tenth of training.
+    result["optimizer_kwargs"] = {"fused": True, **learner.optimizer_kwargs}
+    if "activation_fn" in result:
+        result["activation_fn"] = ACTIVATIONS[result["activation_fn"]]
+    return result

@@ -1,14 +1,13 @@
-"""TensorBoard's event files: what a run records anyway, under names that mix no two rewards.
+"""Write TensorBoard event files: the recorded episodes and updates of a run.
 
-Everything is a mean over episodes, at the environment steps of the run so far:
+All scalars are means over episodes, by the environment steps of the run:
 
     environment/return, environment/length, environment/outcome/<name> (its share)
-    shaped/return, shaped/shaping, shaped/schedule (where there is one)
+    shaped/return, shaped/shaping, shaped/schedule (with a schedule)
     term/<name>, a raw term summed over the episode
 
-for the training episodes that ended since the last point, and the same with evaluation/ before
-them for the held-out ones. What the learner reports of its updates is under train/, by the names
-of updates.csv.
+They cover the training episodes that ended since the last point; with the prefix evaluation/, the
+held-out ones. Statistics of updates are under train/, by the names of updates.csv.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 Row = Mapping[str, object]
 
-NAMES = {
+TAGS = {
     "return": "environment/return",
     "length": "environment/length",
     "shaped_return": "shaped/return",
@@ -34,27 +33,26 @@ NAMES = {
 
 
 class EventFile:
-    """The events of one run, on the disk as soon as they are written.
+    """Event file of one run, flushed after every event.
 
     Args:
-        folder: where the file is made; the folder too, if need be.
-        outcomes: all that an episode can end with.
+        folder: folder of the file; made if missing.
+        outcomes: all outcomes of the environment's episodes.
     """
 
     def __init__(self, folder: Path, outcomes: Sequence[str]) -> None:
         folder.mkdir(exist_ok=True)
-        # The writer beneath the library's threads and queues, which would leave semaphores behind
-        # where a worker is stopped.
+        # The low-level writer: threads and queues would leak semaphores when a worker is stopped.
         self._writer = EventsWriter(str(folder / "events"))
         self._outcomes = outcomes
         self._episodes: list[Row] = []
 
-    def episode(self, row: Row) -> None:
-        """Take in a training episode that ended."""
+    def add_episode(self, row: Row) -> None:
+        """Add a training episode to the next point."""
         self._episodes.append(row)
 
     def write_episodes(self, timesteps: int) -> None:
-        """Write the means of the training episodes taken in since this was done last."""
+        """Write the means of the training episodes since the last point."""
         if self._episodes:
             self._write(timesteps, self._means(self._episodes))
             self._episodes = []
@@ -65,22 +63,22 @@ class EventFile:
         self._write(timesteps, {f"evaluation/{name}": mean for name, mean in means.items()})
 
     def write_update(self, timesteps: int, row: Row) -> None:
-        """Write what the learner reported; the row has "" for what it lacks."""
-        known = {f"train/{name}": float(str(v)) for name, v in row.items() if v != ""}
-        self._write(timesteps, known)
+        """Write the statistics of an update; those that are "" are left out."""
+        scalars = {f"train/{name}": float(str(v)) for name, v in row.items() if v != ""}
+        self._write(timesteps, scalars)
 
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
 
     def _means(self, rows: Sequence[Row]) -> dict[str, float]:
-        names = {column: NAMES[column] for column in rows[0] if column in NAMES}
+        names = {column: TAGS[column] for column in rows[0] if column in TAGS}
         names |= {c: f"term/{c.removeprefix('sum_')}" for c in rows[0] if c.startswith("sum_")}
-        endings = [row["outcome"] for row in rows]
+        outcomes = [row["outcome"] for row in rows]
         return {
             **{name: _mean([row[column] for row in rows]) for column, name in names.items()},
             **{
-                f"environment/outcome/{outcome}": endings.count(outcome) / len(rows)
+                f"environment/outcome/{outcome}": outcomes.count(outcome) / len(rows)
                 for outcome in self._outcomes
             },
         }

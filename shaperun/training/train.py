@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # or the first optimiser of every worker would: a second each
+import torch._dynamo  # here once; the first optimizer of every worker would take a second for it
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import Lock, remedy
+from shaperun.common.files import Lock, explain_disk_error
 from shaperun.rewards.config import PythonTerm
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.train_options import TrainOptions
@@ -45,10 +45,10 @@ def train_cohort(
     members: list[tuple[str, str]],
     options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
 ) -> None:
-    """Train runs, each given as its folder and its configuration in JSON: called by workers.
+    """Train runs, given as folders and configurations in JSON; called by workers.
 
-    Runs that another process trains are left to it. If one of several runs fails, the traceback is
-    written into its folder; the error of a single run is raised.
+    Runs that another process is training are skipped. If one of several runs fails, its traceback
+    is written into its folder; the error of a single run is raised.
 
     Raises:
         UserError: the disk is full, or a folder is not writable.
@@ -58,13 +58,13 @@ def train_cohort(
     }
     try:
         failures = train_runs(runs, options)
-    except OSError as trouble:  # when a lock was released
-        failures = {next(iter(runs)): trouble}
+    except OSError as lock_error:
+        failures = {next(iter(runs)): lock_error}
     for folder, error in failures.items():
         if len(runs) > 1 and not isinstance(error, OSError | RunLockedError):
-            folder.fail("".join(traceback.format_exception(error)))
+            folder.write_failure("".join(traceback.format_exception(error)))
     for folder, error in failures.items():
-        advised = remedy(error, folder.path) if isinstance(error, OSError) else None
+        advised = explain_disk_error(error, folder.path) if isinstance(error, OSError) else None
         if advised:
             raise UserError(advised) from error
         if len(runs) == 1 or isinstance(error, OSError):
@@ -82,7 +82,7 @@ def train_run(
 ) -> None:
     """Train one run to its DONE.json, from the start or from its checkpoint.
 
-    A finished run is left as it is.
+    A finished run is unchanged.
 
     Raises:
         RunLockedError: another process is writing into the folder.
@@ -95,11 +95,7 @@ def train_runs(
     runs: Runs,
     options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
 ) -> dict[RunFolder, Exception]:
-    """Train runs that differ only in their rewards and seeds, as `train_run` does one.
-
-    Returns:
-        The exception of each failed run.
-    """
+    """Train runs that differ only in rewards and seeds; return the exception of each failed run."""
     for config in runs.values():
         sb3_model.check_device(config.training)
     sb3_model.use_one_thread()
@@ -145,9 +141,9 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 
 
 def _is_done(folder: RunFolder, config: RunConfig) -> bool:
-    done = folder.identity() == config.identity and folder.is_done()
+    done = folder.read_identity() == config.identity and folder.is_done()
     if done:
-        folder.tidy()
+        folder.remove_leftovers()
     return done
 
 
@@ -217,36 +213,36 @@ def _must_restart(
         why = "its checkpoint is damaged"
     else:
         return False
-    records[folder]["resume"] = f"from the start, for {why}: {error}"
+    records[folder]["resume"] = f"from the start ({why}: {error})"
     return True
 
 
 def _usable_checkpoints(folder: RunFolder, record: StateDict) -> list[StateDict]:
-    """Return the checkpoints of this very run; other versions would not continue it exactly."""
-    there = folder.read_record()
+    """Return the checkpoints of this configuration, code and versions, which resume exactly."""
+    written = folder.read_record()
     usable = [
         state
         for state in checkpoint.load_all(folder.checkpoints)
-        if all(state["made_by"].get(key) == there.get(key) == record[key] for key in MUST_MATCH)
+        if all(state["made_by"].get(key) == written.get(key) == record[key] for key in MUST_MATCH)
         and folder.has_tables(record["identity"], state["tables"])
         and _is_replayable(state, record["config"]["training"]["total_timesteps"])
     ]
     if not usable and any(path.exists() for path in folder.checkpoints):
-        record["resume"] = "from the start, for its checkpoint is damaged or was made elsewhere"
+        record["resume"] = "from the start (its checkpoint is damaged or was made elsewhere)"
     return usable
 
 
 def _is_replayable(state: StateDict, total_timesteps: int) -> bool:
-    """Return whether its times and actions are valid, with no more actions than steps taken."""
-    steps = state["timesteps"]
+    """Return whether times, actions and numbers of steps and resets are possible."""
+    timesteps = state["timesteps"]
     try:
         times = [state["recording"][name] for name in ("seconds", "core_seconds")]
-        taken_so_long = all(map(math.isfinite, times))
-        copies = state["environments"]["copies"]
-        finite = all(np.isfinite(copy["actions"]).all() for copy in copies)
-        taken = sum(len(copy["actions"]) + max(0, copy.get("before", 0)) for copy in copies)
-        begun = sum(copy.get("resets", 0) for copy in copies) <= steps + len(copies)
-        return taken_so_long and finite and begun and taken <= steps < total_timesteps
+        envs = state["environments"]["copies"]
+        actions = [env["actions"] for env in envs]
+        steps = sum(map(len, actions)) + sum(max(0, env.get("before", 0)) for env in envs)
+        resets = sum(env.get("resets", 0) for env in envs)
+        finite = all(map(math.isfinite, times)) and all(np.isfinite(a).all() for a in actions)
+        return finite and steps <= timesteps < total_timesteps and resets <= timesteps + len(envs)
     except (KeyError, TypeError):
         return False
 

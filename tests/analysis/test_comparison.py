@@ -1,4 +1,4 @@
-"""Several studies compared as one; nobody is taken for somebody else."""
+"""Several studies compared as one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import yaml
 from matplotlib.figure import Figure
 
 from shaperun.analysis import comparison
-from shaperun.analysis.pooling import Opened, pool_studies
+from shaperun.analysis.pooling import OpenedStudy, pool_studies
 from shaperun.common.errors import UserError
 from shaperun.report import files
 from shaperun.report.plots import arms
-from shaperun.runs.plan import planned_runs
+from shaperun.runs.plan import plan_runs
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import parse_study
@@ -29,21 +29,21 @@ STEEP: dict[str, Any] = {"mode": "potential", "weights": {"upright": 9, "centred
 
 @pytest.fixture
 def results(trained: Path, tmp_path: Path) -> Path:
-    """The results of the tiny study, which others may join."""
+    """The results of the tiny study, to which tests add others."""
     shutil.copytree(trained / "results", tmp_path / "results")
     return tmp_path / "results"
 
 
-def tiny(results: Path) -> Opened:
+def tiny(results: Path) -> OpenedStudy:
     return parse_study(TINY), StudyFolder(results / "tiny")
 
 
-def another(results: Path, name: str, **changes: Any) -> Opened:
-    """A study whose runs are those of the tiny one, under its own name and configuration."""
+def another(results: Path, name: str, **changes: Any) -> OpenedStudy:
+    """A study with copies of the tiny study's runs under another name and configuration."""
     study = parse_study({**TINY, "study": name, **changes})
     folder = StudyFolder(results / name)
     folder.write_study(study.model_dump(mode="json"))
-    for run in planned_runs(study, study.arms):
+    for run in plan_runs(study, study.arms):
         arm = "default" if run.config.reward.mode == "log" else "guided"
         source = StudyFolder(results / "tiny").run(arm, run.seed % 2)
         _adopt(source, folder.run(run.arm, run.seed), run.config)
@@ -57,30 +57,29 @@ def _adopt(source: RunFolder, target: RunFolder, config: Any) -> None:
     target.finish()
 
 
-def test_the_same_arm_is_one_arm_and_a_seed_counts_once(results: Path) -> None:
+def test_equal_arms_are_pooled_and_a_seed_counts_once(results: Path) -> None:
     more = another(results, "more", seeds=[1, 2, 3])
-    found = comparison.compare_studies([tiny(results), more])
-    assert {arm.arm: arm.runs for arm in found.summary.arms} == {"default": 4, "guided": 4}
-    keys = found.runs.select("arm", "seed").rows()
+    compared = comparison.compare_studies([tiny(results), more])
+    assert {arm.arm: arm.runs for arm in compared.summary.arms} == {"default": 4, "guided": 4}
+    keys = compared.runs.select("arm", "seed").rows()
     assert keys == [(arm, seed) for arm in ("default", "guided") for seed in range(4)]
-    document = found.document()
+    document = compared.document()
     assert (document["study"], document["studies"]) == ("tiny + more", ["tiny", "more"])
     assert document["notes"] == [
-        f"{arm} is one arm, the same in tiny and more: its runs are taken together, a seed counts "
-        "once."
+        f"{arm} is the same arm in tiny and more: its runs are pooled, and a seed counts once."
         for arm in ("default", "guided")
     ]
 
 
-def test_a_finished_run_is_preferred_to_the_other_studys_unfinished_one(results: Path) -> None:
+def test_finished_run_is_preferred_to_an_unfinished_one(results: Path) -> None:
     more = another(results, "more")
     (results / "tiny" / "runs" / "guided" / "1" / "DONE.json").unlink()
-    found = comparison.compare_studies([tiny(results), more])
-    assert not found.unfinished
-    assert {arm.runs for arm in found.summary.arms} == {2}
+    compared = comparison.compare_studies([tiny(results), more])
+    assert not compared.unfinished
+    assert {arm.runs for arm in compared.summary.arms} == {2}
 
 
-def test_arms_of_one_name_with_other_rewards_are_told_apart(results: Path) -> None:
+def test_different_arms_of_one_name_are_labeled_by_hash(results: Path) -> None:
     steep = another(results, "steep", arms={"default": {}, "guided": STEEP})
     pooled = pool_studies([tiny(results), steep])
     first, second, third = pooled.study.arms
@@ -90,54 +89,52 @@ def test_arms_of_one_name_with_other_rewards_are_told_apart(results: Path) -> No
         name, _, digits = label.partition("#")
         assert (name, len(digits)) == ("guided", 6)
     assert pooled.notes[-1] == (
-        f"guided is not the same arm in tiny ({second}) and in steep ({third}); they differ: "
+        f"guided has different settings in tiny ({second}) and in steep ({third}): "
         f"reward.weights.upright is 1.0 in {second} and 9.0 in {third}."
     )
-    assert not any("not about the reward alone" in note for note in pooled.notes)
-    # What a reward pays is its own, although the episodes are the same here.
-    found = comparison.compare_studies([tiny(results), steep])
-    assert set(found.episodes["arm"]) == {"default", second, third}
-    assert found.summary.baseline == "default"
+    assert not any("trained differently" in note for note in pooled.notes)
+    compared = comparison.compare_studies([tiny(results), steep])
+    assert set(compared.episodes["arm"]) == {"default", second, third}
+    assert compared.summary.baseline == "default"
 
 
-def test_arms_of_one_study_stay_apart_whatever_the_others_have(results: Path) -> None:
+def test_equal_arms_of_one_study_are_not_merged(results: Path) -> None:
     twins = another(results, "twins", arms={"guided": GUIDED, "again": GUIDED, "default": {}})
     pooled = pool_studies([tiny(results), twins])
     assert list(pooled.study.arms) == ["default", "guided", "again"]
     renamed = another(results, "renamed", arms={"default": {}, "again": GUIDED})
     pooled = pool_studies([tiny(results), renamed])
     assert list(pooled.study.arms) == ["default", "guided"]
-    assert "the same in guided of tiny and again of renamed" in pooled.notes[-1]
+    assert "the same arm in tiny (as guided) and renamed (as again)" in pooled.notes[-1]
 
 
-def test_another_training_recipe_is_said(results: Path) -> None:
+def test_different_training_is_noted(results: Path) -> None:
     training = {**TINY["training"], "n_envs": 8}  # type: ignore[dict-item]
     others = another(results, "others", training=training, arms={"default": {}, "new": STEEP})
     notes = pool_studies([tiny(results), others]).notes
     assert notes[0] == (
-        "others was not trained like tiny: training.n_envs is 4 in tiny and 8 in others. "
-        "A difference between their arms is then not about the reward alone."
+        "others was trained differently from tiny: training.n_envs is 4 in tiny and 8 in others. "
+        "A difference between their results cannot be attributed to the reward alone."
     )
-    assert "they differ: in their training only" in notes[1]
+    assert "only the training differs" in notes[1]
 
 
-def test_another_simulation_is_another_recipe(results: Path) -> None:
-    """Policies that learned in EnvPool's are judged in gymnasium's like all others."""
+def test_different_backend_is_noted(results: Path) -> None:
     environment = {"id": "CartPole-v1", "backend": "envpool"}
     others = another(results, "others", environment=environment)
     notes = pool_studies([tiny(results), others]).notes
     assert notes[0].startswith(
-        "others was not trained like tiny: environment.backend is gymnasium in tiny and envpool in "
-        "others."
+        "others was trained differently from tiny: environment.backend is gymnasium in tiny and "
+        "envpool in others."
     )
-    assert "default is not the same arm" in notes[1]
+    assert "default has different settings" in notes[1]
 
 
-def test_the_baseline_is_the_first_studys(results: Path) -> None:
+def test_baseline_is_that_of_the_first_study(results: Path) -> None:
     shaped = another(results, "shaped", arms={"guided": GUIDED})
-    found = comparison.compare_studies([shaped, tiny(results)])
-    assert found.summary.baseline == "guided"
-    assert {c.arm for c in found.summary.comparisons} == {"default"}
+    compared = comparison.compare_studies([shaped, tiny(results)])
+    assert compared.summary.baseline == "guided"
+    assert {c.arm for c in compared.summary.comparisons} == {"default"}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +150,7 @@ def test_the_baseline_is_the_first_studys(results: Path) -> None:
         ),
     ],
 )
-def test_what_was_not_judged_alike_is_not_compared(
+def test_studies_with_different_evaluation_are_refused(
     results: Path, changes: dict[str, Any], difference: str
 ) -> None:
     other = parse_study({**TINY, "study": "other", **changes}), StudyFolder(results / "other")
@@ -162,11 +159,11 @@ def test_what_was_not_judged_alike_is_not_compared(
     assert difference in str(error.value)
 
 
-def test_what_cannot_be_pooled_is_refused(results: Path) -> None:
-    with pytest.raises(UserError, match="the study tiny is given 2 times"):
+def test_studies_that_cannot_be_pooled_are_refused(results: Path) -> None:
+    with pytest.raises(UserError, match="study tiny is given 2 times"):
         pool_studies([tiny(results), tiny(results)])
     untrained = parse_study({**TINY, "study": "new"}), StudyFolder(results / "new")
-    with pytest.raises(UserError, match="nothing of new has been trained"):
+    with pytest.raises(UserError, match="no arm of new has been trained"):
         pool_studies([tiny(results), untrained])
     changed, folder = another(results, "changed")
     changed = parse_study({**TINY, "study": "changed", "arms": {"default": {}, "guided": STEEP}})
@@ -179,7 +176,7 @@ def test_two_studies_on_the_command_line(results: Path, shaperun: Shaperun) -> N
     (results.parent / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
     done = shaperun("compare", "tiny.yaml", "steep")
     assert done.returncode == 0, done.stderr
-    for words in ("guided#", "they differ: reward.weights.upright", "default is one arm"):
+    for words in ("guided#", "reward.weights.upright is", "default is the same arm"):
         assert words in done.stdout
     target = results / "tiny" / "compare" / "with-steep"
     document = json.loads((target / "summary.json").read_text())
@@ -190,29 +187,29 @@ def test_two_studies_on_the_command_line(results: Path, shaperun: Shaperun) -> N
     assert not (results / "tiny" / "compare" / "summary.json").exists()
 
 
-def test_a_name_of_many_studies_fits_into_a_folder(tmp_path: Path) -> None:
+def test_folder_name_of_many_studies_is_short(tmp_path: Path) -> None:
     folder, names = StudyFolder(tmp_path), ["x" * 60 + str(number) for number in range(9)]
-    folder.compared_with(names).mkdir(parents=True)
-    assert folder.compared_with(names) != folder.compared_with(names[::-1])
-    assert folder.compared_with([]) == folder.compare
+    folder.comparison_folder(names).mkdir(parents=True)
+    assert folder.comparison_folder(names) != folder.comparison_folder(names[::-1])
+    assert folder.comparison_folder([]) == folder.compare
 
 
-def test_what_an_arms_terms_paid_is_reckoned_with_its_own_gamma(
+def test_contributions_use_the_discount_factor_of_their_arm(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = parse_study(TINY).training.model_dump(mode="json")
     training["hyperparameters"]["gamma"] = 0.5
     hasty = another(results, "hasty", training=training, arms={"hasty": GUIDED})
     drawn: list[pl.DataFrame] = []
-    draw = arms.contributions
+    draw = arms.plot_contributions
 
-    def watched(table: pl.DataFrame, **options: Any) -> Figure:
+    def capture(table: pl.DataFrame, **options: Any) -> Figure:
         drawn.append(table.filter(arm="hasty"))
         return draw(table, **options)
 
-    monkeypatch.setattr(arms, "contributions", watched)
+    monkeypatch.setattr(arms, "plot_contributions", capture)
     for opened in ([hasty], [tiny(results), hasty]):
-        found = comparison.compare_studies(opened)
-        files.write_comparison(found, comparison.comparison_folder(opened))
+        compared = comparison.compare_studies(opened)
+        files.write_comparison(compared, comparison.comparison_folder(opened))
     assert drawn[0].equals(drawn[1])
     assert len(drawn[0]) == 3

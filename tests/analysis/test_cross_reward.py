@@ -12,11 +12,11 @@ import pytest
 from shaperun.analysis import results
 from shaperun.analysis.cross_reward import cross_rewards, shaping_arms
 from shaperun.runs.open_study import open_study
-from shaperun.runs.plan import planned_runs
+from shaperun.runs.plan import plan_runs
 from shaperun.stats import sample
 from shaperun.study.models import Study, parse_study
 
-# Of each arm five runs of two episodes: with five runs, the interquartile mean is not the mean.
+# Five runs of two episodes per arm; of five runs, the interquartile mean is not the mean.
 RETURNS = {
     "default": [[10, 20], [30, 50], [0, 2], [90, 110], [20, 22]],
     "paying": [[1, 3], [2, 4], [300, 500], [6, 8], [0, 0]],
@@ -42,7 +42,7 @@ def study(**changes: Any) -> Study:
 
 
 def final() -> pl.DataFrame:
-    """An episode's length and return are the same, and it is upright for half of them."""
+    """Final episodes whose term `upright` pays half of their return."""
     return pl.DataFrame(
         [
             {
@@ -52,7 +52,7 @@ def final() -> pl.DataFrame:
                 "terminated": 1,
                 "outcome": "fell" if value < 100 else "off_track",
                 "sum_upright": value / 2,
-                # What an arm does not record is null where others do.
+                # Terms that an arm does not record are null.
                 "sum_a": 3.0 if arm == "own" else None,
                 "sum_b": 0.5 if arm == "own" else None,
             }
@@ -67,13 +67,13 @@ def cell(table: pl.DataFrame, arm: str, reward: str) -> Any:
     return table.filter(arm=arm, reward=reward)["return"].item()
 
 
-def test_every_pair_by_hand() -> None:
+def test_returns_of_all_pairs() -> None:
     table = cross_rewards(final(), study())
     assert table.columns == ["arm", "reward", "return", "missing"]
     assert [tuple(row) for row in table.select("arm", "reward").rows()] == [
         (arm, reward) for arm in ARMS for reward in ("environment", "paying", "own")
     ]
-    # Means of the runs: 15, 40, 1, 100, 21; without the smallest and the largest.
+    # The means of the runs are 15, 40, 1, 100, 21; the smallest and largest do not count.
     assert cell(table, "default", "environment") == pytest.approx((15 + 40 + 21) / 3)
     # return + 2 · return / 2 − 10 where it fell: 20, 70, −8, 195, 32
     assert cell(table, "default", "paying") == pytest.approx((20 + 70 + 32) / 3)
@@ -83,7 +83,7 @@ def test_every_pair_by_hand() -> None:
     assert cell(table, "own", "paying") == pytest.approx(0)
 
 
-def test_what_was_not_recorded_is_null_and_named() -> None:
+def test_missing_terms_are_named() -> None:
     table = cross_rewards(final(), study())
     for arm in ("default", "paying"):
         assert cell(table, arm, "own") is None
@@ -92,7 +92,7 @@ def test_what_was_not_recorded_is_null_and_named() -> None:
     assert table["return"].null_count() == 2
 
 
-def test_a_term_of_the_same_name_with_another_formula_is_missing() -> None:
+def test_term_with_another_formula_is_missing() -> None:
     other = ARMS["own"] | {"terms": {"a": "x", "b": "2 * vx"}}
     rows = final().filter(arm="own")
     both = pl.concat([rows, rows.with_columns(pl.lit("other").alias("arm"))])
@@ -112,37 +112,37 @@ def test_arms_without_shaping_have_a_row_and_no_column() -> None:
     assert [name for name, _ in shaping_arms(known)] == ["paying"]
 
 
-def test_an_arm_without_finished_runs_has_no_row_but_its_reward_a_column() -> None:
+def test_arm_without_finished_runs_has_a_column_and_no_row() -> None:
     table = cross_rewards(final().filter(pl.col("arm") != "paying"), study())
     assert set(table["arm"]) == {"default", "own"}
     assert cell(table, "default", "paying") == pytest.approx((20 + 70 + 32) / 3)
     assert cross_rewards(final().clear(), study()).is_empty()
 
 
-def test_a_reward_that_pays_nothing_has_a_column_of_zeros() -> None:
+def test_reward_without_weights_has_a_column_of_zeros() -> None:
     nothing = {"mode": "replace", "weights": {"upright": 0}}
     rows = final().filter(pl.col("arm") != "own")
     table = cross_rewards(rows, study(arms={"default": {}, "paying": nothing}))
     assert table.filter(reward="paying")["return"].to_list() == [0.0, 0.0]
 
 
-def test_a_schedule_pays_as_at_the_end_of_training() -> None:
+def test_schedule_applies_its_final_factor() -> None:
     fading = ARMS["paying"] | {"schedule": {"kind": "linear", "from": 1.0, "to": 0.5}}
     table = cross_rewards(final().filter(arm="default"), study(arms={"default": {}, "f": fading}))
     # return + ½ (return − 10 where it fell): 17.5, 55, −3.5, 147.5, 26.5
     assert cell(table, "default", "f") == pytest.approx((17.5 + 55 + 26.5) / 3)
 
 
-def test_of_trained_runs_the_diagonal_is_what_they_recorded(trained: Path) -> None:
+def test_diagonal_is_what_trained_runs_recorded(trained: Path) -> None:
     known, folder = open_study("tiny", trained / "results")
-    episodes = results.evaluation_episodes(folder, planned_runs(known, known.arms))
+    episodes = results.LoadedRuns(folder).episodes(plan_runs(known, known.arms))
     last = results.final_episodes(episodes)
     table = cross_rewards(last, known)
     assert set(table["reward"]) == {"environment", "guided"}
     means = last.group_by("arm", "seed").agg(pl.col("return", "shaped_return").mean())
     for arm in known.arms:
-        own = means.filter(arm=arm)
-        expected = sample.iqm(own["return"].to_numpy())
+        rows = means.filter(arm=arm)
+        expected = sample.iqm(rows["return"].to_numpy())
         assert cell(table, arm, "environment") == pytest.approx(expected, rel=1e-12)
     expected = sample.iqm(means.filter(arm="guided")["shaped_return"].to_numpy())
     assert cell(table, "guided", "guided") == pytest.approx(expected, rel=1e-9)

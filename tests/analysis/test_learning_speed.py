@@ -1,4 +1,4 @@
-"""How quickly runs learned, on curves whose area and first crossing are known."""
+"""Measures of learning curves with known area and first crossing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shaperun.analysis import results
 from shaperun.analysis.learning_speed import AUC, SOLVED, STEPS_TO_SOLVED, learning_speed
 from shaperun.runs.open_study import open_study
-from shaperun.runs.plan import planned_runs
+from shaperun.runs.plan import plan_runs
 
 Points = Sequence[tuple[int, float]]
 
@@ -25,8 +25,8 @@ def curve(points: Points, arm: str = "a", seed: int = 0) -> pl.DataFrame:
 
 
 def area(points: Points) -> float:
-    found: float = learning_speed(curve(points), None)[AUC].item()
-    return found
+    value: float = learning_speed(curve(points), None)[AUC].item()
+    return value
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def area(points: Points) -> float:
     [
         ([(0, 0), (100, 100)], 50),
         ([(0, 7), (10, 7), (50, 7)], 7),
-        # Ten steps at 50 on average, then ninety at 100: the steps count, not the evaluations.
+        # Ten steps at 50 on average, then ninety at 100: steps count, not evaluations.
         ([(0, 0), (10, 100), (100, 100)], 95),
-        # From where the curve begins to where it ends.
+        # The curve need not begin at step 0.
         ([(1000, 0), (1010, 100), (1100, 100)], 95),
         ([(0, -10), (4, 30), (8, -10)], 10),
         ([(500, 42)], 42),
@@ -46,64 +46,64 @@ def test_the_area_under_a_curve(points: Points, expected: float) -> None:
     assert area(points) == pytest.approx(expected, rel=1e-12)
 
 
-def test_one_row_a_run_in_the_order_of_the_runs() -> None:
+def test_one_row_per_run_in_their_order() -> None:
     tables = [
         curve([(0, 0), (10, 4)], "b", 1),
         curve([(0, 0), (10, 8)], "a", 1),
         curve([(0, 0), (10, 2)], "b", 0),
     ]
     for solved in (None, 3.0):
-        found = learning_speed(pl.concat(tables), solved)
-        rows = found.select("arm", "seed", AUC).rows()
+        speed = learning_speed(pl.concat(tables), solved)
+        rows = speed.select("arm", "seed", AUC).rows()
         assert rows == [("b", 1, 2.0), ("a", 1, 4.0), ("b", 0, 1.0)]
 
 
-def test_the_first_time_that_counts_as_solved() -> None:
+def test_steps_until_solved() -> None:
     tables = [
         curve([(0, 0), (10, 99), (20, 100), (30, 5), (40, 200)], seed=0),  # exactly is enough
         curve([(0, 0), (10, 99), (20, 99.9), (35, 0)], seed=1),  # never
         curve([(0, 100), (30, 0)], seed=2),  # from the start
-        curve([(0, 0), (35, 100)], seed=3),  # when the shortest was over
+        curve([(0, 0), (35, 100)], seed=3),  # after the end of the shortest run
     ]
-    found = learning_speed(pl.concat(tables), 100.0)
-    assert found.columns == ["arm", "seed", AUC, STEPS_TO_SOLVED, SOLVED]
-    assert found.select(STEPS_TO_SOLVED, SOLVED).rows() == [
+    speed = learning_speed(pl.concat(tables), 100.0)
+    assert speed.columns == ["arm", "seed", AUC, STEPS_TO_SOLVED, SOLVED]
+    assert speed.select(STEPS_TO_SOLVED, SOLVED).rows() == [
         (20.0, True),
         (30.0, False),  # censored where the shortest run ends
         (0.0, True),
         (30.0, True),
     ]
-    assert found.schema[STEPS_TO_SOLVED] == pl.Float64
+    assert speed.schema[STEPS_TO_SOLVED] == pl.Float64
 
 
-def test_runs_of_the_same_seed_are_apart() -> None:
+def test_runs_of_equal_seeds_are_separate() -> None:
     both = pl.concat([curve([(0, 0), (10, 9)], "a"), curve([(0, 0), (10, 1)], "b")])
-    found = learning_speed(both, 5.0)
-    assert found.filter(arm="a")[SOLVED].item()
-    assert not found.filter(arm="b")[SOLVED].item()
+    speed = learning_speed(both, 5.0)
+    assert speed.filter(arm="a")[SOLVED].item()
+    assert not speed.filter(arm="b")[SOLVED].item()
 
 
-def test_without_a_threshold_there_is_only_the_area() -> None:
+def test_without_threshold_only_the_area_is_measured() -> None:
     assert learning_speed(curve([(0, 1), (5, 2)]), None).columns == ["arm", "seed", AUC]
 
 
 @pytest.mark.parametrize("solved", [None, 5.0])
-def test_of_no_runs_there_is_nothing_to_say(solved: float | None) -> None:
+def test_no_runs(solved: float | None) -> None:
     assert len(learning_speed(curve([]), solved)) == 0
 
 
-def test_of_trained_runs(trained: Path) -> None:
+def test_trained_runs(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
-    episodes = results.evaluation_episodes(folder, planned_runs(study, study.arms))
-    curves = results.curves(episodes, study.evaluation.episodes)
-    found = learning_speed(curves, study.environment.describe().solved)
-    assert len(found) == 4
-    for row in found.iter_rows(named=True):
-        # Evaluations are equally far from each other: the ends count half.
+    episodes = results.LoadedRuns(folder).episodes(plan_runs(study, study.arms))
+    curves = results.learning_curves(episodes, study.evaluation.episodes)
+    speed = learning_speed(curves, study.environment.describe().solved)
+    assert len(speed) == 4
+    for row in speed.iter_rows(named=True):
+        # Evaluations are equally spaced: the ends count half.
         values = curves.filter(arm=row["arm"], seed=row["seed"])["return"].to_list()
         assert row[AUC] == pytest.approx((values[0] / 2 + sum(values[1:4]) + values[4] / 2) / 4)
-    assert not found[SOLVED].any()
-    assert set(found[STEPS_TO_SOLVED]) == {2000.0}
+    assert not speed[SOLVED].any()
+    assert set(speed[STEPS_TO_SOLVED]) == {2000.0}
 
 
 steps = st.lists(st.integers(0, 10**7), min_size=1, max_size=8, unique=True).map(sorted)
@@ -120,14 +120,14 @@ few = settings(max_examples=40, deadline=None)
 
 @few
 @given(curves_of())
-def test_the_area_lies_between_the_worst_and_the_best(points: list[tuple[int, float]]) -> None:
+def test_area_lies_between_lowest_and_highest_return(points: list[tuple[int, float]]) -> None:
     values = [value for _, value in points]
     assert min(values) - 1e-6 <= area(points) <= max(values) + 1e-6
 
 
 @few
 @given(curves_of(), st.floats(-1e6, 1e6), st.integers(0, 10**6), st.integers(1, 9))
-def test_the_area_moves_with_the_returns_and_not_with_the_steps(
+def test_area_shifts_with_returns_but_not_with_steps(
     points: list[tuple[int, float]], shift: float, later: int, slower: int
 ) -> None:
     moved = [(later + slower * step, value + shift) for step, value in points]
@@ -136,7 +136,7 @@ def test_the_area_moves_with_the_returns_and_not_with_the_steps(
 
 @few
 @given(curves_of(), returns)
-def test_a_higher_threshold_is_never_reached_sooner(
+def test_higher_threshold_is_never_reached_sooner(
     points: list[tuple[int, float]], threshold: float
 ) -> None:
     low, high = (

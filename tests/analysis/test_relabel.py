@@ -1,4 +1,4 @@
-"""What recorded episodes pay under any reward, against rollouts that had that very reward."""
+"""Returns of recorded episodes under any reward, against rollouts with that reward."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shaperun.analysis.relabel import contributions, missing_columns, shaped_returns
+from shaperun.analysis.relabel import contributions, missing_terms, shaped_returns
 from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.envs.builtin import environments
 from shaperun.rewards.config import RewardConfig
@@ -21,7 +21,7 @@ from shaperun.study.models import Study, parse_study
 from shaperun.training.evaluation import Evaluation
 
 EPISODES = 6
-POLICIES = ("balance", "fall", "drift")  # together they end in every way
+POLICIES = ("balance", "fall", "drift")  # with all outcomes
 TERMS = {"bowl": "0.1 + x * x", "effort": "abs(action - last_x)"}
 HALF_WAY = {"kind": "piecewise", "points": [[0.0, 0.4]]}
 FADING = {"kind": "linear", "from": 1.0, "to": 0.2}
@@ -86,35 +86,35 @@ def behaviours() -> list[Behaviour]:
 
 def stepwise(reward: RewardConfig) -> npt.NDArray[np.float64]:
     """The return of each episode as the sum of what the kernel pays for its steps."""
-    kernel = RewardKernel(CARTPOLE, study().resolved(reward), study().training.gamma)
-    return np.concatenate([b.per_episode(kernel(b.transition).shaped) for b in behaviours()])
+    kernel = RewardKernel(CARTPOLE, study().resolve_reward(reward), study().training.gamma)
+    return np.concatenate([b.sum_per_episode(kernel(b.transition).shaped) for b in behaviours()])
 
 
 def near(expected: Any) -> Any:
     return pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-def test_the_episodes_end_in_every_way() -> None:
+def test_episodes_have_every_outcome() -> None:
     assert set(recorded("default")["outcome"]) == {"balanced", "fell", "off_track"}
     assert set(recorded("default")["terminated"]) == {0, 1}
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("arm", ARMS)
-def test_a_run_without_shaping_tells_what_a_run_with_it_records(arm: str, progress: float) -> None:
+def test_unshaped_run_determines_the_returns_of_a_shaped_run(arm: str, progress: float) -> None:
     reward = study().arms[arm]
     paid = shaped_returns(recorded("default"), study(), reward, progress)
     assert paid == near(recorded(arm, progress)["shaped_return"].to_numpy())
 
 
 @pytest.mark.parametrize("other", ["add", "replace-held", "potential"])
-def test_it_does_not_matter_which_reward_recorded_the_episodes(other: str) -> None:
+def test_returns_do_not_depend_on_the_recording_arm(other: str) -> None:
     for arm, reward in study().arms.items():
         paid = shaped_returns(recorded(other), study(), reward)
         assert paid == near(recorded(arm)["shaped_return"].to_numpy())
 
 
-def test_without_a_moment_it_is_the_end_of_training() -> None:
+def test_default_progress_is_the_end_of_training() -> None:
     reward = study().arms["replace-fading"]
     paid = shaped_returns(recorded("default"), study(), reward)
     assert paid == near(recorded("replace-fading", 1.0)["shaped_return"].to_numpy())
@@ -146,7 +146,7 @@ def test_each_contribution_by_hand() -> None:
     assert held["fell"] == near(0.4 * add["fell"])
 
 
-def test_a_potential_pays_what_discounting_takes_and_nothing_where_an_episode_terminated() -> None:
+def test_constant_potential_pays_what_discounting_takes_away() -> None:
     # γ Σ Φ(s′) − Σ Φ(s), with Φ = 1 at every state: T (γ − 1), and γ less where it terminated.
     reward = RewardConfig(mode="potential", weights={"one": 1.0}, terms={"one": "1 + 0 * x"})
     rows = recorded("default").with_columns(
@@ -172,7 +172,7 @@ def rewards(draw: st.DrawFn) -> RewardConfig:
     return RewardConfig.model_validate(
         {
             "mode": mode,
-            # At least one pays something: for none see below.
+            # At least one term pays; see below for rewards without one.
             "weights": {**draw(st.dictionaries(names, weights, max_size=5)), "upright": 1.5},
             "scale": draw(st.floats(0.01, 10)),
             "schedule": None
@@ -184,14 +184,14 @@ def rewards(draw: st.DrawFn) -> RewardConfig:
 
 @settings(max_examples=40, deadline=None)
 @given(rewards())
-def test_sums_over_episodes_are_sums_over_steps(reward: RewardConfig) -> None:
+def test_returns_are_sums_over_steps(reward: RewardConfig) -> None:
     expected = stepwise(reward)
     size = np.abs(expected).max()
     paid = shaped_returns(recorded("default"), study(), reward)
     assert paid == pytest.approx(expected, rel=1e-9, abs=1e-8 + 1e-11 * size)
 
 
-def test_terms_without_a_weight_need_not_be_recorded_and_are_not_listed() -> None:
+def test_terms_without_weight_are_not_needed_nor_listed() -> None:
     reward = RewardConfig(
         mode="add", weights={"upright": 1, "own": 0}, terms={"own": "last_x"}, scale=2
     )
@@ -202,16 +202,16 @@ def test_terms_without_a_weight_need_not_be_recorded_and_are_not_listed() -> Non
 @pytest.mark.parametrize(
     "changes", [{"weights": {"upright": 0}}, {"weights": {}}, {"scale": 0, "weights": ACTING}]
 )
-def test_a_reward_that_pays_nothing_pays_every_episode_nothing(changes: dict[str, Any]) -> None:
+def test_reward_without_weights_returns_zero(changes: dict[str, Any]) -> None:
     reward = RewardConfig.model_validate({"mode": "replace", **changes})
     paid = shaped_returns(recorded("default"), study(), reward)
     assert paid.tolist() == [0.0] * len(recorded("default"))
 
 
-def test_which_terms_are_paid_does_not_depend_on_the_episodes() -> None:
-    # More than half of the environment's reward stays, and some episodes earned none of it.
-    kept = {"mode": "replace", "weights": {"upright": 1}, "schedule": HALF_WAY}
-    reward, rows = RewardConfig.model_validate(kept), recorded("default")
+def test_listed_terms_do_not_depend_on_the_episodes() -> None:
+    # The environment's reward counts with a factor of 0.6, even if it is 0 in all episodes.
+    faded = {"mode": "replace", "weights": {"upright": 1}, "schedule": HALF_WAY}
+    reward, rows = RewardConfig.model_validate(faded), recorded("default")
     poor = contributions(rows.with_columns(pl.lit(0.0).alias("return")), study(), reward)
     assert poor.keys() == contributions(rows, study(), reward).keys()
 
@@ -219,35 +219,33 @@ def test_which_terms_are_paid_does_not_depend_on_the_episodes() -> None:
 OWN = {"mode": "add", "weights": {"own": 1.0}, "terms": {"own": "x"}}
 
 
-def lacking(runs_of: dict[str, Any], reward: dict[str, Any]) -> set[str]:
-    known = {"default": {}, "runs": runs_of, "reward": reward}
-    both = parse_study(study().model_dump(exclude={"arms"}) | {"arms": known})
-    runs, wanted = (both.resolved(both.arms[name]) for name in ("runs", "reward"))
-    return missing_columns(runs, wanted, CARTPOLE)
+def find_missing(runs_of: dict[str, Any], reward: dict[str, Any]) -> set[str]:
+    arms = {"default": {}, "runs": runs_of, "reward": reward}
+    both = parse_study(study().model_dump(exclude={"arms"}) | {"arms": arms})
+    runs, wanted = (both.resolve_reward(both.arms[name]) for name in ("runs", "reward"))
+    return missing_terms(runs, wanted, CARTPOLE)
 
 
 @pytest.mark.parametrize(
-    ("runs_of", "reward", "lacks"),
+    ("runs_of", "reward", "missing"),
     [
         ({}, OWN, {"own"}),
         (OWN, OWN, set()),
-        # Recorded without a weight, or by a run without shaping, is recorded.
+        # A term is recorded also without weight, or without shaping.
         (OWN | {"weights": {"own": 0.0, "upright": 1}}, OWN, set()),
         ({"terms": {"own": "x"}}, OWN, set()),
-        # The same name, another formula; and the other way round.
+        # The same name with another formula, and a run without the term.
         (OWN | {"terms": {"own": "2 * x"}}, OWN, {"own"}),
         ({"mode": "add", "weights": {"bowl": 1}}, OWN, {"own"}),
-        # The study's terms, the environment's, its outcomes and its own reward are everywhere.
+        # All runs record the study's and environment's terms, the outcomes and the reward.
         ({}, {"mode": "add", "weights": {"bowl": 1, "effort": 2}}, set()),
         ({}, {"mode": "replace", "weights": {"upright": 1, "fell": -1, "environment": 1}}, set()),
-        # What pays nothing is not needed.
+        # Terms that pay nothing are not needed.
         ({}, OWN | {"weights": {"own": 0.0, "upright": 1}}, set()),
         ({}, OWN | {"scale": 0.0}, set()),
-        # A study's term that the arm defines anew is another term.
+        # A term of the study that the arm redefines is another term.
         ({}, {"mode": "add", "weights": {"bowl": 1}, "terms": {"bowl": "x"}}, {"bowl"}),
     ],
 )
-def test_what_was_not_recorded(
-    runs_of: dict[str, Any], reward: dict[str, Any], lacks: set[str]
-) -> None:
-    assert lacking(runs_of, reward) == lacks
+def test_missing_terms(runs_of: dict[str, Any], reward: dict[str, Any], missing: set[str]) -> None:
+    assert find_missing(runs_of, reward) == missing

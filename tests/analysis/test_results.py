@@ -1,3 +1,5 @@
+"""Tables of evaluation episodes, and the metrics and curves made from them."""
+
 from __future__ import annotations
 
 import shutil
@@ -11,7 +13,7 @@ from shaperun.analysis import comparison, results
 from shaperun.envs.builtin import environments
 from shaperun.envs.metrics import metric_names
 from shaperun.report import files
-from shaperun.runs.plan import planned_runs
+from shaperun.runs.plan import plan_runs
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from shaperun.study.models import Study
@@ -31,17 +33,17 @@ def folder(trained: Path) -> StudyFolder:
 
 @pytest.fixture(scope="module")
 def episodes(study: Study, folder: StudyFolder) -> pl.DataFrame:
-    return results.evaluation_episodes(folder, planned_runs(study, study.arms))
+    return results.LoadedRuns(folder).episodes(plan_runs(study, study.arms))
 
 
-def test_the_table_holds_every_episode_of_every_run(episodes: pl.DataFrame) -> None:
+def test_table_has_every_episode_of_every_run(episodes: pl.DataFrame) -> None:
     # 2 arms × 2 seeds × (5 episodes at 0, 500, 1000, 1500 and 8 at the end)
     assert len(episodes) == 2 * 2 * (4 * 5 + 8)
     assert episodes["done"].all()
     assert episodes.group_by("arm", "seed").len().height == 4
 
 
-def test_a_torn_line_of_a_running_run_is_left_out(
+def test_torn_line_of_an_unfinished_run_is_ignored(
     study: Study, folder: StudyFolder, tmp_path: Path
 ) -> None:
     shutil.copytree(folder.path, tmp_path, dirs_exist_ok=True)
@@ -49,14 +51,14 @@ def test_a_torn_line_of_a_running_run_is_left_out(
     run = copy.run("default", 0)
     (run.path / "DONE.json").unlink()
     run.evaluations.write_bytes(run.evaluations.read_bytes()[:-40])
-    table = results.evaluation_episodes(copy, planned_runs(study, study.arms))
+    table = results.LoadedRuns(copy).episodes(plan_runs(study, study.arms))
     assert len(table) == 2 * 2 * 28 - 1
     assert not table.filter(arm="default", seed=0)["done"].any()
     assert len(results.final_episodes(table)) == 3 * 8
 
 
 def test_curves_are_means_over_the_same_starts(study: Study, episodes: pl.DataFrame) -> None:
-    curves = results.curves(episodes, first=5)
+    curves = results.learning_curves(episodes, first=5)
     assert len(curves) == 2 * 2 * 5
     one = curves.filter(arm="guided", seed=1, timesteps=2000)["return"].item()
     raw = episodes.filter(arm="guided", seed=1, timesteps=2000)
@@ -70,10 +72,10 @@ def test_metrics_are_means_over_the_final_episodes(episodes: pl.DataFrame) -> No
     table = results.run_metrics(final, CARTPOLE)
     assert table.columns == ["arm", "seed", *metric_names(CARTPOLE)]
     for row in table.iter_rows(named=True):
-        own = final.filter(arm=row["arm"], seed=row["seed"])
-        assert row["return"] == pytest.approx(own["return"].to_numpy().mean())
-        assert row["success_rate"] == (own["outcome"] == "balanced").sum() / 8
-        assert row["fell_rate"] == (own["outcome"] == "fell").sum() / 8
+        rows = final.filter(arm=row["arm"], seed=row["seed"])
+        assert row["return"] == pytest.approx(rows["return"].to_numpy().mean())
+        assert row["success_rate"] == (rows["outcome"] == "balanced").sum() / 8
+        assert row["fell_rate"] == (rows["outcome"] == "fell").sum() / 8
 
 
 def test_outcome_shares_add_up(study: Study, episodes: pl.DataFrame) -> None:
@@ -83,7 +85,7 @@ def test_outcome_shares_add_up(study: Study, episodes: pl.DataFrame) -> None:
 
 def test_contributions_add_up_to_the_shaped_return(study: Study, episodes: pl.DataFrame) -> None:
     final = results.final_episodes(episodes)
-    paid = results.contributions(final, study, CARTPOLE)
+    paid = results.mean_contributions(final, study, CARTPOLE)
     assert paid.filter(arm="default")["term"].to_list() == ["environment"]
     assert set(paid.filter(arm="guided")["term"]) == {"environment", "upright", "centred"}
     for arm in study.arms:
@@ -92,11 +94,11 @@ def test_contributions_add_up_to_the_shaped_return(study: Study, episodes: pl.Da
         assert np.isclose(total, shaped)
 
 
-def test_figures_can_be_made_again_byte_for_byte(
+def test_files_are_repeatable_byte_for_byte(
     study: Study, folder: StudyFolder, tmp_path: Path
 ) -> None:
-    found = comparison.compare_arms(study, folder)
-    first = files.write_comparison(found, tmp_path / "one")
+    compared = comparison.compare_arms(study, folder)
+    first = files.write_comparison(compared, tmp_path / "one")
     second = files.write_comparison(comparison.compare_arms(study, folder), tmp_path / "two")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert {p.name for p in first} == {

@@ -1,3 +1,5 @@
+"""Summaries: ranking, verdicts and intervals."""
+
 from __future__ import annotations
 
 import json
@@ -43,37 +45,37 @@ def runs(**returns: list[float]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def test_arms_are_ranked_and_compared_with_the_baseline() -> None:
+def test_arms_are_ranked_and_compared_with_baseline() -> None:
     table = runs(first=[-10.0, -20, -30, -25], plain=[200.0, 210, 190, 205])
-    found = summary.summarize(STUDY, LANDER, table, "return")
-    assert found.baseline == "plain"  # the first arm that leaves the reward alone
-    assert [arm.arm for arm in found.arms] == ["plain", "first"]
-    own = next(c for c in found.comparisons if c.metric == "return")
-    assert own.arm == "first"
-    assert own.result.verdict == "worse"
-    assert own.result.p_value == pytest.approx(2 / 70)
-    document = json.loads(json.dumps(found.document(), allow_nan=False))
+    result = summary.summarize(STUDY, LANDER, table, "return")
+    assert result.baseline == "plain"  # the first arm that leaves the reward alone
+    assert [arm.arm for arm in result.arms] == ["plain", "first"]
+    comparison = next(c for c in result.comparisons if c.metric == "return")
+    assert comparison.arm == "first"
+    assert comparison.result.verdict == "worse"
+    assert comparison.result.p_value == pytest.approx(2 / 70)
+    document = json.loads(json.dumps(result.document(), allow_nan=False))
     assert document["arms"]["plain"]["runs"] == 4
     assert document["arms"]["plain"]["return"]["mean"] == pytest.approx(201.25)
-    assert found.table().columns[:3] == ["arm", "runs", "return_mean"]
+    assert result.table().columns[:3] == ["arm", "runs", "return_mean"]
 
 
 def test_one_run_has_no_interval_and_no_winner() -> None:
-    found = summary.summarize(STUDY, LANDER, runs(first=[500.0], plain=[-500.0]), "return")
-    assert found.arms[0].metrics["return"].low is None
-    own = next(c for c in found.comparisons if c.metric == "return")
-    assert (own.result.verdict, own.result.seeds_needed) == ("underpowered", 4)
-    text = json.dumps(found.document(), allow_nan=False)
+    result = summary.summarize(STUDY, LANDER, runs(first=[500.0], plain=[-500.0]), "return")
+    assert result.arms[0].metrics["return"].low is None
+    comparison = next(c for c in result.comparisons if c.metric == "return")
+    assert (comparison.result.verdict, comparison.result.seeds_needed) == ("underpowered", 4)
+    text = json.dumps(result.document(), allow_nan=False)
     assert json.loads(text)["comparisons"][0]["low"] is None
 
 
 @pytest.mark.parametrize("by", ["shaped_return", "shaping", "shaped"])
-def test_a_shaped_return_ranks_nothing(by: str) -> None:
+def test_ranking_by_shaped_return_is_refused(by: str) -> None:
     with pytest.raises(UserError, match="units of its own reward"):
         summary.summarize(STUDY, LANDER, runs(plain=[1.0]), by)
 
 
-def test_the_centre_of_a_curve_counts_the_runs_that_got_there() -> None:
+def test_curve_center_uses_the_runs_with_that_evaluation() -> None:
     curves = pl.DataFrame(
         {
             "arm": ["a", "a", "a"],
@@ -83,37 +85,37 @@ def test_the_centre_of_a_curve_counts_the_runs_that_got_there() -> None:
             "shaped_return": [0.0, 0.0, 0.0],
         }
     )
-    centre = summary.center_curves(curves)
-    assert centre["runs"].to_list() == [2, 1]
-    assert centre["return_centre"].to_list() == [2.0, 5.0]
-    assert centre["return_low"].to_list()[1] is None
+    center = summary.center_curves(curves)
+    assert center["runs"].to_list() == [2, 1]
+    assert center["return_centre"].to_list() == [2.0, 5.0]
+    assert center["return_low"].to_list()[1] is None
 
 
-def of_arms(*arms: str) -> Study:
+def study_with(*arms: str) -> Study:
     data = {name: {"mode": "add", "weights": {"legs": 1}} for name in arms}
     return parse_study(STUDY.model_dump(mode="json") | {"arms": {"plain": {}, **data}})
 
 
-def test_a_winner_must_survive_holms_correction() -> None:
-    # 4 against 4 runs reach p = 2/70 each: alone enough, and with two arms not.
+def test_winner_must_survive_holm_correction() -> None:
+    # 4 against 4 runs reach p = 2/70, which suffices for one arm but not for two.
     table = runs(plain=[1.0, 2, 3, 4], a=[11.0, 12, 13, 14], b=[21.0, 22, 23, 24])
-    alone = summary.summarize(of_arms("a"), LANDER, table, "return").comparisons[0]
+    alone = summary.summarize(study_with("a"), LANDER, table, "return").comparisons[0]
     assert (alone.result.verdict, alone.p_adjusted) == ("better", alone.result.p_value)
-    both = summary.summarize(of_arms("a", "b"), LANDER, table, "return").comparisons
+    both = summary.summarize(study_with("a", "b"), LANDER, table, "return").comparisons
     own = [c for c in both if c.metric == "return"]
     assert [c.result.verdict for c in own] == ["underpowered"] * 2
     assert [c.result.seeds_needed for c in own] == [5, 5]  # Holm's first step is 2.5%
     assert [c.p_adjusted for c in own] == pytest.approx([4 / 70] * 2)
 
 
-def test_runs_are_paired_where_six_seeds_are_the_same() -> None:
+def test_runs_are_paired_from_six_equal_seeds_on() -> None:
     base = [0.0, 100, 200, 300, 400, 500]
-    better = [value + 250 + place / 10 for place, value in enumerate(base)]
+    better = [value + 250 + i / 10 for i, value in enumerate(base)]
     for count, paired, verdict in ((6, True, "better"), (5, False, "underpowered")):
         table = runs(plain=base[:count], a=better[:count])
-        found = summary.summarize(of_arms("a"), LANDER, table, "return").comparisons[0]
-        assert (found.paired, found.result.verdict) == (paired, verdict)
+        result = summary.summarize(study_with("a"), LANDER, table, "return").comparisons[0]
+        assert (result.paired, result.result.verdict) == (paired, verdict)
     other = runs(plain=base, a=better).with_columns(
         seed=pl.when(pl.col("arm") == "a").then(pl.col("seed") + 1).otherwise(pl.col("seed"))
     )
-    assert not summary.summarize(of_arms("a"), LANDER, other, "return").comparisons[0].paired
+    assert not summary.summarize(study_with("a"), LANDER, other, "return").comparisons[0].paired

@@ -1,4 +1,4 @@
-"""The exported tables: everything that was measured, the same in both formats, and harmless."""
+"""Exported tables: complete, equal in both formats, and harmless to spreadsheets."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from shaperun.study.loader import load_study
 
 
 @pytest.fixture(scope="module")
-def found(trained: Path) -> StudyComparison:
+def compared(trained: Path) -> StudyComparison:
     study = load_study(trained / "tiny.yaml")
     return comparison.compare_arms(study, StudyFolder(trained / "results" / "tiny"))
 
 
-def test_a_run_is_a_row(found: StudyComparison) -> None:
-    table = found.runs
-    names = metric_names(found.study.environment.describe())
+def test_runs_table_has_one_row_per_run(compared: StudyComparison) -> None:
+    table = compared.runs
+    names = metric_names(compared.study.environment.describe())
     learning = ["auc", "steps_to_solved", "solved"]
     assert table.columns == ["study", "arm", "seed", *names, *learning]
     keys = table.select("study", "arm", "seed").rows()
     assert keys == [("tiny", arm, seed) for arm in ("default", "guided") for seed in (0, 1)]
 
 
-def test_an_evaluation_episode_is_a_row(found: StudyComparison) -> None:
-    table = found.episodes
+def test_episodes_table_has_one_row_per_episode(compared: StudyComparison) -> None:
+    table = compared.episodes
     assert table.columns[:4] == ["study", "arm", "seed", "finished"]
     assert {"timesteps", "episode_seed", "outcome", "return", "shaping", "shaped_return"} <= set(
         table.columns
@@ -43,23 +43,23 @@ def test_an_evaluation_episode_is_a_row(found: StudyComparison) -> None:
     assert table.schema["terminated"] == pl.Boolean
 
 
-def test_both_formats_hold_the_same(found: StudyComparison, tmp_path: Path) -> None:
-    table = found.episodes
+def test_both_formats_are_equal(compared: StudyComparison, tmp_path: Path) -> None:
+    table = compared.episodes
     text, columnar = tables.write_table(table, tmp_path / "episodes")
     assert (text.name, columnar.name) == ("episodes.csv", "episodes.parquet")
     assert pl.read_parquet(columnar).equals(table)
     assert pl.read_csv(text, schema_overrides=table.schema).equals(table)
 
 
-def test_the_same_table_gives_the_same_bytes(found: StudyComparison, tmp_path: Path) -> None:
-    table = found.episodes
+def test_equal_tables_give_equal_bytes(compared: StudyComparison, tmp_path: Path) -> None:
+    table = compared.episodes
     first = tables.write_table(table, tmp_path / "one")
     second = tables.write_table(table.clone(), tmp_path / "two")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
-def test_no_cell_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> None:
+def test_formulas_are_escaped(start: str, tmp_path: Path) -> None:
     evil = f'{start}HYPERLINK("http://example.org","see")'
     table = pl.DataFrame({"arm": ["default", evil], "return": [1.0, -2.0]})
     text, columnar = tables.write_table(table, tmp_path / "runs")
@@ -70,9 +70,7 @@ def test_no_cell_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> N
     assert pl.read_parquet(columnar)["return"].to_list() == [1.0, -2.0]  # numbers stay numbers
 
 
-def test_a_hostile_outcome_in_a_run_folder_is_only_text(
-    found: StudyComparison, tmp_path: Path
-) -> None:
-    episodes = found.episodes.with_columns(outcome=pl.lit("=1+1"))
+def test_formula_as_outcome_is_escaped(compared: StudyComparison, tmp_path: Path) -> None:
+    episodes = compared.episodes.with_columns(outcome=pl.lit("=1+1"))
     text, _ = tables.write_table(episodes, tmp_path / "episodes")
     assert set(pl.read_csv(text)["outcome"]) == {"'=1+1"}

@@ -1,3 +1,5 @@
+"""Arms with different training, and the grid of rewards and learners."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -26,9 +28,9 @@ def study(**arms: Any) -> Study:
 CROSSED = study(plain={}, guided=GUIDED, plain_a2c=A2C, guided_a2c=GUIDED | A2C, hot=HOT)
 
 
-def test_a_reward_is_compared_with_what_was_trained_alike() -> None:
-    found = {arm: CROSSED.baseline_of(arm) for arm in CROSSED.arms}
-    assert found == {
+def test_baseline_is_the_unshaped_arm_with_the_same_training() -> None:
+    baselines = {arm: CROSSED.baseline_of(arm) for arm in CROSSED.arms}
+    assert baselines == {
         "plain": "plain",
         "guided": "plain",
         "plain_a2c": "plain",
@@ -37,11 +39,11 @@ def test_a_reward_is_compared_with_what_was_trained_alike() -> None:
     }
 
 
-def test_where_no_such_arm_is_there_it_is_the_studys_baseline() -> None:
+def test_baseline_without_such_an_arm_is_that_of_the_study() -> None:
     assert study(plain={}, guided=GUIDED | A2C).baseline_of("guided") == "plain"
 
 
-def test_rewards_and_learners_make_a_table() -> None:
+def test_grid_of_rewards_and_learners() -> None:
     grid = training_differences.training_grid(CROSSED)
     assert grid is not None
     assert grid.rewards == ["plain", "guided"]
@@ -64,21 +66,21 @@ def test_rewards_and_learners_make_a_table() -> None:
     ],
     ids=["one learner", "one reward", "nothing shared"],
 )
-def test_there_is_no_table_of_less(arms: dict[str, Any]) -> None:
+def test_no_grid_without_two_learners_of_a_reward(arms: dict[str, Any]) -> None:
     assert training_differences.training_grid(study(**arms)) is None
 
 
-def test_what_differs_in_more_than_the_reward_is_said() -> None:
+def test_different_training_is_noted() -> None:
     a2c, hot = training_differences.training_notes(CROSSED)
     assert a2c == (
-        "plain_a2c was not trained like plain: training.algorithm is PPO in plain and A2C in "
-        "plain_a2c. A difference between them is then not about the reward alone."
+        "plain_a2c was trained differently from plain: training.algorithm is PPO in plain and A2C "
+        "in plain_a2c. A difference between their results cannot be attributed to the reward alone."
     )
     assert "training.hyperparameters.ent_coef is 0.0 in plain and 0.1 in hot" in hot
     assert list(training_differences.training_notes(study(plain={}, guided=GUIDED))) == []
     (mixed,) = training_differences.training_notes(study(plain={}, guided=GUIDED | A2C))
-    assert mixed.startswith("guided was not trained like plain")
+    assert mixed.startswith("guided was trained differently from plain")
 
 
-def test_algorithms_are_named_once() -> None:
+def test_algorithms_are_listed_once() -> None:
     assert training_differences.algorithms(CROSSED) == ["PPO", "A2C"]

@@ -1,4 +1,4 @@
-"""What training left behind: the learners' statistics, and what it cost."""
+"""Statistics of the learners' updates, and the cost of training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from shaperun.analysis.updates import training_cost, update_statistics
 from shaperun.runs.open_study import open_study
-from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.status import RunStatus, run_status
+from shaperun.runs.plan import Run, plan_runs
+from shaperun.runs.status import RunStatus, read_run_status
 from shaperun.runs.study_folder import StudyFolder
 
 EVERY = 200  # steps between updates: n_steps · n_envs
@@ -20,29 +20,29 @@ UPDATES = 2000 // EVERY
 
 @pytest.fixture
 def copy(trained: Path, tmp_path: Path) -> tuple[StudyFolder, list[Run]]:
-    """The trained runs, to be damaged."""
+    """A copy of the trained runs, to damage."""
     study, folder = open_study("tiny", trained / "results")
     shutil.copytree(folder.path, tmp_path / "tiny")
-    return StudyFolder(tmp_path / "tiny"), planned_runs(study, study.arms)
+    return StudyFolder(tmp_path / "tiny"), plan_runs(study, study.arms)
 
 
-def test_every_update_of_every_run(trained: Path) -> None:
+def test_table_has_every_update_of_every_run(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
-    table = update_statistics(folder, planned_runs(study, study.arms))
+    table = update_statistics(folder, plan_runs(study, study.arms))
     assert len(table) == 2 * 2 * UPDATES
     for arm in study.arms:
         for seed in study.seeds:
             steps = table.filter(arm=arm, seed=seed)["timesteps"].to_list()
             assert steps == list(range(EVERY, 2000 + EVERY, EVERY))
-    assert table["entropy"].is_between(0, 0.6932).all()  # at most ln 2, and no loss
+    assert table["entropy"].is_between(0, 0.6932).all()  # at most ln 2, and not the loss
     assert (table["entropy"] == -table["entropy_loss"]).all()
-    # The learner chooses one of two actions: it has no standard deviation, but the column is there.
+    # A policy over discrete actions has no standard deviation, but the column exists.
     assert table["std"].null_count() == len(table)
     numbers = pl.all().exclude("arm", "seed", "timesteps")
     assert set(table.select(numbers).schema.values()) == {pl.Float64()}
 
 
-def test_a_torn_last_line_is_no_update(copy: tuple[StudyFolder, list[Run]]) -> None:
+def test_torn_last_line_is_ignored(copy: tuple[StudyFolder, list[Run]]) -> None:
     folder, runs = copy
     path = folder.run("guided", 1).updates
     path.write_bytes(path.read_bytes()[:-5])
@@ -67,7 +67,7 @@ def test_runs_without_updates_are_left_out(copy: tuple[StudyFolder, list[Run]]) 
 
 
 @pytest.mark.parametrize("content", [b"", b"timesteps,appr"])
-def test_a_run_that_was_stopped_at_its_first_line(
+def test_run_interrupted_in_its_first_line(
     copy: tuple[StudyFolder, list[Run]], content: bytes
 ) -> None:
     folder, runs = copy
@@ -75,15 +75,15 @@ def test_a_run_that_was_stopped_at_its_first_line(
     assert len(update_statistics(folder, runs)) == 3 * UPDATES
 
 
-def test_figures_that_are_no_numbers_stay_numbers(copy: tuple[StudyFolder, list[Run]]) -> None:
+def test_missing_and_non_finite_statistics_are_kept(copy: tuple[StudyFolder, list[Run]]) -> None:
     folder, runs = copy
     header = folder.run("guided", 1).updates.read_text().split("\n")[0]
-    places = {name: place for place, name in enumerate(header.split(","))}
+    columns = {name: index for index, name in enumerate(header.split(","))}
 
     def row(steps: int, **values: str) -> str:
-        cells = [str(steps), *["0.5"] * (len(places) - 1)]
+        cells = [str(steps), *["0.5"] * (len(columns) - 1)]
         for name, value in values.items():
-            cells[places[name]] = value
+            cells[columns[name]] = value
         return ",".join(cells)
 
     rows = [
@@ -99,7 +99,7 @@ def test_figures_that_are_no_numbers_stay_numbers(copy: tuple[StudyFolder, list[
     assert table["std"].to_list() == [None] * 3
 
 
-def test_costs_add_up_and_a_second_is_that_of_one_core() -> None:
+def test_costs_add_up_in_core_seconds() -> None:
     states = [
         RunStatus("a", 0, "done", timesteps=1000, seconds=20.0, core_seconds=10.0),
         RunStatus("b", 0, "done", timesteps=500, seconds=2.0, core_seconds=1.0),
@@ -115,9 +115,9 @@ def test_costs_add_up_and_a_second_is_that_of_one_core() -> None:
     assert training_cost([]).columns == ["arm", "runs", "timesteps", "seconds", "steps_per_second"]
 
 
-def test_what_trained_runs_cost(trained: Path) -> None:
+def test_cost_of_trained_runs(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
-    states = [run_status(folder, run) for run in planned_runs(study, study.arms)]
+    states = [read_run_status(folder, run) for run in plan_runs(study, study.arms)]
     table = training_cost(states)
     assert table.select("arm", "runs", "timesteps").rows() == [
         ("default", 2, 4000),

@@ -1,4 +1,4 @@
-"""The shorter version of `make calibrate`: what is claimed holds; what does not, is not claimed."""
+"""A short version of `make calibrate`: intervals and tests keep the levels they claim."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks.calibration import other_intervals
-from benchmarks.calibration.__main__ import PAGE, claimed, claimed_difference, markdown, replaced
-from benchmarks.calibration.measure import Pairs, coverage, coverage_of_difference, false_positives
+from benchmarks.calibration.__main__ import PAGE, arm_method, difference_method
+from benchmarks.calibration.measure import (
+    Pairing,
+    measure_coverage,
+    measure_difference_coverage,
+    measure_false_positives,
+)
 from benchmarks.calibration.populations import (
     HARD,
     NORMAL,
@@ -31,67 +36,68 @@ each_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda p: f"{p.a.name}, {
 
 @each
 @pytest.mark.parametrize("n", RUNS)
-def test_the_median_is_covered_at_its_level(population: Population, n: int) -> None:
-    found = coverage(population, n, "median", claimed("median"), DRAWS)
-    assert found
-    share, level = found
+def test_median_is_covered_at_its_level(population: Population, n: int) -> None:
+    coverage = measure_coverage(population, n, "median", arm_method("median"), DRAWS)
+    assert coverage
+    share, level = coverage
     assert share > level - (0.05 if n == 3 else NOISE)  # at a level of 0.75 draws scatter more
 
 
 @each
 @pytest.mark.parametrize("n", RUNS)
-def test_the_iqm_is_covered(population: Population, n: int) -> None:
-    found = coverage(population, n, "iqm", claimed("iqm"), DRAWS)
-    assert found
-    assert found[0] > 0.93 - NOISE
+def test_iqm_is_covered(population: Population, n: int) -> None:
+    coverage = measure_coverage(population, n, "iqm", arm_method("iqm"), DRAWS)
+    assert coverage
+    assert coverage[0] > 0.93 - NOISE
 
 
 @each
-def test_the_mean_is_covered_where_that_is_claimed(population: Population) -> None:
-    found = coverage(population, 20, "mean", claimed("mean"), DRAWS)
-    assert found
-    assert found[0] > 0.93 - NOISE
-    assert coverage(population, 10, "mean", claimed("mean"), DRAWS) is None
+def test_mean_is_covered_from_20_runs_on(population: Population) -> None:
+    coverage = measure_coverage(population, 20, "mean", arm_method("mean"), DRAWS)
+    assert coverage
+    assert coverage[0] > 0.93 - NOISE
+    assert measure_coverage(population, 10, "mean", arm_method("mean"), DRAWS) is None
 
 
 @each_pair
 @pytest.mark.parametrize("n", RUNS)
-def test_the_difference_is_covered(pair: Pair, n: int) -> None:
-    find = claimed_difference(paired=False)
-    found = coverage_of_difference(pair, n, "iqm", find, DRAWS)
-    assert found
-    assert found[0] > 0.93 - NOISE
+def test_difference_is_covered(pair: Pair, n: int) -> None:
+    method = difference_method(paired=False)
+    coverage = measure_difference_coverage(pair, n, "iqm", method, DRAWS)
+    assert coverage
+    assert coverage[0] > 0.93 - NOISE
 
 
 @each_pair
-@pytest.mark.parametrize("pairs", ["opposed", "together"])
-def test_the_difference_is_covered_where_pairs_are_no_strangers(pair: Pair, pairs: Pairs) -> None:
-    find = claimed_difference(paired=True)
-    found = coverage_of_difference(pair, 6, "iqm", find, DRAWS, pairs=pairs)
-    assert found
-    assert found[0] > 0.93 - NOISE
+@pytest.mark.parametrize("pairing", ["opposed", "together"])
+def test_difference_of_correlated_pairs_is_covered(pair: Pair, pairing: Pairing) -> None:
+    method = difference_method(paired=True)
+    coverage = measure_difference_coverage(pair, 6, "iqm", method, DRAWS, pairing=pairing)
+    assert coverage
+    assert coverage[0] > 0.93 - NOISE
 
 
-def test_pairs_that_are_taken_for_strangers_would_be_found_out() -> None:
-    find = claimed_difference(paired=False)
-    found = coverage_of_difference(Pair(NORMAL, NORMAL), 20, "iqm", find, DRAWS, pairs="opposed")
-    assert found
-    assert found[0] < 0.90
+def test_ignoring_negative_correlation_would_be_detected() -> None:
+    method, pair = difference_method(paired=False), Pair(NORMAL, NORMAL)
+    coverage = measure_difference_coverage(pair, 20, "iqm", method, DRAWS, pairing="opposed")
+    assert coverage
+    assert coverage[0] < 0.90
 
 
-def test_the_usual_intervals_would_be_found_out() -> None:
-    found = coverage(TWO_PEAKED, 5, "mean", other_intervals.bootstrap_of_the_mean, DRAWS)
-    assert found
-    assert found[0] < 0.75
+def test_common_intervals_would_be_detected() -> None:
+    method = other_intervals.bootstrap_mean
+    coverage = measure_coverage(TWO_PEAKED, 5, "mean", method, DRAWS)
+    assert coverage
+    assert coverage[0] < 0.75
     pair = Pair(NORMAL, TWO_PEAKED)
-    for find in (other_intervals.welchs_t, other_intervals.shifts_not_rejected):
-        found = coverage_of_difference(pair, 5, "mean", find, DRAWS)
-        assert found
-        assert found[0] < 0.90
+    for difference in (other_intervals.welch_t, other_intervals.shifts_not_rejected):
+        coverage = measure_difference_coverage(pair, 5, "mean", difference, DRAWS)
+        assert coverage
+        assert coverage[0] < 0.90
 
 
-def test_the_page_owns_up_to_what_few_runs_cannot_know() -> None:
-    shares = [coverage(p, 3, "iqm", claimed("iqm"), DRAWS) for p in HARD]
+def test_page_shows_populations_that_few_runs_cannot_represent() -> None:
+    shares = [measure_coverage(p, 3, "iqm", arm_method("iqm"), DRAWS) for p in HARD]
     assert min(share[0] for share in shares if share) < 0.80
     text = PAGE.read_text(encoding="utf-8")
     assert all(f"| {population.name} | 3 |" in text for population in HARD)
@@ -100,46 +106,33 @@ def test_the_page_owns_up_to_what_few_runs_cannot_know() -> None:
 @each
 @pytest.mark.parametrize("paired", [False, True])
 @pytest.mark.parametrize("n", [6, 20])
-def test_false_positives(population: Population, paired: bool, n: int) -> None:
-    assert false_positives(population, n, paired=paired, draws=DRAWS) < 0.055 + 0.01
+def test_false_positives_are_rare(population: Population, paired: bool, n: int) -> None:
+    assert measure_false_positives(population, n, paired=paired, draws=DRAWS) < 0.055 + 0.01
 
 
-def test_opposed_pairs_keep_their_populations() -> None:
+def test_opposed_pairs_have_the_distributions_of_their_populations() -> None:
     pair = Pair(NORMAL, TWO_PEAKED)
-    a, b = pair.draw_opposed(rng(), (1, 20_000))
+    a, b = pair.draw_opposed(make_rng(), (1, 20_000))
     assert a.mean() == pytest.approx(240, abs=1)
     assert b.mean() == pytest.approx(pair.b.truth["mean"], abs=2)
     assert (a[0].argsort() == (-b[0]).argsort()).mean() > 0.9
     assert pair.truth["iqm"] == pytest.approx(240 - pair.b.truth["iqm"], abs=0.1)
 
 
-def test_the_shifts_by_hand() -> None:
-    # 4 5 against 0 1: the five other splits come as close as the observed one once a is moved by
+def test_shifts_equal_those_by_hand() -> None:
+    # 4 5 against 0 1: the five other splits reach the observed difference once a is shifted by
     # 3, 4, 4, 5 (one swapped) and 4 (both).
-    found = other_intervals.shifts_not_rejected(np.array([[4, 5]]), np.array([[0, 1]]), rng())
-    assert (found.low[0], found.high[0]) == pytest.approx((3, 5))
+    a, b = np.array([[4, 5]]), np.array([[0, 1]])
+    interval = other_intervals.shifts_not_rejected(a, b, make_rng())
+    assert (interval.low[0], interval.high[0]) == pytest.approx((3, 5))
 
 
-def test_tables_go_between_their_marks() -> None:
-    page = (
-        "a\n<!-- arms: begin -->\nold\n<!-- arms: end -->\nz <!-- hard: begin --><!-- hard: end -->"
-    )
-    lines = [["population", "runs", "mean"], ["normal", "3", "–"]]
-    table = markdown(lines)
-    assert table.splitlines()[1] == "| --- | ---: | ---: |"
-    new = replaced(page, "arms", table)
-    assert new.startswith("a\n<!-- arms: begin -->\n| population |")
-    assert new.endswith(
-        "| normal | 3 | – |\n<!-- arms: end -->\nz <!-- hard: begin --><!-- hard: end -->"
-    )
-
-
-def test_every_figure_on_the_page_keeps_the_promise() -> None:
-    """But for the pairs with five values that repeat, which the page names."""
+def test_page_has_no_coverage_below_the_claimed_level() -> None:
+    """Except for pairs with five repeated values, which the page names."""
     text = PAGE.read_text(encoding="utf-8")
     arms, pairs = (
-        re.findall(r"^\| (?!---|population)(.*) \|$", part, re.MULTILINE)
-        for part in (between(text, "arms"), between(text, "differences"))
+        re.findall(r"^\| (?!---|population)(.*) \|$", block, re.MULTILINE)
+        for block in (find_block(text, "arms"), find_block(text, "differences"))
     )
     assert (len(arms), len(pairs)) == (4 * len(POPULATIONS), 4 * len(PAIRS))
     for row in arms:
@@ -154,9 +147,9 @@ def test_every_figure_on_the_page_keeps_the_promise() -> None:
         assert float(cells[4]) >= (91 if few else 93), row
 
 
-def between(text: str, name: str) -> str:
+def find_block(text: str, name: str) -> str:
     return text[text.index(f"<!-- {name}: begin") : text.index(f"<!-- {name}: end")]
 
 
-def rng() -> np.random.Generator:
+def make_rng() -> np.random.Generator:
     return np.random.default_rng(0)

@@ -1,84 +1,104 @@
-"""The benchmarks work; their figures are another matter."""
+"""The speed benchmarks run; their figures are not tested."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
+import pytest
 from PIL import Image
 
-from benchmarks.speed.cohorts_figure import Point, draw
-from benchmarks.speed.measure import Command, in_turn
+from benchmarks.doc_tables import ROOT
+from benchmarks.speed.__main__ import README, ROWS
+from benchmarks.speed.cohorts import Point, draw
+from benchmarks.speed.lockstep_clock import PARTS, REST, Stopwatches
+from benchmarks.speed.measure import Command, Row, measure_in_turn
 from benchmarks.speed.study import write_study
-from benchmarks.speed.time_breakdown import PARTS, REST, Stopwatches
 from benchmarks.speed.train_once import INLINE
-from benchmarks.speed.venvs import versions
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-README = ROOT / "benchmarks" / "README.md"
+from benchmarks.speed.venvs import peer_versions
 
 
-def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.speed", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_a_quick_row_is_shown_and_not_kept() -> None:
+def test_quick_row_is_printed_and_not_published() -> None:
     before = README.read_bytes()
-    done = benchmarks("--quick", "kernel")
+    done = run_benchmarks("--quick", "kernel")
     assert done.returncode == 0, done.stderr
     assert "kernel, 6 terms × 4,096" in done.stdout
     assert README.read_bytes() == before
 
 
-def test_an_unknown_row_is_refused_by_name() -> None:
-    done = benchmarks("kernle")
+def test_unknown_row_is_refused() -> None:
+    done = run_benchmarks("kernle")
     assert done.returncode == 2
-    assert "there is no row kernle; there are training, lockstep," in done.stderr
+    assert "unknown row 'kernle'; choose from training, lockstep," in done.stderr
 
 
-# As short as a clock can be tried with.
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_has_a_function(name: str) -> None:
+    assert callable(resolve_name(f"benchmarks.speed.{ROWS[name]}"))
+
+
+def test_row_compares_its_median_with_the_target() -> None:
+    row = Row("time", [1.0, 4.0, 2.0], "{:.1f}", "s", at_most=2.0)
+    assert row.cells() == ["time", "2.0 s", "1.0 – 4.0", "≤ 2.0 s", "yes", 3]
+    assert Row("speed", [1.0], at_least=2.0).cells() == ["speed", "1.00 ×", "", "≥ 2.00 ×", "no", 1]
+
+
+# The shortest training that a clock accepts.
 SHORT = ("training.total_timesteps=128", "training.n_envs=2", "training.hyperparameters.n_steps=32")
 
 
-def clocked(clock: str, folder: Path, seeds: list[int]) -> dict[str, Any]:
-    """What a clock notes of a short training in lockstep."""
-    out, study = folder / "noted.json", write_study(folder, rollouts=1, seeds=seeds)
+def train_with_clock(
+    folder: Path, command: Command, seeds: list[int], engine: str = "lockstep"
+) -> Any:
+    study = write_study(folder, rollouts=1, seeds=seeds, engine=engine)
     changes = [word for change in SHORT for word in ("--set", change)]
-    command: Command = [
-        sys.executable,
-        "-m",
-        f"benchmarks.speed.{clock}",
-        out,
-        "train",
-        study,
-        *changes,
-    ]
-    options: Command = ["--results", folder / "results", *INLINE]
+    options: Command = ["--results", folder / "results", *INLINE, *changes]
     done = subprocess.run(
-        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command, "train", study, *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    noted: dict[str, Any] = json.loads(out.read_text())
-    return noted
+    return json.loads((folder / "timing.json").read_text())
 
 
-def test_a_cohort_is_clocked_by_what_it_spends_its_time_in(tmp_path: Path) -> None:
-    noted = clocked("time_breakdown", tmp_path, seeds=[0, 1, 2])
-    assert noted["steps"] == 3 * 128
-    assert set(noted["parts"]) == {*PARTS, REST}
-    assert all(seconds > 0 for seconds in noted["parts"].values())
-    assert abs(sum(noted["parts"].values()) - noted["seconds"]) < 1e-9
-    assert 50 < noted["memory"] < 2_000
+def test_clock_splits_the_time_of_a_cohort(tmp_path: Path) -> None:
+    clock: Command = ["benchmarks.speed.lockstep_clock", tmp_path / "timing.json", "parts"]
+    timing = train_with_clock(tmp_path, clock, [0, 1, 2])
+    assert timing["steps"] == 3 * 128
+    assert set(timing["parts"]) == {*PARTS, REST}
+    assert all(seconds > 0 for seconds in timing["parts"].values())
+    assert abs(sum(timing["parts"].values()) - timing["seconds"]) < 1e-9
+    assert 50 < timing["memory"] < 2_000
 
 
-def test_what_a_cohort_did_is_done_again_by_the_bare_simulator(tmp_path: Path) -> None:
-    noted = clocked("replay_actions", tmp_path, seeds=[0, 1])
-    assert 0 < noted["bare_seconds"] < noted["seconds"]
+def test_clock_replays_a_cohort_on_the_bare_simulator(tmp_path: Path) -> None:
+    clock: Command = ["benchmarks.speed.lockstep_clock", tmp_path / "timing.json", "replay"]
+    timing = train_with_clock(tmp_path, clock, [0, 1])
+    assert 0 < timing["bare_seconds"] < timing["seconds"]
 
 
-def test_a_stopwatch_gives_what_is_called_within_a_part_to_that_part() -> None:
+@pytest.mark.parametrize("variant", ["timed", "bare"])
+def test_clock_times_shaping(variant: str, tmp_path: Path) -> None:
+    clock: Command = ["benchmarks.speed.ppo_clock", tmp_path / "timing.json"]
+    stopwatch = tmp_path / "stopwatch.json"
+    program: Command = ["benchmarks.speed.shaping", variant, stopwatch]
+    timing = train_with_clock(tmp_path, [*clock, *program], [0], engine="sb3")
+    assert timing["steps"] == 128
+    seconds = json.loads(stopwatch.read_text())
+    assert (0 < seconds < timing["seconds"]) if variant == "timed" else seconds == 0
+
+
+def test_nested_calls_belong_to_the_outer_part() -> None:
     class Nested:
         def outer(self) -> str:
             return self.inner()
@@ -86,28 +106,28 @@ def test_a_stopwatch_gives_what_is_called_within_a_part_to_that_part() -> None:
         def inner(self) -> str:
             return "done"
 
-    watches = Stopwatches()
-    watches.watch("outer", Nested, "outer")
-    watches.watch("inner", Nested, "inner")
+    stopwatches = Stopwatches()
+    stopwatches.watch("outer", Nested, "outer")
+    stopwatches.watch("inner", Nested, "inner")
     assert Nested().outer() == "done"
-    assert set(watches.spent) == {"outer"}
+    assert set(stopwatches.seconds) == {"outer"}
     assert Nested().inner() == "done"
-    assert set(watches.spent) == {"outer", "inner"}
+    assert set(stopwatches.seconds) == {"outer", "inner"}
 
 
 def test_sides_are_measured_in_turn() -> None:
-    asked: list[str] = []
+    calls: list[str] = []
 
     def side(name: str, number: int) -> float:
-        asked.append(f"{name}{number}")
+        calls.append(f"{name}{number}")
         return float(number)
 
-    found = in_turn({"a": lambda n: side("a", n), "b": lambda n: side("b", n)}, 2, "s")
-    assert asked == ["a0", "b0", "a1", "b1"]
-    assert found == {"a": [0.0, 1.0], "b": [0.0, 1.0]}
+    values = measure_in_turn({"a": lambda n: side("a", n), "b": lambda n: side("b", n)}, 2, "s")
+    assert calls == ["a0", "b0", "a1", "b1"]
+    assert values == {"a": [0.0, 1.0], "b": [0.0, 1.0]}
 
 
-def test_the_figure_of_cohorts_is_drawn(tmp_path: Path) -> None:
+def test_figure_of_cohorts_is_drawn(tmp_path: Path) -> None:
     points = [
         Point(backend, runs, 1e6 / (30 + 30 / runs), {"environment": 30.0, "update": 30 / runs})
         for backend in ("gymnasium", "EnvPool")
@@ -118,7 +138,7 @@ def test_the_figure_of_cohorts_is_drawn(tmp_path: Path) -> None:
         assert image.size[0] == 1200
 
 
-def test_peers_are_named_with_their_versions() -> None:
-    named = [line.partition(" ") for line in versions()]
-    assert [name for name, _, _ in named] == ["rl_zoo3", "sbx-rl", "jax"]
-    assert all(version[0].isdigit() for _, _, version in named)
+def test_peers_have_versions() -> None:
+    lines = [line.partition(" ") for line in peer_versions()]
+    assert [name for name, _, _ in lines] == ["rl_zoo3", "sbx-rl", "jax"]
+    assert all(version[0].isdigit() for _, _, version in lines)

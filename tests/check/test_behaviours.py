@@ -1,4 +1,4 @@
-"""Controllers recorded on held-out starts: the same every time, for every environment."""
+"""Controllers recorded on held-out starts are repeatable, in every environment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def recorded(env_id: str, episodes: int = 3) -> dict[str, Behaviour]:
 
 
 class Endless(gym.Env[Any, Any]):
-    """Nothing ever ends here."""
+    """An environment whose episodes never end."""
 
     observation_space = gym.spaces.Box(-1, 1, (2,))
     action_space = gym.spaces.Discrete(2)
@@ -49,13 +49,13 @@ def endless() -> None:
         gym.register("Endless-v0", lambda **_: Endless(), max_episode_steps=10**6)
 
 
-def test_controllers_come_first_then_those_of_every_environment() -> None:
+def test_default_controllers_come_last() -> None:
     names = list(recorded("CartPole-v1"))
     assert names[-2:] == ["do_nothing", "act_randomly"]
     assert names[:-2] == list(environments()["CartPole-v1"].controllers)
 
 
-def test_everybody_starts_where_everybody_starts() -> None:
+def test_all_controllers_have_the_same_starts() -> None:
     starts = [
         [tuple(episode.transition.obs[0]) for episode in behaviour.episodes]
         for behaviour in recorded("CartPole-v1").values()
@@ -67,14 +67,14 @@ def test_everybody_starts_where_everybody_starts() -> None:
     assert starts[0][0] == tuple(first.astype(float))
 
 
-def test_recording_again_gives_the_same() -> None:
+def test_recording_is_repeatable() -> None:
     again = {b.name: b for b in record_behaviours(EnvironmentConfig(id="CartPole-v1"), 3)}
     for name, behaviour in recorded("CartPole-v1").items():
         assert behaviour.transition.obs.tobytes() == again[name].transition.obs.tobytes()
         assert behaviour.transition.action.tobytes() == again[name].transition.action.tobytes()
 
 
-def test_random_play_differs_between_episodes() -> None:
+def test_random_actions_differ_between_episodes() -> None:
     episodes = recorded("CartPole-v1", 5)["act_randomly"].episodes
     assert len({tuple(e.transition.action[:8].tolist()) for e in episodes}) > 1
 
@@ -82,16 +82,16 @@ def test_random_play_differs_between_episodes() -> None:
 def test_sums_per_episode() -> None:
     behaviour = recorded("CartPole-v1")["act_randomly"]
     steps = np.arange(len(behaviour.transition), dtype=float)
-    sums = behaviour.per_episode(steps, 0.9)
-    place = 0
+    sums = behaviour.sum_per_episode(steps, 0.9)
+    start = 0
     for number, episode in enumerate(behaviour.episodes):
-        part = steps[place : place + len(episode)]
+        part = steps[start : start + len(episode)]
         assert sums[number] == pytest.approx((part * 0.9 ** np.arange(len(episode))).sum())
         assert behaviour.returns[number] == episode.transition.env_reward.sum()
-        place += len(episode)
+        start += len(episode)
 
 
-def test_what_never_ends_is_cut_off() -> None:
+def test_endless_episodes_are_truncated() -> None:
     behaviour = recorded("Endless-v0", 20)["do_nothing"]
     assert {len(episode) for episode in behaviour.episodes} == {MAX_EPISODE_STEPS}
     assert behaviour.outcomes == {"truncated": len(behaviour.episodes)}
@@ -108,6 +108,6 @@ def test_what_never_ends_is_cut_off() -> None:
         (gym.spaces.MultiBinary(2), [0, 0]),
     ],
 )
-def test_doing_nothing(space: gym.Space[Any], action: Any) -> None:
+def test_no_op(space: gym.Space[Any], action: Any) -> None:
     assert np.array_equal(no_op(space), action)
     assert space.contains(no_op(space))

@@ -1,4 +1,4 @@
-"""A whole check: the shipped rewards, the proof of invariance, and the document."""
+"""Whole checks of the shipped studies: findings, invariance and JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shaperun.check.check import Check, _invariance, check_study
+from shaperun.check.check import Check, _verify_invariance, check_study
 from shaperun.check.ranking import BehaviourReturn
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array
@@ -26,19 +26,19 @@ def checked(name: str) -> Check:
     return check_study(study, study.arms)
 
 
-def test_the_tutorials_reward_is_found_out() -> None:
+def test_tutorial_reward_is_flagged() -> None:
     [headline] = [f for f in checked("article").findings if f.rule == "inverted-ranking"]
     assert headline.arm == "article"
-    assert "to land: expect it to crash" in headline.message
+    assert "to land; expect it to learn to crash" in headline.message
 
 
-def test_behaviours_are_recorded_once_for_all_arms() -> None:
+def test_behaviors_are_recorded_once_for_all_arms() -> None:
     check = checked("lunar-lander")
-    for paid in check.paid.values():
+    for paid in check.returns.values():
         assert [p.behaviour for p in paid] == check.behaviours
 
 
-def test_potentials_are_proved_invariant() -> None:
+def test_potentials_are_invariant() -> None:
     check = checked("lunar-lander")
     assert list(check.invariance) == ["potential"]
     proof = check.invariance["potential"]
@@ -47,26 +47,26 @@ def test_potentials_are_proved_invariant() -> None:
     assert proof.episodes == sum(len(b.episodes) for b in check.behaviours)
 
 
-def test_a_potential_that_does_not_end_with_the_episode_is_found_out() -> None:
+def test_potential_kept_at_termination_is_not_invariant() -> None:
     check = checked("cartpole")
     study = check.study
     kernel = RewardKernel(study.environment.describe(), study.arms["guided"], study.training.gamma)
-    paid = check.paid["guided"]
-    assert _invariance(kernel, paid).holds
-    # As in many hand-made wrappers: Φ(s′) is kept where the episode terminates.
+    paid = check.returns["guided"]
+    assert _verify_invariance(kernel, paid).holds
+    # Many hand-written wrappers keep Φ(s′) where the episode terminates.
     wrong = [
-        replace(p, rewards=replace(p.rewards, shaped=p.rewards.shaped + _kept(kernel, p)))
+        replace(p, rewards=replace(p.rewards, shaped=p.rewards.shaped + _kept_potential(kernel, p)))
         for p in paid
     ]
-    assert not _invariance(kernel, wrong).holds
+    assert not _verify_invariance(kernel, wrong).holds
 
 
-def _kept(kernel: RewardKernel, payment: BehaviourReturn) -> Array:
-    transition = payment.behaviour.transition
+def _kept_potential(kernel: RewardKernel, result: BehaviourReturn) -> Array:
+    transition = result.behaviour.transition
     return kernel.gamma * kernel.potential(transition.next_obs) * transition.terminated
 
 
-def test_a_schedule_is_checked_as_it_starts() -> None:
+def test_schedule_is_checked_at_its_start() -> None:
     study = load_study(EXPERIMENTS / "cartpole.yaml")
     schedule = {"kind": "linear", "from": 0.5, "to": 0.0}
     arm = study.arms["guided"].model_dump() | {"schedule": schedule}
@@ -75,13 +75,13 @@ def test_a_schedule_is_checked_as_it_starts() -> None:
     assert check_study(scheduled, scheduled.arms).invariance["guided"].holds
 
 
-def test_the_document_is_json_and_complete() -> None:
+def test_document_is_complete_json() -> None:
     check = checked("lunar-lander")
     document = json.loads(json.dumps(check.document(), allow_nan=False))
     assert document["study"] == "lunar-lander"
     assert document["errors"] == []
     assert {"rule", "arm", "message"} == set(document["warnings"][0])
-    assert document["rankings"].keys() == check.paid.keys()
+    assert document["rankings"].keys() == check.returns.keys()
     ranking = document["rankings"]["article"]
     assert ranking[0]["controller"] == "crash"
     assert {"controller", "shaped_return", "environment_return", "outcome"} <= set(ranking[0])
@@ -89,12 +89,12 @@ def test_the_document_is_json_and_complete() -> None:
     assert paid == sorted(paid, reverse=True)
 
 
-def test_where_there_is_no_room_the_inverted_arms_are_shown() -> None:
-    assert checked("lunar-lander").shown(2) == ["default", "article"]
-    assert checked("lunar-lander").shown(1) == ["article"]
+def test_arms_with_inverted_rankings_are_selected_first() -> None:
+    assert checked("lunar-lander").select_arms(2) == ["default", "article"]
+    assert checked("lunar-lander").select_arms(1) == ["article"]
 
 
-def test_a_reward_that_is_not_finite_is_named() -> None:
+def test_non_finite_reward_is_refused() -> None:
     data = {
         "study": "s",
         "environment": {"id": "CartPole-v1"},
@@ -102,7 +102,5 @@ def test_a_reward_that_is_not_finite_is_named() -> None:
         "arms": {"a": {"mode": "add", "terms": {"bad": "log(x - x)"}, "weights": {"bad": 1}}},
     }
     study = parse_study(data)
-    with pytest.raises(
-        UserError, match="the reward of the arm a will not do: the term bad is -inf"
-    ):
+    with pytest.raises(UserError, match="invalid reward for arm a: the term bad is -inf"):
         check_study(study, study.arms)

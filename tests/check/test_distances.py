@@ -1,4 +1,4 @@
-"""Distances between rewards: what must be 0, what must be 1, and what cannot be had."""
+"""Distances between rewards that are known to be 0, 1 or undefined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shaperun.check.behaviours import Behaviour, record_behaviours
-from shaperun.check.distances import Distances, distances
+from shaperun.check.distances import Distances, reward_distances
 from shaperun.check.ranking import behaviour_returns
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
@@ -27,16 +27,16 @@ def behaviours(env_id: str) -> tuple[Behaviour, ...]:
     return tuple(record_behaviours(environment(env_id), 3))
 
 
-def measured(env_id: str, **arms: RewardConfig) -> Distances:
-    known = environment(env_id).describe()
-    kernels = {name: RewardKernel(known, config, GAMMA) for name, config in arms.items()}
+def measure(env_id: str, **arms: RewardConfig) -> Distances:
+    described = environment(env_id).describe()
+    kernels = {name: RewardKernel(described, config, GAMMA) for name, config in arms.items()}
     shaped = {
         name: np.concatenate(
             [p.rewards.shaped for p in behaviour_returns(kernel, behaviours(env_id), GAMMA)]
         )
         for name, kernel in kernels.items()
     }
-    return distances(known, kernels, behaviours(env_id), shaped, GAMMA)
+    return reward_distances(described, kernels, behaviours(env_id), shaped, GAMMA)
 
 
 def arm(mode: Any, scale: float = 1.0, **weights: float) -> RewardConfig:
@@ -44,7 +44,7 @@ def arm(mode: Any, scale: float = 1.0, **weights: float) -> RewardConfig:
 
 
 def test_identities() -> None:
-    found = measured(
+    result = measure(
         "LunarLander-v3",
         plain=arm("log"),
         same=arm("replace", environment=3.0),
@@ -52,39 +52,39 @@ def test_identities() -> None:
         potential=arm("potential", distance=100.0, legs=10.0),
         other=arm("replace", distance=1.0),
     )
-    assert found.names == ["environment", "same", "opposite", "potential", "other"]
-    for matrix in (found.pearson, found.epic):
+    assert result.names == ["environment", "same", "opposite", "potential", "other"]
+    for matrix in (result.pearson, result.epic):
         assert matrix == pytest.approx(matrix.T)
         assert (np.diag(matrix) == 0).all()
         assert ((matrix >= 0) & (matrix <= 1)).all()
         assert matrix[0, 1] == pytest.approx(0, abs=1e-6)
         assert matrix[0, 2] == pytest.approx(1, abs=1e-6)
         assert 0.05 < matrix[0, 4] < 0.95
-    assert found.epic[0, 3] == pytest.approx(0, abs=1e-6)
-    assert found.pearson[0, 3] > 0.3
+    assert result.epic[0, 3] == pytest.approx(0, abs=1e-6)
+    assert result.pearson[0, 3] > 0.3
 
 
 def test_the_triangle_inequality() -> None:
     weights = ({"distance": 1.0}, {"velocity": 1.0}, {"angle": 1.0, "legs": 1.0})
     arms = {f"arm{i}": arm("replace", **w) for i, w in enumerate(weights)}
-    found = measured("LunarLander-v3", **arms)
-    for matrix in (found.pearson, found.epic):
+    result = measure("LunarLander-v3", **arms)
+    for matrix in (result.pearson, result.epic):
         for a, b, c in np.ndindex(4, 4, 4):
             assert matrix[a, c] <= matrix[a, b] + matrix[b, c] + 1e-9
 
 
-def test_a_constant_reward_has_no_distance() -> None:
-    found = measured("CartPole-v1", upright=arm("replace", upright=1.0))
-    assert np.isnan(found.pearson[0, 1])  # CartPole pays 1 on every step
+def test_constant_reward_has_no_distance() -> None:
+    result = measure("CartPole-v1", upright=arm("replace", upright=1.0))
+    assert np.isnan(result.pearson[0, 1])  # CartPole pays 1 on every step
 
 
-def test_an_environment_that_says_nothing_of_its_reward() -> None:
+def test_epic_is_undefined_without_a_declared_reward() -> None:
     far = RewardConfig(mode="add", weights={"far": 1.0}, terms={"far": "obs[0]"})
     alone = far.model_copy(update={"mode": "replace"})
     twice = alone.model_copy(update={"scale": 2.0})
-    found = measured("CliffWalking-v1", far=far, alone=alone, twice=twice)
-    assert np.isnan(found.epic[0]).all()
-    assert np.isnan(found.epic[1]).all()
-    assert found.epic[2, 3] == pytest.approx(0, abs=1e-6)
-    assert found.pearson[0, 1] > 0
-    assert "known only where it was seen" in found.note
+    result = measure("CliffWalking-v1", far=far, alone=alone, twice=twice)
+    assert np.isnan(result.epic[0]).all()
+    assert np.isnan(result.epic[1]).all()
+    assert result.epic[2, 3] == pytest.approx(0, abs=1e-6)
+    assert result.pearson[0, 1] > 0
+    assert "EPIC is missing for rewards that include the environment's" in result.note

@@ -1,4 +1,4 @@
-"""The playground: its data against the kernel, and the page itself in a headless browser."""
+"""The page of `preview`: its data against the kernel, and its behavior in a headless browser."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 @dataclass(frozen=True)
 class Case:
-    """A study as written and as understood, its behaviours, and its page."""
+    """A study as text and as model, its behaviours, and its page."""
 
     text: str
     study: Study
@@ -78,16 +78,16 @@ class Case:
 
         def recorded(config: EnvironmentConfig, episodes: int) -> list[Behaviour]:
             assert (config, episodes) == (study.environment, EPISODES)
-            return behaviours  # which would be the same again
+            return behaviours  # instead of recording the same again
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(preview, "record_behaviours", recorded)
-            patch.setattr(preview, "FILMED_EPISODES", 2)  # no more are looked at here
-            (folder / "page.html").write_text(preview.page(study), encoding="utf-8")
+            patch.setattr(preview, "FILMED_EPISODES", 2)  # the tests watch no others
+            (folder / "page.html").write_text(preview.render_page(study), encoding="utf-8")
         return cls(text, study, behaviours, folder / "page.html")
 
     def with_arm(self, given: str) -> Study:
-        """The study with an arm as it stands on the page in place of its own."""
+        """Return the study with the arm that the page shows as YAML."""
         data = read_yaml(self.text).data
         arms = read_yaml(given).data["arms"]
         assert len(arms) == 1
@@ -98,18 +98,18 @@ class Case:
         self, reward: RewardConfig, gamma: float, progress: float = 0.0
     ) -> list[BehaviourReturn]:
         environment = self.study.environment.describe()
-        kernel = RewardKernel(environment, self.study.resolved(reward), gamma)
+        kernel = RewardKernel(environment, self.study.resolve_reward(reward), gamma)
         if not progress:
             return behaviour_returns(kernel, self.behaviours, gamma)
         now = (progress, progress)
         return [BehaviourReturn(b, kernel(b.transition, now), gamma) for b in self.behaviours]
 
 
-def without_pictures(config: object, behaviours: Sequence[Behaviour]) -> list[list[None]]:
+def without_strips(config: object, behaviours: Sequence[Behaviour]) -> list[list[None]]:
     return [[None for _ in behaviour.episodes] for behaviour in behaviours]
 
 
-def decoded(packed: str) -> npt.NDArray[np.float64]:
+def unpack(packed: str) -> npt.NDArray[np.float64]:
     return np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<f8")
 
 
@@ -117,34 +117,32 @@ def data_of(page: str) -> str:
     return page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
 
 
-def test_the_data_are_what_the_kernel_makes_of_the_behaviours(
+def test_page_data_matches_the_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preview, "filmstrips", without_pictures)
+    monkeypatch.setattr(preview, "record_filmstrips", without_strips)
     study = parse_study(read_yaml(CARTPOLE).data)
     environment = study.environment.describe()
-    data = preview.data(study, 2)
+    data = preview.page_data(study, 2)
     assert data["gamma"] == 0.98
     behaviours = record_behaviours(study.environment, 2)
     for arm, given in study.arms.items():
-        reward = study.resolved(given)
+        reward = study.resolve_reward(given)
         columns = data["arms"][arm]["columns"]
         assert columns.keys() == environment.built_in.keys() | reward.terms.keys()
-        everything = RewardConfig(
-            mode="log", weights=dict.fromkeys(columns, 1.0), terms=reward.terms
-        )
-        kernel = RewardKernel(environment, everything)
-        places = [columns[name] for name in kernel.names]
-        assert [data["terms"][place]["name"] for place in places] == list(kernel.names)
+        config = RewardConfig(mode="log", weights=dict.fromkeys(columns, 1.0), terms=reward.terms)
+        kernel = RewardKernel(environment, config)
+        indices = [columns[name] for name in kernel.names]
+        assert [data["terms"][index]["name"] for index in indices] == list(kernel.names)
         for behaviour, shown in zip(behaviours, data["behaviours"], strict=True):
             assert shown["name"] == behaviour.name
             for episode, packed in zip(behaviour.episodes, shown["episodes"], strict=True):
                 transition = episode.transition
-                values = decoded(packed["terms"]).reshape(len(data["terms"]), len(episode)).T
-                assert (values[:, places] == kernel(transition).raw).all()
-                assert (decoded(packed["env_reward"]) == transition.env_reward).all()
+                values = unpack(packed["terms"]).reshape(len(data["terms"]), len(episode)).T
+                assert (values[:, indices] == kernel(transition).raw).all()
+                assert (unpack(packed["env_reward"]) == transition.env_reward).all()
                 first = kernel.state_values(transition.obs[:1])[0]
-                assert [packed["first"][place] for place in places] == first.tolist()
+                assert [packed["first"][index] for index in indices] == first.tolist()
                 assert packed["outcome"] == episode.outcome
                 assert packed["terminated"] == transition.terminated[-1]
         factors = data["arms"][arm]["factor"]
@@ -154,13 +152,13 @@ def test_the_data_are_what_the_kernel_makes_of_the_behaviours(
 
 @pytest.fixture
 def hostile(monkeypatch: pytest.MonkeyPatch) -> Study:
-    """A study all of whose names and texts try to get out of their place."""
+    """A study whose names and texts all try to leave their element."""
 
     def recorded(config: Any, episodes: int) -> list[Behaviour]:
         first, *others = record_behaviours(config, episodes)
         return [replace(first, name=HOSTILE, description=HOSTILE), *others]
 
-    monkeypatch.setattr(preview, "filmstrips", without_pictures)
+    monkeypatch.setattr(preview, "record_filmstrips", without_strips)
     monkeypatch.setattr(preview, "record_behaviours", recorded)
     study = parse_study(read_yaml(CARTPOLE).data)
     return study.model_copy(
@@ -171,16 +169,16 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> Study:
     )
 
 
-def test_nothing_in_the_data_can_end_their_place(hostile: Study) -> None:
-    page, data = preview.page(hostile, 2), preview.data(hostile, 2)
+def test_hostile_data_cannot_leave_its_element(hostile: Study) -> None:
+    page, data = preview.render_page(hostile, 2), preview.page_data(hostile, 2)
     assert "<" not in data_of(page)
     assert json.loads(data_of(page)) == data
-    template = Path(preview.__file__).parent.joinpath(preview.TEMPLATE).read_text("utf-8")
-    assert page.count("<script") == template.count("<script") == 2
+    assert page.count("<script") == 2
+    code = page.replace(data_of(page), "").replace("http://www.w3.org/2000/svg", "")
     for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
-        assert forbidden not in template
+        assert forbidden not in code
     for address in ("http:", "https:", "//cdn", "@import"):
-        assert address not in template.replace("http://www.w3.org/2000/svg", "")
+        assert address not in code
 
 
 @pytest.fixture(scope="module")
@@ -212,12 +210,12 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 class Page:
-    """The page as a user handles it."""
+    """The page as a user operates it."""
 
     def __init__(self, chrome: Chrome, path: Path) -> None:
         self.chrome = chrome
         chrome.get(path.as_uri())
-        rows = (By.CSS_SELECTOR, "[data-behaviour]")  # which are there once all is unpacked
+        rows = (By.CSS_SELECTOR, "[data-behaviour]")  # which appear once all data is unpacked
         WebDriverWait(chrome, 20, poll_frequency=0.05).until(lambda c: c.find_elements(*rows))
 
     def run(self, script: str, *arguments: object) -> Any:
@@ -255,7 +253,7 @@ class Page:
         field.send_keys(value)
 
     def rows(self) -> dict[str, dict[str, float]]:
-        """Behaviour -> its figures, in the order of the page."""
+        """Return each behaviour's numbers, in the order of the page."""
         script = """
             return [...document.querySelectorAll("[data-behaviour]")].map((row) =>
               [row.dataset.behaviour, [...row.querySelectorAll("[data-value]")].map((cell) =>
@@ -269,7 +267,7 @@ class Page:
         return names
 
     def check(self, case: Case, arm: str, *, gamma: float, progress: float = 0.0) -> RewardConfig:
-        """Everything that is shown must be what shaperun itself makes of the YAML shown."""
+        """Compare all that the page shows with shaperun's result for the YAML that it shows."""
         reward = case.with_arm(self.text("#yaml")).arms[arm]
         paid = case.paid(reward, gamma, progress)
         rows = self.rows()
@@ -294,12 +292,12 @@ class Page:
 
 @pytest.fixture
 def open_page(chrome: Chrome) -> Iterator[Any]:
-    """Opens a page; nothing may have been printed to its console in the end."""
+    """Opens a page; its console must be empty at the end."""
     yield lambda path: Page(chrome, path)
     assert chrome.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
-def test_the_page_of_the_article_says_what_to_expect(open_page: Any, lander: Case) -> None:
+def test_the_articles_page_states_what_to_expect(open_page: Any, lander: Case) -> None:
     page = open_page(lander.page)
     for arm, given in lander.study.arms.items():
         page.choose_arm(arm)
@@ -307,24 +305,22 @@ def test_the_page_of_the_article_says_what_to_expect(open_page: Any, lander: Cas
     paid = lander.paid(lander.study.arms["article"], 0.999)
     assert most_rewarded(paid).behaviour.name == "crash"
     assert page.text("#headline").startswith("article pays −")
-    assert page.text("#headline").endswith(" to land: expect it to crash.")
-    assert "inverted: paid above land" in page.text("[data-behaviour=crash] th")
+    assert page.text("#headline").endswith(" to land: expect it to learn to crash.")
+    assert "inverted: paid more than land" in page.text("[data-behaviour=crash] th")
     page.choose_arm("default")
     assert page.text("#headline") == (
-        "No behaviour is paid more than land, which the environment ranks highest."
+        "No behavior is paid more than land, which the environment ranks highest."
     )
 
 
-def test_moving_weights_mode_and_gamma_pays_what_the_kernel_pays(
-    open_page: Any, lander: Case
-) -> None:
+def test_moved_weights_mode_and_gamma_match_the_kernel(open_page: Any, lander: Case) -> None:
     page = open_page(lander.page)
     page.choose_arm("article")
     page.find("#weight-distance").send_keys(*[Keys.ARROW_LEFT] * 3)
     assert page.value("weight-distance-number") == "197"
     page.slide("weight-velocity", -40)
     page.write("weight-legs", "12.345")
-    page.slide("weight-landed", 0.5)  # folded away, and usable
+    page.slide("weight-landed", 0.5)  # inside the closed details
     page.write("weight-angle", "2000")  # beyond the slider's range, which grows
     assert page.value("weight-angle") == "2000"
     weights = {"distance": 197.0, "velocity": -40.0, "angle": 2000.0, "legs": 12.345}
@@ -338,7 +334,7 @@ def test_moving_weights_mode_and_gamma_pays_what_the_kernel_pays(
     page.write("gamma", "0.9")
     page.write("scale", "-0.25")
     assert page.check(lander, "article", gamma=0.9).scale == -0.25
-    page.write("gamma", "7")  # is no discount
+    page.write("gamma", "7")  # not a discount factor
     assert page.find("#gamma-number").get_attribute("aria-invalid") == "true"
     page.find("#gamma-number").send_keys(Keys.TAB)
     assert page.value("gamma-number") == "0.9"
@@ -353,7 +349,7 @@ def test_moving_weights_mode_and_gamma_pays_what_the_kernel_pays(
     assert page.check(lander, "article", gamma=0.999) == lander.study.arms["article"]
 
 
-def test_own_terms_and_schedules_pay_what_the_kernel_pays(open_page: Any, cartpole: Case) -> None:
+def test_custom_terms_and_schedules_match_the_kernel(open_page: Any, cartpole: Case) -> None:
     page = open_page(cartpole.page)
     for arm in ("helped", "pulled"):
         page.choose_arm(arm)
@@ -363,12 +359,12 @@ def test_own_terms_and_schedules_pay_what_the_kernel_pays(open_page: Any, cartpo
             page.select("mode", mode)
             page.check(cartpole, arm, gamma=0.98, progress=0.5)
     page.choose_arm("default")
-    page.select("from", "pulled")  # whose term lean is another than that of helped
+    page.select("from", "pulled")  # its term lean differs from that of helped
     reward = page.check(cartpole, "default", gamma=0.98)
     assert (reward.mode, dict(reward.weights)) == ("potential", {"lean": 3})
 
 
-def test_a_reward_that_overflows_is_called_so(open_page: Any, cartpole: Case) -> None:
+def test_a_reward_that_overflows_is_reported(open_page: Any, cartpole: Case) -> None:
     page = open_page(cartpole.page)
     page.choose_arm("helped")
     page.write("weight-lean", "1e308")
@@ -379,11 +375,11 @@ def test_a_reward_that_overflows_is_called_so(open_page: Any, cartpole: Case) ->
     page.check(cartpole, "helped", gamma=0.98)
 
 
-def test_an_episode_can_be_watched_with_the_keyboard(open_page: Any, lander: Case) -> None:
+def test_an_episode_plays_by_keyboard(open_page: Any, lander: Case) -> None:
     page = open_page(lander.page)
     page.choose_arm("article")
     page.find("[data-behaviour=hover] button").send_keys(Keys.ENTER)
-    assert page.marked("watched") == ["hover"]
+    assert page.marked("selected") == ["hover"]
     page.select("episode", "1")
     hover = next(p for p in lander.paid(lander.study.arms["article"], 0.999)
                  if p.behaviour.name == "hover")  # fmt: skip
@@ -410,11 +406,11 @@ def test_an_episode_can_be_watched_with_the_keyboard(open_page: Any, lander: Cas
         "const c = document.getElementById('frame');"
         "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
     )
-    assert len(set(pixels)) > 2  # something is drawn
+    assert len(set(pixels)) > 2  # a frame is drawn
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone(open_page: Any, lander: Case, cartpole: Case, scheme: str) -> None:
+def test_the_page_fits_a_phone(open_page: Any, lander: Case, cartpole: Case, scheme: str) -> None:
     size = {"width": 360, "height": 800, "deviceScaleFactor": 2, "mobile": True}
     for case, arm in ((lander, "article"), (cartpole, "helped")):
         page = open_page(case.page)
@@ -432,21 +428,19 @@ def test_it_fits_a_phone(open_page: Any, lander: Case, cartpole: Case, scheme: s
             page.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_every_input_has_a_name(open_page: Any, cartpole: Case) -> None:
+def test_every_input_has_a_label(open_page: Any, cartpole: Case) -> None:
     page = open_page(cartpole.page)
     page.choose_arm("helped")
-    nameless = page.run("""
+    unlabeled = page.run("""
         return [...document.querySelectorAll("input, select, button")].filter((e) =>
           !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map((e) => e.outerHTML)
     """)
-    assert nameless == []
+    assert unlabeled == []
 
 
-def test_hostile_names_are_shown_as_they_are(
-    open_page: Any, hostile: Study, tmp_path: Path
-) -> None:
+def test_hostile_names_are_shown_verbatim(open_page: Any, hostile: Study, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    path.write_text(preview.page(hostile, 2), encoding="utf-8")
+    path.write_text(preview.render_page(hostile, 2), encoding="utf-8")
     page = open_page(path)
     assert page.text("#title") == HOSTILE
     assert HOSTILE in page.rows()
@@ -456,5 +450,5 @@ def test_hostile_names_are_shown_as_they_are(
     assert given[HOSTILE]["weights"] == hostile.arms[HOSTILE].weights
     assert page.run("return document.hacked ?? null") is None
     assert page.run("return document.images.length") == 0
-    assert page.find("#no-strip").is_displayed()
+    assert page.find("#no-frames").is_displayed()
     assert not page.find("#frame").is_displayed()

@@ -1,4 +1,4 @@
-"""What rewards pay behaviours: by hand, and which preferences count as wrong."""
+"""Returns of behaviors computed by hand, and which preferences count as inversions."""
 
 from __future__ import annotations
 
@@ -35,52 +35,52 @@ def paid(mode: Any, **weights: float) -> list[BehaviourReturn]:
     return behaviour_returns(kernel, behaviours(), GAMMA)
 
 
-def names(found: list[BehaviourReturn]) -> list[str]:
-    return [payment.behaviour.name for payment in found]
+def names(returns: list[BehaviourReturn]) -> list[str]:
+    return [result.behaviour.name for result in returns]
 
 
 def test_returns_are_the_sums_of_the_rewards() -> None:
-    for payment in paid("add", upright=2.0):
-        place = 0
-        for number, episode in enumerate(payment.behaviour.episodes):
-            rewards = payment.rewards.shaped[place : place + len(episode)]
+    for result in paid("add", upright=2.0):
+        start = 0
+        for number, episode in enumerate(result.behaviour.episodes):
+            rewards = result.rewards.shaped[start : start + len(episode)]
             discounts = GAMMA ** np.arange(len(episode))
-            assert payment.shaped[number] == pytest.approx(rewards.sum())
-            assert payment.discounted[number] == pytest.approx((rewards * discounts).sum())
-            assert payment.environment[number] == len(episode)
-            place += len(episode)
+            assert result.shaped[number] == pytest.approx(rewards.sum())
+            assert result.discounted[number] == pytest.approx((rewards * discounts).sum())
+            assert result.environment[number] == len(episode)
+            start += len(episode)
 
 
-def test_the_environments_own_reward_prefers_what_it_ranks_highest() -> None:
+def test_environment_reward_has_no_inversions() -> None:
     own = paid("log")
     assert best_by_environment(own) is most_rewarded(own)
     assert best_by_environment(own).behaviour.name == "balance"
     assert inversions(own) == []
 
 
-def test_a_reward_for_falling_is_inverted() -> None:
-    found = paid("replace", fell=1.0)
-    assert most_rewarded(found).behaviour.name == "fall"
-    assert "fall" in names(inversions(found))
-    assert "balance" not in names(inversions(found))
-    returns = [payment.discounted_return for payment in inversions(found)]
-    assert returns == sorted(returns, reverse=True)
+def test_reward_for_falling_is_inverted() -> None:
+    returns = paid("replace", fell=1.0)
+    assert most_rewarded(returns).behaviour.name == "fall"
+    assert "fall" in names(inversions(returns))
+    assert "balance" not in names(inversions(returns))
+    payments = [result.discounted_return for result in inversions(returns)]
+    assert payments == sorted(payments, reverse=True)
 
 
-def test_no_preference_is_no_inversion() -> None:
+def test_indifference_is_no_inversion() -> None:
     assert inversions(paid("replace", upright=0.0)) == []
 
 
-def test_a_difference_within_the_noise_is_no_inversion() -> None:
-    # Pays by luck of the start only: no behaviour clearly more than another.
+def test_difference_within_noise_is_no_inversion() -> None:
+    # Depends on the start only, so that no behavior is paid clearly more than another.
     config = RewardConfig(
-        mode="replace", weights={"luck": 1.0}, terms={"luck": "sin(1000 * last_x) * terminated"}
+        mode="replace", weights={"noise": 1.0}, terms={"noise": "sin(1000 * last_x) * terminated"}
     )
     kernel = RewardKernel(environments()["CartPole-v1"], config, GAMMA)
     assert inversions(behaviour_returns(kernel, behaviours(), GAMMA)) == []
 
 
-def test_what_is_not_finite_is_placed() -> None:
+def test_non_finite_reward_names_episode_and_step() -> None:
     config = RewardConfig(mode="add", weights={"bad": 1.0}, terms={"bad": "1 / (x - x)"})
     kernel = RewardKernel(environments()["CartPole-v1"], config, GAMMA)
     with pytest.raises(RewardError, match=r"bad is nan|bad is inf") as caught:

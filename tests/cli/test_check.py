@@ -1,4 +1,4 @@
-"""`check` and `preview` as typed: what they print, what they write, what they leave alone."""
+"""`check` and `preview` on the command line: output, files, and what they leave unchanged."""
 
 from __future__ import annotations
 
@@ -25,17 +25,23 @@ def write(folder: Path, **arms: dict[str, Any]) -> Path:
     return path
 
 
-def test_check_says_what_the_rewards_pay(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_check_prints_returns_and_writes_figures(tmp_path: Path, shaperun: Shaperun) -> None:
     write(tmp_path, falls=FALLS)
     done = shaperun("check", "tiny.yaml")
     assert done.returncode == 0, done.stderr
-    for text in ("balance", "do nothing", "▲ fall", "inverted-ranking", "expect it to fall"):
+    for text in (
+        "balance",
+        "do nothing",
+        "▲ fall",
+        "inverted-ranking",
+        "expect it to learn to fall",
+    ):
         assert text in done.stdout
     names = {path.name for path in StudyFolder(tmp_path / "results" / "tiny").check.iterdir()}
     assert names == {
         f"{stem}.{kind}" for stem in ("rankings", "distances") for kind in ("png", "svg")
     }
-    # A folder with nothing but a check in it is no obstacle to training.
+    # A folder with only a check in it accepts training.
     assert shaperun("train", "tiny.yaml", "--seeds", "0", "--dry-run").returncode == 0
     short = ("--set", "training.total_timesteps=200", "--seeds", "0", "--arms", "default")
     assert shaperun("train", "tiny.yaml", *short).returncode == 0
@@ -52,66 +58,71 @@ def test_json_is_one_document_and_writes_nothing(tmp_path: Path, shaperun: Shape
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_strict_makes_findings_a_failure(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_strict_fails_on_findings(tmp_path: Path, shaperun: Shaperun) -> None:
     write(tmp_path, falls=FALLS)
     assert shaperun("check", "tiny.yaml", "--strict", "--json").returncode == 1
     write(tmp_path, guided=TINY["arms"]["guided"])  # type: ignore[index]
     fine = shaperun("check", "tiny.yaml", "--strict", "--set", "seeds=5", "--difference", "100")
     assert fine.returncode == 0, fine.stdout
-    assert "Nothing found" in fine.stdout
+    assert "No findings." in fine.stdout
     assert "guided changes no ranking" in fine.stdout
 
 
-def test_only_some_arms(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_arms_can_be_selected(tmp_path: Path, shaperun: Shaperun) -> None:
     write(tmp_path, falls=FALLS)
     document = json.loads(shaperun("check", "tiny.yaml", "--json", "--arms", "falls").stdout)
     assert list(document["rankings"]) == ["falls"]
     assert shaperun("check", "tiny.yaml", "--arms", "flies").returncode == 2
 
 
-def test_a_sweeps_arms_are_checked_too(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_a_sweeps_arms_are_checked(tmp_path: Path, shaperun: Shaperun) -> None:
     write(tmp_path, guided=TINY["arms"]["guided"])  # type: ignore[index]
     sweep = "sweep={base: guided, method: grid, weights: {upright: [0, 1]}}"
     document = json.loads(shaperun("check", "tiny.yaml", "--json", "--set", sweep).stdout)
     assert list(document["rankings"]) == ["default", "guided", "upright=0", "upright=1"]
 
 
-def test_of_a_search_the_corners_and_the_best_so_far_are_checked(searched: Path) -> None:
+def test_a_searchs_corners_and_best_trials_are_checked(searched: Path) -> None:
     corners = [f"upright={u}_centred={c}" for u in (0, 10) for c in (0.1, 10)]
-    for change, trials in (("sweep.samples=9", 1), ("sweep.seed=1", 0)):  # the latter is another
+    for change, trials in (
+        ("sweep.samples=9", 1),
+        ("sweep.seed=1", 0),
+    ):  # another seed is another search
         study, folder = open_study("searched", searched / "results", [change])
         found = check.check_arms(study, folder, [])
-        arms = list(found.paid)
+        arms = list(found.returns)
         assert arms[:6] == ["default", "guided", *corners]
         assert len(arms) == 6 + trials
         console = SafeConsole(stderr=False, quiet=False)
-        with console.capture() as said:
-            check._print_searched(found, console)
-        text = " ".join(said.get().split())
-        assert "(upright, centred), the 4 corners of their ranges" in text
+        with console.capture() as output:
+            check._print_checked_weights(found, console)
+        text = " ".join(output.get().split())
+        assert "(upright, centred): checked the 4 corners of their ranges" in text
         assert ("and the best trials so far (upright=" in text) == bool(trials)
-        assert set(found.paid) <= set(found.document()["rankings"])
+        assert set(found.returns) <= set(found.document()["rankings"])
     some = check.check_arms(study, folder, ["default"])
-    with console.capture() as said:
-        check._print_searched(some, console)
-    assert said.get() == ""
+    with console.capture() as output:
+        check._print_checked_weights(some, console)
+    assert output.get() == ""
 
 
-def test_the_spread_of_finished_runs_is_taken_into_account(trained: Path) -> None:
+def test_the_spread_of_finished_runs_is_used(trained: Path) -> None:
     done = call_shaperun("check", "tiny.yaml", "--json", "--difference", "0.01", cwd=trained)
     messages = [w["message"] for w in json.loads(done.stdout)["warnings"]]
-    assert any("finished runs of one arm spread by" in message for message in messages)
+    assert any(
+        "finished runs of one arm have a standard deviation" in message for message in messages
+    )
 
 
 @pytest.mark.parametrize(
     ("term", "message"),
     [
-        ("-abs(angel)", "there is no name angel, expected one of"),
-        ("().__class__", "an attribute (.) cannot stand in a formula"),
-        ("1 / (x - x)", "will not do: the term own is inf"),
+        ("-abs(angel)", "unknown name angel, expected one of"),
+        ("().__class__", "an attribute (.) is not allowed in a formula"),
+        ("1 / (x - x)", "the term own is inf"),
     ],
 )
-def test_what_is_wrong_is_said_once(
+def test_an_error_is_reported_once(
     term: str, message: str, tmp_path: Path, shaperun: Shaperun
 ) -> None:
     own = {"mode": "add", "terms": {"own": term}, "weights": {"own": 1}}
@@ -124,7 +135,7 @@ def test_what_is_wrong_is_said_once(
         assert list(tmp_path.iterdir()) == [file]
 
 
-def test_errors_are_in_the_document_too(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_errors_are_in_the_json_document(tmp_path: Path, shaperun: Shaperun) -> None:
     write(tmp_path, own={"mode": "potential", "weights": {"push_right": 1}})
     done = shaperun("check", "tiny.yaml", "--json")
     assert done.returncode == 2
@@ -132,21 +143,21 @@ def test_errors_are_in_the_document_too(tmp_path: Path, shaperun: Shaperun) -> N
     assert "push_right depends on more than that" in error
 
 
-def test_train_says_the_headlines_and_goes_on(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_train_prints_headlines_and_continues(tmp_path: Path, shaperun: Shaperun) -> None:
     write(tmp_path, falls=FALLS)
     short = ("--set", "training.total_timesteps=200", "--seeds", "0")
     done = shaperun("train", "tiny.yaml", *short)
     assert done.returncode == 0, done.stderr
     assert "falls pays" in done.stderr
-    assert "expect it to fall" in done.stderr
+    assert "expect it to learn to fall" in done.stderr
     assert "2 of 2 runs finished" in done.stderr
     again = shaperun("train", "tiny.yaml", *short)
-    assert "expect it to fall" not in again.stderr  # nothing is left to train
+    assert "expect it to learn to fall" not in again.stderr  # all runs are done
     quiet = shaperun("train", "tiny.yaml", *short, "--fresh", "--quiet")
     assert quiet.stderr == ""
 
 
-def test_a_page_is_written(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_preview_writes_a_page(tmp_path: Path, shaperun: Shaperun) -> None:
     write(tmp_path, falls=FALLS)
     done = shaperun("preview", "tiny.yaml")
     assert done.returncode == 0, done.stderr
@@ -154,7 +165,7 @@ def test_a_page_is_written(tmp_path: Path, shaperun: Shaperun) -> None:
     assert done.stdout.strip() == str(page.relative_to(tmp_path))
     text = page.read_text(encoding="utf-8")
     assert "default-src 'none'" in text
-    # The name of SVG's namespace is the one address, and nobody goes there.
+    # The only address is the SVG namespace, which is never requested.
     assert set(re.findall(r"https?://[^\"]*", text)) == {"http://www.w3.org/2000/svg"}
     assert '"falls"' in text
 
@@ -168,7 +179,7 @@ def tall(obs):
 """
 
 
-def test_code_runs_only_where_it_is_allowed(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_code_needs_permission(tmp_path: Path, shaperun: Shaperun) -> None:
     (tmp_path / "mine.py").write_text(CODE)
     own = {
         "mode": "potential",
@@ -191,10 +202,10 @@ def test_code_runs_only_where_it_is_allowed(tmp_path: Path, shaperun: Shaperun) 
     (tmp_path / "sentinel").unlink()
     assert shaperun("status", "tiny", "--allow-code").returncode == 0
     assert shaperun("compare", "tiny.yaml", *short[:2], "--allow-code").returncode == 0
-    assert not (tmp_path / "sentinel").exists()  # reading needs none of it
+    assert not (tmp_path / "sentinel").exists()  # reading results runs no code
 
 
-def test_an_environment_that_nobody_has_named(tmp_path: Path, shaperun: Shaperun) -> None:
+def test_an_environment_without_built_in_terms(tmp_path: Path, shaperun: Shaperun) -> None:
     lake = {
         "evaluation": TINY["evaluation"],
         "training": {"total_timesteps": 400, "hyperparameters": {"n_steps": 50, "batch_size": 50}},
@@ -219,13 +230,11 @@ def test_an_environment_that_nobody_has_named(tmp_path: Path, shaperun: Shaperun
         done = shaperun(*command)
         assert done.returncode == 0, done.stderr
     assert "obs[0]" in shaperun("terms", "FrozenLake-v1").stdout
-    normalised = shaperun("check", "lake.yaml", "--set", "training.normalize.observations=true")
-    assert "is the number of a state, which has no mean" in normalised.stderr
+    normalized = shaperun("check", "lake.yaml", "--set", "training.normalize.observations=true")
+    assert "are state indices, which cannot be normalized" in normalized.stderr
 
 
-def test_a_learner_that_cannot_take_the_actions_is_refused(
-    tmp_path: Path, shaperun: Shaperun
-) -> None:
+def test_unsupported_actions_are_refused(tmp_path: Path, shaperun: Shaperun) -> None:
     swing = {
         "study": "swing",
         "environment": {"id": "Pendulum-v1"},
@@ -235,4 +244,4 @@ def test_a_learner_that_cannot_take_the_actions_is_refused(
     (tmp_path / "swing.yaml").write_text(yaml.safe_dump(swing))
     done = shaperun("train", "swing.yaml")
     assert done.returncode == 2
-    assert "an action of Pendulum-v1 is 1 numbers; take PPO, A2C or TRPO" in done.stderr
+    assert "DQN cannot learn the continuous actions of Pendulum-v1; choose from PPO" in done.stderr

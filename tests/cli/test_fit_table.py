@@ -7,60 +7,58 @@ from rich.console import Console
 
 from shaperun.cli import fit_table
 from shaperun.preferences import arm
-from shaperun.preferences.fit import Fit, NetworkFit, fit
-from tests.helpers.preferences import simulated
-from tests.rewards.test_network_term import of_sizes
+from shaperun.preferences.fit import Fit, NetworkFit, fit_answers
+from tests.helpers.preferences import simulate_answers
+from tests.rewards.test_network_term import random_network
 
 
-def shown(found: Fit, answers: int, network: NetworkFit | None = None) -> str:
+def print_to_text(result: Fit, answers: int, network: NetworkFit | None = None) -> str:
     console = Console(file=io.StringIO(), width=100)
-    sheet = simulated([2.0, -1.0], answers)
-    fit_table.print_fit(found, network, sheet, "mine", arm.fitted_arm(found, network), console)
+    sheet = simulate_answers([2.0, -1.0], answers)
+    fit_table.print_fit(result, network, sheet, "mine", arm.build_arm(result, network), console)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
 
-def test_a_fit_says_what_it_is_worth() -> None:
-    text = shown(fit(simulated([2.0, -1.0], 60)), 60)
+def test_a_fit_shows_its_accuracy() -> None:
+    text = print_to_text(fit_answers(simulate_answers([2.0, -1.0], 60)), 60)
     assert "60 prefer one of two episodes" in text
-    assert "a coin foresees 50%" in text
+    assert "(chance 50%)" in text
     assert "mine:\n  mode: replace" in text
     assert "t0" in text
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"collinear": [("t0", "t1", 0.99)]}, "t0 and t1 rise together"),
-        ({"collinear": [("t0", "t1", -0.99)]}, "t0 and t1 rise against each other"),
-        ({"constant": ["t7"]}, "t7: the same in both episodes of every pair"),
-        ({"negligible": ["t7"]}, "t7: γ = 0.98 leaves less than 1% of how it differs"),
+        ({"collinear": [("t0", "t1", 0.99)]}, "t0 and t1 are correlated in these episodes (0.99)"),
+        ({"collinear": [("t0", "t1", -0.99)]}, "t0 and t1 are negatively correlated"),
+        ({"constant": ["t7"]}, "t7: equal in both episodes of every pair"),
+        ({"negligible": ["t7"]}, "t7: γ = 0.98 leaves less than 1% of the variation"),
         ({"equal": 3}, "3 call both equal"),
     ],
 )
-def test_what_the_answers_leave_open_is_said(changes: dict[str, object], said: str) -> None:
-    found = fit(simulated([2.0, -1.0], 60))
-    assert said in " ".join(shown(Fit(**vars(found) | changes), 60).split())
+def test_caveats_are_listed(changes: dict[str, object], message: str) -> None:
+    result = fit_answers(simulate_answers([2.0, -1.0], 60))
+    assert message in " ".join(print_to_text(Fit(**vars(result) | changes), 60).split())
 
 
-def test_a_weight_that_may_be_nothing_is_marked() -> None:
-    found = fit(simulated([5.0, 0.0], 60))
-    text = shown(found, 60)
-    assert ("may be for or against" in text) == any(
-        found.low[name] <= 0 <= found.high[name] for name in found.weights
+def test_a_weight_of_unknown_sign_is_marked() -> None:
+    result = fit_answers(simulate_answers([5.0, 0.0], 60))
+    text = print_to_text(result, 60)
+    assert ("sign unknown" in text) == any(
+        result.low[name] <= 0 <= result.high[name] for name in result.weights
     )
 
 
-def test_a_network_says_whether_it_was_worth_it() -> None:
-    found = fit(simulated([2.0, -1.0], 60))
-    worse, better = (NetworkFit(of_sizes(4, 16, 1), share, 1.0) for share in (0.5, 1.0))
-    text = shown(found, 60, better)
-    assert "With a network of the state beside them (4–16–1), 100%." in text
+def test_a_network_shows_its_accuracy() -> None:
+    result = fit_answers(simulate_answers([2.0, -1.0], 60))
+    worse, better = (NetworkFit(random_network(4, 16, 1), share, 1.0) for share in (0.5, 1.0))
+    text = print_to_text(result, 60, better)
+    assert "held-out accuracy with a network of the state (4–16–1): 100%" in text
     assert "kind: network" in text
-    assert "no more" not in text
-    assert "That is no more than they do by themselves." in " ".join(
-        shown(found, 60, worse).split()
-    )
-    nothing = shown(found, 60, NetworkFit(None, 0.9, 10.0))
-    assert "has nothing to add" in nothing
-    assert "kind: network" not in nothing
+    assert "no higher" not in text
+    assert "no higher than without it" in " ".join(print_to_text(result, 60, worse).split())
+    rejected = print_to_text(result, 60, NetworkFit(None, 0.9, 10.0))
+    assert "does not improve" in rejected
+    assert "kind: network" not in rejected

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from shaperun.cli.progress import MAX_ROWS, duration, follow, run_table
+from shaperun.cli.progress import MAX_ROWS, build_run_table, follow_progress, format_duration
 from shaperun.runs.status import RunStatus
 
 RUN = RunStatus(
@@ -13,21 +13,21 @@ RUN = RunStatus(
 )
 
 
-def shown(runs: list[RunStatus], *, terminal: bool) -> str:
+def render(runs: list[RunStatus], *, terminal: bool) -> str:
     console = Console(file=io.StringIO(), width=100, force_terminal=terminal, color_system=None)
-    console.print(run_table(runs))
+    console.print(build_run_table(runs))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_a_row_says_everything_of_a_run() -> None:
-    text = shown([RUN], terminal=True)
+def test_a_row_shows_a_run() -> None:
+    text = render([RUN], terminal=True)
     for part in ("article", "3", "running", "25%", "5,000", "0:30", "-123.4", "1 running"):
         assert part in text
 
 
-def test_what_runs_is_shown_first_where_there_are_many() -> None:
+def test_running_runs_come_first() -> None:
     waiting = [RunStatus("w", seed, "waiting") for seed in range(100)]
-    text = shown([*waiting, RUN], terminal=True)
+    text = render([*waiting, RUN], terminal=True)
     assert "article" in text
     assert f"{101 - MAX_ROWS} more runs not shown" in text
 
@@ -35,16 +35,16 @@ def test_what_runs_is_shown_first_where_there_are_many() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(None, ""), (0, "0:00"), (59.6, "1:00"), (3600 * 3 + 60, "3:01:00")]
 )
-def test_durations_are_read_at_a_glance(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
+def test_durations_are_short(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
-def test_without_a_terminal_there_are_plain_lines() -> None:
+def test_without_a_terminal_progress_is_plain_lines() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=40)
     old = RunStatus("default", 0, "done", seconds=12, evaluated_return=200.0)
     done = RunStatus("article", 3, "done", seconds=12, evaluated_return=-100.0)
     failed = RunStatus("article", 3, "failed", failure="Traceback\nValueError: no")
-    last = follow([[old, RUN], [old, RUN], [old, done], [old, failed]], console)
+    last = follow_progress([[old, RUN], [old, RUN], [old, done], [old, failed]], console)
     assert last == [old, failed]
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "default/0: done after 0:12, environment return 200.0 (already finished)",

@@ -24,7 +24,7 @@ from tests.conftest import TINY, Shaperun, call_shaperun
 
 @pytest.fixture
 def copy(trained: Path, tmp_path: Path) -> Path:
-    """The trained study in a folder that a test may change."""
+    """A copy of the trained study that a test may change."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -34,19 +34,19 @@ def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
 
 
-def test_a_study_is_trained_whole(trained: Path) -> None:
+def test_train_finishes_all_runs(trained: Path) -> None:
     folder = StudyFolder(trained / "results" / "tiny")
     for arm in ("default", "guided"):
         for seed in (0, 1):
             run = folder.run(arm, seed)
-            assert run.state() == "done"
+            assert run.read_state() == "done"
             assert PPO.load(run.policy, device="cpu").num_timesteps == 2000
             assert len(pl.read_csv(run.evaluations).filter(timesteps=2000)) == 8
             assert run.log.exists()
     assert folder.study.exists()
 
 
-def test_training_again_trains_nothing(copy: Path, shaperun: Shaperun) -> None:
+def test_finished_runs_are_skipped(copy: Path, shaperun: Shaperun) -> None:
     before = snapshot(copy / "results" / "tiny" / "runs")
     again = shaperun("train", "tiny.yaml")
     assert again.returncode == 0
@@ -54,17 +54,17 @@ def test_training_again_trains_nothing(copy: Path, shaperun: Shaperun) -> None:
     assert snapshot(copy / "results" / "tiny" / "runs") == before
 
 
-def test_a_lost_run_is_trained_again_to_the_same_numbers(copy: Path, shaperun: Shaperun) -> None:
+def test_a_lost_run_is_reproduced(copy: Path, shaperun: Shaperun) -> None:
     run = StudyFolder(copy / "results" / "tiny").run("guided", 1)
     before = run.evaluations.read_bytes()
     (run.path / "DONE.json").unlink()
     assert "interrupted" in shaperun("status", "tiny").stdout
     assert shaperun("train", "tiny.yaml", "--workers", "1").returncode == 0
-    assert run.state() == "done"
+    assert run.read_state() == "done"
     assert run.evaluations.read_bytes() == before
 
 
-def test_status_tells_every_run(trained: Path) -> None:
+def test_status_lists_every_run(trained: Path) -> None:
     document = json.loads(call_shaperun("status", "--json", cwd=trained).stdout)
     assert document["study"] == "tiny"
     assert {(run["arm"], run["seed"]) for run in document["runs"]} == {
@@ -74,7 +74,7 @@ def test_status_tells_every_run(trained: Path) -> None:
         assert (run["state"], run["timesteps"], run["total_timesteps"]) == ("done", 2000, 2000)
 
 
-def test_dry_run_lists_and_changes_nothing(tiny_file: Path, shaperun: Shaperun) -> None:
+def test_dry_run_changes_nothing(tiny_file: Path, shaperun: Shaperun) -> None:
     done = shaperun("train", "tiny.yaml", "--dry-run", "--seeds", "1", "--arms", "guided")
     assert done.returncode == 0
     assert done.stdout.count("guided") == 2  # the arm, and its folder
@@ -82,19 +82,19 @@ def test_dry_run_lists_and_changes_nothing(tiny_file: Path, shaperun: Shaperun) 
     assert list(tiny_file.parent.iterdir()) == [tiny_file]
 
 
-def test_compare_writes_what_it_says(copy: Path, shaperun: Shaperun) -> None:
+def test_compare_prints_and_writes_results(copy: Path, shaperun: Shaperun) -> None:
     done = shaperun("compare")
     assert done.returncode == 0, done.stderr
-    said = (
+    words = (
         "default",
         "guided",
         "return",
-        "success",
+        "success rate",
         "underpowered",
-        "seeds an arm",
+        "seeds per arm",
         "Over training",
     )
-    for word in said:
+    for word in words:
         assert word in done.stdout
     compare = StudyFolder(copy / "results" / "tiny").compare
     stems = ["curves", "outcomes", "terms"]
@@ -115,9 +115,7 @@ def test_compare_writes_what_it_says(copy: Path, shaperun: Shaperun) -> None:
     assert {path: path.read_bytes() for path in compare.iterdir()} == before
 
 
-def test_compare_works_on_half_a_study_and_says_what_is_missing(
-    copy: Path, shaperun: Shaperun
-) -> None:
+def test_compare_reports_missing_runs(copy: Path, shaperun: Shaperun) -> None:
     folder = StudyFolder(copy / "results" / "tiny")
     shutil.rmtree(folder.run("guided", 0).path)
     (folder.run("guided", 1).path / "DONE.json").unlink()
@@ -132,10 +130,10 @@ def test_arms_are_never_ranked_by_a_shaped_return(copy: Path, shaperun: Shaperun
     assert done.returncode == 2
     assert "units of its own reward" in done.stderr
     assert shaperun("compare", "tiny", "--by", "length").returncode == 0
-    assert "there is no metric size" in shaperun("compare", "tiny", "--by", "size").stderr
+    assert "unknown metric size" in shaperun("compare", "tiny", "--by", "size").stderr
 
 
-def test_gifs_show_the_recorded_episode(copy: Path, shaperun: Shaperun) -> None:
+def test_gifs_replay_the_recorded_episode(copy: Path, shaperun: Shaperun) -> None:
     done = shaperun("record-gif", "tiny")
     assert done.returncode == 0, done.stderr
     folder = StudyFolder(copy / "results" / "tiny")
@@ -144,7 +142,7 @@ def test_gifs_show_the_recorded_episode(copy: Path, shaperun: Shaperun) -> None:
         "guided.gif",
         "side-by-side.gif",
     }
-    assert "trained elsewhere" not in done.stderr  # the replay is the evaluation, to the bit
+    assert "trained elsewhere" not in done.stderr  # the replay is bit-identical
     with Image.open(folder.gifs / "side-by-side.gif") as gif:
         assert gif.size[0] > gif.size[1]
         assert getattr(gif, "n_frames", 1) > 1
@@ -173,14 +171,14 @@ def test_one_failing_run_does_not_stop_the_others(tiny_file: Path, shaperun: Sha
     assert "wild/0 failed: the shaped reward is not finite (episode 2, step 0)" in done.stderr
     assert "2 of 4 runs finished" in done.stderr
     folder = StudyFolder(tiny_file.parent / "results" / "tiny")
-    assert "Traceback" in (folder.run("wild", 1).failure() or "")
+    assert "Traceback" in (folder.run("wild", 1).read_failure() or "")
     states = {run["state"] for run in json.loads(shaperun("status", "--json").stdout)["runs"]}
     assert states == {"done", "failed"}
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_what_is_finished(tiny_file: Path, kill: signal.Signals) -> None:
+def test_an_interrupt_can_be_resumed(tiny_file: Path, kill: signal.Signals) -> None:
     folder = StudyFolder(tiny_file.parent / "results" / "tiny")
     command = [sys.executable, "-m", "shaperun", "train", "tiny.yaml"]
     long = [
@@ -196,42 +194,45 @@ def test_an_interrupt_keeps_what_is_finished(tiny_file: Path, kill: signal.Signa
     while not folder.run("default", 0).read_progress() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(kill)
-    _, told = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "0 of 4 runs are finished and kept" in told
-    assert "shaperun train tiny.yaml --set" in told
-    assert "Traceback" not in told
-    assert folder.run("default", 0).state() == "interrupted"
+    assert "0 of 4 runs are finished" in errors
+    assert "shaperun train tiny.yaml --set" in errors
+    assert "Traceback" not in errors
+    assert folder.run("default", 0).read_state() == "interrupted"
 
 
-def test_ctrl_c_is_answered_whatever_the_command(
+def test_ctrl_c_prints_how_to_restart(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(_: Path) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shaperun.runs.open_study.latest_study", interrupt)
+    monkeypatch.setattr("shaperun.runs.open_study.find_latest_study", interrupt)
     monkeypatch.setattr(sys, "argv", ["shaperun", "report", "--static"])
     with pytest.raises(SystemExit, match="130"):
         main()
-    told = capsys.readouterr().err
-    assert told == "interrupted; the same command begins again: shaperun report --static\n"
+    errors = capsys.readouterr().err
+    assert errors == "interrupted; to start again: shaperun report --static\n"
 
 
-# Everything a user can give that is wrong: one clear message, exit 2, nothing changed.
+# Invalid input: one clear message, exit status 2, no change.
 BAD = {
-    "no such file": (["train", "nothing.yaml"], "there is no such file"),
+    "no such file": (["train", "nothing.yaml"], "no such file"),
     "empty file": (["train", "empty.yaml"], "empty.yaml:1:1: found nothing, expected a study"),
     "binary file": (["train", "binary.yaml"], "binary.yaml:"),
     "deep file": (["train", "deep.yaml"], "deep.yaml:1:"),
     "cyclic file": (["train", "cyclic.yaml"], "cyclic.yaml:1:"),
-    "unknown arm": (["train", "tiny.yaml", "--arms", "x"], "no arm x; it has default, guided"),
-    "unknown seed": (["train", "tiny.yaml", "--seeds", "7"], "no seed 7; it has 0, 1"),
-    "seeds": (["train", "tiny.yaml", "--seeds", "a"], "expected whole numbers"),
+    "unknown arm": (
+        ["train", "tiny.yaml", "--arms", "x"],
+        "unknown arm x; choose from default",
+    ),
+    "unknown seed": (["train", "tiny.yaml", "--seeds", "7"], "unknown seed 7; choose from 0, 1"),
+    "seeds": (["train", "tiny.yaml", "--seeds", "a"], "expected integers"),
     "set": (["train", "tiny.yaml", "--set", "arms"], "expected KEY=VALUE"),
     "set value": (["train", "tiny.yaml", "--set", "seeds=x"], "--set seeds=x: seeds: found 'x'"),
     "set deep": (["train", "tiny.yaml", "--set", "study.x=1"], "study is not a mapping"),
-    "executor": (["train", "tiny.yaml", "--executor", "x"], "there is no executor x"),
+    "executor": (["train", "tiny.yaml", "--executor", "x"], "unknown executor x"),
     "option": (["train", "tiny.yaml", "--worker", "2"], "No such option"),
     "option of the environment": (
         ["train", "tiny.yaml", "--set", "environment.options={gravity: 3}"],
@@ -241,13 +242,16 @@ BAD = {
         ["train", "lander.yaml"],
         "LunarLander-v3 with continuous=True cannot be used",
     ),
-    "untrained": (["compare", "tiny.yaml"], "nothing of tiny has been trained"),
-    "untrained gif": (["record-gif", "tiny.yaml"], "nothing has been trained"),
+    "untrained": (["compare", "tiny.yaml"], "no arm of tiny has been trained"),
+    "untrained gif": (["record-gif", "tiny.yaml"], "no runs in results/tiny"),
     "nothing trained": (["compare"], "nothing has been trained into results yet"),
-    "foreign folder": (["train", "tiny.yaml", "--results", "foreign"], "is no study of shaperun"),
+    "foreign folder": (
+        ["train", "tiny.yaml", "--results", "foreign"],
+        "is not a study of shaperun",
+    ),
     "a file for a folder": (["train", "tiny.yaml", "--results", "empty.yaml"], "empty.yaml"),
-    "unknown environment": (["terms", "Lunar-v1"], "there is no environment named Lunar-v1"),
-    "existing file": (["init", "tiny.yaml"], "exists already"),
+    "unknown environment": (["terms", "Lunar-v1"], "unknown environment Lunar-v1"),
+    "existing file": (["init", "tiny.yaml"], "already exists"),
 }
 
 
@@ -267,7 +271,7 @@ def bad_folder(tiny_file: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_gets_one_clear_message(name: str, bad_folder: Path) -> None:
+def test_invalid_input_gets_one_clear_message(name: str, bad_folder: Path) -> None:
     arguments, message = BAD[name]
     before = snapshot(bad_folder)
     done = call_shaperun(*arguments, cwd=bad_folder)
@@ -286,7 +290,7 @@ def test_a_read_only_folder_gets_one_clear_message(tiny_file: Path, shaperun: Sh
     assert (done.returncode, "cannot write to" in done.stderr) == (2, True)
 
 
-def test_a_study_that_changed_is_not_overwritten(copy: Path, shaperun: Shaperun) -> None:
+def test_a_changed_study_is_not_overwritten(copy: Path, shaperun: Shaperun) -> None:
     before = snapshot(copy)
     text = (copy / "tiny.yaml").read_text().replace("gamma: 0.98", "gamma: 0.9")
     changed = ["--set", "training.hyperparameters.gamma=0.9"]
@@ -300,14 +304,14 @@ def test_a_study_that_changed_is_not_overwritten(copy: Path, shaperun: Shaperun)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_new_arm_or_seed_is_no_change(copy: Path, shaperun: Shaperun) -> None:
+def test_new_arms_and_seeds_are_accepted(copy: Path, shaperun: Shaperun) -> None:
     more = ["--set", "arms.plain={}", "--seeds", "0"]
     done = shaperun("train", "tiny.yaml", *more)
     assert done.returncode == 0, done.stderr
-    assert StudyFolder(copy / "results" / "tiny").run("plain", 0).state() == "done"
+    assert StudyFolder(copy / "results" / "tiny").run("plain", 0).read_state() == "done"
 
 
-def test_init_writes_a_study_that_plans(shaperun: Shaperun, tmp_path: Path) -> None:
+def test_init_writes_a_valid_study(shaperun: Shaperun, tmp_path: Path) -> None:
     assert shaperun("init").returncode == 0
     done = shaperun("train", "study.yaml", "--dry-run")
     assert done.returncode == 0, done.stderr
@@ -324,7 +328,7 @@ def test_every_command_has_help(shaperun: Shaperun) -> None:
         assert "Usage" in done.stdout
 
 
-def test_debug_shows_where(shaperun: Shaperun) -> None:
+def test_debug_shows_the_traceback(shaperun: Shaperun) -> None:
     done = shaperun("train", "nothing.yaml", "--debug")
     assert done.returncode == 2
     assert "Traceback" in done.stderr

@@ -17,7 +17,7 @@ from shaperun.common.files import (
 )
 
 
-def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
+def test_write_replaces_the_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "file"
     write_atomically(path, b"one")
     write_atomically(path, b"two")
@@ -25,23 +25,23 @@ def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failing_write_leaves_what_was_there(
+def test_failed_write_leaves_the_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
 
-    def full(_: int) -> None:
+    def raise_disk_full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", raise_disk_full)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_is_read_back_and_nothing_else_is(tmp_path: Path) -> None:
+def test_json_round_trip_and_invalid_json(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     assert read_json(path) is None
     write_json(path, {"a": [1, 0.1, None]})
@@ -52,28 +52,29 @@ def test_json_is_read_back_and_nothing_else_is(tmp_path: Path) -> None:
         write_json(path, {"a": float("nan")})
 
 
-def test_a_torn_last_line_is_no_row(tmp_path: Path) -> None:
+def test_incomplete_last_line_is_not_a_row(tmp_path: Path) -> None:
     table = AppendOnlyCsv(tmp_path / "table.csv", ["a", "b"])
     table.append([{"a": 1, "b": 0.1}, {"a": "=cmd,", "b": 2e-9}])
-    whole = read_table(table.path)
-    assert whole == b'a,b\n1,0.1\n"=cmd,",2e-09\n'
+    complete = read_table(table.path)
+    assert complete == b'a,b\n1,0.1\n"=cmd,",2e-09\n'
     with table.path.open("ab") as file:
         file.write(b"3,0.")
-    assert read_table(table.path) == whole
+    assert read_table(table.path) == complete
 
 
-def hold(path: Path, pipe: Connection) -> None:
-    lease = Lock(path)
-    pipe.send(lease.acquire())
+def hold_lock(path: Path, pipe: Connection) -> None:
+    lock = Lock(path)
+    pipe.send(lock.acquire())
     pipe.recv()
 
 
-def test_a_lease_has_one_holder_and_dies_with_it(tmp_path: Path) -> None:
-    path = tmp_path / "lease"
+def test_lock_has_one_holder_and_is_released_when_it_dies(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
     assert not Lock.is_held(path)
     assert not path.exists()
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=hold, args=(path, theirs))
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=hold_lock, args=(path, theirs))
     process.start()
     assert ours.recv() is True
     assert Lock.is_held(path)
@@ -81,7 +82,7 @@ def test_a_lease_has_one_holder_and_dies_with_it(tmp_path: Path) -> None:
     process.kill()
     process.join()
     assert not Lock.is_held(path)
-    mine = Lock(path)
-    assert mine.acquire()
-    mine.release()
+    lock = Lock(path)
+    assert lock.acquire()
+    lock.release()
     assert not Lock.is_held(path)

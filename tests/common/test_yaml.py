@@ -1,4 +1,4 @@
-"""YAML source: scalars, positions, refusals, limits, and what no input may do."""
+"""YAML: scalars, positions, errors and limits."""
 
 import json
 import pickle
@@ -88,8 +88,8 @@ def problems(text: bytes | str) -> list[tuple[int, int, str]]:
     ],
 )
 def test_scalars(text: str, expected: object) -> None:
-    found = read_yaml(f"a: {text}").data["a"]
-    assert repr(found) == repr(expected)  # tells 1 from 1.0 and from True
+    value = read_yaml(f"a: {text}").data["a"]
+    assert repr(value) == repr(expected)  # distinguishes 1, 1.0 and True
 
 
 def test_nan() -> None:
@@ -97,7 +97,7 @@ def test_nan() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", b"", b"\xef\xbb\xbf"])
-def test_an_empty_file_is_none(text: bytes | str) -> None:
+def test_empty_file_is_none(text: bytes | str) -> None:
     source = read_yaml(text)
     assert source.data is None
     assert source.mark(["a"]) == source.mark([]) <= Mark(2, 1)
@@ -108,7 +108,7 @@ def test_encodings(encoding: str) -> None:
     assert read_yaml("é: λ".encode(encoding)).data == {"é": "λ"}
 
 
-def test_keys_are_taken_as_they_are_written() -> None:
+def test_keys_are_kept_as_text() -> None:
     text = "200: a\n1e-3: b\ntrue: c\n~: d\non: e\n'': f\n'<<': g\n0x10: h"
     assert list(read_yaml(text).data) == ["200", "1e-3", "true", "~", "on", "", "<<", "0x10"]
 
@@ -123,7 +123,7 @@ def test_keys_are_taken_as_they_are_written() -> None:
         (["training", "net", 1], (5, 13), (5, 13)),
         (["arms", "custom", "weights", "angle"], (9, 7), (8, 30)),
         (["arms", "empty"], (10, 9), (10, 3)),
-        (["training", "net", 7], (5, 8), (5, 3)),  # not there: its nearest ancestor
+        (["training", "net", 7], (5, 8), (5, 3)),  # missing: its nearest ancestor
         (["training", "nope", "gamma"], (4, 3), (3, 1)),
         (["study", "deeper"], (2, 8), (2, 1)),
         (["nope"], (2, 1), (2, 1)),
@@ -135,7 +135,7 @@ def test_marks(path: list[str | int], value: tuple[int, int], key: tuple[int, in
     assert source.mark(path, key=True) == Mark(*key)
 
 
-def test_an_alias_is_a_copy_that_stands_where_it_is_used() -> None:
+def test_alias_is_a_copy_with_its_position() -> None:
     source = read_yaml("a: &x [1, {b: 2}]\nc: *x\nd: [*x]\n*x2: 3".replace("*x2", "&x e"))
     assert source.data == {"a": [1, {"b": 2}], "c": [1, {"b": 2}], "d": [[1, {"b": 2}]], "e": 3}
     assert source.data["a"] is not source.data["c"]
@@ -143,28 +143,28 @@ def test_an_alias_is_a_copy_that_stands_where_it_is_used() -> None:
     assert source.mark(["c", 1, "b"]) == Mark(1, 15)
 
 
-def test_an_anchor_can_be_used_again() -> None:
+def test_anchor_can_be_redefined() -> None:
     assert read_yaml("[&x 1, *x, &x 2, *x]").data == [1, 1, 2, 2]
 
 
 def test_all_duplicate_keys_are_reported() -> None:
     text = "arms:\n  a: {gamma: 1,\n    gamma: 2}\n  b: 1\n  'a': 2\n  a: 3\narms: 1\n"
     assert problems(text) == [
-        (3, 5, "key 'gamma' stands twice (first on line 2)"),
-        (5, 3, "key 'a' stands twice (first on line 2)"),
-        (6, 3, "key 'a' stands twice (first on line 2)"),
-        (7, 1, "key 'arms' stands twice (first on line 1)"),
+        (3, 5, "duplicate key 'gamma' (first on line 2)"),
+        (5, 3, "duplicate key 'a' (first on line 2)"),
+        (6, 3, "duplicate key 'a' (first on line 2)"),
+        (7, 1, "duplicate key 'arms' (first on line 1)"),
     ]
 
 
-def test_a_problem_behind_an_alias_is_reported_once() -> None:
+def test_problem_in_an_aliased_value_is_reported_once() -> None:
     text = "a: &x {k: 1, k: 2}\nb: *x\nc: *x"
-    assert problems(text) == [(1, 14, "key 'k' stands twice (first on line 1)")]
+    assert problems(text) == [(1, 14, "duplicate key 'k' (first on line 1)")]
 
 
-def test_different_problems_are_reported_together_in_the_order_of_the_file() -> None:
-    found = problems("a: 1\nb: !foo 1\n[1]: 2\na: 3\n<<: {}\n")
-    assert [line for line, _, _ in found] == [2, 3, 4, 5]
+def test_problems_are_reported_in_the_order_of_the_file() -> None:
+    errors = problems("a: 1\nb: !foo 1\n[1]: 2\na: 3\n<<: {}\n")
+    assert [line for line, _, _ in errors] == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -177,37 +177,37 @@ def test_different_problems_are_reported_together_in_the_order_of_the_file() -> 
         ("a: !!timestamp 2020-01-01", 1, 4, "tag '!!timestamp' is not allowed"),
         ("a: !!seq {}", 1, 4, "tag '!!seq' is not allowed here (only !!map)"),
         ("a: !!str []", 1, 4, "only !!seq"),
-        ("a: !!int 1.5", 1, 4, "'1.5' is no !!int"),
+        ("a: !!int 1.5", 1, 4, "'1.5' is not a valid !!int"),
         ("!!int 1: 2", 1, 1, "only !!str"),
         ("{<<: {a: 1}}", 1, 2, "merge keys"),
-        ("? \n: 1", 1, 2, "no key before"),
+        ("? \n: 1", 1, 2, "missing key before"),
         ("a: 1\n[1, 2]: 3", 2, 1, "a key must be text"),
         ("a: 1\n---\nb: 2", 2, 1, "second document"),
         ("a: 1\n\tb: 2", 2, 1, "not with tabs"),
         ("a: b: c", 1, 5, "mapping values are not allowed"),
-        ("a:\n  [1, 2\nb: 3", 3, 2, "that begins on line 2"),
-        ("a: *x", 1, 4, "nothing above is marked &x"),
+        ("a:\n  [1, 2\nb: 3", 3, 2, "starting on line 2"),
+        ("a: *x", 1, 4, "unknown alias *x; define &x above it"),
         (r'a: "\ud800"', 1, 4, "surrogate"),
-        (r'a: "\UFFFFFFFF"', 1, 7, "far too large"),
-        ("a: " + "9" * 300, 1, 4, "a number of more than 250"),
-        ("a: !!int " + "9" * 300, 1, 4, "a number of more than 250"),
-        ("a: 0x" + "f" * 300, 1, 4, "a number of more than 250"),
-        (b"\x89PNG\r\n\x1a\n\0\0", 1, 1, "no UTF-8 text (byte 0x89)"),
+        (r'a: "\UFFFFFFFF"', 1, 7, "too large"),
+        ("a: " + "9" * 300, 1, 4, "a number longer than 250"),
+        ("a: !!int " + "9" * 300, 1, 4, "a number longer than 250"),
+        ("a: 0x" + "f" * 300, 1, 4, "a number longer than 250"),
+        (b"\x89PNG\r\n\x1a\n\0\0", 1, 1, "not valid UTF-8 (byte 0x89)"),
         (b"a: 1\nb: \xff", 2, 4, "byte 0xFF"),
-        (b"\xff\xfea", 1, 1, "no UTF-16"),
+        (b"\xff\xfea", 1, 1, "not valid UTF-16"),
         (b"a: 1\nb: \0", 2, 4, "U+0000"),
         ("a: \x1b[0m", 1, 4, "U+001B"),
         ("\ud800", 1, 1, "U+D800"),
     ],
 )
-def test_refusals(text: bytes | str, line: int, column: int, message: str) -> None:
-    [found] = problems(text)
-    assert found[:2] == (line, column)
-    assert message in found[2]
+def test_invalid_yaml(text: bytes | str, line: int, column: int, message: str) -> None:
+    [error] = problems(text)
+    assert error[:2] == (line, column)
+    assert message in error[2]
 
 
-def laughs(levels: int) -> str:
-    """396 bytes or so that stand for 9 ** levels values."""
+def billion_laughs(levels: int) -> str:
+    """Return YAML of about 40 bytes per level that expands to 9 ** levels values."""
     lines = ["a0: &a0 [" + ",".join("x" * 9) + "]"]
     for i in range(1, levels):
         lines.append(f"a{i}: &a{i} [" + ",".join([f"*a{i - 1}"] * 9) + "]")
@@ -215,7 +215,7 @@ def laughs(levels: int) -> str:
 
 
 def deep_by_aliases(levels: int) -> str:
-    """Shallow as written, twenty more levels with every line once the aliases are expanded."""
+    """Return flat YAML that gains twenty levels per line when its aliases are expanded."""
     lines = ["- &a0 1"]
     for i in range(1, levels):
         lines.append(f"- &a{i} " + "[" * 20 + f"*a{i - 1}" + "]" * 20)
@@ -230,42 +230,42 @@ def deep_by_aliases(levels: int) -> str:
         ("{a: " * 30_000, "deeper than 50"),
         ("? " * 30_000, "deeper than 50"),
         (deep_by_aliases(100), "deeper than 50"),
-        (laughs(10), "more than 100,000 values"),
+        (billion_laughs(10), "more than 100,000 values"),
         ("- &a [" + "1," * 999 + "]\n" + "- *a\n" * 101, "more than 100,000 values"),
         ("- 1\n" * MAX_EVENTS, "more than 100,000 values"),
-        ("&a [*a]", "stands inside itself"),
-        ("&a {b: [*a]}", "stands inside itself"),
-        ("&a {*a : 1}", "stands inside itself"),
+        ("&a [*a]", "refers to the value that contains it"),
+        ("&a {b: [*a]}", "refers to the value that contains it"),
+        ("&a {*a : 1}", "refers to the value that contains it"),
         ("#" * (MAX_SIZE + 1), "larger than 1,000,000"),
         (b"\xff" * (MAX_SIZE + 1), "larger than 1,000,000"),
     ],
 )
 def test_limits(text: bytes | str, message: str) -> None:
-    [(_, _, found)] = problems(text)
-    assert message in found
+    [(_, _, problem)] = problems(text)
+    assert message in problem
 
 
-def test_just_within_the_limits() -> None:
+def test_values_within_the_limits() -> None:
     deep = read_yaml("[" * 50 + "]" * 50).data
     assert json.dumps(deep) == "[" * 50 + "]" * 50
     assert len(read_yaml("- &a [" + "1," * 990 + "]\n" + "- *a\n" * 99).data) == 100
     assert read_yaml("#" * MAX_SIZE).data is None
 
 
-def test_the_error_reads_as_lines_and_survives_pickling() -> None:
+def test_error_message_and_pickling() -> None:
     error = YamlError([(Mark(1, 2), "this"), (Mark(3, 4), "that")])
     assert str(error) == "line 1: this\nline 3: that"
     assert pickle.loads(pickle.dumps(error)).problems == error.problems  # noqa: S301
 
 
-def test_the_import_is_light() -> None:
+def test_import_loads_neither_numpy_nor_pydantic() -> None:
     code = "import sys, shaperun.common.yaml; assert not {'numpy', 'pydantic'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # U+007F is not printable in YAML, and JSON does not escape it.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), max_size=20)
-# safe_dump follows YAML 1.1 and leaves the string "1e6" without quotes.
+# safe_dump follows YAML 1.1 and does not quote the string "1e6".
 WORDS = TEXT.filter(lambda text: not re.match(r"[-+.0-9]", text))
 
 
@@ -280,14 +280,14 @@ def json_like(text: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
 
 @settings(deadline=None)
 @given(json_like(TEXT))
-def test_json_reads_back(data: Any) -> None:
+def test_json_is_valid_yaml(data: Any) -> None:
     for text in (json.dumps(data), json.dumps(data, indent=1, separators=(",", ":"))):
         assert repr(read_yaml(text).data) == repr(data)
 
 
 @settings(deadline=None)
 @given(json_like(WORDS))
-def test_dumped_yaml_reads_back(data: Any) -> None:
+def test_pyyaml_output_is_read_back(data: Any) -> None:
     for style in (None, '"'):  # the second writes numbers as !!int "1"
         text = yaml.safe_dump(data, default_style=style, sort_keys=False)
         assert repr(read_yaml(text.encode()).data) == repr(data)
@@ -300,7 +300,7 @@ PIECES += ["d83d", "FFFFFFFF", "9" * 5000, "\x85", "\u2028", "\ufeff", "é", "\0
 
 @settings(deadline=None)
 @given(st.binary() | st.text() | st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
-def test_any_input_gives_data_or_a_yaml_error(text: bytes | str) -> None:
+def test_any_input_returns_data_or_raises_yaml_error(text: bytes | str) -> None:
     try:
         data = read_yaml(text).data
     except YamlError as error:
@@ -309,12 +309,12 @@ def test_any_input_gives_data_or_a_yaml_error(text: bytes | str) -> None:
 
 
 @given(json_like(TEXT))
-def test_what_is_dumped_reads_back(data: Any) -> None:
+def test_dump_is_read_back(data: Any) -> None:
     assert read_yaml(dump_yaml(data)).data == data
 
 
 @pytest.mark.parametrize(
     "text", ["1e6", "on", "null", "~", "0x10", "a: b", "", "- x", "é", "3e-4 "]
 )
-def test_text_that_looks_like_something_else_is_dumped_as_text(text: str) -> None:
+def test_ambiguous_text_is_dumped_as_text(text: str) -> None:
     assert read_yaml(dump_yaml({"key": text})).data == {"key": text}

@@ -1,4 +1,4 @@
-"""Acrobot: terms by hand and against its own equations, outcomes and controllers on episodes."""
+"""Acrobot: terms by hand and against the dynamics; outcomes and controllers on episodes."""
 
 import math
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from shaperun.envs.builtin.acrobot import NO_TORQUE, PULL_LEFT, PULL_RIGHT, acrobot
-from tests.helpers.env_episodes import controlled, episode, made, one_step, outcome
+from tests.helpers.env_episodes import make_env, one_step, outcome, play, play_controller
 
 
 def links(angle1: float, angle2: float, spin1: float = 0.0, spin2: float = 0.0) -> list[float]:
-    """The observation of two links at these angles, 0 is down."""
+    """Return the observation of two links at these angles; 0 is down."""
     return [
         *(math.cos(angle1), math.sin(angle1), math.cos(angle2), math.sin(angle2)),
         *(spin1, spin2),
@@ -51,29 +51,29 @@ def test_action_terms_by_hand(action: int, spin2: float, along: float, effort: f
     assert acrobot.terms["effort"](step) == effort
 
 
-def test_without_torque_the_energy_stays() -> None:
-    env = made(acrobot)
+def test_energy_is_conserved_without_torque() -> None:
+    env = make_env(acrobot)
     env.reset(seed=0)
     env.unwrapped.state = np.array([1.0, 0.5, 1.0, -1.0])  # type: ignore[attr-defined]
-    found = [env.step(NO_TORQUE)[0].astype(np.float64) for _ in range(50)]
-    energy = acrobot.terms["energy"].function(np.array(found))
-    assert np.ptp([obs[0] for obs in found]) > 0.5
-    # The environment's steps are long, and cost some precision.
+    observations = np.array([env.step(NO_TORQUE)[0].astype(np.float64) for _ in range(50)])
+    energy = acrobot.terms["energy"].function(observations)
+    assert np.ptp(observations[:, 0]) > 0.5
+    # Integration with long steps is imprecise.
     assert np.ptp(energy) < 0.02
 
 
-def test_torque_along_the_joints_turning_adds_energy() -> None:
-    steps = controlled(acrobot, "swing")
+def test_torque_along_the_rotation_adds_energy() -> None:
+    steps = play_controller(acrobot, "swing")
     energy = acrobot.terms["energy"]
     gained = energy(steps) - energy.function(steps.obs)
-    # Now and then the joint turns back within the step.
+    # The joint sometimes reverses within a step.
     assert (gained > 0).mean() > 0.8
     assert energy(steps)[-1] > 0
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_controllers(seed: int) -> None:
-    swing, hang, strain = (controlled(acrobot, n, seed) for n in ("swing", "hang", "strain"))
+    swing, hang, strain = (play_controller(acrobot, n, seed) for n in ("swing", "hang", "strain"))
     assert [outcome(acrobot, s) for s in (swing, hang, strain)] == [
         "swung_up",
         "timeout",
@@ -84,8 +84,8 @@ def test_controllers(seed: int) -> None:
     assert acrobot.terms["still"](hang)[-100:].min() > -0.15
 
 
-def test_the_line_on_the_last_step_counts() -> None:
+def test_success_on_the_last_step_counts() -> None:
     swing = acrobot.controllers["swing"].make()
-    length = len(controlled(acrobot, "swing"))
-    assert outcome(acrobot, episode(acrobot, swing, 0, limit=length)) == "swung_up"
-    assert outcome(acrobot, episode(acrobot, swing, 0, limit=length - 1)) == "timeout"
+    length = len(play_controller(acrobot, "swing"))
+    assert outcome(acrobot, play(acrobot, swing, 0, limit=length)) == "swung_up"
+    assert outcome(acrobot, play(acrobot, swing, 0, limit=length - 1)) == "timeout"

@@ -1,4 +1,4 @@
-"""The words of the domain: a batch of transitions, terms, and how an environment collects them."""
+"""Transitions, terms, and how an environment collects its terms."""
 
 import numpy as np
 import pytest
@@ -28,23 +28,23 @@ def empty_environment() -> Environment:
     )
 
 
-def test_a_transition_is_as_long_as_its_rewards() -> None:
+def test_length_of_a_transition_is_its_number_of_rows() -> None:
     assert len(transition(3)) == 3
     assert len(transition(0)) == 0
 
 
 @pytest.mark.parametrize("rows", [np.array([False, True, True]), np.array([1, 2])])
-def test_some_rows_of_a_transition(rows: np.ndarray) -> None:
-    taken = transition().take(rows)
-    assert taken.obs.tolist() == [[1, 1], [2, 2]]
-    assert taken.action.tolist() == [1, 2]
-    assert taken.next_obs.tolist() == [[11, -9], [12, -8]]
-    assert taken.env_reward.tolist() == [0.5, 1.0]
-    assert taken.terminated.tolist() == [True, False]
-    assert taken.truncated.tolist() == [False, True]
+def test_rows_are_taken_by_mask_or_index(rows: np.ndarray) -> None:
+    part = transition().take(rows)
+    assert part.obs.tolist() == [[1, 1], [2, 2]]
+    assert part.action.tolist() == [1, 2]
+    assert part.next_obs.tolist() == [[11, -9], [12, -8]]
+    assert part.env_reward.tolist() == [0.5, 1.0]
+    assert part.terminated.tolist() == [True, False]
+    assert part.truncated.tolist() == [False, True]
 
 
-def test_a_state_term_is_taken_at_the_next_state_and_an_action_term_sees_everything() -> None:
+def test_state_terms_use_the_next_state_and_action_terms_the_transition() -> None:
     environment = empty_environment()
 
     @environment.state_term
@@ -63,10 +63,10 @@ def test_a_state_term_is_taken_at_the_next_state_and_an_action_term_sees_everyth
     assert not environment.terms["effort"].state_only
     assert environment.terms["height"](transition()).tolist() == [-10, -9, -8]
     assert environment.terms["effort"](transition()).tolist() == [0, -1, -2]
-    assert height(np.array([[1.0, 2.0]])) == 2.0  # the decorator hands the function back
+    assert height(np.array([[1.0, 2.0]])) == 2.0  # the decorator returns the function
 
 
-def test_a_name_stands_for_one_term() -> None:
+def test_duplicate_term_is_refused() -> None:
     environment = empty_environment()
 
     @environment.state_term

@@ -1,4 +1,4 @@
-"""BipedalWalker: terms by hand, its own reward as far as it is seen, and repeatable episodes."""
+"""BipedalWalker: terms by hand, the observed part of its reward, and repeatable episodes."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,13 +9,13 @@ import pytest
 
 from shaperun.envs.base import Environment, Transition
 from shaperun.envs.builtin.bipedal_walker import bipedal_walker
-from tests.helpers.env_episodes import controlled, episode, made, one_step, outcome
+from tests.helpers.env_episodes import make_env, one_step, outcome, play, play_controller
 
 ZEROS = [0.0] * 24
 
 
 def seen(**values: float) -> list[float]:
-    """An observation of zeros, but for some."""
+    """Return an observation with the given values, else zeros."""
     return [values.get(name, 0.0) for name in bipedal_walker.observations]
 
 
@@ -43,14 +43,14 @@ def test_action_terms_by_hand() -> None:
     assert bipedal_walker.terms["smooth"](step) == -0.75
 
 
-def test_observations_are_where_the_environment_has_them() -> None:
-    env = made(bipedal_walker)
+def test_observations_are_named_in_order() -> None:
+    env = make_env(bipedal_walker)
     walker: Any = env.unwrapped
     env.reset(seed=0)
     for _ in range(20):
         obs = env.step(np.array([0.5, -0.5, -1.0, 1.0], dtype=np.float32))[0]
-    found = dict(zip(bipedal_walker.observations, obs.tolist(), strict=True))
-    truth = {
+    values = dict(zip(bipedal_walker.observations, obs.tolist(), strict=True))
+    expected = {
         "angle": walker.hull.angle,
         "vx": walker.hull.linearVelocity.x * 0.12,
         "vy": walker.hull.linearVelocity.y * 0.08,
@@ -63,7 +63,7 @@ def test_observations_are_where_the_environment_has_them() -> None:
         "lidar0": walker.lidar[0].fraction,
         "lidar9": walker.lidar[9].fraction,
     }
-    assert {name: found[name] for name in truth} == pytest.approx(truth, abs=1e-5)
+    assert {name: values[name] for name in expected} == pytest.approx(expected, abs=1e-5)
     env.close()
 
 
@@ -73,29 +73,29 @@ def random_play(seed: int) -> Any:
     return lambda obs: space.sample()
 
 
-def own(steps: Transition) -> Any:
+def own_reward(steps: Transition) -> Any:
     assert bipedal_walker.own_reward is not None
     return bipedal_walker.own_reward(steps)
 
 
-@pytest.mark.parametrize("play", ["random", "walk", "stand"])
-def test_its_own_reward_follows_from_the_speed_up_to_the_bumps(play: str) -> None:
-    """Its exact position is no observation: a foot that hits the ground moves the hull, too."""
-    act = random_play(0) if play == "random" else bipedal_walker.controllers[play].make()
-    steps = episode(bipedal_walker, act, seed=0)
+@pytest.mark.parametrize("policy", ["random", "walk", "stand"])
+def test_own_reward_is_approximately_the_speed(policy: str) -> None:
+    """The position is not observed, and a foot that hits the ground moves the hull as well."""
+    act = random_play(0) if policy == "random" else bipedal_walker.controllers[policy].make()
+    steps = play(bipedal_walker, act, seed=0)
     steps = steps.take(~steps.terminated)
-    errors = own(steps) - steps.env_reward
+    errors = own_reward(steps) - steps.env_reward
     assert np.abs(errors).max() < 0.15
-    assert np.corrcoef(own(steps), steps.env_reward)[0, 1] > 0.99
+    assert np.corrcoef(own_reward(steps), steps.env_reward)[0, 1] > 0.99
     assert abs(errors.sum()) < 0.03 * np.abs(steps.env_reward).sum()
 
 
-def test_its_own_reward_by_hand() -> None:
+def test_own_reward_by_hand() -> None:
     step = one_step(
         bipedal_walker, [1.0, -0.5, 0.0, 0.0], obs=seen(angle=0.1), next_obs=seen(vx=0.12)
     )
-    # 1 m/s for a 50th of a second at 130 points a 30 metres, 0.1 of tilt made good, the torque.
-    assert own(step) == pytest.approx(130.0 / 30.0 / 50.0 + 0.5 - 0.042)
+    # 1 m/s for 1/50 s at 130 points per 30 m, 0.1 less tilt, and the torque.
+    assert own_reward(step) == pytest.approx(130.0 / 30.0 / 50.0 + 0.5 - 0.042)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,9 @@ def test_outcomes_by_hand(terminated: bool, env_reward: float, ended_as: str) ->
 
 
 def test_controllers() -> None:
-    walk, stand, fall = (controlled(bipedal_walker, name) for name in ("walk", "stand", "fall"))
+    walk, stand, fall = (
+        play_controller(bipedal_walker, name) for name in ("walk", "stand", "fall")
+    )
     assert outcome(bipedal_walker, walk) == "arrived"
     assert walk.env_reward.sum() > 300
     assert outcome(bipedal_walker, stand) == "timeout"
@@ -120,32 +122,34 @@ def test_controllers() -> None:
     assert len(fall) < 100
 
 
-def third_episode(environment: Environment, before: int) -> bytes:
-    """The observations of the episode of seed 7, after so many other episodes."""
-    env = made(environment)
+def observations_after(environment: Environment, before: int) -> bytes:
+    """Return the observations of the episode of seed 7, played after other episodes."""
+    env = make_env(environment)
     for seed in range(before):
-        episode(environment, random_play(seed), seed, env=env)
-    steps = episode(environment, random_play(7), 7, env=env)
+        play(environment, random_play(seed), seed, env=env)
+    steps = play(environment, random_play(7), 7, env=env)
     env.close()
     return steps.obs.tobytes()
 
 
-def test_an_episode_does_not_depend_on_those_before() -> None:
-    assert third_episode(bipedal_walker, before=2) == third_episode(bipedal_walker, before=0)
+def test_episode_does_not_depend_on_earlier_ones() -> None:
+    assert observations_after(bipedal_walker, before=2) == observations_after(
+        bipedal_walker, before=0
+    )
 
 
-def test_without_a_new_world_it_would() -> None:
-    as_it_comes = replace(bipedal_walker, before_reset=None)
-    assert third_episode(as_it_comes, before=0) == third_episode(bipedal_walker, before=0)
-    assert third_episode(as_it_comes, before=2) != third_episode(as_it_comes, before=0)
+def test_episode_depends_on_earlier_ones_without_the_hook() -> None:
+    unpatched = replace(bipedal_walker, before_reset=None)
+    assert observations_after(unpatched, before=0) == observations_after(bipedal_walker, before=0)
+    assert observations_after(unpatched, before=2) != observations_after(unpatched, before=0)
 
 
-def test_the_new_world_is_as_the_environment_makes_it() -> None:
-    env = made(bipedal_walker)
+def test_new_world_is_like_the_original() -> None:
+    env = make_env(bipedal_walker)
     walker: Any = env.unwrapped
     gravity = tuple(walker.world.gravity)
     assert bipedal_walker.before_reset is not None
-    for _ in range(3):  # before the first reset there is nothing to clear
+    for _ in range(3):  # the first time, before any reset
         old = walker.world
         bipedal_walker.before_reset(walker)
         assert walker.world is not old

@@ -1,4 +1,4 @@
-"""CartPole: its terms by hand, and its outcomes on real episodes."""
+"""CartPole: terms by hand, outcomes and controllers on real episodes."""
 
 import math
 from collections.abc import Callable
@@ -10,21 +10,9 @@ import pytest
 
 from shaperun.envs.base import Transition
 from shaperun.envs.builtin.cartpole import cartpole
-from tests.helpers.env_episodes import controlled
+from tests.helpers.env_episodes import one_step, outcome, play_controller
 
 Policy = Callable[[npt.NDArray[np.float32]], int]
-
-
-def one_step(action: int, next_obs: list[float], *, terminated: bool = False) -> Transition:
-    return Transition(
-        obs=np.full((1, 4), 0.01),
-        action=np.array([action]),
-        next_obs=np.array([next_obs], dtype=np.float64),
-        env_reward=np.ones(1),
-        terminated=np.array([terminated]),
-        truncated=np.array([not terminated]),
-        last_action=np.array([action]),
-    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +29,9 @@ def one_step(action: int, next_obs: list[float], *, terminated: bool = False) ->
     ],
 )
 def test_terms_by_hand(term: str, action: int, next_obs: list[float], value: float) -> None:
-    assert cartpole.terms[term](one_step(action, next_obs)) == pytest.approx(value)
+    assert cartpole.terms[term](one_step(cartpole, action, next_obs=next_obs)) == pytest.approx(
+        value
+    )
 
 
 def last_step(policy: Policy, *, start: list[float] | None = None) -> Transition:
@@ -54,44 +44,39 @@ def last_step(policy: Policy, *, start: list[float] | None = None) -> Transition
         action = policy(obs)
         obs, _, terminated, truncated, _ = env.step(action)
     env.close()
-    return one_step(action, obs.tolist(), terminated=terminated)
+    return one_step(cartpole, action, next_obs=obs.tolist(), terminated=terminated)
 
 
-def outcome(end: Transition) -> str:
-    [found] = cartpole.outcome(end).tolist()
-    assert found in cartpole.outcomes
-    return str(found)
-
-
-def test_the_pole_falls() -> None:
+def test_fell() -> None:
     end = last_step(lambda obs: 1)
-    assert outcome(end) == "fell"
+    assert outcome(cartpole, end) == "fell"
     assert cartpole.terms["upright"](end) < 0 < cartpole.terms["centred"](end)
 
 
-def test_the_cart_leaves_the_track() -> None:
+def test_off_track() -> None:
     end = last_step(lambda obs: 1, start=[2.3, 2.0, 0.0, 0.0])
-    assert outcome(end) == "off_track"
+    assert outcome(cartpole, end) == "off_track"
     assert cartpole.terms["centred"](end) < 0 < cartpole.terms["upright"](end)
 
 
-def test_the_pole_stays_up() -> None:
-    # Push to where the pole falls, and let its speed and the cart's have a say.
+def test_balanced() -> None:
     end = last_step(lambda obs: int(obs @ [0.1, 0.3, 1.0, 0.5] > 0))
-    assert outcome(end) == "balanced"
+    assert outcome(cartpole, end) == "balanced"
 
 
-def test_falling_on_the_last_step_is_no_balance() -> None:
-    end = one_step(0, [0, 0, 0.3, 0], terminated=True)
+def test_falling_on_the_last_step_is_a_failure() -> None:
+    end = one_step(cartpole, 0, next_obs=[0, 0, 0.3, 0], terminated=True)
     end.truncated[:] = True
-    assert outcome(end) == "fell"
+    assert outcome(cartpole, end) == "fell"
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_controllers(seed: int) -> None:
-    balance, fall, drift = (controlled(cartpole, n, seed) for n in ("balance", "fall", "drift"))
-    assert outcome(balance.take(np.array([-1]))) == "balanced"
-    assert outcome(fall.take(np.array([-1]))) == "fell"
+    balance, fall, drift = (
+        play_controller(cartpole, n, seed) for n in ("balance", "fall", "drift")
+    )
+    assert outcome(cartpole, balance) == "balanced"
+    assert outcome(cartpole, fall) == "fell"
     assert len(fall) <= 10
-    assert outcome(drift.take(np.array([-1]))) == "off_track"
+    assert outcome(cartpole, drift) == "off_track"
     assert cartpole.terms["upright"](drift).min() > 0

@@ -1,4 +1,4 @@
-"""What every environment, term and controller promises, checked on real episodes."""
+"""Contract of every environment, term and controller, checked on real episodes."""
 
 import re
 from dataclasses import fields, replace
@@ -12,19 +12,19 @@ import pytest
 from shaperun.envs.base import OWN_REWARD, RESERVED, Controller, Environment, Term, Transition
 from shaperun.envs.builtin import environments
 from shaperun.rewards.config import Mode
-from tests.helpers.env_episodes import Act, controlled, episode, outcome
+from tests.helpers.env_episodes import Act, outcome, play, play_controller
 
 ENVIRONMENTS = list(environments().values())
 TERMS = [(environment, term) for environment in ENVIRONMENTS for term in environment.terms.values()]
 CONTROLLERS = [(e, controller) for e in ENVIRONMENTS for controller in e.controllers.values()]
 
-# How exactly an environment's own reward follows from the observations, which have 32 bits.
-# LunarLander takes 100 times the difference of two of them.
+# Tolerance of own rewards, which are computed from 32-bit observations; LunarLander multiplies
+# differences of them by 100.
 TOLERANCE = 1e-5
 COARSER = {"LunarLander-v3": 1e-4, "LunarLanderContinuous-v3": 1e-4}
-# With what depends on more than the transition, these replace their reward at the end.
+# The reward of the last step is replaced by one that depends on more than the transition.
 OTHER_ENDS = {"LunarLander-v3", "LunarLanderContinuous-v3"}
-# BipedalWalker pays for its exact position, which is in no observation; see its own tests.
+# BipedalWalker rewards its exact position, which is not observed; see test_bipedal_walker.py.
 HIDDEN_STATE = {"BipedalWalker-v3"}
 
 each_environment = pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda e: e.id)
@@ -45,14 +45,14 @@ each_controller = pytest.mark.parametrize(
 
 @cache
 def episodes(env_id: str) -> dict[str, Transition]:
-    """Random play, some of it cut short by a time limit, and every controller once."""
+    """Play random actions, some of them with a short time limit, and every controller once."""
     environment = environments()[env_id]
     limits = [None] * 4 + [5] * 2
-    found = {
-        f"random {seed}": episode(environment, random_play(env_id, seed), seed, limit=limit)
+    random = {
+        f"random {seed}": play(environment, random_play(env_id, seed), seed, limit=limit)
         for seed, limit in enumerate(limits)
     }
-    return found | {name: controlled(environment, name) for name in environment.controllers}
+    return random | {name: play_controller(environment, name) for name in environment.controllers}
 
 
 def random_play(env_id: str, seed: int) -> Act:
@@ -62,22 +62,19 @@ def random_play(env_id: str, seed: int) -> Act:
 
 
 @cache
-def played(env_id: str) -> Transition:
-    """All those episodes in one."""
-    parts = list(episodes(env_id).values())
-    columns = {
-        f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(parts[0])
-    }
-    for column in columns.values():
-        column.flags.writeable = False  # a term that writes to its inputs fails
-    return Transition(**columns)
+def all_transitions(env_id: str) -> Transition:
+    """Return the transitions of all episodes."""
+    transitions = Transition.concatenate(list(episodes(env_id).values()))
+    for column in fields(transitions):
+        getattr(transitions, column.name).flags.writeable = False  # writing to inputs fails
+    return transitions
 
 
 def some_rows(transitions: Transition) -> range:
     return range(0, len(transitions), max(7, len(transitions) // 300))
 
 
-def test_all_environments_are_discovered() -> None:
+def test_environments_are_discovered() -> None:
     assert {
         *("LunarLander-v3", "LunarLanderContinuous-v3", "BipedalWalker-v3", "CartPole-v1"),
         *("MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "Pendulum-v1"),
@@ -86,7 +83,7 @@ def test_all_environments_are_discovered() -> None:
 
 
 @each_environment
-def test_observations_are_named_one_by_one(environment: Environment) -> None:
+def test_entries_of_observations_have_names(environment: Environment) -> None:
     space = gym.make(environment.id).observation_space
     assert space.shape == (len(environment.observations),)
     assert len(set(environment.observations)) == len(environment.observations)
@@ -94,7 +91,7 @@ def test_observations_are_named_one_by_one(environment: Environment) -> None:
 
 
 @each_environment
-def test_actions_are_what_gymnasium_says(environment: Environment) -> None:
+def test_action_size_matches_the_action_space(environment: Environment) -> None:
     space = gym.make(environment.id).action_space
     if isinstance(space, gym.spaces.Discrete):
         assert environment.action_size is None
@@ -104,13 +101,13 @@ def test_actions_are_what_gymnasium_says(environment: Environment) -> None:
 
 
 @each_environment
-def test_solved_is_what_gymnasium_says(environment: Environment) -> None:
+def test_solved_is_the_reward_threshold(environment: Environment) -> None:
     assert environment.solved == gym.spec(environment.id).reward_threshold
 
 
 @each_environment
-def test_episodes_end_with_declared_outcomes(environment: Environment) -> None:
-    transitions = played(environment.id)
+def test_outcomes_are_declared(environment: Environment) -> None:
+    transitions = all_transitions(environment.id)
     ends = transitions.take(transitions.ended)
     outcomes = environment.outcome(ends).tolist()
     assert len(outcomes) == len(episodes(environment.id))
@@ -120,19 +117,19 @@ def test_episodes_end_with_declared_outcomes(environment: Environment) -> None:
 
 
 @each_environment
-def test_every_outcome_comes_up(environment: Environment) -> None:
-    found = {outcome(environment, steps) for steps in episodes(environment.id).values()}
-    assert found == environment.outcomes.keys()
+def test_every_outcome_occurs(environment: Environment) -> None:
+    names = {outcome(environment, steps) for steps in episodes(environment.id).values()}
+    assert names == environment.outcomes.keys()
 
 
 @each_environment
-def test_some_outcome_is_a_success_and_some_a_failure(environment: Environment) -> None:
+def test_some_outcome_is_a_success_and_some_is_a_failure(environment: Environment) -> None:
     assert {True, False} <= set(environment.outcomes.values()) <= {True, False, None}
 
 
 @each_environment
-def test_names_stand_for_one_thing(environment: Environment) -> None:
-    """Terms, outcomes and the environment's own reward can all be weighed, by their names."""
+def test_names_are_unique(environment: Environment) -> None:
+    """Terms, outcomes and the environment's own reward share one namespace of weights."""
     names = [*environment.terms, *environment.outcomes, OWN_REWARD]
     assert len(set(names)) == len(names)
     assert not RESERVED & {*names, *environment.metrics}
@@ -147,21 +144,21 @@ def test_metrics_are_weighted_sums_of_terms(environment: Environment) -> None:
 
 
 @each_environment
-def test_notes_are_about_modes(environment: Environment) -> None:
+def test_notes_are_keyed_by_mode(environment: Environment) -> None:
     assert environment.notes.keys() <= set(get_args(Mode))
 
 
 @each_environment
-def test_there_are_terms_to_make_a_potential_of(environment: Environment) -> None:
+def test_some_term_is_a_state_term(environment: Environment) -> None:
     assert any(term.state_only for term in environment.terms.values())
 
 
 @each_environment
-def test_its_own_reward_is_a_function_of_the_transition(environment: Environment) -> None:
+def test_own_reward_is_a_function_of_the_transition(environment: Environment) -> None:
     own = environment.own_reward
     assert own is not None
     assert (own.__doc__ or "").strip()
-    transitions = played(environment.id)
+    transitions = all_transitions(environment.id)
     values = own(replace(transitions, env_reward=np.full(len(transitions), np.nan)))
     assert values.dtype == np.float64
     assert values.shape == (len(transitions),)
@@ -175,7 +172,7 @@ def test_its_own_reward_is_a_function_of_the_transition(environment: Environment
 
 
 @each_term
-def test_names_and_formulas(environment: Environment, term: Term) -> None:
+def test_terms_have_a_name_and_a_formula(environment: Environment, term: Term) -> None:
     assert environment.terms[term.name] is term
     assert term.name.isidentifier()
     assert term.name.islower()
@@ -184,19 +181,19 @@ def test_names_and_formulas(environment: Environment, term: Term) -> None:
 
 
 @each_term
-def test_values_are_finite_floats_one_a_row(environment: Environment, term: Term) -> None:
-    transitions = played(environment.id)
+def test_values_are_one_finite_float_per_row(environment: Environment, term: Term) -> None:
+    transitions = all_transitions(environment.id)
     values = term(transitions)
     assert values.dtype == np.float64
     assert values.shape == (len(transitions),)
     assert np.isfinite(values).all()
-    assert len(np.unique(values)) > 1, "a term that never changes teaches nothing"
+    assert len(np.unique(values)) > 1, "a constant term has no effect"
     assert term(transitions.take(np.array([], dtype=int))).shape == (0,)
 
 
 @each_term
-def test_values_depend_on_nothing_but_the_row(environment: Environment, term: Term) -> None:
-    transitions = played(environment.id)
+def test_values_depend_only_on_their_row(environment: Environment, term: Term) -> None:
+    transitions = all_transitions(environment.id)
     values = term(transitions)
     assert term(transitions).tobytes() == values.tobytes()
     backwards = np.arange(len(transitions))[::-1]
@@ -206,36 +203,36 @@ def test_values_depend_on_nothing_but_the_row(environment: Environment, term: Te
 
 
 @each_state_term
-def test_a_state_term_sees_only_the_next_state(environment: Environment, term: Term) -> None:
-    transitions = played(environment.id)
-    others = transitions.take(np.arange(len(transitions))[::-1])
-    elsewhere = replace(others, next_obs=transitions.next_obs)
-    assert term(elsewhere).tobytes() == term(transitions).tobytes()
+def test_state_term_depends_only_on_the_next_state(environment: Environment, term: Term) -> None:
+    transitions = all_transitions(environment.id)
+    reversed_rows = transitions.take(np.arange(len(transitions))[::-1])
+    same_next_obs = replace(reversed_rows, next_obs=transitions.next_obs)
+    assert term(same_next_obs).tobytes() == term(transitions).tobytes()
 
 
 @each_action_term
-def test_an_action_term_depends_on_the_action(environment: Environment, term: Term) -> None:
-    transitions = played(environment.id)
+def test_action_term_depends_on_the_action(environment: Environment, term: Term) -> None:
+    transitions = all_transitions(environment.id)
     rolled = replace(transitions, action=np.roll(transitions.action, 1, axis=0))
     assert (term(rolled) != term(transitions)).any()
 
 
 @each_environment
-def test_there_are_controllers_to_ask(environment: Environment) -> None:
+def test_some_controller_succeeds_and_some_lasts_to_the_time_limit(
+    environment: Environment,
+) -> None:
     assert len(environment.controllers) >= 3
-    played_by = {name: episodes(environment.id)[name] for name in environment.controllers}
-    returns = {name: steps.env_reward.sum() for name, steps in played_by.items()}
-    best = max(returns, key=lambda name: returns[name])
-    assert environment.outcomes[outcome(environment, played_by[best])] is True
-    longest = gym.spec(environment.id).max_episode_steps
-    assert max(len(steps) for steps in played_by.values()) == longest
+    played = [episodes(environment.id)[name] for name in environment.controllers]
+    best = max(played, key=lambda steps: float(steps.env_reward.sum()))
+    assert environment.outcomes[outcome(environment, best)] is True
+    assert max(map(len, played)) == gym.spec(environment.id).max_episode_steps
 
 
 @each_controller
-def test_a_controller_is_a_verb_and_says_what_it_does(
+def test_controllers_have_a_verb_and_a_description(
     environment: Environment, controller: Controller
 ) -> None:
-    """In the infinitive, as in "pays −13,400 to crash"; its description goes on "it …"."""
+    """The verb is an infinitive ("crash"), the description in the third person ("Falls …")."""
     assert environment.controllers[controller.name] is controller
     assert re.fullmatch(r"[a-z]+(_[a-z]+)*", controller.name)
     assert not controller.name.endswith("s")
@@ -243,16 +240,16 @@ def test_a_controller_is_a_verb_and_says_what_it_does(
 
 
 @each_controller
-def test_a_controller_is_deterministic(environment: Environment, controller: Controller) -> None:
+def test_controllers_are_deterministic(environment: Environment, controller: Controller) -> None:
     steps = episodes(environment.id)[controller.name]
-    again = acts_on(controller, steps)
+    again = actions_on(controller, steps)
     assert again.tobytes() == steps.action.tobytes()
-    acts_on(controller, episodes(environment.id)["random 0"])  # another episode in between
-    assert acts_on(controller, steps).tobytes() == again.tobytes()
+    actions_on(controller, episodes(environment.id)["random 0"])  # another episode in between
+    assert actions_on(controller, steps).tobytes() == again.tobytes()
 
 
-def acts_on(controller: Controller, steps: Transition) -> Any:
-    """The actions on the observations of an episode, which it may not write to."""
+def actions_on(controller: Controller, steps: Transition) -> Any:
+    """Return the actions for the read-only observations of an episode."""
     policy = controller.make()
     states = steps.obs.astype(np.float32)
     states.flags.writeable = False

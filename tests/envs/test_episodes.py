@@ -1,4 +1,4 @@
-"""Whole episodes: which ones are held out, and what is known of one that was played."""
+"""Whole episodes: held-out seeds, and the transitions and outcome of an episode."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUMBER = spaces.Discrete(500)
 
 
 class Walk(gym.Env[Any, Any]):
-    """Ends after as many steps as it is told, and keeps everything that happened."""
+    """An environment that ends after a number of steps and records everything."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Walk(gym.Env[Any, Any]):
         self.states.append(self.observation_space.sample())
         self.actions.append(action)
         over = len(self.actions) == self.length
-        reward = np.float32(len(self.actions) / 4)  # no float of Python's, as many environments
+        reward = np.float32(len(self.actions) / 4)  # as in many environments, not a Python float
         terminated, truncated = self.ends
         return self.states[-1], reward, over and terminated, over and truncated, {}
 
@@ -56,12 +56,12 @@ def known(env: Walk) -> Environment:
 
 
 def counting() -> Callable[[Any], int]:
-    """A policy that takes the actions 0, 1, 2, 0, …"""
-    taken: list[int] = []
+    """Return a policy that takes the actions 0, 1, 2, 0, …"""
+    actions: list[int] = []
 
     def act(obs: Any) -> int:
-        taken.append(len(taken) % 3)
-        return taken[-1]
+        actions.append(len(actions) % 3)
+        return actions[-1]
 
     return act
 
@@ -72,7 +72,7 @@ def random(seed: int) -> Callable[[Any], npt.NDArray[np.float32]]:
 
 
 def assert_consistent(t: Transition) -> None:
-    """Every step begins where the one before ended, and only the last one ends anything."""
+    """Check that steps are consecutive and that only the last one ends the episode."""
     assert t.obs.dtype == t.next_obs.dtype == t.env_reward.dtype == np.float64
     assert t.obs[1:].tolist() == t.next_obs[:-1].tolist()
     assert t.last_action[0].tolist() == t.action[0].tolist()
@@ -84,9 +84,7 @@ def assert_consistent(t: Transition) -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 7])
 @pytest.mark.parametrize("space", [PICTURE, NUMBER], ids=["picture", "number"])
-def test_an_episode_is_what_the_environment_went_through(
-    length: int, space: spaces.Space[Any]
-) -> None:
+def test_episode_contains_every_step(length: int, space: spaces.Space[Any]) -> None:
     env = Walk(length, observation_space=space)
     seen: list[Any] = []
 
@@ -117,7 +115,7 @@ def test_an_episode_is_what_the_environment_went_through(
         (True, True, "terminated"),
     ],
 )
-def test_how_an_episode_ended(terminated: bool, truncated: bool, outcome: str) -> None:
+def test_outcome_depends_on_termination(terminated: bool, truncated: bool, outcome: str) -> None:
     env = Walk(4, terminated=terminated, truncated=truncated)
     episode = play_episode(env, known(env), counting(), seed=0)
     assert episode.outcome == outcome
@@ -127,7 +125,7 @@ def test_how_an_episode_ended(terminated: bool, truncated: bool, outcome: str) -
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "LunarLanderContinuous-v3"])
-def test_a_real_episode(env_id: str) -> None:
+def test_episode_of_a_real_environment(env_id: str) -> None:
     environment = environments()[env_id]
     env = gym.make(env_id)
     env.action_space.seed(5)
@@ -144,7 +142,7 @@ def test_a_real_episode(env_id: str) -> None:
     env.close()
 
 
-def test_the_outcome_is_in_the_environments_own_words() -> None:
+def test_outcome_is_named_by_the_environment() -> None:
     env = gym.make("CartPole-v1", max_episode_steps=3)
     cartpole = environments()["CartPole-v1"]
     assert play_episode(env, cartpole, lambda obs: 0, seed=1).outcome == "balanced"
@@ -152,7 +150,7 @@ def test_the_outcome_is_in_the_environments_own_words() -> None:
     assert play_episode(env, cartpole, lambda obs: 0, seed=1).outcome == "fell"
 
 
-def test_the_same_seed_is_the_same_episode() -> None:
+def test_seed_determines_the_episode() -> None:
     env = gym.make("LunarLanderContinuous-v3")
     environment = environments()["LunarLanderContinuous-v3"]
     one, again, other = (play_episode(env, environment, random(0), seed=seed) for seed in (3, 3, 4))
@@ -162,33 +160,33 @@ def test_the_same_seed_is_the_same_episode() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 6])
-def test_whoever_watches_is_called_for_every_frame(length: int) -> None:
+def test_callback_is_called_for_every_frame(length: int) -> None:
     env = Walk(length)
-    watched: list[tuple[float, int]] = []
+    calls: list[tuple[float, int]] = []
 
-    def watch(reward: float) -> None:
-        watched.append((reward, len(env.actions)))
+    def on_step(reward: float) -> None:
+        calls.append((reward, len(env.actions)))
 
-    play_episode(env, known(env), counting(), 0, on_step=watch)
+    play_episode(env, known(env), counting(), 0, on_step=on_step)
     rewards = [0.0, *((step + 1) / 4 for step in range(length))]
-    assert watched == [(reward, step) for step, reward in enumerate(rewards)]
-    assert all(type(reward) is float for reward, _ in watched)
+    assert calls == [(reward, step) for step, reward in enumerate(rewards)]
+    assert all(type(reward) is float for reward, _ in calls)
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_an_episode_that_would_not_end_is_cut_off(most: int) -> None:
+@pytest.mark.parametrize("max_steps", [1, 3])
+def test_endless_episode_is_truncated(max_steps: int) -> None:
     env = Walk(10**9)
-    episode = play_episode(env, known(env), counting(), 0, max_steps=most)
+    episode = play_episode(env, known(env), counting(), 0, max_steps=max_steps)
     assert_consistent(episode.transition)
-    assert len(episode) == most
+    assert len(episode) == max_steps
     assert episode.outcome == "truncated"
     assert not episode.transition.terminated.any()
 
 
-def test_an_episode_that_ends_in_time_is_left_alone() -> None:
-    for most in (5, 6, 100):
+def test_episode_within_the_limit_is_unchanged() -> None:
+    for max_steps in (5, 6, 100):
         env = Walk(5)
-        episode = play_episode(env, known(env), counting(), 0, max_steps=most)
+        episode = play_episode(env, known(env), counting(), 0, max_steps=max_steps)
         assert (len(episode), episode.outcome) == (5, "terminated")
 
 
@@ -201,34 +199,34 @@ def episodes(*lengths: int) -> list[Episode]:
 
 
 @pytest.mark.parametrize("lengths", [(4,), (1, 1, 1), (3, 1, 5, 2)])
-def test_episodes_one_after_the_other(lengths: tuple[int, ...]) -> None:
+def test_episodes_are_concatenated_in_order(lengths: tuple[int, ...]) -> None:
     played = episodes(*lengths)
-    together, begins = concatenate_episodes(played)
+    transitions, begins = concatenate_episodes(played)
     assert begins.dtype == np.intp
     assert begins.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
-    assert len(together) == sum(lengths)
+    assert len(transitions) == sum(lengths)
     for episode, begin in zip(played, begins, strict=True):
-        part = together.take(np.arange(begin, begin + len(episode)))
+        part = transitions.take(np.arange(begin, begin + len(episode)))
         for name in Transition.__dataclass_fields__:
-            found, expected = getattr(part, name), getattr(episode.transition, name)
-            assert found.tolist() == expected.tolist()
-            assert found.dtype == expected.dtype
-    assert np.add.reduceat(together.env_reward, begins).tolist() == [
+            values, expected = getattr(part, name), getattr(episode.transition, name)
+            assert values.tolist() == expected.tolist()
+            assert values.dtype == expected.dtype
+    assert np.add.reduceat(transitions.env_reward, begins).tolist() == [
         episode.transition.env_reward.sum() for episode in played
     ]
 
 
-def test_joined_throttles_keep_their_shape() -> None:
+def test_continuous_actions_keep_their_shape() -> None:
     environment = environments()["LunarLanderContinuous-v3"]
     env = gym.make("LunarLanderContinuous-v3", max_episode_steps=4)
     played = [play_episode(env, environment, random(seed), seed) for seed in range(3)]
-    together, begins = concatenate_episodes(played)
-    assert together.action.shape == together.last_action.shape == (12, 2)
+    transitions, begins = concatenate_episodes(played)
+    assert transitions.action.shape == transitions.last_action.shape == (12, 2)
     assert begins.tolist() == [0, 4, 8]
-    assert together.last_action[begins].tolist() == together.action[begins].tolist()
+    assert transitions.last_action[begins].tolist() == transitions.action[begins].tolist()
 
 
-def test_the_held_out_episodes_are_what_they_always_were() -> None:
+def test_held_out_seeds_never_change() -> None:
     assert held_out_seeds(5) == [4179709664, 51647308, 53082393, 982965811, 2058009003]
     assert held_out_seeds(0) == []
     assert all(type(seed) is int for seed in held_out_seeds(3))

@@ -1,4 +1,4 @@
-"""Environments without a module of their own: what their spaces tell, and what will not do."""
+"""Environments without a module: inferred from their spaces, or refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Register = Callable[[str, Callable[..., Any]], None]
 
 
 class Toy(gym.Env[Any, Any]):
-    """Counts how often it was made and closed."""
+    """An environment that counts how often it was created and closed."""
 
     action_space: spaces.Space[Any] = spaces.Discrete(2)
     made, closed = 0, 0
@@ -54,7 +54,7 @@ class Toy(gym.Env[Any, Any]):
 
 @pytest.fixture
 def register() -> Iterator[Register]:
-    """Registers environments for the time of one test."""
+    """Register environments for the duration of one test."""
     before = dict(gym.registry)
     _inspect.cache_clear()
     yield lambda env_id, make: gym.register(env_id, entry_point=make)
@@ -74,7 +74,7 @@ def study(environment: dict[str, Any], *, allow_code: bool = False) -> Study:
 
 
 def refusals(environment: dict[str, Any], *, allow_code: bool = False) -> dict[str, str]:
-    """Every message, by the place of what is wrong."""
+    """Return every message, by the path of the mistake."""
     with pytest.raises(ValidationError) as caught:
         study(environment, allow_code=allow_code)
     return {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.errors()}
@@ -95,7 +95,7 @@ def refusals(environment: dict[str, Any], *, allow_code: bool = False) -> dict[s
     ],
     ids=str,
 )
-def test_how_many_numbers_a_space_is(space: spaces.Space[Any], size: int) -> None:
+def test_sizes_of_spaces(space: spaces.Space[Any], size: int) -> None:
     seen = from_spaces("Any-v0", space, spaces.Discrete(2))
     assert seen.observation_size == size
     assert type(seen.observation_size) is int
@@ -119,19 +119,15 @@ def test_how_many_numbers_a_space_is(space: spaces.Space[Any], size: int) -> Non
     ],
     ids=lambda space: type(space).__name__,
 )
-def test_spaces_of_several_kinds_are_refused(space: spaces.Space[Any]) -> None:
+def test_composite_spaces_are_refused(space: spaces.Space[Any]) -> None:
     kind = type(space).__name__
-    with pytest.raises(
-        UnsupportedEnvironmentError, match=f"its observations are a {kind}, and only Box"
-    ):
-        from_spaces("Any-v0", space, spaces.Discrete(2))
-    with pytest.raises(
-        UnsupportedEnvironmentError, match=f"its actions are a {kind}, and only Box"
-    ):
-        from_spaces("Any-v0", BOX, space)
+    for name, args in {"observation": (space, BOX), "action": (BOX, space)}.items():
+        message = f"unsupported {name} space {kind}, expected Box, Discrete, MultiDiscrete"
+        with pytest.raises(UnsupportedEnvironmentError, match=message):
+            from_spaces("Any-v0", *args)
 
 
-def test_how_any_episode_ends() -> None:
+def test_generic_outcomes() -> None:
     environment = from_spaces("Any-v0", BOX, spaces.Discrete(2))
     flags = np.array([[True, False], [False, True], [True, True], [False, False]])
     steps = Transition(
@@ -157,13 +153,13 @@ def test_how_any_episode_ends() -> None:
 
 
 @pytest.mark.parametrize("env_id", list(environments()))
-def test_an_environment_with_a_module_is_known_by_it(env_id: str) -> None:
+def test_declared_environment_is_returned(env_id: str) -> None:
     assert get_environment(env_id) is environments()[env_id]
     assert get_environment(env_id, {"max_episode_steps": 5}) is environments()[env_id]
 
 
 @pytest.mark.parametrize("env_id", ["FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
-def test_environments_of_gymnasium_without_a_module(env_id: str) -> None:
+def test_environment_without_a_module_is_inferred(env_id: str) -> None:
     environment = get_environment(env_id)
     assert (environment.id, environment.observation_size) == (env_id, 1)
     assert environment.action_size is None
@@ -173,32 +169,32 @@ def test_environments_of_gymnasium_without_a_module(env_id: str) -> None:
     episode = play_episode(env, config.describe(), lambda obs: env.action_space.sample(), seed=1)
     assert episode.outcome in environment.outcomes
     assert episode.transition.obs.shape == (len(episode), 1)
-    place = expression_term(environment, "place", "obs + 0 * action")
-    assert place(episode.transition).tolist() == episode.transition.next_obs[:, 0].tolist()
+    state = expression_term(environment, "state", "obs + 0 * action")
+    assert state(episode.transition).tolist() == episode.transition.next_obs[:, 0].tolist()
     env.close()
 
 
-def test_observations_of_a_kind_that_nobody_learns_from() -> None:
-    with pytest.raises(UnsupportedEnvironmentError, match="its observations are a Tuple"):
+def test_environment_with_composite_observations_is_refused() -> None:
+    with pytest.raises(UnsupportedEnvironmentError, match="unsupported observation space Tuple"):
         get_environment("Blackjack-v1")
-    message = "Blackjack-v1 cannot be used: its observations are a Tuple, and only Box, Discrete"
+    message = "Blackjack-v1 cannot be used: unsupported observation space Tuple, expected Box"
     assert message in refusals({"id": "Blackjack-v1"})["environment.id"]
 
 
 @pytest.mark.parametrize("env_id", ["FrozenLake-v0", "FrozenLake", "frozenlake-v1", "", "a/b-v1"])
-def test_an_unknown_environment(env_id: str) -> None:
+def test_unknown_environment_is_refused(env_id: str) -> None:
     with pytest.raises(UnknownEnvironmentError) as caught:
         get_environment(env_id)
     assert caught.value.env_id == env_id
     assert {"FrozenLake-v1", *environments()} <= set(caught.value.known)
-    [(place, message)] = refusals({"id": env_id}).items()
-    assert place == "environment.id"
-    assert message == f"there is no environment named {env_id}"
-    with pytest.raises(ValidationError, match="there is no environment named"):
+    [(path, message)] = refusals({"id": env_id}).items()
+    assert path == "environment.id"
+    assert message == f"unknown environment {env_id}"
+    with pytest.raises(ValidationError, match="unknown environment"):
         EnvironmentConfig(id=env_id)
 
 
-def test_an_environment_is_made_once_and_closed(register: Register) -> None:
+def test_environment_is_created_once_and_closed(register: Register) -> None:
     class Counted(Toy):
         made, closed = 0, 0
 
@@ -208,7 +204,7 @@ def test_an_environment_is_made_once_and_closed(register: Register) -> None:
     assert (Counted.made, Counted.closed) == (1, 1)
 
 
-def test_options_are_a_part_of_an_environment(register: Register) -> None:
+def test_options_change_the_environment(register: Register) -> None:
     register("Toy-v0", Toy)
     assert get_environment("Toy-v0").observation_size == 3
     assert get_environment("Toy-v0", {"size": 5}).observation_size == 5
@@ -217,14 +213,14 @@ def test_options_are_a_part_of_an_environment(register: Register) -> None:
     assert config.describe().observation_size == 7
 
 
-def test_an_environment_that_nothing_limits(register: Register) -> None:
+def test_environment_without_time_limit_is_refused(register: Register) -> None:
     register("Toy-v0", Toy)
     assert get_environment("Toy-v0").no_time_limit
     assert not get_environment("Toy-v0", {"max_episode_steps": 9}).no_time_limit
     assert not get_environment("FrozenLake-v1").no_time_limit
-    [(place, message)] = refusals({"id": "Toy-v0"}).items()
-    assert place == "environment.options"
-    assert "nothing limits the length of Toy-v0's episodes" in message
+    [(path, message)] = refusals({"id": "Toy-v0"}).items()
+    assert path == "environment.options"
+    assert "episodes of Toy-v0 have no time limit and might never end; set one" in message
     study({"id": "Toy-v0", "options": {"max_episode_steps": 9}})
 
 
@@ -243,8 +239,8 @@ def failing(error: Exception) -> Callable[..., Any]:
         ({"max_episode_steps": -5}, "ValueError: .*positive"),
     ],
 )
-def test_options_that_an_environment_refuses(options: dict[str, Any], message: str) -> None:
-    message = f"it cannot be made: {message}"
+def test_unsupported_options_are_refused(options: dict[str, Any], message: str) -> None:
+    message = f"creation failed with {message}"
     with pytest.raises(UnsupportedEnvironmentError, match=message):
         get_environment("FrozenLake-v1", options)
     with pytest.raises(ValidationError, match=f"FrozenLake-v1 cannot be used: {message}"):
@@ -254,12 +250,12 @@ def test_options_that_an_environment_refuses(options: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (RuntimeError("no display"), "it cannot be made: RuntimeError: no display"),
-        (AssertionError(), "it cannot be made: AssertionError"),
-        (ImportError("No module named 'jax'"), "it cannot be made: ImportError: No module named"),
+        (RuntimeError("no display"), "creation failed with RuntimeError: no display"),
+        (AssertionError(), "creation failed with AssertionError"),
+        (ImportError("No module named 'jax'"), "creation failed with ImportError: No module named"),
     ],
 )
-def test_an_environment_that_cannot_be_made(
+def test_environment_that_fails_on_creation_is_refused(
     register: Register, error: Exception, message: str
 ) -> None:
     register("Failing-v0", failing(error))
@@ -268,10 +264,10 @@ def test_an_environment_that_cannot_be_made(
     assert message in refusals({"id": "Failing-v0"})["environment.id"]
 
 
-def test_options_that_are_no_plain_values_have_their_own_error() -> None:
-    places = refusals({"id": "FrozenLake-v1", "options": {"desc": ["SF", "FG"]}})
-    assert places
-    assert all(place.startswith("environment.options.desc") for place in places)
+def test_options_must_be_scalars() -> None:
+    paths = refusals({"id": "FrozenLake-v1", "options": {"desc": ["SF", "FG"]}})
+    assert paths
+    assert all(path.startswith("environment.options.desc") for path in paths)
     assert list(refusals({"id": "FrozenLake-v1", "options": 5})) == ["environment.options"]
     assert list(refusals({"id": 5})) == ["environment.id"]
     assert list(refusals({})) == ["environment.id"]
@@ -297,7 +293,7 @@ gym.register("Elsewhere-v0", entry_point=Toy)
 def elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, register: Register
 ) -> Iterator[Path]:
-    """The sign that a module with an environment in it was imported."""
+    """Return a file that exists once the module with an environment was imported."""
     (tmp_path / "elsewhere_module.py").write_text(MODULE)
     (tmp_path / "elsewhere_broken.py").write_text('raise RuntimeError("out of order")\n')
     monkeypatch.syspath_prepend(tmp_path)
@@ -306,22 +302,22 @@ def elsewhere(
         sys.modules.pop(name, None)
 
 
-def test_an_id_that_names_code_needs_leave(elsewhere: Path) -> None:
-    for env_id in ("elsewhere_module:Elsewhere-v0", "elsewhere_broken:X-v0", "nobody:X-v0", ":"):
-        message = f"{env_id} cannot be used: it names code; give --allow-code if you trust it"
+def test_id_that_names_code_needs_permission(elsewhere: Path) -> None:
+    for env_id in ("elsewhere_module:Elsewhere-v0", "elsewhere_broken:X-v0", "missing:X-v0", ":"):
+        message = f"{env_id} cannot be used: its id names Python code; pass --allow-code"
         assert message in refusals({"id": env_id})["environment.id"]
     assert not elsewhere.exists()
     assert "elsewhere_module" not in sys.modules
 
 
-def test_an_id_that_names_code_with_leave(elsewhere: Path) -> None:
+def test_id_that_names_code_is_imported_with_permission(elsewhere: Path) -> None:
     env_id = "elsewhere_module:Elsewhere-v0"
-    found = study({"id": env_id, "options": {"size": 6, "max_episode_steps": 9}}, allow_code=True)
+    loaded = study({"id": env_id, "options": {"size": 6, "max_episode_steps": 9}}, allow_code=True)
     assert elsewhere.exists()
-    assert found.code == [env_id]
-    environment = found.environment.describe()
+    assert loaded.code_references == [env_id]
+    environment = loaded.environment.describe()
     assert (environment.id, environment.observation_size) == (env_id, 6)
-    env = found.environment.make()
+    env = loaded.environment.make()
     assert env.observation_space.shape == (6,)
     episode = play_episode(env, environment, lambda obs: 0, seed=0)
     assert (len(episode), episode.outcome) == (1, "terminated")
@@ -331,18 +327,18 @@ def test_an_id_that_names_code_with_leave(elsewhere: Path) -> None:
     ("env_id", "message"),
     [
         (
-            "nobody_there:X-v0",
-            "cannot be made: ModuleNotFoundError: No module named 'nobody_there'",
+            "missing_module:X-v0",
+            "creation failed with ModuleNotFoundError: No module named 'missing_module'",
         ),
-        ("elsewhere_broken:X-v0", "cannot be made: RuntimeError: out of order"),
-        ("elsewhere_module:X-v0", "there is no environment named elsewhere_module:X-v0"),
-        (":X-v0", "there is no environment named :X-v0"),
+        ("elsewhere_broken:X-v0", "creation failed with RuntimeError: out of order"),
+        ("elsewhere_module:X-v0", "unknown environment elsewhere_module:X-v0"),
+        (":X-v0", "unknown environment :X-v0"),
     ],
 )
 @pytest.mark.usefixtures("elsewhere")
-def test_code_that_has_no_such_environment(env_id: str, message: str) -> None:
+def test_code_without_the_environment_is_refused(env_id: str, message: str) -> None:
     assert message in refusals({"id": env_id}, allow_code=True)["environment.id"]
 
 
-def test_a_plain_id_is_no_code() -> None:
-    assert study({"id": "FrozenLake-v1"}).code == []
+def test_plain_id_is_not_code() -> None:
+    assert study({"id": "FrozenLake-v1"}).code_references == []

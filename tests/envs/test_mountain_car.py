@@ -1,4 +1,4 @@
-"""MountainCar, both of them: terms by hand, and outcomes and controllers on real episodes."""
+"""MountainCar, discrete and continuous: terms by hand; outcomes and controllers on episodes."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from shaperun.envs.base import Environment
 from shaperun.envs.builtin.mountain_car import mountain_car, mountain_car_continuous
-from tests.helpers.env_episodes import controlled, episode, one_step, outcome
+from tests.helpers.env_episodes import one_step, outcome, play, play_controller
 
 BOTH = [mountain_car, mountain_car_continuous]
 both = pytest.mark.parametrize("car", BOTH, ids=lambda car: car.id)
@@ -46,7 +46,7 @@ def test_state_terms_by_hand(
         (mountain_car_continuous, [0.5], 0.01, 0.5, -0.25),
         (mountain_car_continuous, [-0.5], 0.01, -0.5, -0.25),
         (mountain_car_continuous, [0.0], 0.01, 0.0, 0.0),
-        (mountain_car_continuous, [2.0], 0.01, 1.0, -4.0),  # it is charged for more than it gets
+        (mountain_car_continuous, [2.0], 0.01, 1.0, -4.0),  # charged for more than is applied
     ],
 )
 def test_action_terms_by_hand(
@@ -58,8 +58,8 @@ def test_action_terms_by_hand(
 
 
 @both
-def test_without_a_push_the_energy_stays(car: Environment) -> None:
-    steps = controlled(car, "rest")
+def test_energy_is_conserved_without_a_push(car: Environment) -> None:
+    steps = play_controller(car, "rest")
     energy = car.terms["energy"](steps)
     swing = np.ptp(car.terms["height"](steps))
     assert swing > 0.01
@@ -69,7 +69,7 @@ def test_without_a_push_the_energy_stays(car: Environment) -> None:
 @both
 @pytest.mark.parametrize("seed", range(3))
 def test_controllers(car: Environment, seed: int) -> None:
-    climb, rest, strain = (controlled(car, name, seed) for name in ("climb", "rest", "strain"))
+    climb, rest, strain = (play_controller(car, name, seed) for name in ("climb", "rest", "strain"))
     assert [outcome(car, steps) for steps in (climb, rest, strain)] == [
         *("climbed", "timeout", "timeout")
     ]
@@ -79,18 +79,18 @@ def test_controllers(car: Environment, seed: int) -> None:
     assert (car.terms["effort"](strain) == -1).all()
 
 
-def test_gentle_climbing_is_solving() -> None:
-    steps = controlled(mountain_car_continuous, "climb")
+def test_climbing_at_half_power_solves_the_environment() -> None:
+    steps = play_controller(mountain_car_continuous, "climb")
     assert mountain_car_continuous.solved is not None
     assert steps.env_reward.sum() > mountain_car_continuous.solved
 
 
 @both
-def test_getting_there_on_the_last_step_counts(car: Environment) -> None:
+def test_success_on_the_last_step_counts(car: Environment) -> None:
     def climb(limit: int | None) -> str:
         act = car.controllers["climb"].make()
-        return outcome(car, episode(car, act, 0, limit=limit))
+        return outcome(car, play(car, act, 0, limit=limit))
 
-    length = len(controlled(car, "climb"))
+    length = len(play_controller(car, "climb"))
     assert climb(length) == "climbed"
     assert climb(length - 1) == "timeout"

@@ -1,4 +1,4 @@
-"""Pendulum: terms by hand and against its own equations, outcomes and controllers on episodes."""
+"""Pendulum: terms by hand and against the dynamics; outcomes and controllers on episodes."""
 
 import math
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from shaperun.envs.builtin.pendulum import pendulum
-from tests.helpers.env_episodes import controlled, episode, one_step, outcome
+from tests.helpers.env_episodes import one_step, outcome, play, play_controller
 
 
 def rod(degrees: float, spin: float = 0.0) -> list[float]:
-    """The observation of a pendulum at an angle, 0 is up."""
+    """Return the observation of a pendulum at an angle; 0 is up."""
     return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), spin]
 
 
@@ -42,17 +42,17 @@ def test_action_terms_by_hand() -> None:
     assert pendulum.terms["smooth"](beyond) == -4.0
 
 
-def test_its_own_reward_is_about_the_state_before_the_step() -> None:
+def test_own_reward_depends_on_the_state_before_the_step() -> None:
     assert pendulum.own_reward is not None
     step = one_step(pendulum, [2.0], obs=rod(90, 2.0), next_obs=rod(0))
     assert pendulum.own_reward(step) == pytest.approx(-((math.pi / 2) ** 2) - 0.4 - 0.004)
 
 
-def test_without_torque_the_energy_nearly_stays() -> None:
-    steps = episode(pendulum, lambda obs: np.zeros(1, dtype=np.float32), seed=0)
+def test_energy_is_nearly_conserved_without_torque() -> None:
+    steps = play(pendulum, lambda obs: np.zeros(1, dtype=np.float32), seed=0)
     swing = np.ptp(pendulum.terms["height"](steps))
     assert swing > 1
-    assert np.ptp(pendulum.terms["energy"](steps)) < 0.2 * swing  # the environment's steps are long
+    assert np.ptp(pendulum.terms["energy"](steps)) < 0.2 * swing  # long integration steps
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,9 @@ def test_outcomes_by_hand(last: list[float], ended_as: str) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_controllers(seed: int) -> None:
-    up, spin, hang = (controlled(pendulum, name, seed) for name in ("swing_up", "spin", "hang"))
+    up, spin, hang = (
+        play_controller(pendulum, name, seed) for name in ("swing_up", "spin", "hang")
+    )
     ended = [outcome(pendulum, steps) for steps in (up, spin, hang)]
     assert ended == ["upright", "swinging", "hanging"]
     assert up.env_reward.sum() > -400
@@ -81,7 +83,6 @@ def test_controllers(seed: int) -> None:
     assert pendulum.terms["still"](spin)[-50:].max() < -1
 
 
-def test_passing_by_does_not_count() -> None:
-    """Cut short anywhere, going round and round is not taken for standing upright."""
-    steps = controlled(pendulum, "spin")
+def test_rotating_past_the_top_is_not_a_success() -> None:
+    steps = play_controller(pendulum, "spin")
     assert (pendulum.outcome(steps)[50:] == "swinging").all()

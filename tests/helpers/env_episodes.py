@@ -1,4 +1,4 @@
-"""What the environments' tests have in common: single steps by hand, and whole real episodes."""
+"""Helpers of the environments' tests: hand-made transitions and real episodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from shaperun.envs.base import Environment, Transition
 
 Act = Callable[[Any], Any]
-NOWHERE = np.nan  # a term that looks where it should not look comes out as nan
+UNKNOWN = np.nan  # a term that depends on an omitted value is nan
 
 
 def one_step(
@@ -24,9 +24,9 @@ def one_step(
     env_reward: float = 0.0,
     terminated: bool = False,
 ) -> Transition:
-    """A transition by hand; what is not given is nan."""
-    unknown = [NOWHERE] * environment.observation_size
-    last = np.full_like(np.array([action], dtype=np.float64), NOWHERE)
+    """Return a single transition; omitted values are nan."""
+    unknown = [UNKNOWN] * environment.observation_size
+    last = np.full_like(np.array([action], dtype=np.float64), UNKNOWN)
     return Transition(
         obs=np.array([obs or unknown], dtype=np.float64),
         action=np.array([action]),
@@ -38,12 +38,12 @@ def one_step(
     )
 
 
-def made(environment: Environment, limit: int | None = None) -> gym.Env[Any, Any]:
-    """The environment, with a shorter time limit or its own."""
+def make_env(environment: Environment, limit: int | None = None) -> gym.Env[Any, Any]:
+    """Make an environment, by default with its usual time limit."""
     return gym.make(environment.id, max_episode_steps=limit)
 
 
-def episode(
+def play(
     environment: Environment,
     act: Act,
     seed: int,
@@ -51,22 +51,22 @@ def episode(
     limit: int | None = None,
     env: gym.Env[Any, Any] | None = None,
 ) -> Transition:
-    """One episode of a policy, in an environment of its own or in one that has been played."""
-    used = env or made(environment, limit)
+    """Play one episode of a policy, in a new environment or in a given one."""
+    current = env or make_env(environment, limit)
     if environment.before_reset:
-        environment.before_reset(used.unwrapped)
-    obs, _ = used.reset(seed=seed)
+        environment.before_reset(current.unwrapped)
+    obs, _ = current.reset(seed=seed)
     states, actions, rewards = [obs.astype(np.float64)], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         action = act(obs)
-        assert used.action_space.contains(action), f"{action!r} is no action"
-        obs, reward, terminated, truncated, _ = used.step(action)
+        assert current.action_space.contains(action), f"invalid action {action!r}"
+        obs, reward, terminated, truncated, _ = current.step(action)
         states.append(obs.astype(np.float64))
         actions.append(action)
         rewards.append(float(reward))
     if env is None:
-        used.close()
+        current.close()
     last = np.arange(len(actions)) == len(actions) - 1
     return Transition(
         obs=np.array(states[:-1]),
@@ -79,13 +79,13 @@ def episode(
     )
 
 
-def controlled(environment: Environment, name: str, seed: int = 0) -> Transition:
-    """One episode of a controller."""
-    return episode(environment, environment.controllers[name].make(), seed)
+def play_controller(environment: Environment, name: str, seed: int = 0) -> Transition:
+    """Play one episode of a controller."""
+    return play(environment, environment.controllers[name].make(), seed)
 
 
 def outcome(environment: Environment, steps: Transition) -> str:
-    """How the episode ended."""
-    [found] = environment.outcome(steps.take(np.array([-1]))).tolist()
-    assert found in environment.outcomes
-    return str(found)
+    """Return the outcome of an episode."""
+    [name] = environment.outcome(steps.take(np.array([-1]))).tolist()
+    assert name in environment.outcomes
+    return str(name)

@@ -1,4 +1,4 @@
-"""Policies and whole episodes for the tests of learners without a critic."""
+"""Policies and episodes to test learners without a critic."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from shaperun.training.algorithms.episode_batch import EpisodeBatch
 DISCRETE, BOX = spaces.Discrete(3), spaces.Box(-1, 1, (2,))
 
 
-class Blank(gym.Env[Any, Any]):
-    """Nothing but its spaces."""
+class SpacesOnlyEnv(gym.Env[Any, Any]):
+    """An environment that only has spaces."""
 
     observation_space = spaces.Box(-1, 1, (4,))
 
@@ -25,16 +25,16 @@ class Blank(gym.Env[Any, Any]):
         self.action_space = action_space
 
 
-def model_over(
+def build_model(
     action_space: spaces.Space[Any],
     *,
     optimizer_class: Any = torch.optim.Adam,
     learning_rate: float = 1e-3,
 ) -> PPO:
-    """A policy, the same every time."""
+    """Return a model with fixed weights."""
     return PPO(
         "MlpPolicy",
-        DummyVecEnv([lambda: Blank(action_space)]),
+        DummyVecEnv([lambda: SpacesOnlyEnv(action_space)]),
         learning_rate=learning_rate,
         seed=3,
         device="cpu",
@@ -42,16 +42,14 @@ def model_over(
     )
 
 
-def played(model: PPO, lengths: list[int]) -> EpisodeBatch:
-    """Episodes of such lengths: chance looks, the policy acts, chance pays."""
-    luck = np.random.default_rng(sum(lengths))
+def make_batch(model: PPO, lengths: list[int]) -> EpisodeBatch:
+    """Return episodes with random observations, actions and rewards."""
+    rng = np.random.default_rng(sum(lengths))
     shape = (max(lengths), len(lengths))
-    obs = luck.normal(size=(*shape, 4)).astype(np.float32)
+    obs = rng.normal(size=(*shape, 4)).astype(np.float32)
     space = model.action_space
     if isinstance(space, spaces.Discrete):
-        actions: Any = luck.integers(0, space.n, shape)
+        actions: Any = rng.integers(0, space.n, shape)
     else:
-        actions = luck.normal(size=(*shape, *(space.shape or ()))).astype(np.float32)
-    return EpisodeBatch.from_episodes(
-        obs, actions, [luck.normal(size=length) for length in lengths]
-    )
+        actions = rng.normal(size=(*shape, *(space.shape or ()))).astype(np.float32)
+    return EpisodeBatch.from_episodes(obs, actions, [rng.normal(size=length) for length in lengths])

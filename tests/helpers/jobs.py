@@ -1,4 +1,4 @@
-"""Jobs for the executor's tests: what a worker imports and calls."""
+"""Jobs for tests of executors, imported and called by workers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at_first(path: str, times: int) -> None:
+def die_repeatedly(path: str, times: int) -> None:
     with Path(path).open("a") as file:
         file.write("x")
     if len(Path(path).read_text()) <= times:
         die()
 
 
-def wait_for_ever(path: str) -> None:
+def wait_forever(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     while True:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Learners with real rollouts, alone and stacked, for the tests of the lockstep engine."""
+"""Models with real rollouts, alone and stacked, to test the lockstep engine."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from shaperun.study.training import TrainingConfig
 from shaperun.training.algorithms.ppo import Rollout, StackedPPO
 from shaperun.training.sb3_model import build_algorithm
-from shaperun.training.stacked.actor import features_of
+from shaperun.training.stacked.actor import extract_features
 from shaperun.training.stacked.policy import StackedPolicy
 
 HYPERPARAMETERS = {"n_steps": 24, "batch_size": 16, "n_epochs": 3, "learning_rate": 3e-3}
 PROGRESS = 0.7
 
 
-class Switches(gym.Env[Any, Any]):
-    """Three numbers to look at, and actions of a space; worth what the actions add up to."""
+class RandomObsEnv(gym.Env[Any, Any]):
+    """Random observations; the reward is the sum of the action."""
 
     observation_space = spaces.Box(-1, 1, (3,))
 
@@ -34,13 +34,13 @@ class Switches(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        return self._look(), {}
+        return self._observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         ended = bool(self.np_random.random() < 0.1)
-        return self._look(), float(np.sum(action)), ended, False, {}
+        return self._observe(), float(np.sum(action)), ended, False, {}
 
-    def _look(self) -> Any:
+    def _observe(self) -> Any:
         return self.np_random.uniform(-1, 1, 3).astype(np.float32)
 
 
@@ -48,35 +48,19 @@ ENVIRONMENTS: dict[str, Callable[[], gym.Env[Any, Any]]] = {
     "discrete": partial(gym.make, "CartPole-v1"),
     "box": partial(gym.make, "Pendulum-v1"),
     "short": partial(gym.make, "Pendulum-v1", max_episode_steps=7),
-    "several": lambda: Switches(spaces.Box(-2, 2, (3,))),
+    "several": lambda: RandomObsEnv(spaces.Box(-2, 2, (3,))),
     "countable": partial(gym.make, "FrozenLake-v1"),
-    "multidiscrete": lambda: Switches(spaces.MultiDiscrete([2, 3])),
-    "multibinary": lambda: Switches(spaces.MultiBinary(3)),
+    "multidiscrete": lambda: RandomObsEnv(spaces.MultiDiscrete([2, 3])),
+    "multibinary": lambda: RandomObsEnv(spaces.MultiBinary(3)),
 }
 
 
-class Watched(VecEnvWrapper):
-    """Remembers what each step came to."""
-
-    def __init__(self, envs: VecEnv) -> None:
-        super().__init__(envs)
-        self.steps: list[tuple[Any, Any, Any]] = []
-
-    def reset(self) -> Any:
-        return self.venv.reset()
-
-    def step_wait(self) -> Any:
-        obs, rewards, dones, infos = self.venv.step_wait()
-        self.steps.append((rewards.copy(), dones.copy(), infos))
-        return obs, rewards, dones, infos
-
-
-def learner(environment: str, seed: int, n_envs: int = 4, **hyperparameters: Any) -> PPO:
-    """A learner with a rollout of its own in its buffer, about to learn from it."""
+def build_learner(environment: str, seed: int, n_envs: int = 4, **hyperparameters: Any) -> PPO:
+    """Return a model with a rollout in its buffer, before its update."""
     training = TrainingConfig.model_validate(
         {"total_timesteps": 1000, "hyperparameters": {**HYPERPARAMETERS, **hyperparameters}}
     )
-    envs = Watched(DummyVecEnv([ENVIRONMENTS[environment]] * n_envs))
+    envs = DummyVecEnv([ENVIRONMENTS[environment]] * n_envs)
     envs.seed(seed)
     torch.manual_seed(seed)
     model = build_algorithm(training, envs)
@@ -87,8 +71,8 @@ def learner(environment: str, seed: int, n_envs: int = 4, **hyperparameters: Any
     return model
 
 
-def in_float64(model: PPO) -> PPO:
-    """The same learner and rollout in float64; stable-baselines3 asks for float32 on its way in."""
+def to_float64(model: PPO) -> PPO:
+    """Convert a model and its rollout to float64, where stable-baselines3 would cast to float32."""
     model.policy.double()
     model.policy.extract_features = lambda obs, _=None: obs.double().flatten(1)  # type: ignore
     evaluate = model.policy.evaluate_actions
@@ -98,8 +82,8 @@ def in_float64(model: PPO) -> PPO:
     return model
 
 
-def rollout_of(models: Sequence[PPO], policy: StackedPolicy) -> Rollout:
-    """The rollouts in the buffers of some learners."""
+def stack_rollouts(models: Sequence[PPO], policy: StackedPolicy) -> Rollout:
+    """Stack the rollouts in the buffers of models."""
     buffers: list[RolloutBuffer] = [model.rollout_buffer for model in models]
 
     def stacked(name: str) -> torch.Tensor:
@@ -108,20 +92,22 @@ def rollout_of(models: Sequence[PPO], policy: StackedPolicy) -> Rollout:
     observations = stacked("observations")
     steps, runs, envs = observations.shape[:3]
     space = models[0].observation_space
-    features = features_of(observations.reshape(steps, -1, *(space.shape or ())).numpy(), space)
-    seen = torch.from_numpy(features).to(policy.rows).view(steps, runs, envs, -1)
+    features = extract_features(
+        observations.reshape(steps, -1, *(space.shape or ())).numpy(), space
+    )
+    inputs = torch.from_numpy(features).to(policy.rows).view(steps, runs, envs, -1)
     names = ("values", "log_probs", "advantages", "returns")
-    return Rollout(seen, stacked("actions"), *map(stacked, names))
+    return Rollout(inputs, stacked("actions"), *map(stacked, names))
 
 
-def stack(models: Sequence[PPO], seeds: Sequence[int]) -> tuple[StackedPPO, Rollout]:
-    """The same learners stacked, and their rollouts."""
+def stack_learners(models: Sequence[PPO], seeds: Sequence[int]) -> tuple[StackedPPO, Rollout]:
+    """Stack models and their rollouts."""
     learners = StackedPPO(models, [np.random.RandomState(seed) for seed in seeds])
-    return learners, rollout_of(models, learners.policy)
+    return learners, stack_rollouts(models, learners.policy)
 
 
-def train_alone(model: PPO, seed: int) -> dict[str, float]:
-    """One update by stable-baselines3 itself, and its report."""
+def update_with_sb3(model: PPO, seed: int) -> dict[str, float]:
+    """Update a model with stable-baselines3; return its statistics."""
     np.random.seed(seed)
     model.train()
     return dict(model.logger.name_to_value)

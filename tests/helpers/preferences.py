@@ -1,4 +1,4 @@
-"""Answer sheets that nobody filled in, for tests."""
+"""Simulated answer sheets for tests."""
 
 from __future__ import annotations
 
@@ -14,70 +14,72 @@ from shaperun.preferences.answers import AnswerSheet
 TERMS = {"near": "built in", "calm": "-abs(action)", "upright": "built in"}
 
 
-def asked(place: int, *, start: int = 4, sums: list[float] | None = None, **changes: Any) -> Any:
-    """An episode as a row of a page's table."""
-    own = [0.5, float(place), -0.5 * place] if sums is None else sums
+def episode_row(
+    index: int, *, start: int = 4, sums: list[float] | None = None, **changes: Any
+) -> Any:
+    """Return an episode as a row of the page's table."""
+    values = [0.5, float(index), -0.5 * index] if sums is None else sums
     return {
         "start": start,
-        "by": f"player {place}",
+        "by": f"player {index}",
         "outcome": "fell",
-        "length": 10 + place,
-        "env_return": 10.0 + place,
-        "discounted": 5.0 + place,
-        "sums": own,
-        "undiscounted": own,
+        "length": 10 + index,
+        "env_return": 10.0 + index,
+        "discounted": 5.0 + index,
+        "sums": values,
+        "undiscounted": values,
         "states": [],
         **changes,
     }
 
 
-def sheet_of(
+def make_sheet(
     rows: list[Any], given: list[tuple[int, int, str]], *, subject: Any = None
 ) -> dict[str, Any]:
-    """A file as a page saves it."""
+    """Return a file of answers as the page saves it."""
     table = json.dumps(rows)
-    about = {"environment": {"id": "CartPole-v1", "options": {}}, "gamma": 0.98, "terms": TERMS}
+    default = {"environment": {"id": "CartPole-v1", "options": {}}, "gamma": 0.98, "terms": TERMS}
     return {
         "format": answers.FORMAT,
         "study": "test",
-        "subject": subject or about,
+        "subject": subject or default,
         "table": table,
-        "digest": answers.digest(table),
+        "digest": answers.compute_digest(table),
         "answers": [{"left": a, "right": b, "answer": answer} for a, b, answer in given],
     }
 
 
-def simulated(
+def simulate_answers(
     weights: list[float],
     count: int,
     *,
     seed: int = 0,
     equal_within: float = -1.0,
-    wrong: bool = True,
+    noisy: bool = True,
     spread: Array | None = None,
 ) -> AnswerSheet:
-    """Answers of somebody who has weights, and errs as Bradley and Terry think one does.
+    """Simulate answers that follow a Bradley-Terry model with some weights.
 
     Args:
         weights: of the terms.
-        count: of answers, each about another pair.
-        seed: of chance.
-        equal_within: two worths that are as near as this are called equal.
-        wrong: whether somebody errs at all.
+        count: number of answers, each about another pair.
+        seed: of the random numbers.
+        equal_within: differences in value up to this are answered as equal.
+        noisy: whether answers are random; otherwise the better episode is always preferred.
         spread: standard deviations of the terms' sums.
     """
-    luck = np.random.default_rng(seed)
-    sums = luck.normal(size=(2 * count, len(weights))) * (1.0 if spread is None else spread)
-    rows = [asked(place, length=10, sums=row.tolist()) for place, row in enumerate(sums)]
+    rng = np.random.default_rng(seed)
+    sums = rng.normal(size=(2 * count, len(weights))) * (1.0 if spread is None else spread)
+    rows = [episode_row(i, length=10, sums=row.tolist()) for i, row in enumerate(sums)]
     given = []
     for left in range(0, 2 * count, 2):
-        worth = float((sums[left] - sums[left + 1]) @ weights)
-        better = luck.random() < 1 / (1 + np.exp(-worth)) if wrong else worth > 0
-        choice = "equal" if abs(worth) <= equal_within else "left" if better else "right"
+        logit = float((sums[left] - sums[left + 1]) @ weights)
+        better = rng.random() < 1 / (1 + np.exp(-logit)) if noisy else logit > 0
+        choice = "equal" if abs(logit) <= equal_within else "left" if better else "right"
         given.append((left, left + 1, choice))
     subject = {
         "environment": {"id": "CartPole-v1", "options": {}},
         "gamma": 0.98,
-        "terms": {f"t{place}": "built in" for place in range(len(weights))},
+        "terms": {f"t{i}": "built in" for i in range(len(weights))},
     }
-    return AnswerSheet.model_validate(sheet_of(rows, given, subject=subject))
+    return AnswerSheet.model_validate(make_sheet(rows, given, subject=subject))

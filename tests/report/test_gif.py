@@ -23,7 +23,7 @@ def clip(
     success: bool | None = True,
     fps: int = 50,
 ) -> gif.Clip:
-    """A white block that moves right by one pixel a step under a black sky."""
+    """Return a clip of a white block that moves right by one pixel per step on black."""
     frames = []
     for step in range(steps + 1):
         frame = np.zeros((*shape, 3), np.uint8)
@@ -34,12 +34,12 @@ def clip(
 
 
 def shows(image: NDArray[np.uint8], colour: str) -> bool:
-    """Whether the colour covers a good part of something."""
+    """Return whether more than 20 pixels have the color."""
     return int((image == ImageColor.getrgb(colour)).all(axis=2).sum()) > 20
 
 
 def read(path: Path) -> tuple[Frames, list[int]]:
-    """What a viewer sees: frames and the duration of each in ms."""
+    """Return the frames of a GIF and the duration of each in ms."""
     frames, durations = [], []
     with Image.open(path) as image:
         for i in range(getattr(image, "n_frames", 1)):
@@ -61,17 +61,17 @@ def test_plays_in_real_time_and_holds_the_end() -> None:
     frames, delay_ms = gif.compose([clip(21)], hold_seconds=1.5)
     assert delay_ms == 40
     hold = round(1500 / 40)
-    assert len(frames) == 11 + hold  # steps 0, 2, …, 20, then 21 for a second and a half
+    assert len(frames) == 11 + hold  # steps 0, 2, …, 20, then 21 for 1.5 s
     assert all(np.array_equal(frame, frames[-1]) for frame in frames[-hold:])
     assert not np.array_equal(frames[-hold - 1], frames[-1])
 
 
 @pytest.mark.parametrize(("fps", "delay"), [(4, 250), (15, 70), (30, 30), (50, 40), (125, 40)])
-def test_delay_suits_viewers(fps: int, delay: int) -> None:
+def test_delay_is_supported_by_viewers(fps: int, delay: int) -> None:
     assert gif.compose([clip(3, fps=fps)])[1] == delay
 
 
-def test_stride_of_the_caller() -> None:
+def test_stride_can_be_given() -> None:
     frames, delay_ms = gif.compose([clip(20)], stride=5, hold_seconds=0)
     assert (len(frames), delay_ms) == (5, 100)
 
@@ -81,7 +81,7 @@ def test_long_episode_is_played_faster() -> None:
     assert (len(frames), delay_ms) == (251, 40)
 
 
-def test_panels_stand_side_by_side_then_in_a_grid() -> None:
+def test_panels_are_in_a_row_then_in_a_grid() -> None:
     def size(number: int) -> tuple[int, ...]:
         return gif.compose([clip(1)] * number, panel_width=200)[0][0].shape[:2]
 
@@ -91,19 +91,19 @@ def test_panels_stand_side_by_side_then_in_a_grid() -> None:
     assert size(5) == (2 * height, 600)
 
 
-def test_clips_of_different_sizes() -> None:
+def test_clips_may_differ_in_size() -> None:
     tall = clip(2, shape=(120, 60))
     assert gif.compose([clip(2), tall])[0][0].shape == gif.compose([tall, tall])[0][0].shape
 
 
-def test_outcome_appears_when_the_episode_is_over() -> None:
+def test_outcome_appears_in_the_last_frame() -> None:
     for success, colour in gif.BADGES.items():
         frames, _ = gif.compose([clip(6, success=success)], hold_seconds=0)
         assert [shows(frame, colour) for frame in frames] == [False, False, False, True]
     assert all(shows(frame, BLUE) for frame in frames)
 
 
-def test_clip_that_ended_is_dimmed_until_all_have() -> None:
+def test_ended_clip_is_dimmed_until_all_have_ended() -> None:
     short = clip(2, colour=ORANGE, outcome="crashed", success=False)
     frames, _ = gif.compose([clip(10), short], hold_seconds=0)
     left, right = (np.stack(frames)[:, :, half] for half in (slice(400), slice(400, None)))
@@ -115,7 +115,7 @@ def test_clip_that_ended_is_dimmed_until_all_have() -> None:
     assert not shows(right[-2], "#000000")
 
 
-def test_caption_follows_step_and_return() -> None:
+def test_caption_shows_step_and_return() -> None:
     still = gif.Clip("default", BLUE, [clip(0).frames[0]] * 9, [0.0] * 9, "landed", None, 50)
     paid = gif.Clip("default", BLUE, still.frames, [*range(9)], "landed", None, 50)
     first, second = gif.compose([still])[0][:2]
@@ -123,14 +123,14 @@ def test_caption_follows_step_and_return() -> None:
     assert not np.array_equal(second, gif.compose([paid])[0][1])
 
 
-def test_long_name_leaves_room_for_the_outcome() -> None:
+def test_long_names_are_shortened_in_the_middle() -> None:
     forty, sixty = (gif.compose([clip(2, arm=arm)])[0][-1] for arm in ("a" * 40, "a" * 60))
     assert np.array_equal(forty, sixty)
     low, high = (gif.compose([clip(2, arm="a" * 60 + end)])[0][-1] for end in ("-10", "-50"))
     assert not np.array_equal(low, high)
 
 
-def test_shrunk_frames_are_drawn_the_same() -> None:
+def test_shrinking_early_changes_nothing() -> None:
     big = clip(4, shape=(400, 600))
     frames = [gif.shrink(frame) for frame in big.frames]
     small = gif.Clip(big.arm, big.colour, frames, big.returns, big.outcome, big.success, big.fps)
@@ -139,13 +139,13 @@ def test_shrunk_frames_are_drawn_the_same() -> None:
 
 
 def paying(steps: int, **rates: float) -> gif.Clip:
-    """A clip of which every term pays the same at each step."""
+    """Return a clip with a constant contribution per step and term."""
     paid = {term: [rate * step for step in range(steps + 1)] for term, rate in rates.items()}
     return replace(clip(steps, colour=ORANGE), contributions=paid)
 
 
 def reach(frame: NDArray[np.uint8], colour: str = ORANGE) -> tuple[int, int]:
-    """The first and last column that a bar covers, below the picture."""
+    """Return the first and last column of the bars below the picture."""
     below = (frame[330:] == ImageColor.getrgb(colour)).all(axis=2).any(axis=0)
     columns = np.flatnonzero(below)
     return (int(columns[0]), int(columns[-1])) if len(columns) else (0, 0)
@@ -154,17 +154,17 @@ def reach(frame: NDArray[np.uint8], colour: str = ORANGE) -> tuple[int, int]:
 def test_bars_grow_from_zero_to_either_side() -> None:
     frames, _ = gif.compose([paying(20, up=1.0)], stride=5, hold_seconds=0)
     left, right = zip(*(reach(frame) for frame in frames), strict=True)
-    assert (left[0], right[0]) == (0, 0)  # nothing is paid before the first step
+    assert (left[0], right[0]) == (0, 0)  # nothing before the first step
     assert left[1] == left[-1]
     assert right[1] < right[2] < right[-1] < 320
     lengths = [end - left[1] for end in right[1:]]
     assert lengths == pytest.approx([lengths[-1] * part / 4 for part in (1, 2, 3, 4)], abs=1)
     loss, _ = gif.compose([paying(20, up=-1.0)], stride=5, hold_seconds=0)
     assert reach(loss[-1])[1] <= left[-1]
-    assert reach(loss[-1])[0] > 0.3 * gif.PANEL_WIDTH  # beside the names
+    assert reach(loss[-1])[0] > 0.3 * gif.PANEL_WIDTH  # right of the names
 
 
-def test_bars_of_a_clip_share_a_scale_and_clips_do_not() -> None:
+def test_bars_of_one_clip_share_a_scale() -> None:
     small, large = paying(10, a=1.0, b=0.5), paying(10, a=1000.0, b=500.0)
     frames = [gif.compose([one])[0][-1] for one in (small, large)]
     assert reach(frames[0]) == reach(frames[1])
@@ -172,45 +172,45 @@ def test_bars_of_a_clip_share_a_scale_and_clips_do_not() -> None:
     assert reach(alone) == reach(frames[0])
 
 
-def test_pictures_stay_in_line_whatever_is_said_around_them() -> None:
-    frames, _ = gif.compose([replace(paying(4, a=1, b=1, c=1), note="run 3"), clip(4)])
+def test_pictures_are_aligned() -> None:
+    frames, _ = gif.compose([replace(paying(4, a=1, b=1, c=1), note="seed 3"), clip(4)])
     halves = frames[0][:, :400], frames[0][:, 400:]
     rows = [np.flatnonzero((half == 0).all(axis=2)[:, 200]) for half in halves]
     assert len(rows[0]) > 200
     assert np.array_equal(rows[0], rows[1])
 
 
-def test_the_smallest_of_many_terms_are_one_bar() -> None:
+def test_smallest_of_many_terms_share_a_bar() -> None:
     rates = {f"t{i}": (-1.0) ** i * i for i in range(12)}
-    kept = gif._largest(paying(3, **rates).contributions)
-    assert list(kept) == [*(f"t{i}" for i in range(5, 12)), "5 others"]
-    assert sum(values[3] for values in kept.values()) == 3 * sum(rates.values())
+    limited = gif._limit_terms(paying(3, **rates).contributions)
+    assert list(limited) == [*(f"t{i}" for i in range(5, 12)), "5 others"]
+    assert sum(values[3] for values in limited.values()) == 3 * sum(rates.values())
     eight = paying(3, **dict(list(rates.items())[4:]))
-    assert list(gif._largest(eight.contributions)) == list(eight.contributions)
+    assert list(gif._limit_terms(eight.contributions)) == list(eight.contributions)
     sizes = [gif.compose([one])[0][0].shape for one in (eight, paying(3, **rates))]
     assert sizes[0] == sizes[1]
 
 
-def test_nothing_paid_at_all_has_bars_of_no_length() -> None:
+def test_zero_contributions_have_no_bars() -> None:
     assert reach(gif.compose([paying(3, still=0.0)])[0][-1]) == (0, 0)
 
 
-def test_a_note_is_shown() -> None:
-    first, second = (gif.compose([replace(clip(2), note=f"run {run}")])[0][0] for run in (1, 2))
+def test_note_is_shown() -> None:
+    first, second = (gif.compose([replace(clip(2), note=f"seed {seed}")])[0][0] for seed in (1, 2))
     assert first.shape == second.shape
     assert not np.array_equal(first, second)
 
 
-def test_clip_needs_a_return_a_frame() -> None:
-    with pytest.raises(ValueError, match="clip 'default' needs one return a frame"):
+def test_clip_needs_one_return_per_frame() -> None:
+    with pytest.raises(ValueError, match="clip 'default' needs one return per frame"):
         gif.Clip("default", BLUE, clip(2).frames, [0.0], "landed", True, 50)
-    with pytest.raises(ValueError, match="one value a frame of legs"):
+    with pytest.raises(ValueError, match="one value of legs per frame"):
         replace(clip(2), contributions={"legs": [0.0]})
-    with pytest.raises(ValueError, match="no clip"):
+    with pytest.raises(ValueError, match="no clips"):
         gif.compose([])
 
 
-def test_gif_reads_back(tmp_path: Path) -> None:
+def test_gif_can_be_read(tmp_path: Path) -> None:
     frames, delay_ms = gif.compose([clip(21), clip(9, colour=ORANGE, success=False)])
     path = tmp_path / "new" / "both.gif"
     gif.write_gif(path, frames, delay_ms=delay_ms)
@@ -244,13 +244,13 @@ def test_frames_with_every_colour(tmp_path: Path) -> None:
     assert np.abs(np.stack(seen).astype(float) - np.stack(frames)).mean() < 30
 
 
-def test_same_frames_same_bytes_in_place_of_the_old_file(tmp_path: Path) -> None:
+def test_file_is_replaced_atomically_with_the_same_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.gif"
     path.write_text("old")
     frames, delay_ms = gif.compose([clip(8)])
     with path.open() as reader:
         gif.write_gif(path, frames, delay_ms=delay_ms)
-        assert reader.read() == "old"  # replaced, never rewritten under somebody's eyes
+        assert reader.read() == "old"  # the old file is replaced, not rewritten
     first = path.read_bytes()
     gif.write_gif(path, frames, delay_ms=delay_ms)
     assert path.read_bytes() == first

@@ -1,4 +1,4 @@
-"""Which episodes are shown, what is told of them, and the formats they are written in."""
+"""The choice of episodes, their captions, and the file formats."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import pytest
 from PIL import Image
 
 from shaperun.analysis import results
+from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
 from shaperun.envs.episodes import held_out_seeds
 from shaperun.report import gif, record_gif, video
 from shaperun.report.record_gif import EpisodeChoice, record_gifs
 from shaperun.rewards.wrapper import RewardShapingWrapper
-from shaperun.runs.plan import planned_runs
+from shaperun.runs.plan import plan_runs
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from shaperun.study.models import RunConfig, Study, parse_study
 from shaperun.training.evaluation import Evaluation
-from shaperun.training.replay import replay
+from shaperun.training.replay import replay_episode
 from tests.conftest import Shaperun
 
 REWARDS: dict[str, dict[str, Any]] = {
@@ -51,7 +52,7 @@ def config(reward: dict[str, Any]) -> RunConfig:
 
 
 def lean(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Push where the pole leans: falls after some dozens of steps."""
+    """Push in the direction of the lean, which fails after some dozens of steps."""
     return np.asarray(obs[:, 2] > 0).astype(np.int64)
 
 
@@ -61,14 +62,14 @@ def dot(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 @pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("name", REWARDS)
-def test_what_is_paid_adds_up_to_the_recorded_return(name: str, scheduled: bool) -> None:
+def test_contributions_add_up_to_the_recorded_return(name: str, scheduled: bool) -> None:
     if scheduled and name == "log":
         return
     run = config(REWARDS[name] | ({"schedule": SCHEDULE} if scheduled else {}))
     evaluation = Evaluation(run)
     recorded = evaluation(lean, 3, 1.0)[2]
     evaluation.close()
-    played = replay(run, lean, held_out_seeds(3)[2], dot)
+    played = replay_episode(run, lean, held_out_seeds(3)[2], dot)
     assert len(played.frames) == recorded["length"] + 1  # type: ignore[operator]
     assert played.outcome == recorded["outcome"]
     assert played.returns[-1] == recorded["return"]
@@ -79,8 +80,8 @@ def test_what_is_paid_adds_up_to_the_recorded_return(name: str, scheduled: bool)
 
 
 @pytest.mark.parametrize("name", REWARDS)
-def test_it_adds_up_at_every_step(name: str) -> None:
-    """Beside the wrapper that training uses, step by step."""
+def test_contributions_add_up_at_every_step(name: str) -> None:
+    """Compare with the wrapper that training uses, step by step."""
     run = config(REWARDS[name])
     env = RewardShapingWrapper(run.environment.make(), run.reward, gamma=0.9, total_timesteps=100)
     obs, _ = env.reset(seed=held_out_seeds(1)[0])
@@ -89,13 +90,13 @@ def test_it_adds_up_at_every_step(name: str) -> None:
         obs, reward, terminated, truncated, _ = env.step(int(lean(np.asarray(obs)[None])[0]))
         seen.append(seen[-1] + float(reward))
         over = terminated or truncated
-    played = replay(run, lean, held_out_seeds(1)[0], dot)
+    played = replay_episode(run, lean, held_out_seeds(1)[0], dot)
     assert np.sum([*played.contributions.values()], axis=0) == pytest.approx(seen, abs=1e-6)
 
 
-def test_terms_without_a_weight_are_not_shown() -> None:
+def test_terms_without_a_weight_are_left_out() -> None:
     def parts(name: str) -> list[str]:
-        return list(replay(config(REWARDS[name]), lean, 1, dot).contributions)
+        return list(replay_episode(config(REWARDS[name]), lean, 1, dot).contributions)
 
     assert parts("log") == ["environment"]
     assert parts("add") == ["environment", "upright", "push_right"]
@@ -111,19 +112,19 @@ def study(trained: Path) -> Study:
 
 @pytest.fixture
 def folder(trained: Path, tmp_path: Path) -> StudyFolder:
-    """The trained study's folder, which a test may change."""
+    """A copy of the trained study's folder, which tests may change."""
     return StudyFolder(Path(shutil.copytree(trained / "results" / "tiny", tmp_path / "tiny")))
 
 
 @pytest.fixture
 def final(study: Study, folder: StudyFolder) -> pl.DataFrame:
-    runs = planned_runs(study, study.arms)
-    return results.final_episodes(results.evaluation_episodes(folder, runs))
+    runs = plan_runs(study, study.arms)
+    return results.final_episodes(LoadedRuns(folder).episodes(runs))
 
 
 @pytest.fixture
 def clips(monkeypatch: pytest.MonkeyPatch) -> list[list[gif.Clip]]:
-    """What would be drawn; drawing it is tested elsewhere and takes longer."""
+    """The clips that would be drawn; drawing them is slow and tested elsewhere."""
     drawn: list[list[gif.Clip]] = []
 
     def write(path: Path, shown: list[gif.Clip]) -> Path:
@@ -138,102 +139,115 @@ def names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]
 
 
-def test_arms_stand_side_by_side_on_the_same_start(
+def test_all_arms_show_the_same_episode(
     study: Study, folder: StudyFolder, final: pl.DataFrame, clips: list[list[gif.Clip]]
 ) -> None:
-    told: list[str] = []
-    paths = record_gifs(study, folder, choice=EpisodeChoice(), log=told.append)
+    messages: list[str] = []
+    paths = record_gifs(study, LoadedRuns(folder), choice=EpisodeChoice(), log=messages.append)
     assert names(paths) == ["default.gif", "guided.gif", "side-by-side.gif"]
     first = held_out_seeds(1)[0]
     assert all(f"episode {first}" in clip.note for clip in clips[-1])
     assert all("median of 2 runs" in clip.note for clip in clips[-1])
-    for clip, sentence in zip(clips[-1], told, strict=True):
-        seed = int(sentence.split("run ")[1].split(",")[0])
+    for clip, sentence in zip(clips[-1], messages, strict=True):
+        seed = int(sentence.split("seed ")[1].split(",")[0])
         recorded = final.filter(arm=clip.arm, seed=seed, episode=0)
         assert sum(values[-1] for values in clip.contributions.values()) == pytest.approx(
             recorded["shaped_return"].item(), abs=1e-6
         )
 
 
-@pytest.mark.parametrize(("pick", "place"), [("best", -1), ("median", 7), ("worst", 0)])
-def test_a_pick_is_among_all_episodes_of_an_arm(
+@pytest.mark.parametrize(("pick", "index"), [("best", -1), ("median", 7), ("worst", 0)])
+def test_pick_chooses_among_all_episodes_of_an_arm(
     pick: record_gif.Pick,
-    place: int,
+    index: int,
     study: Study,
     folder: StudyFolder,
     final: pl.DataFrame,
     clips: list[list[gif.Clip]],
 ) -> None:
-    paths = record_gifs(study, folder, choice=EpisodeChoice(pick=pick), log=lambda text: None)
+    paths = record_gifs(
+        study, LoadedRuns(folder), choice=EpisodeChoice(pick=pick), log=lambda text: None
+    )
     assert names(paths) == [f"{name}-{pick}.gif" for name in ("default", "guided", "side-by-side")]
     for clip in clips[-1]:
         returns = final.filter(arm=clip.arm)["return"].sort().to_list()
         assert len(returns) == 16
-        assert clip.returns[-1] == returns[place]
+        assert clip.returns[-1] == returns[index]
         assert f"{pick} of 16 episodes" in clip.note
 
 
-def test_a_failure_is_one_of_those_that_failed(
+def test_failure_is_picked_among_failed_episodes(
     study: Study,
     folder: StudyFolder,
     clips: list[list[gif.Clip]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def mostly_fine(episodes: pl.DataFrame) -> pl.DataFrame:
-        """As if only one episode had failed, of the arm guided."""
+        """Make a single episode fail, of the arm guided."""
         failed = (pl.col("arm") == "guided") & (pl.col("seed") == 1) & (pl.col("episode") == 3)
         outcome = pl.when(failed).then(pl.lit("fell")).otherwise(pl.lit("balanced"))
         return final_episodes(episodes).with_columns(outcome=outcome)
 
-    final_episodes, told = results.final_episodes, list[str]()
+    final_episodes, messages = results.final_episodes, list[str]()
     monkeypatch.setattr(results, "final_episodes", mostly_fine)
-    paths = record_gifs(study, folder, choice=EpisodeChoice(pick="failure"), log=told.append)
-    assert names(paths) == ["guided-failure.gif"]  # and nothing to stand beside
-    assert told[0] == "default: none of its 16 final episodes is a failure; left out"
-    assert clips[0][0].note.startswith("its only failure  ·  run 1")
-    assert f"run 1  ·  episode {held_out_seeds(4)[3]}" in clips[0][0].note
+    paths = record_gifs(
+        study, LoadedRuns(folder), choice=EpisodeChoice(pick="failure"), log=messages.append
+    )
+    assert names(paths) == ["guided-failure.gif"]
+    assert messages[0] == "default: none of its 16 final episodes is a failure; left out"
+    assert clips[0][0].note.startswith("its only failure  ·  seed 1")
+    assert f"seed 1  ·  episode {held_out_seeds(4)[3]}" in clips[0][0].note
     with pytest.raises(UserError, match=r"none of the 16 final episodes is a failure \(fell, off"):
         record_gifs(
-            study, folder, arms=["default"], choice=EpisodeChoice(pick="failure"), log=told.append
+            study,
+            LoadedRuns(folder),
+            arms=["default"],
+            choice=EpisodeChoice(pick="failure"),
+            log=messages.append,
         )
 
 
-def test_an_environment_without_failures_has_none_to_pick(
+def test_failure_needs_failure_outcomes(
     study: Study, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_gif, "_failing", lambda study: [])
-    with pytest.raises(UserError, match="does not say which outcomes are failures; use --pick wo"):
-        record_gifs(study, folder, choice=EpisodeChoice(pick="failure"), log=lambda text: None)
+    monkeypatch.setattr(record_gif, "_failure_outcomes", lambda study: [])
+    with pytest.raises(UserError, match="does not define which outcomes are failures; use"):
+        record_gifs(
+            study, LoadedRuns(folder), choice=EpisodeChoice(pick="failure"), log=lambda text: None
+        )
 
 
-def test_an_episode_is_named_by_its_seed(
+def test_episode_is_chosen_by_its_seed(
     study: Study, folder: StudyFolder, clips: list[list[gif.Clip]]
 ) -> None:
     third = held_out_seeds(3)[2]
-    told: list[str] = []
+    messages: list[str] = []
     paths = record_gifs(
-        study, folder, choice=EpisodeChoice(seed=1, episode_seed=third), log=told.append
+        study,
+        LoadedRuns(folder),
+        choice=EpisodeChoice(seed=1, episode_seed=third),
+        log=messages.append,
     )
     assert names(paths)[-1] == f"side-by-side-seed-1-episode-{third}.gif"
-    assert all(clip.note == f"run 1  ·  episode {third}" for clip in clips[-1])
-    assert not any("trained elsewhere" in text for text in told)
+    assert all(clip.note == f"seed 1  ·  episode {third}" for clip in clips[-1])
+    assert not any("on the machine that trained it" in text for text in messages)
 
 
-def test_what_cannot_be_shown_is_said_before_anything_is_played(
+def test_invalid_choices_are_refused_before_replay(
     study: Study, folder: StudyFolder, clips: list[list[gif.Clip]]
 ) -> None:
     known = ", ".join(str(seed) for seed in held_out_seeds(3))
-    with pytest.raises(UserError, match=rf"the 8 that were played .*evaluations.csv: {known}, …"):
-        record_gifs(study, folder, choice=EpisodeChoice(episode_seed=5), log=print)
+    with pytest.raises(UserError, match=rf"one of the 8 in .*evaluations.csv: {known}, …"):
+        record_gifs(study, LoadedRuns(folder), choice=EpisodeChoice(episode_seed=5), log=print)
     with pytest.raises(UserError, match="no run of tiny with seed 9 is finished"):
-        record_gifs(study, folder, choice=EpisodeChoice(seed=9, pick="best"), log=print)
+        record_gifs(study, LoadedRuns(folder), choice=EpisodeChoice(seed=9, pick="best"), log=print)
     with pytest.raises(UserError, match="give only one of them"):
         EpisodeChoice(episode_seed=5, pick="best")
     assert not clips
 
 
 def moving(count: int, hold: int) -> list[npt.NDArray[np.uint8]]:
-    """A block that moves over a picture of odd sizes, then stands still."""
+    """Return frames of odd size in which a block moves and then rests."""
     frames = []
     for step in [*range(count), *[count - 1] * hold]:
         frame = np.full((61, 83, 3), 255, np.uint8)
@@ -242,23 +256,23 @@ def moving(count: int, hold: int) -> list[npt.NDArray[np.uint8]]:
     return frames
 
 
-def test_webp_shows_the_same_for_as_long(tmp_path: Path) -> None:
+def test_webp_keeps_frames_and_durations(tmp_path: Path) -> None:
     frames = moving(10, hold=5)
-    video.write(tmp_path / "a.webp", frames, delay_ms=40)
+    video.write_video(tmp_path / "a.webp", frames, delay_ms=40)
     with Image.open(tmp_path / "a.webp") as image:
         assert (image.format, image.info["loop"], getattr(image, "n_frames", 1)) == ("WEBP", 0, 10)
         shown, ms = [], []
-        for place in range(10):
-            image.seek(place)
+        for index in range(10):
+            image.seek(index)
             shown.append(np.asarray(image.convert("RGB")))
             ms.append(image.info["duration"])
     assert np.array_equal(np.stack(shown), np.stack(frames[:10]))
     assert ms == [40] * 9 + [240]
 
 
-def test_mp4_shows_the_same_for_as_long(tmp_path: Path) -> None:
+def test_mp4_keeps_frames_and_durations(tmp_path: Path) -> None:
     frames = moving(10, hold=5)
-    video.write(tmp_path / "a.mp4", frames, delay_ms=40)
+    video.write_video(tmp_path / "a.mp4", frames, delay_ms=40)
     with av.open(str(tmp_path / "a.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.average_rate == 25
@@ -271,26 +285,24 @@ def test_mp4_shows_the_same_for_as_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "mp4"])
-def test_the_same_frames_give_the_same_bytes(kind: str, tmp_path: Path) -> None:
+def test_encoding_is_deterministic(kind: str, tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.{kind}" for name in "ab"]
     for path in paths:
-        video.write(path, moving(6, hold=2), delay_ms=40)
+        video.write_video(path, moving(6, hold=2), delay_ms=40)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_the_extra_that_is_missing_is_named(
+def test_missing_extra_is_named(
     study: Study, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(video, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'pip install "shaperun\[mp4\]"'):
-        record_gifs(study, folder, choice=EpisodeChoice(), kind="mp4", log=print)
-    video.require("gif")
-    video.require("webp")
+        record_gifs(study, LoadedRuns(folder), choice=EpisodeChoice(), kind="mp4", log=print)
+    video.ensure_supported("gif")
+    video.ensure_supported("webp")
 
 
-def test_the_command_takes_a_pick_and_a_format(
-    trained: Path, tmp_path: Path, shaperun: Shaperun
-) -> None:
+def test_command_accepts_pick_and_format(trained: Path, tmp_path: Path, shaperun: Shaperun) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     done = shaperun("record-gif", "tiny", "--pick", "worst", "--format", "mp4", "--arms", "guided")
     assert done.returncode == 0, done.stderr

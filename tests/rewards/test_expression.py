@@ -1,4 +1,4 @@
-"""Formulas: what they compute, what is refused and where, and that nothing in them ever runs."""
+"""Formulas: values, errors and their positions, and that no code in them is executed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from shaperun.envs.base import Array, Environment, Transition
 from shaperun.envs.builtin import environments
-from shaperun.rewards.compiler import FUNCTIONS, NAMESPACE, OPERATORS, ExpressionError
+from shaperun.rewards.compiler import ExpressionError
 from shaperun.rewards.expression import difference_factor, expression_term
+from shaperun.rewards.syntax import FUNCTIONS, NAMESPACE, OPERATORS
 
 NAMES = ("x", "y", "speed", "last_push")
 Formulas = dict[str, Callable[[Any], Any]]
@@ -38,21 +39,21 @@ def environment(action_size: int | None = None) -> Environment:
 
 
 def transitions(n: int = 40, action_size: int | None = None) -> Transition:
-    """Halves, so that zeros and equal numbers come up."""
-    random = np.random.default_rng(n)
+    """Draw transitions of multiples of 0.5, so that zeros and ties occur."""
+    rng = np.random.default_rng(n)
     shape = (n,) if action_size is None else (n, action_size)
-    obs, next_obs = random.integers(-4, 5, (2, n, len(NAMES))) / 2
-    action, last_action = random.integers(0, 4, (2, *shape))
-    terminated, truncated = random.integers(0, 2, (2, n)).astype(bool)
-    env_reward = random.normal(size=n)
+    obs, next_obs = rng.integers(-4, 5, (2, n, len(NAMES))) / 2
+    action, last_action = rng.integers(0, 4, (2, *shape))
+    terminated, truncated = rng.integers(0, 2, (2, n)).astype(bool)
+    env_reward = rng.normal(size=n)
     return Transition(obs, action, next_obs, env_reward, terminated, truncated, last_action)
 
 
-def compiled(text: str, action_size: int | None = None) -> Callable[[Transition], Array]:
+def make_term(text: str, action_size: int | None = None) -> Callable[[Transition], Array]:
     return expression_term(environment(action_size), "term", text)
 
 
-# Formulas of the state; the functions are given its columns (4, N).
+# State formulas; the functions take the observation's columns (4, N).
 STATE: Formulas = {
     "x": lambda o: o[0],
     "last_push": lambda o: o[3],
@@ -88,7 +89,7 @@ STATE: Formulas = {
     "clip(x, -1, 0.5)": lambda o: np.minimum(np.maximum(o[0], -1), 0.5),
     "clip(1, x, y)": lambda o: np.minimum(np.maximum(1, o[0]), o[1]),
     "pi * x": lambda o: np.pi * o[0],
-    # Comparisons and truth.
+    # Comparisons and booleans.
     "x < y": lambda o: o[0] < o[1],
     "x <= y": lambda o: o[0] <= o[1],
     "x > y": lambda o: o[0] > o[1],
@@ -111,7 +112,7 @@ STATE: Formulas = {
     "x if True else y": lambda o: o[0],
     "x and True": lambda o: o[0] != 0,
     "True * x + False": lambda o: o[0],
-    # Several numbers, and one number beside them.
+    # Several values, alone and with a scalar.
     "sum(obs)": lambda o: o[0] + o[1] + o[2] + o[3],
     "mean(obs)": lambda o: (o[0] + o[1] + o[2] + o[3]) / 4,
     "norm(obs)": lambda o: np.sqrt((o**2).sum(axis=0)),
@@ -140,11 +141,11 @@ STATE: Formulas = {
     "max(x, y)": lambda o: np.where(o[0] > o[1], o[0], o[1]),
     "min(x, y, 0)": lambda o: np.sort([o[0], o[1], 0 * o[0]], axis=0)[0],
     "sum(max(obs, x, 1))": lambda o: np.maximum(np.maximum(o, o[0]), 1).sum(axis=0),
-    # One number is its own sum, and so on.
+    # Reductions of a scalar.
     "sum(x) + mean(x) + min(x) + max(x)": lambda o: 4 * o[0],
     "norm(x)": lambda o: np.abs(o[0]),
     "any(x) + all(x)": lambda o: 2 * (o[0] != 0),
-    # Numbers only.
+    # Constants.
     "3": lambda o: np.full(o.shape[1], 3.0),
     "-pi / 2": lambda o: np.full(o.shape[1], -np.pi / 2),
     "True": lambda o: np.ones(o.shape[1]),
@@ -152,14 +153,14 @@ STATE: Formulas = {
     "hypot(3, 4) + norm(-2) + max(1, 2)": lambda o: np.full(o.shape[1], 9.0),
     "1 < 2 < 3 and not 0": lambda o: np.ones(o.shape[1]),
     "x ** (1 + 1) / (3 - 1)": lambda o: o[0] * o[0] / 2,
-    # As it may stand in a file.
+    # Whitespace and line breaks.
     "  x": lambda o: o[0],
     "\n\t x\n  + y\n": lambda o: o[0] + o[1],
     "hypot(\n  x,\r\n  y,\n)": lambda o: np.hypot(o[0], o[1]),
     "1if x else(y)": lambda o: np.where(o[0] == 0, o[1], 1),
 }
 
-# Formulas of more than the state; the functions are given transitions.
+# Transition formulas; the functions take transitions.
 TRANSITION: Formulas = {
     "x - last_x": lambda t: t.next_obs[:, 0] - t.obs[:, 0],
     "last_push - last_last_push": lambda t: t.next_obs[:, 3] - t.obs[:, 3],
@@ -218,29 +219,29 @@ each_case = pytest.mark.parametrize(
 
 @each_case
 @pytest.mark.parametrize("n", [0, 1, 40])
-def test_what_a_formula_computes(
+def test_values_of_a_formula(
     text: str, action_size: int | None, expected: Callable[[Transition], Any], n: int
 ) -> None:
     batch = transitions(n, action_size)
     with np.errstate(all="ignore"):
-        found = compiled(text, action_size)(batch)
-        np.testing.assert_allclose(found, np.array(expected(batch)), rtol=1e-12, atol=1e-12)
-    assert found.shape == (n,)
-    assert found.dtype == np.float64
+        values = make_term(text, action_size)(batch)
+        np.testing.assert_allclose(values, np.array(expected(batch)), rtol=1e-12, atol=1e-12)
+    assert values.shape == (n,)
+    assert values.dtype == np.float64
 
 
 @each_case
-def test_a_batch_is_as_good_as_its_rows(
+def test_batch_matches_single_transitions(
     text: str, action_size: int | None, expected: Callable[[Transition], Any]
 ) -> None:
-    function, batch = compiled(text, action_size), transitions(7, action_size)
+    function, batch = make_term(text, action_size), transitions(7, action_size)
     with np.errstate(all="ignore"):
         rows = [function(batch.take(np.array([row])))[0] for row in range(7)]
         np.testing.assert_allclose(function(batch), rows, rtol=1e-12)
 
 
 @pytest.mark.parametrize("text", STATE)
-def test_a_formula_of_the_state(text: str) -> None:
+def test_state_formula(text: str) -> None:
     term = expression_term(environment(), "term", text)
     batch = transitions()
     assert term.state_only
@@ -250,11 +251,11 @@ def test_a_formula_of_the_state(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TRANSITION | DISCRETE)
-def test_a_formula_of_more_than_the_state(text: str) -> None:
+def test_transition_formula(text: str) -> None:
     assert not expression_term(environment(), "term", text).state_only
 
 
-def test_the_tables_leave_nothing_out() -> None:
+def test_cases_cover_all_functions_and_operators() -> None:
     tables = [text for text, _, _ in CASES if "1if" not in text]
     trees = [ast.parse(" ".join(text.split()), mode="eval") for text in tables]
     nodes = [node for tree in trees for node in ast.walk(tree)]
@@ -262,17 +263,17 @@ def test_the_tables_leave_nothing_out() -> None:
     assert set(OPERATORS) <= {type(node) for node in nodes}
 
 
-def test_everything_is_computed_in_double_precision() -> None:
+def test_formulas_use_double_precision() -> None:
     batch = transitions(10, 2)
     action = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
     narrow, wide = replace(batch, action=action), replace(batch, action=action.astype(np.float64))
-    term = compiled("sum(square(action)) / 3", 2)
+    term = make_term("sum(square(action)) / 3", 2)
     assert term(narrow).tolist() == term(wide).tolist()
     counts = replace(transitions(2), action=np.array([2**31 - 1, 200], dtype=np.int32))
-    assert compiled("action * action")(counts).tolist() == [float((2**31 - 1) ** 2), 40_000.0]
+    assert make_term("action * action")(counts).tolist() == [float((2**31 - 1) ** 2), 40_000.0]
 
 
-def test_an_observation_is_what_its_name_says() -> None:
+def test_names_of_observations_take_precedence() -> None:
     named = Environment(
         id="Nowhere-v0",
         observations=("action", "sin", "last_sin"),
@@ -287,7 +288,7 @@ def test_an_observation_is_what_its_name_says() -> None:
     assert not expression_term(named, "term", "last_last_sin").state_only
 
 
-def test_observations_without_names() -> None:
+def test_unnamed_observations() -> None:
     unnamed = Environment(
         id="Nowhere-v0",
         observations=(),
@@ -308,7 +309,7 @@ def test_observations_without_names() -> None:
         ("legs", "left_leg + right_leg"),
     ],
 )
-def test_a_formula_gives_the_bytes_of_the_built_in_term(name: str, text: str) -> None:
+def test_formula_matches_the_built_in_term_exactly(name: str, text: str) -> None:
     lander = environments()["LunarLander-v3"]
     obs = np.random.default_rng(3).normal(size=(1000, 8))
     copy = expression_term(lander, "copy", text)
@@ -316,77 +317,77 @@ def test_a_formula_gives_the_bytes_of_the_built_in_term(name: str, text: str) ->
     assert copy.state_only
 
 
-# What is refused. The mark ▸ stands in front of the character that the error points to.
-CANNOT = "cannot stand in a formula"
-LONG = "the formula is too long, make two terms of it"
-PLACES = "the index must be a whole number from 0 to 3"
-EXPONENT = "an exponent is a number from −10 to 10"
+# Errors; ▸ precedes the character that the error points to.
+FORBIDDEN = "is not allowed in a formula"
+LONG = "the formula is too long; split it into two terms"
+INDEX = "the index must be an integer from 0 to 3"
+EXPONENT = "an exponent must be a number from −10 to 10"
 REFUSED = [
-    # Pieces of Python that are no pieces of a formula.
-    ("1 + ▸x.real", f"an attribute (.) {CANNOT}"),
-    ("▸obs.__class__", f"an attribute (.) {CANNOT}"),
-    ("▸x.__class__.__mro__[1]", f"an attribute (.) {CANNOT}"),
-    ("▸obs.sum()", f"an attribute (.) {CANNOT}"),
-    ("▸(lambda: x)()", f"a lambda {CANNOT}"),
-    ("▸lambda: x", f"a lambda {CANNOT}"),
-    ("x + ▸[x]", f"a list {CANNOT}"),
-    ("▸{x}", f"a set {CANNOT}"),
-    ("▸{1: x}[1]", f"a dict {CANNOT}"),
-    ("▸x, y", f"a tuple {CANNOT}"),
-    ("sum(▸[x for x in obs])", f"a list comp {CANNOT}"),
-    ("sum▸(x for x in obs)", f"a generator exp {CANNOT}"),
-    ("1 + ▸f'{x}'", f"a joined str {CANNOT}"),
-    ("▸'x'", f"str 'x' {CANNOT}"),
-    ("x + ▸b'x'", f"bytes b'x' {CANNOT}"),
-    ("x + ▸1j", f"complex 1j {CANNOT}"),
-    ("▸None", f"NoneType None {CANNOT}"),
-    ("x + ▸...", f"ellipsis Ellipsis {CANNOT}"),
-    ("(▸z := x)", f"a named expr {CANNOT}"),
-    ("1 + (▸await x)", f"a await {CANNOT}"),
-    ("(▸yield)", f"a yield {CANNOT}"),
-    ("(▸yield from obs)", f"a yield from {CANNOT}"),
-    ("sum(▸*obs)", f"a starred {CANNOT}"),
-    ("x + ▸x @ y", f"the operator MatMult {CANNOT}"),
-    ("▸x << 2", f"the operator LShift {CANNOT}"),
-    ("▸x & y", f"the operator BitAnd {CANNOT}"),
-    ("x + ▸~y", f"the operator Invert {CANNOT}"),
-    ("1 + (▸x is y)", f"the operator Is {CANNOT}"),
-    ("▸x in obs", f"the operator In {CANNOT}"),
-    ("x ▸# the place\n+ y", f"a comment (#) {CANNOT}"),
+    # Python syntax that is not allowed.
+    ("1 + ▸x.real", f"an attribute (.) {FORBIDDEN}"),
+    ("▸obs.__class__", f"an attribute (.) {FORBIDDEN}"),
+    ("▸x.__class__.__mro__[1]", f"an attribute (.) {FORBIDDEN}"),
+    ("▸obs.sum()", f"an attribute (.) {FORBIDDEN}"),
+    ("▸(lambda: x)()", f"a lambda {FORBIDDEN}"),
+    ("▸lambda: x", f"a lambda {FORBIDDEN}"),
+    ("x + ▸[x]", f"a list {FORBIDDEN}"),
+    ("▸{x}", f"a set {FORBIDDEN}"),
+    ("▸{1: x}[1]", f"a dict {FORBIDDEN}"),
+    ("▸x, y", f"a tuple {FORBIDDEN}"),
+    ("sum(▸[x for x in obs])", f"a list comp {FORBIDDEN}"),
+    ("sum▸(x for x in obs)", f"a generator exp {FORBIDDEN}"),
+    ("1 + ▸f'{x}'", f"a joined str {FORBIDDEN}"),
+    ("▸'x'", f"str 'x' {FORBIDDEN}"),
+    ("x + ▸b'x'", f"bytes b'x' {FORBIDDEN}"),
+    ("x + ▸1j", f"complex 1j {FORBIDDEN}"),
+    ("▸None", f"NoneType None {FORBIDDEN}"),
+    ("x + ▸...", f"ellipsis Ellipsis {FORBIDDEN}"),
+    ("(▸z := x)", f"a named expr {FORBIDDEN}"),
+    ("1 + (▸await x)", f"a await {FORBIDDEN}"),
+    ("(▸yield)", f"a yield {FORBIDDEN}"),
+    ("(▸yield from obs)", f"a yield from {FORBIDDEN}"),
+    ("sum(▸*obs)", f"a starred {FORBIDDEN}"),
+    ("x + ▸x @ y", f"the operator MatMult {FORBIDDEN}"),
+    ("▸x << 2", f"the operator LShift {FORBIDDEN}"),
+    ("▸x & y", f"the operator BitAnd {FORBIDDEN}"),
+    ("x + ▸~y", f"the operator Invert {FORBIDDEN}"),
+    ("1 + (▸x is y)", f"the operator Is {FORBIDDEN}"),
+    ("▸x in obs", f"the operator In {FORBIDDEN}"),
+    ("x ▸# the place\n+ y", f"a comment (#) {FORBIDDEN}"),
     # Names and calls.
-    ("x + ▸nothing", "there is no name nothing"),
-    ("▸__builtins__", "there is no name __builtins__"),
-    ("▸__import__", "there is no name __import__"),
-    ("▸next_obs[0]", "there is no name next_obs"),
-    ("▸last_env_reward", "there is no name last_env_reward"),
-    ("▸last_last_x", "there is no name last_last_x"),
-    ("▸last_pi", "there is no name last_pi"),
-    ("x + ▸π", "there is no name π"),
-    ("1 + ▸abs", "abs is a function, write abs(…)"),
-    ("1 + ▸__import__('os')", "there is no function __import__"),
-    ("▸eval('x')", "there is no function eval"),
-    ("▸x(1)", "there is no function x"),
-    ("▸where(x, 1, 2)", "there is no function where"),
-    ("▸power(x, 99)", "there is no function power"),
-    ("1 + ▸sum()", "sum takes its arguments in order"),
-    ("▸sum(obs, axis=1)", "sum takes its arguments in order"),
-    ("▸sum(**obs)", "sum takes its arguments in order"),
+    ("x + ▸nothing", "unknown name nothing"),
+    ("▸__builtins__", "unknown name __builtins__"),
+    ("▸__import__", "unknown name __import__"),
+    ("▸next_obs[0]", "unknown name next_obs"),
+    ("▸last_env_reward", "unknown name last_env_reward"),
+    ("▸last_last_x", "unknown name last_last_x"),
+    ("▸last_pi", "unknown name last_pi"),
+    ("x + ▸π", "unknown name π"),
+    ("1 + ▸abs", "abs is a function; write abs(…)"),
+    ("1 + ▸__import__('os')", "unknown function __import__"),
+    ("▸eval('x')", "unknown function eval"),
+    ("▸x(1)", "unknown function x"),
+    ("▸where(x, 1, 2)", "unknown function where"),
+    ("▸power(x, 99)", "unknown function power"),
+    ("1 + ▸sum()", "sum takes positional arguments, at least one"),
+    ("▸sum(obs, axis=1)", "sum takes positional arguments, at least one"),
+    ("▸sum(**obs)", "sum takes positional arguments, at least one"),
     ("1 + ▸hypot(x)", "hypot takes 2 arguments, not 1"),
-    ("▸abs(x, y)", "abs takes 1 arguments, not 2"),
-    ("▸sum(x, y)", "sum takes 1 arguments, not 2"),
+    ("▸abs(x, y)", "abs takes 1 argument, not 2"),
+    ("▸sum(x, y)", "sum takes 1 argument, not 2"),
     ("▸clip(x, 1)", "clip takes 3 arguments, not 2"),
-    # Numbers that are none, or too many of them.
-    ("1 + ▸1e999", "this comes to inf, not to a finite number"),
-    ("▸" + "9" * 400, "this comes to inf, not to a finite number"),
-    ("x + ▸exp(1000)", "this comes to inf"),
-    ("▸1e308 * 10", "this comes to inf"),
-    ("1 + ▸sqrt(-1)", "this comes to nan"),
-    ("▸0 ** -1", "this comes to inf"),
-    ("▸log(0)", "this comes to -inf"),
-    ("x / ▸0", "this divides by zero"),
-    ("x // (▸1 - 1)", "this divides by zero"),
-    ("1 / ▸-0.0", "this divides by zero"),
-    ("x % ▸False", "this divides by zero"),
+    # Numbers that are not finite, or out of range.
+    ("1 + ▸1e999", "this evaluates to inf, which is not finite"),
+    ("▸" + "9" * 400, "this evaluates to inf, which is not finite"),
+    ("x + ▸exp(1000)", "this evaluates to inf"),
+    ("▸1e308 * 10", "this evaluates to inf"),
+    ("1 + ▸sqrt(-1)", "this evaluates to nan"),
+    ("▸0 ** -1", "this evaluates to inf"),
+    ("▸log(0)", "this evaluates to -inf"),
+    ("x / ▸0", "division by zero"),
+    ("x // (▸1 - 1)", "division by zero"),
+    ("1 / ▸-0.0", "division by zero"),
+    ("x % ▸False", "division by zero"),
     ("x ** ▸11", EXPONENT),
     ("x ** ▸-10.5", EXPONENT),
     ("2 ** ▸x", EXPONENT),
@@ -394,58 +395,58 @@ REFUSED = [
     ("9 ** ▸9 ** 9", EXPONENT),
     ("x ** ▸terminated", EXPONENT),
     ("10 ** ▸10 ** 10", EXPONENT),
-    # Sizes and places.
-    ("▸obs", "this is 4 numbers and a term is one; take one of them, [0], or their sum()"),
-    ("▸obs[1:3] * 2", "this is 2 numbers and a term is one"),
-    ("▸1 if obs > 0 else 2", "this is 4 numbers and a term is one"),
-    ("sum(▸obs + obs[1:])", "these do not fit together: 4 against 3 numbers"),
-    ("▸obs[:2] < obs", "these do not fit together: 2 against 4 numbers"),
-    ("▸obs[0:1] + obs", "these do not fit together: 1 against 4 numbers"),
-    ("sum(▸obs[:2] and obs)", "these do not fit together"),
-    ("max(▸hypot(obs, obs[:3]))", "these do not fit together"),
-    ("1 + ▸x[0]", "this is a single number, it has no parts to take by [ ]"),
+    # Sizes and indices.
+    ("▸obs", "this has 4 values, and a term must be a single number; index it, [0], or"),
+    ("▸obs[1:3] * 2", "this has 2 values, and a term"),
+    ("▸1 if obs > 0 else 2", "this has 4 values, and a term"),
+    ("sum(▸obs + obs[1:])", "sizes do not match: 4 and 3 values"),
+    ("▸obs[:2] < obs", "sizes do not match: 2 and 4 values"),
+    ("▸obs[0:1] + obs", "sizes do not match: 1 and 4 values"),
+    ("sum(▸obs[:2] and obs)", "sizes do not match"),
+    ("max(▸hypot(obs, obs[:3]))", "sizes do not match"),
+    ("1 + ▸x[0]", "this is a single number and cannot be indexed with [ ]"),
     ("▸sum(obs)[0]", "this is a single number"),
     ("▸obs[0][0]", "this is a single number"),
     ("▸pi[0]", "this is a single number"),
-    ("obs[▸4]", PLACES),
-    ("obs[-▸5]", PLACES),
-    ("obs[▸99999999999999999999]", PLACES),
-    ("obs[▸1.0]", PLACES),
-    ("obs[▸True]", PLACES),
-    ("obs[▸x]", PLACES),
-    ("obs[▸'x']", PLACES),
-    ("obs[▸0, 1]", PLACES),
-    ("obs[▸1 + 1]", PLACES),
-    ("obs[▸...]", PLACES),
-    ("obs[▸None]", PLACES),
-    ("obs[-▸-1]", PLACES),
-    ("obs[▸5:]", PLACES),
-    ("obs[:▸x]", PLACES),
-    ("obs[1:3][▸2]", "the index must be a whole number from 0 to 1"),
-    ("▸obs[::2]", "a range is written [from:to], without a step"),
-    ("sum(▸obs[0:4:1])", "a range is written [from:to], without a step"),
-    ("sum(▸obs[2:2])", "this range is empty"),
-    ("sum(▸obs[3:1])", "this range is empty"),
-    ("sum(▸obs[4:])", "this range is empty"),
-    # No formula at all.
-    ("▸", "this is no formula"),
-    ("   ▸", "this is no formula"),
-    (" \n\t\n▸", "this is no formula"),
-    ("x ▸= 1", "this is no formula"),
-    ("x ▸= 1\ny", "this is no formula"),
-    ("x▸; y", "this is no formula"),
-    ("x ▸y", "this is no formula"),
-    ("▸import os", "this is no formula"),
-    ("x\n▸y", "this is no formula"),
-    ("x ▸− y", "this is no formula: invalid character '−' (U+2212)"),
-    ("hypot▸(x, y", "this is no formula: '(' was never closed"),
-    ("x +▸ ", "this is no formula"),
-    ("x + y -▸", "this is no formula"),
-    (" é *▸\n\n", "this is no formula"),
-    ("x if y else▸", "this is no formula"),
-    ("▸x + \0", "this is no formula"),
-    ("▸x + \ud800", "this is no formula"),
-    # Too much.
+    ("obs[▸4]", INDEX),
+    ("obs[-▸5]", INDEX),
+    ("obs[▸99999999999999999999]", INDEX),
+    ("obs[▸1.0]", INDEX),
+    ("obs[▸True]", INDEX),
+    ("obs[▸x]", INDEX),
+    ("obs[▸'x']", INDEX),
+    ("obs[▸0, 1]", INDEX),
+    ("obs[▸1 + 1]", INDEX),
+    ("obs[▸...]", INDEX),
+    ("obs[▸None]", INDEX),
+    ("obs[-▸-1]", INDEX),
+    ("obs[▸5:]", INDEX),
+    ("obs[:▸x]", INDEX),
+    ("obs[1:3][▸2]", "the index must be an integer from 0 to 1"),
+    ("▸obs[::2]", "a slice is written [from:to], without a step"),
+    ("sum(▸obs[0:4:1])", "a slice is written [from:to], without a step"),
+    ("sum(▸obs[2:2])", "this slice is empty"),
+    ("sum(▸obs[3:1])", "this slice is empty"),
+    ("sum(▸obs[4:])", "this slice is empty"),
+    # Syntax errors.
+    ("▸", "invalid formula"),
+    ("   ▸", "invalid formula"),
+    (" \n\t\n▸", "invalid formula"),
+    ("x ▸= 1", "invalid formula"),
+    ("x ▸= 1\ny", "invalid formula"),
+    ("x▸; y", "invalid formula"),
+    ("x ▸y", "invalid formula"),
+    ("▸import os", "invalid formula"),
+    ("x\n▸y", "invalid formula"),
+    ("x ▸− y", "invalid formula: invalid character '−' (U+2212)"),
+    ("hypot▸(x, y", "invalid formula: '(' was never closed"),
+    ("x +▸ ", "invalid formula"),
+    ("x + y -▸", "invalid formula"),
+    (" é *▸\n\n", "invalid formula"),
+    ("x if y else▸", "invalid formula"),
+    ("▸x + \0", "invalid formula"),
+    ("▸x + \ud800", "invalid formula"),
+    # Limits.
     (" " * 500 + "▸x", "the formula is longer than 500 characters"),
     ("x + " * 125 + "▸x", "the formula is longer than 500 characters"),
     ("-" * 500 + "▸" + "-" * 500 + "x", "the formula is longer than 500 characters"),
@@ -456,36 +457,36 @@ REFUSED = [
     ("0<(" * 30 + "▸0<(x" + ")" * 31, LONG),
     ("▸x" + "+x" * 40, LONG),
     ("x if y else " * 30 + "x if ▸y else x", LONG),
-    # Not the beginning of the line but of the text counts, and characters do, not bytes.
+    # Offsets count characters, not bytes, from the start of the text.
     *[
         (before + marked, message)
         for before in ("", " ", "\n\n", "\t \n ", " \r\n ", "\u2003")
         for marked, message in [
-            ("x + ▸é", "there is no name é"),
-            ("é if ▸nothing else 1", "there is no name nothing"),
-            ("'日本' if ▸nothing else 1", "there is no name nothing"),
-            ("'😀' if x\n > ▸nothing else 1", "there is no name nothing"),
-            ("é ▸− y", "this is no formula"),
-            ("'😀' ▸? y", "this is no formula"),
-            ("x +\n ▸nothing", "there is no name nothing"),
-            ("(x +\r ▸nothing)", "there is no name nothing"),
-            ("(x +\r\n ▸nothing)", "there is no name nothing"),
-            ("(x +\r ▸? 1)", "this is no formula"),
+            ("x + ▸é", "unknown name é"),
+            ("é if ▸nothing else 1", "unknown name nothing"),
+            ("'日本' if ▸nothing else 1", "unknown name nothing"),
+            ("'😀' if x\n > ▸nothing else 1", "unknown name nothing"),
+            ("é ▸− y", "invalid formula"),
+            ("'😀' ▸? y", "invalid formula"),
+            ("x +\n ▸nothing", "unknown name nothing"),
+            ("(x +\r ▸nothing)", "unknown name nothing"),
+            ("(x +\r\n ▸nothing)", "unknown name nothing"),
+            ("(x +\r ▸? 1)", "invalid formula"),
         ]
     ],
 ]
 
 
-def refusal(text: str, action_size: int | None = None) -> ExpressionError:
+def error_of(text: str, action_size: int | None = None) -> ExpressionError:
     with pytest.raises(ExpressionError) as caught:
         expression_term(environment(action_size), "term", text)
     return caught.value
 
 
 @pytest.mark.parametrize(("marked", "message"), REFUSED)
-def test_what_is_refused_and_where(marked: str, message: str) -> None:
+def test_invalid_formula_and_its_offset(marked: str, message: str) -> None:
     before, after = marked.split("▸")
-    error = refusal(before + after)
+    error = error_of(before + after)
     assert message in str(error)
     assert error.offset == len(before)
 
@@ -503,47 +504,47 @@ def test_what_is_refused_and_where(marked: str, message: str) -> None:
         ("minimum(x, y)", "minimum", "min"),
     ],
 )
-def test_the_names_there_are(text: str, name: str, nearest: str) -> None:
-    error = refusal(text)
+def test_unknown_name_lists_known_names(text: str, name: str, nearest: str) -> None:
+    error = error_of(text)
     assert error.name == name
     assert name not in error.known
     assert difflib.get_close_matches(name.lower(), error.known, n=1, cutoff=0.5) == [nearest]
 
 
-def test_names_and_functions_are_not_mixed() -> None:
-    assert {"x", "last_push", "obs", "action", "truncated", "pi"} <= set(refusal("z").known)
-    assert not FUNCTIONS & set(refusal("z").known)
-    assert set(refusal("z(x)").known) == FUNCTIONS
-    assert not refusal("x.y").known
+def test_known_names_and_functions_are_separate() -> None:
+    assert {"x", "last_push", "obs", "action", "truncated", "pi"} <= set(error_of("z").known)
+    assert not FUNCTIONS & set(error_of("z").known)
+    assert set(error_of("z(x)").known) == FUNCTIONS
+    assert not error_of("x.y").known
 
 
-def test_the_size_of_an_action() -> None:
-    assert "this is a single number" in str(refusal("action[0]", None))
-    assert "a whole number from 0 to 0" in str(refusal("action[1]", 1))
-    assert "a whole number from 0 to 1" in str(refusal("action[2]", 2))
-    assert "this is 2 numbers" in str(refusal("action * last_action", 2))
-    assert "2 against 4" in str(refusal("sum(action + obs)", 2))
+def test_action_sizes() -> None:
+    assert "this is a single number" in str(error_of("action[0]", None))
+    assert "an integer from 0 to 0" in str(error_of("action[1]", 1))
+    assert "an integer from 0 to 1" in str(error_of("action[2]", 2))
+    assert "this has 2 values" in str(error_of("action * last_action", 2))
+    assert "2 and 4" in str(error_of("sum(action + obs)", 2))
 
 
-def test_long_formulas_that_will_do() -> None:
+def test_formulas_within_the_limits() -> None:
     batch = transitions()
     x = batch.next_obs[:, 0]
-    assert compiled("x" + "+x" * 25)(batch).tolist() == (26 * x).tolist()
-    assert compiled("(" * 150 + "x" + ")" * 150)(batch).tolist() == x.tolist()
-    assert compiled("-" * 28 + "x")(batch).tolist() == x.tolist()
-    assert compiled("max(" + "x, " * 150 + "x)")(batch).tolist() == x.tolist()
-    assert compiled("x".rjust(500))(batch).tolist() == x.tolist()
+    assert make_term("x" + "+x" * 25)(batch).tolist() == (26 * x).tolist()
+    assert make_term("(" * 150 + "x" + ")" * 150)(batch).tolist() == x.tolist()
+    assert make_term("-" * 28 + "x")(batch).tolist() == x.tolist()
+    assert make_term("max(" + "x, " * 150 + "x)")(batch).tolist() == x.tolist()
+    assert make_term("x".rjust(500))(batch).tolist() == x.tolist()
 
 
-def test_chains_inside_chains_do_not_multiply() -> None:
-    """Each one compares its middle twice; 18 of them would be a quarter of a million parts."""
+def test_nested_comparisons_are_limited() -> None:
+    """Each comparison doubles its operand; 18 of them would have a quarter of a million nodes."""
     text = "x"
     for _ in range(18):
         text = f"0<({text})<2"
-    assert str(refusal(text)) == LONG
+    assert str(error_of(text)) == LONG
 
 
-# Formulas that would do something if Python ever ran them.
+# Formulas that would have a side effect if Python executed them.
 TOUCH = "__import__('pathlib').Path('sentinel').touch()"
 DISGUISES = [
     TOUCH,
@@ -588,21 +589,21 @@ DISGUISES = [
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 @pytest.mark.parametrize("text", DISGUISES)
-def test_nothing_in_a_formula_ever_runs(
+def test_formula_is_not_executed(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    refusal(text)
+    error_of(text)
     with contextlib.suppress(ExpressionError):
         difference_factor(text)
     assert not Path("sentinel").exists()
     scope = {"__builtins__": vars(builtins), "np": np, "x": np.ones(1), "obs": np.ones(1)}
     with contextlib.suppress(Exception):
-        eval(text.strip(), scope)  # noqa: S307 (our own text, in a folder of its own)
-    assert Path("sentinel").exists()  # so there was something to refuse
+        eval(text.strip(), scope)  # noqa: S307 (text of this test, in a temporary folder)
+    assert Path("sentinel").exists()  # the formula does have a side effect
 
 
-def test_what_a_formula_can_reach() -> None:
+def test_namespace_has_only_numpy_functions() -> None:
     assert NAMESPACE["__builtins__"] == {}
     for name, function in NAMESPACE.items():
         if name != "__builtins__":
@@ -611,15 +612,15 @@ def test_what_a_formula_can_reach() -> None:
 
 
 @pytest.mark.parametrize("text", ["x + 1", "x - last_x", "3"])
-def test_a_formula_reaches_nothing_else(text: str) -> None:
+def test_compiled_formula_has_no_other_globals(text: str) -> None:
     term = expression_term(environment(), "term", text)
-    code = inspect.getclosurevars(term.function).nonlocals["code"]
-    assert code.__globals__ == NAMESPACE
-    assert code.__globals__ is not NAMESPACE
-    assert code.__closure__ is None
+    evaluate = inspect.getclosurevars(term.function).nonlocals["evaluate"]
+    assert evaluate.__globals__ == NAMESPACE
+    assert evaluate.__globals__ is not NAMESPACE
+    assert evaluate.__closure__ is None
 
 
-# Potential-based shaping by hand.
+# Potential-based shaping written as a formula.
 
 
 @pytest.mark.parametrize(
@@ -649,7 +650,7 @@ def test_a_formula_reaches_nothing_else(text: str) -> None:
         ("(0.99 * x - last_x) * 2", None),
         ("y * x - last_x", None),
         ("0.99 / x - last_x", None),
-        # The same moment.
+        # Both at the same step.
         ("x - x", None),
         ("0.99 * x - x", None),
         ("last_x - last_x", None),
@@ -658,7 +659,7 @@ def test_a_formula_reaches_nothing_else(text: str) -> None:
         ("0.99 * 1 - 1", None),
         ("0.99 * pi - pi", None),
         ("0.99 * abs(2) - abs(2)", None),
-        # Another thing.
+        # Different expressions.
         ("0.99 * x - last_y", None),
         ("0.99 * obs[0] - last_obs[1]", None),
         ("0.99 * abs(x) - last_x", None),
@@ -667,9 +668,9 @@ def test_a_formula_reaches_nothing_else(text: str) -> None:
         ("0.99 * hypot(x, y) - hypot(last_y, last_x)", None),
     ],
 )
-def test_the_factor_of_a_difference(text: str, factor: float | None) -> None:
+def test_difference_factor(text: str, factor: float | None) -> None:
     assert difference_factor(text) == factor
-    compiled(text)
+    make_term(text)
 
 
 @pytest.mark.parametrize(
@@ -681,16 +682,16 @@ def test_the_factor_of_a_difference(text: str, factor: float | None) -> None:
         "9" * 400 + " * x - last_x",
     ],
 )
-def test_a_difference_beyond_all_bounds(text: str) -> None:
+def test_difference_factor_of_an_oversized_formula(text: str) -> None:
     assert difference_factor(text) is None
 
 
-def test_the_difference_of_no_formula() -> None:
-    with pytest.raises(ExpressionError, match="this is no formula"):
+def test_difference_factor_of_an_invalid_formula() -> None:
+    with pytest.raises(ExpressionError, match="invalid formula"):
         difference_factor("x -")
 
 
-# Whatever the text, there is one kind of error.
+# Any text gives a term or an ExpressionError.
 
 TOKENS = [
     *("x", "y", "speed", "obs", "last_obs", "action", "last_x", "env_reward", "terminated", "pi"),
@@ -722,12 +723,12 @@ spaced = st.lists(st.sampled_from(TOKENS), max_size=20).map(" ".join)
 
 
 @st.composite
-def grown(draw: st.DrawFn, depth: int = 4) -> str:
-    """Text that Python can read, with sizes and places as they come."""
+def formulas(draw: st.DrawFn, depth: int = 4) -> str:
+    """Draw text with valid syntax and arbitrary sizes and indices."""
     if depth == 0 or draw(st.integers(0, 5)) == 0:
         return draw(st.sampled_from([*NAMES, "obs", "action", "last_x", "terminated", "0", "2.5"]))
     shape = draw(st.sampled_from(SHAPES))
-    return shape.format(*(draw(grown(depth - 1)) for _ in range(shape.count("{}"))))
+    return shape.format(*(draw(formulas(depth - 1)) for _ in range(shape.count("{}"))))
 
 
 SHAPES = [
@@ -755,8 +756,8 @@ SHAPES = [
 ]
 
 
-def problem(text: str, action_size: int | None) -> ExpressionError | None:
-    """What is wrong with a text; if nothing is, it gives one number a transition."""
+def find_error(text: str, action_size: int | None) -> ExpressionError | None:
+    """Return the error of a text; if it is None, check that the term has one value per row."""
     try:
         term = expression_term(environment(action_size), "term", text)
     except ExpressionError as error:
@@ -769,23 +770,23 @@ def problem(text: str, action_size: int | None) -> ExpressionError | None:
     return None
 
 
-def attempt(text: str, action_size: int | None) -> None:
-    error = problem(text, action_size)
+def check_text(text: str, action_size: int | None) -> None:
+    error = find_error(text, action_size)
     assert error is None or (str(error) and 0 <= error.offset <= len(text))
     with contextlib.suppress(ExpressionError):
         difference_factor(text)
 
 
-quickly = settings(deadline=1000, max_examples=250)
+fuzzing = settings(deadline=1000, max_examples=250)
 
 
-@quickly
+@fuzzing
 @given(any_text | spaced, st.sampled_from([None, 1, 2]))
 def test_any_text_is_a_formula_or_an_error(text: str, action_size: int | None) -> None:
-    attempt(text, action_size)
+    check_text(text, action_size)
 
 
-@quickly
-@given(grown(), st.sampled_from([None, 1, 2]))
-def test_formulas_by_chance(text: str, action_size: int | None) -> None:
-    attempt(text, action_size)
+@fuzzing
+@given(formulas(), st.sampled_from([None, 1, 2]))
+def test_random_formulas(text: str, action_size: int | None) -> None:
+    check_text(text, action_size)

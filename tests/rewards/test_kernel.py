@@ -1,4 +1,4 @@
-"""The kernel's arithmetic, as properties of random transitions, episodes and rewards."""
+"""Arithmetic of the kernel, as properties of random transitions, episodes and rewards."""
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -36,7 +36,7 @@ def configs(draw: st.DrawFn) -> RewardConfig:
 
 @st.composite
 def transitions(draw: st.DrawFn, *, end: bool = False) -> Transition:
-    """Steps of one episode; with `end`, its last one terminates or is truncated."""
+    """Draw steps of an episode; with `end`, the last one terminates or is truncated."""
     n = draw(st.integers(1, 6))
     states = draw(arrays(np.float64, (n + 1, 8), elements=small))
     terminated, truncated = np.zeros((2, n), dtype=bool)
@@ -62,7 +62,7 @@ def near(expected: Any) -> Any:
 
 
 def phi(config: RewardConfig, obs: Array) -> Array:
-    """The potential, written out a second time."""
+    """Compute the potential independently of the kernel."""
     values = [w * ENVIRONMENT.terms[name].function(obs) for name, w in config.weights.items()]
     return np.asarray(config.scale * np.sum([np.zeros(len(obs)), *values], axis=0))
 
@@ -82,7 +82,7 @@ def one_step(**changes: Any) -> Transition:
 
 @properties
 @given(configs(), transitions(), gammas)
-def test_a_batch_is_as_good_as_its_rows(
+def test_batch_matches_single_transitions(
     config: RewardConfig, steps: Transition, gamma: float
 ) -> None:
     kernel = RewardKernel(ENVIRONMENT, config, gamma)
@@ -95,7 +95,7 @@ def test_a_batch_is_as_good_as_its_rows(
 
 @properties
 @given(configs(), transitions(), gammas)
-def test_what_the_learner_sees(config: RewardConfig, steps: Transition, gamma: float) -> None:
+def test_shaped_reward_of_each_mode(config: RewardConfig, steps: Transition, gamma: float) -> None:
     rewards = RewardKernel(ENVIRONMENT, config, gamma)(steps)
     if config.mode == "potential":
         after = np.where(steps.terminated, 0.0, phi(config, steps.next_obs))
@@ -115,7 +115,7 @@ def test_what_the_learner_sees(config: RewardConfig, steps: Transition, gamma: f
 
 @properties
 @given(configs(), transitions(), gammas)
-def test_every_term_is_recorded_weighted_or_not(
+def test_all_terms_are_evaluated_weighted_or_not(
     config: RewardConfig, steps: Transition, gamma: float
 ) -> None:
     kernel = RewardKernel(ENVIRONMENT, config, gamma)
@@ -130,9 +130,7 @@ def test_every_term_is_recorded_weighted_or_not(
 @pytest.mark.parametrize("zero", ["no weights", "weights of 0", "a scale of 0"])
 @properties
 @given(steps=transitions(), gamma=gammas)
-def test_zero_weights_leave_the_reward_alone(
-    mode: Mode, zero: str, steps: Transition, gamma: float
-) -> None:
+def test_zero_weights_do_not_shape(mode: Mode, zero: str, steps: Transition, gamma: float) -> None:
     weights = {} if zero == "no weights" else dict.fromkeys(STATE_TERMS, 0.0)
     scale = 1.0
     if zero == "a scale of 0":
@@ -175,18 +173,17 @@ def test_episode_totals_follow_from_the_recorded_sums(
         np.array([kernel.state_values(e.next_obs[-1:])[0] for e in episodes]),
         np.array([e.terminated[-1] for e in episodes]),
     )
-    shaping = kernel.episode_shaping(*recorded)
+    contributions = kernel.contributions_from_sums(*recorded)
+    shaping = contributions.sum(axis=1)
     assert shaping == near([r.shaping.sum() for r in rewards])
     env_return = np.array([e.env_reward.sum() for e in episodes])
-    assert kernel.shaped(env_return, shaping) == near([r.shaped.sum() for r in rewards])
-    contributions = kernel.contributions_from_sums(*recorded)
+    assert kernel.shaped_reward(env_return, shaping) == near([r.shaped.sum() for r in rewards])
     assert contributions.shape == (len(episodes), len(TERMS))
-    assert contributions.sum(axis=1) == near(shaping)
     for column, name in enumerate(TERMS):
-        alone = config.model_copy(
+        single = config.model_copy(
             update={"weights": {n: w for n, w in config.weights.items() if n == name}}
         )
-        steps = [RewardKernel(ENVIRONMENT, alone, gamma)(e).shaping.sum() for e in episodes]
+        steps = [RewardKernel(ENVIRONMENT, single, gamma)(e).shaping.sum() for e in episodes]
         assert contributions[:, column] == near(steps)
 
 
@@ -198,13 +195,13 @@ def test_potential_by_hand() -> None:
         rewards = kernel(one_step(truncated=truncated))
         assert rewards.shaping.tolist() == [0.5 * 2 - 4]
         assert rewards.shaped.tolist() == [3.0 + 0.5 * 2 - 4]
-    for truncated in (np.array([False]), np.array([True])):  # termination wins
+    for truncated in (np.array([False]), np.array([True])):  # termination takes precedence
         rewards = kernel(one_step(terminated=np.array([True]), truncated=truncated))
         assert rewards.shaping.tolist() == [-4.0]
         assert rewards.shaped.tolist() == [3.0 - 4.0]
 
 
-def test_state_values_leave_out_the_action() -> None:
+def test_state_values_are_zero_for_action_terms() -> None:
     kernel = RewardKernel(ENVIRONMENT, RewardConfig())
     values = kernel.state_values(np.array([[3.0, 4.0, 0, 0, -1, 0, 1, 1]]))
     assert dict(zip(kernel.names, values[0], strict=True)) == {
@@ -218,13 +215,13 @@ def test_state_values_leave_out_the_action() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_unknown_term_is_refused(mode: Mode) -> None:
+def test_unknown_term_is_refused(mode: Mode) -> None:
     config = RewardConfig(mode=mode, weights={"fuel": 1.0, "distance": 1.0})
-    with pytest.raises(ValueError, match="LunarLander-v3 has no term named fuel; it has distance"):
+    with pytest.raises(ValueError, match="unknown LunarLander-v3 term fuel; choose from distance"):
         RewardKernel(ENVIRONMENT, config, 0.99)
 
 
-def test_a_potential_of_actions_is_refused() -> None:
+def test_potential_of_actions_is_refused() -> None:
     weights = {"distance": 1.0, "main_engine": 1.0, "side_engine": 1.0}
     config = RewardConfig(mode="potential", weights=weights)
     with pytest.raises(ValueError, match="main_engine, side_engine depend on more than that"):
@@ -233,7 +230,7 @@ def test_a_potential_of_actions_is_refused() -> None:
     RewardKernel(ENVIRONMENT, without, 0.99)
 
 
-def test_a_potential_needs_gamma() -> None:
+def test_potential_needs_gamma() -> None:
     with pytest.raises(ValueError, match="gamma"):
         RewardKernel(ENVIRONMENT, RewardConfig(mode="potential", weights={"distance": 1.0}))
 
@@ -242,7 +239,7 @@ def test_a_potential_needs_gamma() -> None:
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.filterwarnings("error")
-def test_a_term_that_is_not_finite_is_named(mode: Mode, weight: float, value: float) -> None:
+def test_term_that_is_not_finite_is_named(mode: Mode, weight: float, value: float) -> None:
     kernel = RewardKernel(ENVIRONMENT, RewardConfig(mode=mode, weights={"angle": weight}), 0.99)
     obs = np.full((1, 8), 0.5)
     obs[0, 4] = value
@@ -250,7 +247,7 @@ def test_a_term_that_is_not_finite_is_named(mode: Mode, weight: float, value: fl
         kernel(one_step(next_obs=obs))
 
 
-def test_a_potential_that_begins_not_finite_is_named() -> None:
+def test_potential_that_is_not_finite_before_the_step_is_named() -> None:
     config = RewardConfig(mode="potential", weights={"legs": 1.0, "angle": 1.0})
     obs = np.full((1, 8), 0.5)
     obs[0, 4] = np.nan
@@ -259,7 +256,7 @@ def test_a_potential_that_begins_not_finite_is_named() -> None:
 
 
 @pytest.mark.parametrize("mode", ["log", "add", "potential"])
-def test_an_environment_reward_that_is_not_finite_is_refused(mode: Mode) -> None:
+def test_environment_reward_that_is_not_finite_is_refused(mode: Mode) -> None:
     kernel = RewardKernel(ENVIRONMENT, RewardConfig(mode=mode), 0.99)
     with pytest.raises(FloatingPointError, match="reward is not finite"):
         kernel(one_step(env_reward=np.array([np.nan])))
@@ -267,7 +264,7 @@ def test_an_environment_reward_that_is_not_finite_is_refused(mode: Mode) -> None
 
 @properties
 @given(arrays(np.float64, 4, elements=st.floats(-1e6, 1e6)))
-def test_the_identity_bears_rounding_and_nothing_more(values: Array) -> None:
+def test_check_identity_allows_only_rounding(values: Array) -> None:
     check_identity("return", values, values * (1 + 1e-12))
     off = values.copy()
     off[2] += 1e-5 + 1e-6 * abs(off[2])
@@ -275,6 +272,6 @@ def test_the_identity_bears_rounding_and_nothing_more(values: Array) -> None:
         check_identity("return", values, off)
 
 
-def test_the_identity_refuses_nan() -> None:
+def test_check_identity_refuses_nan() -> None:
     with pytest.raises(ArithmeticError):
         check_identity("return", np.array([np.nan]), np.array([np.nan]))

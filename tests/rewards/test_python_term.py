@@ -1,4 +1,4 @@
-"""Terms that are Python functions: found by name, imported late, kept from changing anything."""
+"""Terms that are Python functions: lookup, late import, and read-only arguments."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ tall = nowhere_terms:height
 busy = nowhere_terms:effort
 nested = nowhere_terms:Scaled.factor
 lost = nowhere_terms:nothing
-nobody = nowhere_nobody:height
+missing = nowhere_missing:height
 
 [console_scripts]
 nowhere = nowhere_terms:height
@@ -75,7 +75,7 @@ raise RuntimeError("out of order")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path with an installed package of terms in it."""
+    """Return a folder on sys.path with an installed package of terms."""
     (tmp_path / "nowhere_terms.py").write_text(CODE)
     (tmp_path / "nowhere_broken.py").write_text(BROKEN)
     info = tmp_path / "nowhere_terms-1.0.dist-info"
@@ -83,12 +83,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nowhere-terms\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     monkeypatch.syspath_prepend(tmp_path)
-    forget()
+    clear_imports()
     yield tmp_path
-    forget()
+    clear_imports()
 
 
-def forget() -> None:
+def clear_imports() -> None:
     python_term.installed_terms.cache_clear()
     python_term._load.cache_clear()
     for name in [name for name in sys.modules if name.startswith("nowhere_")]:
@@ -112,19 +112,19 @@ def transition(n: int = 3) -> Transition:
     )
 
 
-def test_installed_terms_are_found_without_being_imported(folder: Path) -> None:
-    assert {"tall", "busy", "nested", "lost", "nobody"} <= set(python_term.installed_terms())
+def test_installed_terms_are_listed_without_importing_them(folder: Path) -> None:
+    assert {"tall", "busy", "nested", "lost", "missing"} <= set(python_term.installed_terms())
     assert "nowhere" not in python_term.installed_terms()
     assert not imported(folder)
 
 
-def test_there_are_none_without_the_package() -> None:
-    forget()
+def test_terms_of_a_missing_package_are_not_listed() -> None:
+    clear_imports()
     assert "tall" not in python_term.installed_terms()
 
 
 @pytest.mark.parametrize("reference", ["tall", "nowhere_terms:height"])
-def test_a_term_of_the_state(folder: Path, reference: str) -> None:
+def test_state_term(folder: Path, reference: str) -> None:
     term = python_term.python_term("height", reference, state_only=True)
     assert (term.name, term.state_only) == ("height", True)
     assert reference in term.formula
@@ -136,19 +136,19 @@ def test_a_term_of_the_state(folder: Path, reference: str) -> None:
 
 @pytest.mark.parametrize("reference", ["busy", "nowhere_terms:effort"])
 @pytest.mark.usefixtures("folder")
-def test_a_term_of_the_transition(reference: str) -> None:
+def test_transition_term(reference: str) -> None:
     term = python_term.python_term("effort", reference, state_only=False)
     assert not term.state_only
     assert term(transition()).tolist() == [0, -1, -1]
 
 
 @pytest.mark.usefixtures("folder")
-def test_anything_that_can_be_called_will_do() -> None:
+def test_any_callable_can_be_a_term() -> None:
     term = python_term.python_term("scaled", "nowhere_terms:scaled", state_only=True)
     assert term(transition()).tolist() == [30, 33, 36]
 
 
-def test_it_is_imported_once(folder: Path) -> None:
+def test_function_is_imported_once(folder: Path) -> None:
     for _ in range(3):
         python_term.python_term("height", "nowhere_terms:height", state_only=True)(transition())
         (folder / "imported").unlink(missing_ok=True)
@@ -159,8 +159,8 @@ def test_it_is_imported_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("nowhere_nobody:height", "No module named 'nowhere_nobody'"),
-        ("nobody", "No module named 'nowhere_nobody'"),
+        ("nowhere_missing:height", "No module named 'nowhere_missing'"),
+        ("missing", "No module named 'nowhere_missing'"),
         ("nowhere_terms:nothing", "has no attribute 'nothing'"),
         ("lost", "has no attribute 'nothing'"),
         ("nowhere_broken:height", "out of order"),
@@ -170,7 +170,7 @@ def test_it_is_imported_once(folder: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("folder")
-def test_what_cannot_be_imported(reference: str, message: str) -> None:
+def test_failed_import_is_reported(reference: str, message: str) -> None:
     term = python_term.python_term("term", reference, state_only=True)
     for _ in range(2):
         with pytest.raises(ImportError) as caught:
@@ -181,14 +181,14 @@ def test_what_cannot_be_imported(reference: str, message: str) -> None:
 
 @pytest.mark.parametrize("reference", ["nowhere_terms:number", "nested"])
 @pytest.mark.usefixtures("folder")
-def test_what_is_no_function(reference: str) -> None:
-    with pytest.raises(ImportError, match=f"{reference} is no function"):
+def test_object_that_is_not_callable_is_refused(reference: str) -> None:
+    with pytest.raises(ImportError, match=f"{reference} is not callable"):
         python_term.python_term("term", reference, state_only=True)(transition())
 
 
 @pytest.mark.parametrize("state_only", [True, False])
 @pytest.mark.usefixtures("folder")
-def test_a_term_cannot_change_what_it_is_given(state_only: bool) -> None:
+def test_term_cannot_change_its_argument(state_only: bool) -> None:
     batch = transition()
     term = python_term.python_term("zeroed", "nowhere_terms:zeroed", state_only=state_only)
     with pytest.raises(ValueError, match="read-only"):
@@ -197,22 +197,22 @@ def test_a_term_cannot_change_what_it_is_given(state_only: bool) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_everything_that_a_term_is_given_is_for_reading() -> None:
+def test_all_arguments_are_read_only() -> None:
     batch = transition()
-    sealed = python_term._read_only(batch)
+    read_only = python_term._read_only(batch)
     for name in Transition.__dataclass_fields__:
-        ours, theirs = getattr(batch, name), getattr(sealed, name)
-        assert theirs.tolist() == ours.tolist()
-        assert np.shares_memory(ours, theirs)
-        assert ours.flags.writeable
+        original, view = getattr(batch, name), getattr(read_only, name)
+        assert view.tolist() == original.tolist()
+        assert np.shares_memory(original, view)
+        assert original.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
-            theirs[:] = 0
+            view[:] = 0
     with pytest.raises(ValueError, match="read-only"):
         python_term.python_term("term", "nowhere_terms:zeroed_reward", state_only=False)(batch)
     assert batch.env_reward.tolist() == [0, 0.5, 1]
 
 
-# In a reward.
+# Python functions in rewards.
 
 LANDER = environments()["LunarLander-v3"]
 STEP = Transition(
@@ -235,10 +235,10 @@ def kernel(reference: str, *, state_only: bool = True, mode: str = "add") -> Rew
     return RewardKernel(LANDER, RewardConfig.model_validate(data), 0.5)
 
 
-def test_a_function_in_a_reward(folder: Path) -> None:
-    made = kernel("nowhere_terms:height")
+def test_function_in_a_reward(folder: Path) -> None:
+    height = kernel("nowhere_terms:height")
     assert not imported(folder)
-    assert made(STEP).shaped.tolist() == [3 + 2 * 0.75, 4 + 2 * 0.75]
+    assert height(STEP).shaped.tolist() == [3 + 2 * 0.75, 4 + 2 * 0.75]
     effort = kernel("busy", state_only=False)
     assert effort(STEP).shaped.tolist() == [3 - 2, 4]
     assert not effort.state_values(STEP.obs)[:, effort.names.index("own")].any()
@@ -253,11 +253,11 @@ def test_a_function_in_a_reward(folder: Path) -> None:
         ("nowhere_terms:missing_key", "the term own failed: KeyError: 'gone'"),
         ("nowhere_terms:nothing", "the term own failed: ImportError: nowhere_terms:nothing cannot"),
         ("nowhere_terms:zeroed", "the term own failed: ValueError: .*read-only"),
-        ("nowhere_terms:wide", r"an array of shape \(2,\) was expected, and it is \(2, 8\)"),
+        ("nowhere_terms:wide", r"expected an array of shape \(2,\), not \(2, 8\)"),
     ],
 )
 @pytest.mark.usefixtures("folder")
-def test_a_function_that_fails_is_named(reference: str, message: str) -> None:
+def test_failing_function_is_named(reference: str, message: str) -> None:
     with pytest.raises(RewardError, match=message):
         kernel(reference)(STEP)
 
@@ -271,25 +271,25 @@ def study(term: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_a_study_names_installed_terms_and_imports_nothing(folder: Path) -> None:
-    found = parse_study(study({"python": "tall", "state_only": True}))
-    assert found.code == []
-    RewardKernel(LANDER, found.arms["default"])
+def test_loading_a_study_does_not_import_installed_terms(folder: Path) -> None:
+    result = parse_study(study({"python": "tall", "state_only": True}))
+    assert result.code_references == []
+    RewardKernel(LANDER, result.arms["default"])
     assert not imported(folder)
 
 
-def test_a_study_that_names_an_unknown_term(folder: Path) -> None:
-    with pytest.raises(ValueError, match="there is no installed term named tal") as caught:
+def test_unknown_installed_term_lists_the_known_ones(folder: Path) -> None:
+    with pytest.raises(ValueError, match="unknown installed term tal") as caught:
         parse_study(study({"python": "tal"}))
     [error] = caught.value.errors()  # type: ignore[attr-defined]
     assert "tall" in error["ctx"]["known"]
     assert not imported(folder)
 
 
-def test_other_code_needs_leave_and_is_not_imported_even_then(folder: Path) -> None:
+def test_other_code_needs_allow_code_and_is_not_imported(folder: Path) -> None:
     for reference in ("nowhere_terms:height", "nowhere_broken:height"):
         with pytest.raises(ValueError, match="give --allow-code if you trust it"):
             parse_study(study({"python": reference}))
-        found = parse_study(study({"python": reference}), allow_code=True)
-        assert found.code == [reference]
+        result = parse_study(study({"python": reference}), allow_code=True)
+        assert result.code_references == [reference]
     assert not imported(folder)

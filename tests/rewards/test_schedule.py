@@ -1,4 +1,4 @@
-"""Rewards that change over training, in the kernel and in the wrappers; what steps remember."""
+"""Schedules in the kernel and the wrappers, previous actions, and positions of errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def reward(mode: str, schedule: str | None, **more: Any) -> RewardConfig:
 
 
 def f(schedule: str | None, progress: float) -> float:
-    """The factor, written out a second time."""
+    """Compute the factor independently of the schedules."""
     if schedule == "linear":
         return 1.5 - 2.0 * min(progress, 0.8) / 0.8
     if schedule == "piecewise":
@@ -62,12 +62,14 @@ def f(schedule: str | None, progress: float) -> float:
 
 
 def phi(obs: Array) -> Array:
-    """The potential of the states' terms."""
+    """Compute the potential of the state terms."""
     return np.asarray(0.5 * (2.0 * -obs[:, 0] - 0.5 * np.hypot(obs[:, 0], obs[:, 1])))
 
 
-def shaping_of(mode: str, schedule: str | None, t: Transition, now: float, then: float) -> Array:
-    """What shaping comes to, by the formulas in the docstring of the kernel."""
+def expected_shaping(
+    mode: str, schedule: str | None, t: Transition, now: float, then: float
+) -> Array:
+    """Compute shaping by the formulas in the docstring of the kernel."""
     if mode != "potential":
         s = phi(t.next_obs) + 0.5 * 3.0 * (t.action != t.last_action)
         return np.asarray(f(schedule, now) * s)
@@ -75,7 +77,7 @@ def shaping_of(mode: str, schedule: str | None, t: Transition, now: float, then:
     return np.asarray(GAMMA * f(schedule, then) * after - f(schedule, now) * phi(t.obs))
 
 
-def shaped_of(mode: str, schedule: str | None, r: Array, shaping: Array, now: float) -> Array:
+def expected_shaped(mode: str, schedule: str | None, r: Array, shaping: Array, now: float) -> Array:
     left = 1.0 - f(schedule, now) if schedule else 0.0
     seen = {
         "log": r,
@@ -95,7 +97,7 @@ small = st.floats(-1, 1).map(lambda x: round(x, 6))
 
 @st.composite
 def transitions(draw: st.DrawFn, *, end: bool = False) -> Transition:
-    """Steps of one episode; with `end`, only its last one terminates or is truncated."""
+    """Draw steps of an episode; with `end`, only the last one terminates or is truncated."""
     n = draw(st.integers(1, 6))
     states = draw(arrays(np.float64, (n + 1, 2), elements=small))
     terminated, truncated = draw(arrays(np.bool_, (2, n)))
@@ -116,22 +118,22 @@ def transitions(draw: st.DrawFn, *, end: bool = False) -> Transition:
 @each_mode
 @properties
 @given(schedule=st.sampled_from(list(SCHEDULES)), steps=transitions(), now=shares, then=shares)
-def test_what_the_learner_sees(
+def test_shaped_reward_of_each_mode(
     mode: str, schedule: str | None, steps: Transition, now: float, then: float
 ) -> None:
     rewards = RewardKernel(ENVIRONMENT, reward(mode, schedule), GAMMA)(steps, (now, then))
-    shaping = shaping_of(mode, schedule, steps, now, then)
+    shaping = expected_shaping(mode, schedule, steps, now, then)
     assert rewards.shaping == near(shaping)
-    assert rewards.shaped == near(shaped_of(mode, schedule, steps.env_reward, shaping, now))
+    assert rewards.shaped == near(expected_shaped(mode, schedule, steps.env_reward, shaping, now))
     assert rewards.schedule == near(f(schedule, now))
     assert rewards.env_reward.tobytes() == steps.env_reward.tobytes()
-    assert rewards.raw[:, 0] == near(-steps.next_obs[:, 0])  # raw is raw at every moment
+    assert rewards.raw[:, 0] == near(-steps.next_obs[:, 0])  # raw values have no factor
 
 
 @each_mode
 @properties
 @given(steps=transitions())
-def test_at_the_start_unless_told_otherwise(mode: str, steps: Transition) -> None:
+def test_default_progress_is_the_start(mode: str, steps: Transition) -> None:
     kernel = RewardKernel(ENVIRONMENT, reward(mode, "linear"), GAMMA)
     assert kernel(steps).shaped.tolist() == kernel(steps, START).shaped.tolist()
     assert kernel(steps).schedule == 1.5
@@ -140,18 +142,17 @@ def test_at_the_start_unless_told_otherwise(mode: str, steps: Transition) -> Non
 @each_mode
 @properties
 @given(steps=transitions(), now=shares, then=shares)
-def test_a_factor_of_one_is_no_schedule(
+def test_factor_of_one_equals_no_schedule(
     mode: str, steps: Transition, now: float, then: float
 ) -> None:
     timed = RewardKernel(ENVIRONMENT, reward(mode, "one"), GAMMA)
     plain = RewardKernel(ENVIRONMENT, reward(mode, None), GAMMA)
-    found, expected = timed(steps, (now, then)), plain(steps)
-    assert found.shaping.tolist() == expected.shaping.tolist()
-    assert found.shaped.tolist() == expected.shaped.tolist()
+    result, expected = timed(steps, (now, then)), plain(steps)
+    assert result.shaping.tolist() == expected.shaping.tolist()
+    assert result.shaped.tolist() == expected.shaped.tolist()
 
 
-def test_a_reward_is_handed_over() -> None:
-    """From the environment's own to the terms, in the mode replace."""
+def test_reward_is_replaced_gradually() -> None:
     config = reward("replace", "rising", weights={"low": 2.0}, scale=1)
     kernel = RewardKernel(ENVIRONMENT, config)
     step = Transition(
@@ -169,7 +170,7 @@ def test_a_reward_is_handed_over() -> None:
 
 @properties
 @given(st.sampled_from(list(SCHEDULES)), transitions(end=True), st.data())
-def test_a_potential_that_changes_telescopes(
+def test_scheduled_potential_telescopes(
     schedule: str | None, episode: Transition, data: st.DataObject
 ) -> None:
     n = len(episode)
@@ -185,11 +186,11 @@ def test_a_potential_that_changes_telescopes(
     assert total == near(expected)
 
 
-# The wrappers, around an environment whose episodes are as long as one likes.
+# The wrappers, with an environment whose episodes have given lengths.
 
 
 class Counter(gym.Env[Any, Any]):
-    """The observation is the step and the episode; every other episode is cut short."""
+    """Environment that observes step and episode, and truncates every other episode."""
 
     observation_space = SPACE
 
@@ -206,8 +207,8 @@ class Counter(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._step += 1
-        over, cut = self._step == self._length, self._episode % 2 == 1
-        return self._obs(), self._step / 2, over and not cut, over and cut, {}
+        done, truncates = self._step == self._length, self._episode % 2 == 1
+        return self._obs(), self._step / 2, done and not truncates, done and truncates, {}
 
     def _obs(self) -> Array:
         return np.array([self._step, self._episode], dtype=np.float64)
@@ -234,20 +235,20 @@ def vector(
     **more: Any,
 ) -> VectorRewardShapingWrapper:
     space = more.get("action_space", CHOICES)
-    made = SyncVectorEnv([partial(Counter, one, space) for one in lengths], autoreset_mode=mode)
-    return VectorRewardShapingWrapper(made, config, gamma=GAMMA, total_timesteps=total)
+    envs = SyncVectorEnv([partial(Counter, one, space) for one in lengths], autoreset_mode=mode)
+    return VectorRewardShapingWrapper(envs, config, gamma=GAMMA, total_timesteps=total)
 
 
 @each_mode
 @each_schedule
-def test_one_environment_over_a_whole_training(mode: str, schedule: str | None) -> None:
+def test_single_environment_over_training(mode: str, schedule: str | None) -> None:
     env = single(reward(mode, schedule), (3, 1, 4))
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     over, previous = True, 0
     for step in range(TOTAL + 5):
         if over:
             obs, _ = env.reset()
-        action = int(random.integers(3))
+        action = int(rng.integers(3))
         next_obs, shaped, terminated, truncated, info = env.step(action)
         now, then = min(1.0, step / TOTAL), min(1.0, (step + 1) / TOTAL)
         transition = Transition(
@@ -259,10 +260,12 @@ def test_one_environment_over_a_whole_training(mode: str, schedule: str | None) 
             truncated=np.array([truncated]),
             last_action=np.array([action if over else previous]),
         )
-        shaping = shaping_of(mode, schedule, transition, now, then)
+        shaping = expected_shaping(mode, schedule, transition, now, then)
         parts = info["reward_components"]
         assert parts["shaping"] == near(shaping[0])
-        assert shaped == near(shaped_of(mode, schedule, transition.env_reward, shaping, now)[0])
+        assert shaped == near(
+            expected_shaped(mode, schedule, transition.env_reward, shaping, now)[0]
+        )
         assert parts.get("schedule", 1.0) == near(f(schedule, now))
         assert ("schedule" in parts) == (schedule is not None)
         obs, previous, over = next_obs, action, terminated or truncated
@@ -270,45 +273,45 @@ def test_one_environment_over_a_whole_training(mode: str, schedule: str | None) 
 
 @each_mode
 @each_schedule
-def test_many_are_as_good_as_one_at_a_time(mode: str, schedule: str | None) -> None:
-    """Each copy takes a third of the training."""
+def test_vector_environment_matches_single_environments(mode: str, schedule: str | None) -> None:
+    """Each of the three environments takes a third of the steps."""
     config = reward(mode, schedule)
-    together = vector(config, LENGTHS, AutoresetMode.SAME_STEP, 3 * TOTAL)
+    envs = vector(config, LENGTHS, AutoresetMode.SAME_STEP, 3 * TOTAL)
     alone = [single(config, lengths) for lengths in LENGTHS]
-    together.reset()
+    envs.reset()
     for env in alone:
         env.reset()
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for _ in range(TOTAL + 5):
-        actions = random.integers(3, size=3)
-        _, shaped, *_, info = together.step(actions)
+        actions = rng.integers(3, size=3)
+        _, shaped, *_, info = envs.step(actions)
         parts = info["reward_components"]
         for copy, env in enumerate(alone):
             _, one, terminated, truncated, single_info = env.step(int(actions[copy]))
             assert shaped[copy] == near(one)
-            found = {name: column[copy] for name, column in parts.items()}
-            assert found == near(single_info["reward_components"])
+            result = {name: column[copy] for name, column in parts.items()}
+            assert result == near(single_info["reward_components"])
             if terminated or truncated:
                 env.reset()
 
 
 @each_mode
 @pytest.mark.parametrize("autoreset", AutoresetMode)
-def test_one_copy_is_one_environment(mode: str, autoreset: AutoresetMode) -> None:
+def test_vector_of_one_matches_a_single_environment(mode: str, autoreset: AutoresetMode) -> None:
     config = reward(mode, "piecewise")
-    together, alone = vector(config, [(9,)], autoreset), single(config, (9,))
-    together.reset()
+    envs, alone = vector(config, [(9,)], autoreset), single(config, (9,))
+    envs.reset()
     alone.reset()
     for step in range(9):
         action = step * step % 3
-        _, shaped, *_, info = together.step(np.array([action]))
+        _, shaped, *_, info = envs.step(np.array([action]))
         _, one, *_, single_info = alone.step(action)
         assert shaped.tolist() == [one]
-        found = {name: column.tolist() for name, column in info["reward_components"].items()}
-        assert found == {n: [value] for n, value in single_info["reward_components"].items()}
+        result = {name: column.tolist() for name, column in info["reward_components"].items()}
+        assert result == {n: [value] for n, value in single_info["reward_components"].items()}
 
 
-def test_the_potential_of_real_episodes_telescopes() -> None:
+def test_potential_telescopes_in_the_wrapper() -> None:
     env = single(reward("potential", "linear"), (3, 1, 4))
     steps = 0
     for length in (3, 1, 4, 3, 1, 4):
@@ -325,52 +328,52 @@ def test_the_potential_of_real_episodes_telescopes() -> None:
 
 @pytest.mark.parametrize("total", [None, 0])
 @each_mode
-def test_a_schedule_needs_the_length_of_the_training(mode: str, total: int | None) -> None:
-    with pytest.raises(ValueError, match="a schedule needs total_timesteps"):
+def test_schedule_requires_total_timesteps(mode: str, total: int | None) -> None:
+    with pytest.raises(ValueError, match="a schedule requires total_timesteps"):
         single(reward(mode, "linear"), (3,), total)
-    with pytest.raises(ValueError, match="a schedule needs total_timesteps"):
+    with pytest.raises(ValueError, match="a schedule requires total_timesteps"):
         vector(reward(mode, "linear"), [(3,)], AutoresetMode.SAME_STEP, total)
     single(reward(mode, None), (3,), total)
     vector(reward(mode, None), [(3,)], AutoresetMode.SAME_STEP, total)
 
 
-# What a step remembers: the action before, and where it is when something goes wrong.
+# Previous actions, and positions of errors.
 
-REMEMBER = RewardConfig(
+LAST_ACTION = RewardConfig(
     mode="replace", weights={"before": 1.0}, terms={"before": "norm(last_action)"}
 )
 SPACES = pytest.mark.parametrize("space", [CHOICES, THROTTLES], ids=["choices", "throttles"])
 
 
 def actions_in(space: spaces.Space[Any], count: int) -> npt.NDArray[Any]:
-    random = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     if space is CHOICES:
-        return random.integers(3, size=(count, 3))
-    return random.uniform(-1, 1, (count, 3, 2))
+        return rng.integers(3, size=(count, 3))
+    return rng.uniform(-1, 1, (count, 3, 2))
 
 
-def size_of(action: Any) -> float:
+def action_norm(action: Any) -> float:
     return float(np.linalg.norm(np.atleast_1d(action)))
 
 
 @SPACES
-def test_the_action_before_in_one_environment(space: spaces.Space[Any]) -> None:
-    env = single(REMEMBER, (3, 1, 4), action_space=space)
-    expected, found, before = [], [], None
+def test_previous_action_in_a_single_environment(space: spaces.Space[Any]) -> None:
+    env = single(LAST_ACTION, (3, 1, 4), action_space=space)
+    expected, result, before = [], [], None
     env.reset()
     for action in actions_in(space, 20)[:, 0]:
         _, seen, terminated, truncated, _ = env.step(action)
-        found.append(seen)
-        expected.append(size_of(action if before is None else before))
+        result.append(seen)
+        expected.append(action_norm(action if before is None else before))
         before = action
         if terminated or truncated:
             env.reset()
             before = None
-    assert found == near(expected)
+    assert result == near(expected)
 
 
-def test_the_action_before_a_reset_is_forgotten() -> None:
-    env = single(REMEMBER, (9,))
+def test_reset_clears_the_previous_action() -> None:
+    env = single(LAST_ACTION, (9,))
     for actions, expected in [((2, 1, 0), [2, 2, 1]), ((0, 1), [0, 0]), ((), []), ((1,), [1])]:
         env.reset()
         assert [env.step(action)[1] for action in actions] == expected
@@ -378,29 +381,31 @@ def test_the_action_before_a_reset_is_forgotten() -> None:
 
 @SPACES
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
-def test_the_action_before_in_many(space: spaces.Space[Any], mode: AutoresetMode) -> None:
-    env = vector(REMEMBER, LENGTHS, mode, action_space=space)
+def test_previous_action_in_a_vector_environment(
+    space: spaces.Space[Any], mode: AutoresetMode
+) -> None:
+    env = vector(LAST_ACTION, LENGTHS, mode, action_space=space)
     env.reset()
     before: list[Any] = [None] * 3
     resets, buffer = np.zeros(3, dtype=bool), np.zeros_like(actions_in(space, 1)[0])
     for actions in actions_in(space, 40):
-        buffer[:] = actions  # what was handed over may be used again
+        buffer[:] = actions  # callers may reuse the array of actions
         _, seen, terminated, truncated, _ = env.step(buffer)
         expected = [
             0.0
             if resets[copy]
-            else size_of(actions[copy] if before[copy] is None else before[copy])
+            else action_norm(actions[copy] if before[copy] is None else before[copy])
             for copy in range(3)
         ]
         assert seen.tolist() == near(expected)
         done = terminated | truncated
-        forget = done if mode == AutoresetMode.SAME_STEP else resets
-        before = [None if forget[copy] else actions[copy] for copy in range(3)]
+        first = done if mode == AutoresetMode.SAME_STEP else resets
+        before = [None if first[copy] else actions[copy] for copy in range(3)]
         resets = done if mode == AutoresetMode.NEXT_STEP else resets
 
 
-def test_the_action_before_after_a_reset_of_all() -> None:
-    env = vector(REMEMBER, [(9,), (9,)], AutoresetMode.SAME_STEP)
+def test_previous_action_after_resetting_all_environments() -> None:
+    env = vector(LAST_ACTION, [(9,), (9,)], AutoresetMode.SAME_STEP)
     env.reset()
     env.step(np.array([2, 1]))
     assert env.step(np.array([0, 0]))[1].tolist() == [2, 1]
@@ -409,13 +414,13 @@ def test_the_action_before_after_a_reset_of_all() -> None:
     assert env.step(np.array([2, 2]))[1].tolist() == [1, 0]
 
 
-# At its third step an episode fails: the lengths say in which episode that is.
+# Episodes fail at their third step; the lengths determine which episode that is.
 FAILING = RewardConfig(mode="add", weights={"own": 1.0}, terms={"own": "1 / (obs[0] - 3)"})
 EPISODES = [((5,), 0), ((2, 1, 5), 2), ((1, 2, 1, 2, 3), 4)]
 
 
 @pytest.mark.parametrize(("lengths", "episode"), EPISODES)
-def test_an_error_names_episode_and_step(lengths: tuple[int, ...], episode: int) -> None:
+def test_error_names_episode_and_step(lengths: tuple[int, ...], episode: int) -> None:
     env = single(FAILING, lengths)
     for number, length in enumerate(lengths):
         env.reset()
@@ -426,28 +431,28 @@ def test_an_error_names_episode_and_step(lengths: tuple[int, ...], episode: int)
                     env.step(0)
                 return
             env.step(0)
-    pytest.fail("nothing was wrong")
+    pytest.fail("no error was raised")
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 @pytest.mark.parametrize(("lengths", "episode"), EPISODES)
-def test_an_error_in_many_names_the_copys_own(
+def test_error_in_a_vector_environment_names_its_episode_and_step(
     mode: AutoresetMode, lengths: tuple[int, ...], episode: int
 ) -> None:
     env = vector(FAILING, [(1, 2), lengths], mode)
     env.reset()
     with pytest.raises(RewardError) as caught:
-        run_for(env, 30)
+        take_steps(env, 30)
     assert str(caught.value).startswith("the term own is inf at")
     assert str(caught.value).endswith(f"(episode {episode}, step 2)")
 
 
-def run_for(env: VectorRewardShapingWrapper, steps: int) -> None:
+def take_steps(env: VectorRewardShapingWrapper, steps: int) -> None:
     for _ in range(steps):
         env.step(np.zeros(env.num_envs, dtype=np.int64))
 
 
-def test_an_error_of_a_function_has_a_place_too() -> None:
+def test_error_of_a_function_has_a_position() -> None:
     python = {"own": {"python": "json:nothing"}}
     config = RewardConfig.model_validate({"terms": python})
     env = single(config, (5,))

@@ -1,5 +1,6 @@
-"""The wrappers on real environments: one against many, and against what gymnasium asks for."""
+"""The wrappers on real environments: consistency, and gymnasium's contract."""
 
+import doctest
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import shaperun
 from shaperun.envs.builtin import environments
+from shaperun.rewards import wrapper
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.wrapper import RewardShapingWrapper, VectorRewardShapingWrapper
 from shaperun.study.environment import EnvironmentConfig
@@ -37,7 +39,7 @@ CASES = [
     for mode, config in configs.items()
 ]
 GAMMA = 0.9
-STEPS, LIMIT = 45, 20  # long enough for several episodes; CartPole falls, LunarLander is cut short
+STEPS, LIMIT = 45, 20  # several episodes: CartPole terminates, LunarLander is truncated
 
 each_case = pytest.mark.parametrize(("env_id", "config"), CASES)
 
@@ -47,34 +49,34 @@ def wrapped(env_id: str, config: RewardConfig, **options: Any) -> RewardShapingW
 
 
 class Copy:
-    """One wrapped environment that starts its episodes as one copy of a vector does."""
+    """Wrapped environment that resets as one environment of a vector does."""
 
     def __init__(self, env: RewardShapingWrapper, seed: int, mode: AutoresetMode) -> None:
         self.env, self.mode = env, mode
         self.obs, _ = env.reset(seed=seed)
-        self.over = False
+        self.done = False
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, float]]:
-        if self.mode == AutoresetMode.NEXT_STEP and self.over:
+        if self.mode == AutoresetMode.NEXT_STEP and self.done:
             self.obs, _ = self.env.reset()
-            self.over = False
+            self.done = False
             names = [*self.env.kernel.names, "env_reward", "shaping", "shaped"]
             return self.obs, 0.0, False, False, dict.fromkeys(names, 0.0)
         self.obs, reward, terminated, truncated, info = self.env.step(action)
-        self.over = terminated or truncated
-        if self.mode == AutoresetMode.SAME_STEP and self.over:
+        self.done = terminated or truncated
+        if self.mode == AutoresetMode.SAME_STEP and self.done:
             self.obs, _ = self.env.reset()
         return self.obs, float(reward), terminated, truncated, info["reward_components"]
 
     def restart(self) -> None:
-        if self.mode == AutoresetMode.DISABLED and self.over:
+        if self.mode == AutoresetMode.DISABLED and self.done:
             self.obs, _ = self.env.reset()
-            self.over = False
+            self.done = False
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
 @each_case
-def test_many_are_as_good_as_one_at_a_time(
+def test_vector_environment_matches_single_environments(
     env_id: str, config: RewardConfig, mode: AutoresetMode
 ) -> None:
     make = partial(gym.make, env_id, max_episode_steps=LIMIT)
@@ -85,10 +87,10 @@ def test_many_are_as_good_as_one_at_a_time(
         Copy(wrapped(env_id, config, max_episode_steps=LIMIT), seed, mode) for seed in (5, 6, 7)
     ]
     obs, _ = vector.reset(seed=[5, 6, 7])
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     ends = 0
     for _ in range(STEPS):
-        actions = random.integers(vector.single_action_space.n, size=3)  # type: ignore[attr-defined]
+        actions = rng.integers(vector.single_action_space.n, size=3)  # type: ignore[attr-defined]
         obs, rewards, terminated, truncated, info = vector.step(actions)
         assert_same((obs, rewards, terminated, truncated), info, copies, actions)
         done = terminated | truncated
@@ -107,8 +109,8 @@ def assert_same(
 ) -> None:
     singles = [copy.step(action) for copy, action in zip(copies, actions, strict=True)]
     *expected, parts = zip(*singles, strict=True)
-    for found, one_by_one in zip(step, expected, strict=True):
-        assert np.asarray(found).tolist() == pytest.approx(np.array(one_by_one), rel=1e-12)
+    for value, one_by_one in zip(step, expected, strict=True):
+        assert np.asarray(value).tolist() == pytest.approx(np.array(one_by_one), rel=1e-12)
     names = list(parts[0])
     assert list(info["reward_components"]) == names
     for name in names:
@@ -116,7 +118,7 @@ def assert_same(
         assert info["reward_components"][name] == pytest.approx(values, rel=1e-12, abs=1e-12)
 
 
-def test_an_episode_that_ends_is_judged_by_its_own_last_observation() -> None:
+def test_last_step_is_rewarded_by_the_final_observation() -> None:
     config = RewardConfig(mode="replace", weights={"upright": 1.0})
     make = partial(gym.make, "CartPole-v1")
     vector = VectorRewardShapingWrapper(
@@ -127,7 +129,7 @@ def test_an_episode_that_ends_is_judged_by_its_own_last_observation() -> None:
     while not done.any():
         obs, rewards, terminated, truncated, info = vector.step(np.array([1, 0]))
         done = terminated | truncated
-    assert (rewards[done] < 0).all()  # the pole is past its limit, and not upright again
+    assert (rewards[done] < 0).all()  # the pole has fallen, and is not upright again
     for copy in np.flatnonzero(done):
         assert vector.transition.next_obs[copy].tolist() == info["final_obs"][copy].tolist()
     assert vector.transition.next_obs[~done].tolist() == obs[~done].tolist()
@@ -135,27 +137,27 @@ def test_an_episode_that_ends_is_judged_by_its_own_last_observation() -> None:
     assert vector.transition.obs.tolist() == obs.tolist()
 
 
-def test_the_vectorised_cartpole_of_gymnasium() -> None:
-    """It resets on the next step, and has no copies to ask for anything."""
+def test_vectorized_cartpole_of_gymnasium() -> None:
+    """It uses next-step autoreset and has no sub-environments."""
     config = RewardConfig(mode="add", weights={"upright": 2.0})
     env = gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
     vector = VectorRewardShapingWrapper(env, config)
     vector.reset(seed=0)
     resets = 0
-    over = np.zeros(2, dtype=bool)
+    done = np.zeros(2, dtype=bool)
     for _ in range(30):
         _, rewards, terminated, truncated, info = vector.step(np.ones(2, dtype=np.int64))
         parts = info["reward_components"]
         assert rewards.tolist() == pytest.approx(parts["env_reward"] + 2.0 * parts["upright"])
         for part in parts.values():
-            assert not part[over].any()
-        resets += over.sum()
-        over = terminated | truncated
+            assert not part[done].any()
+        resets += done.sum()
+        done = terminated | truncated
     assert resets
 
 
 @each_case
-def test_the_info_holds_every_part_and_they_add_up(env_id: str, config: RewardConfig) -> None:
+def test_info_has_all_parts_and_they_add_up(env_id: str, config: RewardConfig) -> None:
     environment = environments()[env_id]
     env, bare = wrapped(env_id, config), gym.make(env_id)
     env.reset(seed=1)
@@ -189,11 +191,11 @@ def test_the_info_holds_every_part_and_they_add_up(env_id: str, config: RewardCo
 @each_case
 @pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
 @pytest.mark.filterwarnings("ignore:.*Box observation space m")
-def test_gymnasium_finds_no_fault(env_id: str, config: RewardConfig) -> None:
+def test_env_checker_of_gymnasium(env_id: str, config: RewardConfig) -> None:
     check_env(wrapped(env_id, config), skip_render_check=True)
 
 
-def test_reset_and_step_keep_gymnasiums_contract() -> None:
+def test_reset_and_step_follow_gymnasiums_contract() -> None:
     env = wrapped("CartPole-v1", RewardConfig())
     with pytest.raises(gym.error.ResetNeeded):
         env.step(0)
@@ -205,7 +207,7 @@ def test_reset_and_step_keep_gymnasiums_contract() -> None:
     assert abs(low).max() <= 0.001
 
 
-def test_a_wrapped_environment_can_be_made_again_from_its_spec() -> None:
+def test_environment_is_made_again_from_its_spec() -> None:
     config = RewardConfig(mode="add", weights={"upright": 1.0})
     env = wrapped("CartPole-v1", config, max_episode_steps=3)
     assert env.spec is not None
@@ -216,16 +218,16 @@ def test_a_wrapped_environment_can_be_made_again_from_its_spec() -> None:
     assert env.step(1)[1] == again.step(1)[1] != 1.0
 
 
-def test_monitor_outside_sees_the_shaped_reward() -> None:
+def test_outer_monitor_sees_the_shaped_reward() -> None:
     monitor = pytest.importorskip("stable_baselines3.common.monitor").Monitor
     config = RewardConfig(mode="replace", weights={"distance": 200.0})
     env = monitor(wrapped("LunarLander-v3", config, max_episode_steps=10))
     env.reset(seed=0)
-    total, over = 0.0, False
-    while not over:
+    total, done = 0.0, False
+    while not done:
         _, _, terminated, truncated, info = env.step(0)
         total += info["reward_components"]["shaped"]
-        over = terminated or truncated
+        done = terminated or truncated
     assert info["episode"]["r"] == pytest.approx(total, abs=1e-5)
     assert total < -1000
     assert info["episode"]["l"] == 10
@@ -234,12 +236,12 @@ def test_monitor_outside_sees_the_shaped_reward() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (RewardConfig(mode="add", weights={"fuel": 1.0}), "CartPole-v1 has no term named fuel"),
+        (RewardConfig(mode="add", weights={"fuel": 1.0}), "unknown CartPole-v1 term fuel"),
         (RewardConfig(mode="potential", weights={"push_right": 1.0}), "push_right depends"),
         (RewardConfig(mode="potential", weights={"still": 1.0}), "gamma"),
     ],
 )
-def test_a_reward_that_does_not_fit_is_refused(config: RewardConfig, message: str) -> None:
+def test_invalid_reward_is_refused(config: RewardConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RewardShapingWrapper(gym.make("CartPole-v1"), config)
     with pytest.raises(ValueError, match=message):
@@ -267,7 +269,7 @@ def test_any_environment_can_be_shaped(make: Callable[[], Any]) -> None:
     assert info["reward_components"]["far"] == pytest.approx(np.ravel(obs)[0] + 1)
 
 
-def test_the_environment_of_a_study_takes_its_options() -> None:
+def test_environment_of_a_study_has_its_options() -> None:
     config = EnvironmentConfig(
         id="LunarLander-v3", options={"gravity": -5.0, "max_episode_steps": 7}
     )
@@ -279,9 +281,15 @@ def test_the_environment_of_a_study_takes_its_options() -> None:
     assert config.make(render_mode="rgb_array").render_mode == "rgb_array"
 
 
-def test_the_wrappers_can_be_had_from_the_package() -> None:
+def test_package_exports_the_wrappers() -> None:
     assert shaperun.RewardShapingWrapper is RewardShapingWrapper
     assert shaperun.VectorRewardShapingWrapper is VectorRewardShapingWrapper
     assert shaperun.RewardConfig is RewardConfig
     with pytest.raises(AttributeError, match="RewardShaper"):
         shaperun.RewardShaper  # noqa: B018
+
+
+def test_examples_in_docstrings() -> None:
+    results = doctest.testmod(wrapper)
+    assert results.attempted
+    assert not results.failed

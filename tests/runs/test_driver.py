@@ -8,8 +8,8 @@ import pytest
 from shaperun.common.errors import UserError
 from shaperun.common.files import Lock
 from shaperun.runs import driver, prepare, status
-from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.process_pool import Finished, Job
+from shaperun.runs.plan import Run, plan_runs
+from shaperun.runs.process_pool import Job, JobResult
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from shaperun.study.models import Study
@@ -22,123 +22,120 @@ def study(tiny_file: Path) -> Study:
 
 @pytest.fixture
 def runs(study: Study) -> list[Run]:
-    return planned_runs(study, study.arms)
+    return plan_runs(study, study.arms)
 
 
-def failing(jobs: Iterable[Job]) -> Iterator[Finished | None]:
-    """An executor whose workers all die: nothing of the training is needed to drive it."""
+def failing(jobs: Iterable[Job]) -> Iterator[JobResult | None]:
+    """Executor whose workers all die; it trains nothing."""
     for job in list(jobs):
         yield None
-        yield Finished(job, "the process was killed by SIGKILL")
+        yield JobResult(job, "the process was killed by SIGKILL")
 
 
-def test_failures_are_kept_and_tried_again(study: Study, runs: list[Run], tmp_path: Path) -> None:
+def start_elsewhere(folder: StudyFolder, run: Run) -> Lock:
+    """Start a run as another command would; return its lock, which is held."""
+    run_folder = folder.run(run.arm, run.seed)
+    run_folder.path.mkdir(parents=True)
+    run_folder.start({"identity": run.config.identity})
+    lock = Lock(run_folder.lock)
+    assert lock.acquire()
+    return lock
+
+
+def test_failures_are_recorded_and_retried(runs: list[Run], tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "tiny")
     for _ in range(2):
-        first, *_, last = list(driver.drive(folder, runs, failing))
+        first, *_, last = list(driver.train_runs(folder, runs, failing))
         assert {run.state for run in first} == {"waiting"}
         assert {run.state for run in last} == {"failed"}
         assert last[0].failure == "the process was killed by SIGKILL"
-    assert folder.run("guided", 1).failure() == "the process was killed by SIGKILL"
-    assert status.run_status(folder, runs[0]).state == "failed"
-    assert study.study == "tiny"
+    assert folder.run("guided", 1).read_failure() == "the process was killed by SIGKILL"
+    assert status.read_run_status(folder, runs[0]).state == "failed"
 
 
-def test_a_run_of_another_command_is_waited_for_and_taken_over_when_that_dies(
+def test_a_run_of_another_command_is_waited_for_and_taken_over(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
     folder = StudyFolder(tmp_path / "tiny")
-    theirs = folder.run(runs[0].arm, runs[0].seed)
-    theirs.path.mkdir(parents=True)
-    theirs.start({"identity": runs[0].config.identity})
-    lease = Lock(theirs.lock)
-    assert lease.acquire()
-    states = driver.drive(folder, runs, failing)
+    lock = start_elsewhere(folder, runs[0])
+    states = driver.train_runs(folder, runs, failing)
     for _ in range(20):
-        known = next(states)
-    assert [run.state for run in known] == ["running", "failed", "failed", "failed"]
-    assert known[0].phase == status.ELSEWHERE
-    assert theirs.failure() is None
-    lease.release()
+        statuses = next(states)
+    assert [run.state for run in statuses] == ["running", "failed", "failed", "failed"]
+    assert statuses[0].phase == status.ELSEWHERE
+    assert folder.run(runs[0].arm, runs[0].seed).read_failure() is None
+    lock.release()
     *_, last = states
     assert [run.state for run in last] == ["failed"] * 4
 
 
-def test_nothing_is_executed_while_all_runs_are_elsewhere(
+def test_the_executor_is_not_called_while_all_runs_are_elsewhere(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An executor imports torch, or joins a cluster, before it looks at its jobs."""
+    """An executor imports torch or connects to a cluster, even without jobs."""
     monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
     folder = StudyFolder(tmp_path / "tiny")
-    leases = []
-    for run in runs:
-        theirs = folder.run(run.arm, run.seed)
-        theirs.path.mkdir(parents=True)
-        theirs.start({"identity": run.config.identity})
-        leases.append(Lock(theirs.lock))
-        assert leases[-1].acquire()
+    locks = [start_elsewhere(folder, run) for run in runs]
     called: list[list[Job]] = []
 
-    def counting(jobs: Iterable[Job]) -> Iterator[Finished | None]:
+    def counting(jobs: Iterable[Job]) -> Iterator[JobResult | None]:
         called.append(list(jobs))
         yield None
 
-    states = driver.drive(folder, runs, counting)
+    states = driver.train_runs(folder, runs, counting)
     assert {run.phase for run in next(states)} == {status.ELSEWHERE}
-    leases[0].release()
+    locks[0].release()
     while next(states)[0].phase == status.ELSEWHERE:
         pass
     assert all(called)
-    for lease in leases[1:]:
-        lease.release()
+    for lock in locks[1:]:
+        lock.release()
 
 
-def test_a_run_that_another_command_finishes_is_not_trained_again(
-    runs: list[Run], trained: Path
-) -> None:
+def test_finished_runs_are_not_trained_again(runs: list[Run], trained: Path) -> None:
     folder = StudyFolder(trained / "results" / "tiny")
-    (states,) = driver.drive(folder, runs, failing)
+    (states,) = driver.train_runs(folder, runs, failing)
     assert {run.state for run in states} == {"done"}
 
 
-def test_preparing_writes_the_study_and_refuses_a_changed_one(
+def test_preparing_writes_the_study_and_refuses_changed_runs(
     study: Study, runs: list[Run], tmp_path: Path
 ) -> None:
     folder = StudyFolder(tmp_path / "tiny")
     prepare.prepare(study, folder, runs, fresh=False)
     assert load_study(folder.study) == study
-    theirs = folder.run(runs[0].arm, runs[0].seed)
-    theirs.path.mkdir(parents=True)
-    theirs.start({"identity": "other", "config": {"seed": 7}})
+    run_folder = folder.run(runs[0].arm, runs[0].seed)
+    run_folder.path.mkdir(parents=True)
+    run_folder.start({"identity": "other", "config": {"seed": 7}})
     with pytest.raises(UserError, match="seed: 7 there, 0 here"):
         prepare.prepare(study, folder, runs, fresh=False)
     prepare.prepare(study, folder, runs, fresh=True)
-    assert not theirs.path.exists()
+    assert not run_folder.path.exists()
 
 
-def test_an_environment_that_is_not_installed_is_named(
+def test_a_missing_environment_is_named(
     study: Study, runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "find_spec", lambda module: None)
+    monkeypatch.setattr(prepare, "find_spec", lambda module: None)
     with pytest.raises(UserError, match=r'needs pygame, .*pip install "gymnasium\[classic'):
         prepare.prepare(study, StudyFolder(tmp_path / "tiny"), runs, fresh=False)
     assert not (tmp_path / "tiny").exists()
 
 
-def test_a_run_that_is_being_trained_is_not_deleted(
-    study: Study, runs: list[Run], tmp_path: Path
-) -> None:
+def test_a_running_run_is_not_deleted(study: Study, runs: list[Run], tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "tiny")
-    theirs = folder.run(runs[0].arm, runs[0].seed)
-    theirs.path.mkdir(parents=True)
     folder.write_study({"study": "tiny"})
-    theirs.start({"identity": runs[0].config.identity})
-    lease = Lock(theirs.lock)
-    assert lease.acquire()
+    lock = start_elsewhere(folder, runs[0])
+    run_folder = folder.run(runs[0].arm, runs[0].seed)
     with pytest.raises(UserError, match="being trained by another command"):
         prepare.prepare(study, folder, runs, fresh=True)
-    assert theirs.config.exists()
-    lease.release()
+    assert run_folder.config.exists()
+    lock.release()
     prepare.prepare(study, folder, runs, fresh=True)
-    assert not theirs.path.exists()
+    assert not run_folder.path.exists()
+
+
+def test_an_unknown_executor_is_refused() -> None:
+    with pytest.raises(UserError, match=r"executor x; choose from processes, inline, ray$"):
+        driver.make_executor("x", 1)

@@ -2,27 +2,29 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from shaperun.runs.process_pool import Finished, Job, run_in_processes, run_inline
+from shaperun.runs.process_pool import Job, JobResult, run_in_processes, run_inline
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers import the jobs of this folder by name."""
+    """Let workers import the helper jobs by name."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "helpers"))
 
 
-def finished(events: object) -> list[Finished]:
-    return [event for event in events if event]  # type: ignore[attr-defined]
+def results(events: Iterable[JobResult | None]) -> list[JobResult]:
+    return [event for event in events if event]
 
 
-def test_every_job_runs_in_a_process_of_its_own_with_one_thread(tmp_path: Path) -> None:
+def test_every_job_runs_in_a_separate_process_with_one_thread(tmp_path: Path) -> None:
     jobs = [Job("jobs:write", (str(tmp_path / name), name)) for name in "abc"]
-    done = finished(run_in_processes(jobs, 2, preload="jobs"))
+    done = results(run_in_processes(jobs, 2, preload="jobs"))
     assert {event.job for event in done} == set(jobs)
     assert all(event.error is None for event in done)
     words = [(tmp_path / name).read_text().split() for name in "abc"]
@@ -30,53 +32,45 @@ def test_every_job_runs_in_a_process_of_its_own_with_one_thread(tmp_path: Path) 
     assert {threads for _, _, threads in words} == {"1"}
 
 
-def test_a_job_that_fails_or_dies_does_not_touch_the_others(tmp_path: Path) -> None:
+def test_a_job_that_fails_or_dies_does_not_affect_the_others(tmp_path: Path) -> None:
     jobs = [
         Job("jobs:fail", ("on purpose",)),
         Job("jobs:die", ()),
         Job("jobs:write", (str(tmp_path / "a"), "a")),
         Job("jobs:fail", ("x" * 200_000,)),
     ]
-    errors = {
-        event.job: event.error for event in finished(run_in_processes(jobs, 2, preload="jobs"))
-    }
+    errors = {end.job: end.error for end in results(run_in_processes(jobs, 2, preload="jobs"))}
     assert (errors[jobs[0]] or "").endswith("ValueError: on purpose\n")
     assert errors[jobs[1]] == "the process was killed by SIGKILL"
     assert errors[jobs[2]] is None
     assert "xxx" in (errors[jobs[3]] or "")
 
 
-def test_a_process_that_is_killed_is_tried_again_a_few_times(tmp_path: Path) -> None:
-    jobs = [Job("jobs:die_at_first", (str(tmp_path / str(times)), times)) for times in (2, 3)]
-    errors = {
-        event.job: event.error for event in finished(run_in_processes(jobs, 2, preload="jobs"))
-    }
+def test_a_killed_process_is_retried_a_few_times(tmp_path: Path) -> None:
+    jobs = [Job("jobs:die_repeatedly", (str(tmp_path / str(times)), times)) for times in (2, 3)]
+    errors = {end.job: end.error for end in results(run_in_processes(jobs, 2, preload="jobs"))}
     assert errors == {jobs[0]: None, jobs[1]: "the process was killed by SIGKILL"}
     assert [(tmp_path / name).read_text() for name in ("2", "3")] == ["xxx", "xxx"]
 
 
-def test_closing_ends_the_workers(tmp_path: Path) -> None:
+def test_closing_terminates_the_workers(tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    events = run_in_processes(
-        [Job("jobs:wait_for_ever", (str(path),))], 1, preload="jobs", tick=0.05
-    )
+    jobs = [Job("jobs:wait_forever", (str(path),))]
+    events = run_in_processes(jobs, 1, preload="jobs", tick=0.05)
     while not (path.exists() and path.read_text()):
         assert next(events) is None
     events.close()  # type: ignore[attr-defined]
-    with pytest.raises(ProcessLookupError):
-        _alive(int(path.read_text()))
+    process, deadline = int(path.read_text()), time.monotonic() + 5
+    with suppress(ProcessLookupError):
+        while True:
+            os.kill(process, 0)
+            assert time.monotonic() < deadline
 
 
-def _alive(process: int) -> None:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        os.kill(process, 0)
-
-
-def test_inline_runs_here_and_reports_the_same(tmp_path: Path) -> None:
+def test_inline_jobs_run_in_this_process(tmp_path: Path) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     jobs = [Job("jobs:fail", ("on purpose",)), Job("jobs:write", (str(tmp_path / "a"), "a"))]
-    failed, fine = finished(run_inline(jobs))
+    failed, succeeded = results(run_inline(jobs))
     assert (failed.error or "").endswith("ValueError: on purpose\n")
-    assert fine.error is None
+    assert succeeded.error is None
     assert str(os.getpid()) in (tmp_path / "a").read_text()

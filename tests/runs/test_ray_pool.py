@@ -1,4 +1,4 @@
-"""A real cluster of two Ray nodes on this machine; one of them is killed while it trains."""
+"""Ray pool on a real local cluster of two nodes, one of which is killed during training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from shaperun.common.errors import UserError
 from shaperun.common.files import Lock
-from shaperun.runs import driver as batch
+from shaperun.runs import driver as runs_driver
 from shaperun.runs import ray_pool, status
-from shaperun.runs.plan import planned_runs
-from shaperun.runs.process_pool import Finished, Job
+from shaperun.runs.plan import plan_runs
+from shaperun.runs.process_pool import Job, JobResult
 from shaperun.runs.ray_pool import run_on_ray
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
@@ -33,7 +33,7 @@ from tests.conftest import TINY, call_shaperun
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason='needs pip install "shaperun[ray]"'),
-    pytest.mark.skipif(sys.platform != "linux", reason="Ray is tried on Linux, with its /proc"),
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc"),
 ]
 
 LONG = TINY | {
@@ -46,14 +46,14 @@ LONG = TINY | {
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Where Ray keeps its sockets, whose paths must be short."""
+    """Return a folder for Ray's sockets, whose paths must be short."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path) -> Iterator[Any]:
-    """Two nodes of one processor each, which keep a checkpoint of runs after every rollout."""
+    """Start two nodes with one core each, which save a checkpoint after every rollout."""
     settings = {
         "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -65,51 +65,51 @@ def cluster(folder: Path) -> Iterator[Any]:
         for name, value in settings.items():
             patch.setenv(name, value)
         head = {"num_cpus": 1, "include_dashboard": False}
-        made = importlib.import_module("ray.cluster_utils").Cluster(True, head_node_args=head)
-        made.add_node(num_cpus=1)
-        patch.setenv("RAY_ADDRESS", made.address)
-        yield made
+        cluster = importlib.import_module("ray.cluster_utils").Cluster(True, head_node_args=head)
+        cluster.add_node(num_cpus=1)
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
         importlib.import_module("ray").shutdown()
-        made.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers import the jobs of this folder by name."""
+    """Let workers import the helper jobs by name."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "helpers"))
 
 
-def errors(events: Iterator[Finished | None]) -> dict[Job, str | None]:
+def errors(events: Iterator[JobResult | None]) -> dict[Job, str | None]:
     return {event.job: event.error for event in events if event}
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> Any:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come to that"
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "timeout"
         time.sleep(0.02)
-    return found
+    return value
 
 
-def processes_of(folder: Path, name: str = "") -> list[int]:
-    """The living processes of the Ray that keeps its files in a folder."""
-    setting, found = f"RAY_TMPDIR={folder}".encode(), []
+def find_processes(folder: Path, name: str = "") -> list[int]:
+    """Return the processes of the Ray cluster that has its files in a folder."""
+    setting, processes = f"RAY_TMPDIR={folder}".encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            ours = setting in (entry / "environ").read_bytes().split(b"\0")
-            called = (entry / "cmdline").read_bytes().decode()
-        except OSError:  # it has just ended
+            matches = setting in (entry / "environ").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_bytes().decode()
+        except OSError:  # it has ended
             continue
-        if ours and called.startswith(name):
-            found.append(int(entry.name))
-    return found
+        if matches and command.startswith(name):
+            processes.append(int(entry.name))
+    return processes
 
 
 @pytest.mark.usefixtures("cluster")
-def test_jobs_are_run_as_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_run_as_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     written = [Job("jobs:write", (str(tmp_path / name), name)) for name in "abc"]
-    dying = [Job("jobs:die_at_first", (str(tmp_path / str(times)), times)) for times in (2, 3)]
+    dying = [Job("jobs:die_repeatedly", (str(tmp_path / str(times)), times)) for times in (2, 3)]
     failing = Job("jobs:fail", ("x" * 30_000 + " on purpose",))
     here = Job("os:mkdir", ("here",))
     ended = errors(run_on_ray([failing, *dying, *written, here], 0))
@@ -124,78 +124,78 @@ def test_jobs_are_run_as_in_processes(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("cluster")
-def test_closing_ends_the_workers(tmp_path: Path) -> None:
+def test_closing_terminates_the_workers(tmp_path: Path) -> None:
     path, waiting = tmp_path / "pid", tmp_path / "waiting"
-    jobs = [Job("jobs:wait_for_ever", (str(place),)) for place in (path, waiting)]
+    jobs = [Job("jobs:wait_forever", (str(file),)) for file in (path, waiting)]
     events = run_on_ray(jobs, 1, tick=0.05)
     while not (path.exists() and path.read_text()):
         assert next(events) is None
     events.close()  # type: ignore[attr-defined]
-    until(lambda: not Path(f"/proc/{path.read_text()}").exists(), 5)
+    wait_until(lambda: not Path(f"/proc/{path.read_text()}").exists(), 5)
     assert not waiting.exists()
 
 
-def test_a_node_that_is_lost(cluster: Any, tmp_path: Path) -> None:
-    """Its run goes on elsewhere, and every run ends as in the processes of one machine."""
+def test_runs_survive_the_loss_of_a_node(cluster: Any, tmp_path: Path) -> None:
+    """Its run resumes on another node, and results equal those of local processes."""
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(LONG, sort_keys=False))
     done = call_shaperun("train", "long.yaml", "--results", "local", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    # Ray would import it, for it looks into the working directory first; we do not.
+    # Ray searches the working directory first and would import it; shaperun does not.
     (tmp_path / "stable_baselines3.py").write_text("raise ImportError('not the library')")
     command = [sys.executable, "-P", "-m", "shaperun", "train", "long.yaml", "--executor", "ray"]
     runs = [RunFolder(tmp_path / f"results/long/runs/{arm}/0") for arm in ("default", "guided")]
     with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as driver:
-        until(lambda: all(path.exists() for run in runs for path in run.checkpoints))
-        begun = [run.config.read_bytes() for run in runs]
+        wait_until(lambda: all(path.exists() for run in runs for path in run.checkpoints))
+        records = [run.config.read_bytes() for run in runs]
         (node,) = cluster.worker_nodes
         cluster.remove_node(node, allow_graceful=False)
         assert not any(run.is_done() for run in runs)
-        output, told = driver.communicate(timeout=120)
+        output, messages = driver.communicate(timeout=120)
     cluster.add_node(num_cpus=1)
-    assert driver.returncode == 0, told
+    assert driver.returncode == 0, messages
     assert not output
-    assert "raylet" not in told
-    for run, beginning in zip(runs, begun, strict=True):
-        assert run.config.read_bytes() == beginning  # it went on, and did not begin anew
+    assert "raylet" not in messages
+    for run, record in zip(runs, records, strict=True):
+        assert run.config.read_bytes() == record  # it resumed and did not restart
         assert outcome(run) == outcome(
             RunFolder(tmp_path / "local" / run.path.relative_to(tmp_path / "results"))
         )
 
 
 def outcome(run: RunFolder) -> dict[str, bytes]:
-    """All that must be the same: the logs, and every tensor of the policy and its optimiser."""
-    made = (run.episodes, run.evaluations, run.updates, run.normalization)
-    found = {path.name: path.read_bytes() for path in made}
+    """Return all that must be equal: tables, and tensors of the policy and its optimizer."""
+    files = (run.episodes, run.evaluations, run.updates, run.normalization)
+    tables = {path.name: path.read_bytes() for path in files}
     tensors: dict[str, Any] = load_from_zip_file(run.policy)[1]
     weights = tensors["policy"]
     moments = tensors["policy.optimizer"]["state"]
     named = {**weights, **{f"{i} {k}": v for i, of in moments.items() for k, v in of.items()}}
-    return found | {name: tensor.numpy().tobytes() for name, tensor in named.items()}
+    return tables | {name: tensor.numpy().tobytes() for name, tensor in named.items()}
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_lease_that_outlives_its_worker_is_waited_for(folder: Path, tmp_path: Path) -> None:
-    """As that of a machine which is lost to the cluster and goes on: never two write one run."""
+def test_a_lock_that_outlives_its_worker_is_waited_for(folder: Path, tmp_path: Path) -> None:
+    """As on a machine that continues after the cluster has lost it."""
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"seeds": 1}, sort_keys=False))
     study = load_study(tmp_path / "tiny.yaml")
     results = StudyFolder(tmp_path / "results")
-    runs = planned_runs(study, study.arms, ["default"])
+    runs = plan_runs(study, study.arms, ["default"])
     run = results.run("default", 0)
-    lease = Lock(run.lock)
-    states = batch.drive(results, runs, batch.executor("ray", 0))
+    lock = Lock(run.lock)
+    states = runs_driver.train_runs(results, runs, runs_driver.make_executor("ray", 0))
     for _ in states:
         if run.progressed_since(0.0):
             break
-    (worker,) = processes_of(folder, "ray::_work")
+    (worker,) = find_processes(folder, "ray::_run")
     os.kill(worker, signal.SIGKILL)
-    until(lease.acquire)
+    wait_until(lock.acquire)
     for (state,) in states:
         if state.phase == status.ELSEWHERE:
             break
     written = run.episodes.read_bytes()
     time.sleep(0.5)
     assert run.episodes.read_bytes() == written
-    lease.release()
+    lock.release()
     *_, (state,) = states
     assert state.state == "done"
 
@@ -204,40 +204,40 @@ ALONE = """
 import signal
 from shaperun.runs.process_pool import Job
 from shaperun.runs.ray_pool import run_on_ray
-polite = signal.getsignal(signal.SIGTERM)
+handler = signal.getsignal(signal.SIGTERM)
 (end,) = [event for event in run_on_ray([Job("os:mkdir", ("made",))], 3) if event]
 assert end.error is None, end.error
-assert signal.getsignal(signal.SIGTERM) is polite
+assert signal.getsignal(signal.SIGTERM) is handler
 """
 
 
-def test_without_a_cluster_one_is_started_for_a_while(tmp_path: Path) -> None:
+def test_without_a_cluster_a_local_one_is_started(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
-        # The cluster of which this speaks has crashed.
+        # This is the address of a crashed cluster.
         (Path(folder) / "ray").mkdir()
         (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
         settings = {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         done = subprocess.run(
             [sys.executable, "-c", ALONE],
             cwd=tmp_path,
-            env=kept | settings,
+            env=environment | settings,
             capture_output=True,
             text=True,
             check=False,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert (tmp_path / "made").is_dir()
-        until(lambda: not processes_of(Path(folder)), 10)
+        wait_until(lambda: not find_processes(Path(folder)), 10)
 
 
-def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
-        ray_pool._address()
+        ray_pool._find_address()
 
 
-def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "find_spec", lambda module: None)
+def test_missing_ray_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_driver, "find_spec", lambda module: None)
     with pytest.raises(UserError, match=r'pip install "shaperun\[ray\]"'):
-        batch.executor("ray", 0)
+        runs_driver.make_executor("ray", 0)

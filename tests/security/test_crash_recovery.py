@@ -1,4 +1,4 @@
-"""Whatever a run is doing when it is killed or refused, it goes on and ends in the same bytes."""
+"""Runs that are killed, or refused a write, resume and end with the same bytes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.crashes.chosen_points import MOMENTS, kills
-from benchmarks.crashes.comparison import differences, leftovers, outcome
-from benchmarks.crashes.every_write import Passings
-from benchmarks.crashes.fork_server import NEVER, Nursery
-from benchmarks.crashes.studies import tiny
+from benchmarks.crashes.chosen_points import POINTS, kill_at_points
+from benchmarks.crashes.comparison import (
+    find_differences,
+    find_leftovers,
+    is_harmless,
+    read_outcome,
+)
+from benchmarks.crashes.every_write import EveryWrite
+from benchmarks.crashes.fork_server import NEVER, ForkServer
+from benchmarks.crashes.studies import tiny_run
 from shaperun.cli import progress
 from shaperun.common import fault_injection, files
 from shaperun.common.errors import UserError
 from shaperun.common.files import AppendOnlyCsv, write_atomically
 from shaperun.runs import driver, prepare, process_pool
-from shaperun.runs.plan import Run, planned_runs
-from shaperun.runs.process_pool import Finished, Job, run_inline
+from shaperun.runs.plan import Run, plan_runs
+from shaperun.runs.process_pool import Job, JobResult, run_inline
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
@@ -35,48 +40,50 @@ from shaperun.study.models import parse_study
 from shaperun.training import checkpoint
 from tests.conftest import TINY, call_shaperun
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 
 NOBODY = 65534
-as_root = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may do that"
-)
+as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as fork_server:
+        yield fork_server
 
 
 @pytest.fixture(scope="module")
-def expected(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The outcome of the tiny run where nobody disturbs it."""
+def expected(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the outcome of the uninterrupted tiny run."""
     folder = RunFolder(tmp_path_factory.mktemp("whole") / "run")
-    ended = nursery.train(folder.path, tiny(), keep_seconds=NEVER)
+    ended = fork_server.train(folder.path, tiny_run(), checkpoint_seconds=NEVER)
     assert ended.status == 0, ended.error
-    return outcome(folder)
+    return read_outcome(folder)
 
 
-def goes_on(nursery: Nursery, folder: RunFolder, expected: dict[str, bytes]) -> None:
-    """The run ends as if nothing had been, and leaves nothing behind."""
-    ended = nursery.train(folder.path, tiny())
+def kill_run(fork_server: ForkServer, folder: RunFolder, fault: str) -> None:
+    assert fork_server.train(folder.path, tiny_run(), fault=fault).killed
+
+
+def resume_run(fork_server: ForkServer, folder: RunFolder, expected: dict[str, bytes]) -> None:
+    """Finish a run, and check that its outcome is as expected, without leftover files."""
+    ended = fork_server.train(folder.path, tiny_run())
     assert ended.status == 0, ended.error
-    assert differences(folder, expected) == []
-    assert leftovers(folder) == []
+    assert find_differences(folder, expected) == []
+    assert find_leftovers(folder) == []
 
 
-# --- at every kind of point
+# --- kills and errors at each step of writing
 
 
-def one_of_each_step(points: list[str]) -> list[int]:
-    """The number of one point of each step, in another file from step to step."""
+def choose_per_step(points: list[str]) -> list[int]:
+    """Return the number of one point per step, of a different file for each step if possible."""
     numbers: dict[str, dict[str, int]] = {}
     for number, point in enumerate(points, start=1):
         step, _, path = point.partition(" ")
         numbers.setdefault(step, {}).setdefault(Path(path).name, number)
     chosen = [list(files.values()) for files in numbers.values()]
-    return sorted(files[place % len(files)] for place, files in enumerate(chosen))
+    return sorted(files[index % len(files)] for index, files in enumerate(chosen))
 
 
 STEPS = {
@@ -85,98 +92,98 @@ STEPS = {
 }
 
 
-def test_a_kill_at_any_step_of_writing_does_no_harm(nursery: Nursery, tmp_path: Path) -> None:
-    passings = Passings(nursery, tmp_path)
-    numbers = one_of_each_step(passings.points)
-    assert {passings.points[number - 1].split()[0] for number in numbers} == STEPS
-    counts = passings.kills(numbers)
-    assert counts.cases == len(STEPS)
-    assert counts.harmless, counts
+def test_a_kill_at_any_step_of_writing_is_harmless(fork_server: ForkServer, tmp_path: Path) -> None:
+    run = EveryWrite(fork_server, tmp_path)
+    numbers = choose_per_step(run.points)
+    assert {run.points[number - 1].split()[0] for number in numbers} == STEPS
+    counts = run.kill_at(numbers)
+    assert counts["cases"] == len(STEPS)
+    assert is_harmless(counts), counts
 
 
-def test_a_kill_while_a_run_goes_on_does_no_harm(nursery: Nursery, tmp_path: Path) -> None:
-    passings = Passings(nursery, tmp_path, "die 1 replaced */checkpoint-2.bin")
-    steps = [point.split()[0] for point in passings.points]
+def test_a_kill_while_a_run_resumes_is_harmless(fork_server: ForkServer, tmp_path: Path) -> None:
+    run = EveryWrite(fork_server, tmp_path, "die 1 replaced */checkpoint-2.bin")
+    steps = [point.split()[0] for point in run.points]
     numbers = [steps.index(step) + 1 for step in ("truncated", "removed", "append", "settle")]
-    counts = passings.kills(numbers)
-    assert counts.harmless, counts
+    counts = run.kill_at(numbers)
+    assert is_harmless(counts), counts
 
 
-def test_whatever_is_refused_can_be_made_good(nursery: Nursery, tmp_path: Path) -> None:
-    passings = Passings(nursery, tmp_path)
-    counts = passings.errors(one_of_each_step(passings.points)[::2])
-    assert counts.cases == 8
-    assert counts.harmless, counts
+def test_refused_writes_are_harmless(fork_server: ForkServer, tmp_path: Path) -> None:
+    run = EveryWrite(fork_server, tmp_path)
+    counts = run.fail_from(choose_per_step(run.points)[::2])
+    assert counts["cases"] == 8
+    assert is_harmless(counts), counts
 
 
-def test_a_kill_at_a_moment_that_matters_does_no_harm(nursery: Nursery, tmp_path: Path) -> None:
-    counts = dict(kills(nursery, tmp_path, "BipedalWalker-v3"))  # `make soak` takes more of them
-    assert counts.keys() == MOMENTS.keys()
-    assert all(count.harmless for count in counts.values()), counts
+def test_a_kill_at_a_chosen_point_is_harmless(fork_server: ForkServer, tmp_path: Path) -> None:
+    counts = dict(kill_at_points(fork_server, tmp_path, "BipedalWalker-v3"))
+    assert counts.keys() == POINTS.keys()
+    assert all(is_harmless(count) for count in counts.values()), counts
 
 
-# --- what a kill leaves in a folder
+# --- leftovers of a kill
 
 
-def begin(path: str) -> None:
+def start_again(path: str) -> None:
     RunFolder(Path(path)).start({"identity": "another"})
 
 
-def discard(path: str) -> None:
+def delete(path: str) -> None:
     StudyFolder(Path(path)).delete_run("arm", 1)
 
 
 @pytest.mark.parametrize("number", [1, 2, 4, 7])
-@pytest.mark.parametrize("work", ["begin", "discard"])
-def test_a_run_that_was_half_deleted_begins_anew(
-    work: str, number: int, nursery: Nursery, expected: dict[str, bytes], tmp_path: Path
+@pytest.mark.parametrize("work", ["start_again", "delete"])
+def test_a_half_deleted_run_is_trained_from_scratch(
+    work: str, number: int, fork_server: ForkServer, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = StudyFolder(tmp_path).run("arm", 1)
-    assert nursery.train(folder.path, tiny(), fault="die 1 kept */checkpoint-2.bin").killed
-    where = folder.path if work == "begin" else tmp_path
+    kill_run(fork_server, folder, "die 1 kept */checkpoint-2.bin")
+    where = folder.path if work == "start_again" else tmp_path
     target = f"tests.security.test_crash_recovery:{work}"
-    assert nursery.call(target, str(where), fault=f"die {number} removed *").killed
-    goes_on(nursery, folder, expected)
+    assert fork_server.call(target, str(where), fault=f"die {number} removed *").killed
+    resume_run(fork_server, folder, expected)
 
 
 @pytest.mark.parametrize("name", ["episodes.csv", "evaluations.csv", "updates.csv", "run.json"])
 @pytest.mark.parametrize("how", ["missing", "shorter"])
-def test_a_checkpoint_whose_tables_are_gone_is_not_gone_on_from(
-    name: str, how: str, nursery: Nursery, expected: dict[str, bytes], tmp_path: Path
+def test_a_checkpoint_with_missing_tables_is_not_resumed(
+    name: str, how: str, fork_server: ForkServer, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    assert nursery.train(folder.path, tiny(), fault="die 1 kept */checkpoint-2.bin").killed
+    kill_run(fork_server, folder, "die 1 kept */checkpoint-2.bin")
     file = folder.path / name
     if how == "missing":
         file.unlink()
     else:
         os.truncate(file, 10)
-    goes_on(nursery, folder, expected)
+    resume_run(fork_server, folder, expected)
 
 
-def test_what_a_finished_run_left_is_removed_by_the_next_command(
-    nursery: Nursery, expected: dict[str, bytes], tmp_path: Path
+def test_leftovers_of_a_finished_run_are_removed(
+    fork_server: ForkServer, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    assert nursery.train(folder.path, tiny(), fault="die 1 kept */DONE.json").killed
+    kill_run(fork_server, folder, "die 1 kept */DONE.json")
     (folder.path / ".policy.zip.abc.tmp").touch()
-    assert folder.state() == "done"
-    assert len(leftovers(folder)) == 3
-    folder.tidy()
-    assert leftovers(folder) == []
-    assert differences(folder, expected) == []
+    assert folder.read_state() == "done"
+    assert len(find_leftovers(folder)) == 3
+    folder.remove_leftovers()
+    assert find_leftovers(folder) == []
+    assert find_differences(folder, expected) == []
 
 
-def test_an_unfinished_run_is_not_tidied(nursery: Nursery, tmp_path: Path) -> None:
+def test_leftovers_of_an_unfinished_run_are_kept(fork_server: ForkServer, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    assert nursery.train(folder.path, tiny(), fault="die 2 synced */checkpoint-*.bin").killed
+    kill_run(fork_server, folder, "die 2 synced */checkpoint-*.bin")
     before = sorted(folder.path.iterdir())
-    folder.tidy()
+    folder.remove_leftovers()
     assert sorted(folder.path.iterdir()) == before
     assert any(files.is_temporary(path) for path in before)
 
 
-def test_only_what_nobody_can_be_writing_is_removed_from_a_shared_folder(tmp_path: Path) -> None:
+def test_only_stale_temporary_files_are_removed(tmp_path: Path) -> None:
     now, old = tmp_path / ".table.csv.now.tmp", tmp_path / ".table.csv.old.tmp"
     other = tmp_path / ".other.csv.old.tmp"
     for path in (now, old, other):
@@ -187,7 +194,7 @@ def test_only_what_nobody_can_be_writing_is_removed_from_a_shared_folder(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, now.name, "table.csv"]
 
 
-def test_a_study_whose_first_write_was_killed_is_still_ours(tmp_path: Path) -> None:
+def test_a_study_folder_with_only_temporary_files_is_not_foreign(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     (tmp_path / ".study.yaml.abc.tmp").touch()
     assert not folder.is_foreign()
@@ -195,33 +202,35 @@ def test_a_study_whose_first_write_was_killed_is_still_ours(tmp_path: Path) -> N
     assert folder.is_foreign()
 
 
-# --- limits that are real
+# --- limits of the operating system
 
 
-def test_a_limit_in_the_middle_of_a_row(
-    nursery: Nursery, expected: dict[str, bytes], tmp_path: Path
+def test_a_file_size_limit_in_the_middle_of_a_row(
+    fork_server: ForkServer, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """The system takes some of the rows and a part of one more, and refuses the rest."""
+    """The system writes some rows and a part of the next, and refuses the rest."""
     folder, table = RunFolder(tmp_path / "run"), expected["evaluations.csv"]
-    assert nursery.train(folder.path, tiny(), fault="die 1 kept */checkpoint-2.bin").killed
+    kill_run(fork_server, folder, "die 1 kept */checkpoint-2.bin")
     limit = len(table) - 30
     assert table[limit - 1 : limit] != b"\n"
-    kept = checkpoint.latest(folder.checkpoints)
-    ended = nursery.train(folder.path, tiny(), largest_file=limit, keep_seconds=NEVER)
+    before = checkpoint.load_latest(folder.checkpoints)
+    ended = fork_server.train(
+        folder.path, tiny_run(), max_file_size=limit, checkpoint_seconds=NEVER
+    )
     assert ended.status == 1
     assert ended.error.endswith(
         f"shaperun.common.errors.UserError: {folder.evaluations}: File too large; "
-        "allow larger files (ulimit -f) and give the same command again\n"
+        "allow larger files (ulimit -f) and run the same command again\n"
     )
     assert folder.evaluations.read_bytes() == table[:limit]
-    assert checkpoint.latest(folder.checkpoints) is not None
-    assert kept is not None
-    goes_on(nursery, folder, expected)
+    assert checkpoint.load_latest(folder.checkpoints) is not None
+    assert before is not None
+    resume_run(fork_server, folder, expected)
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody may enter, and that is nobody's."""
+    """Return a folder that every user may enter, owned by the user nobody."""
     with tempfile.TemporaryDirectory() as name:
         os.chown(name, NOBODY, NOBODY)
         Path(name).chmod(0o755)
@@ -229,67 +238,67 @@ def open_folder() -> Iterator[Path]:
 
 
 @as_root
-def test_a_folder_that_may_no_longer_be_written(
-    nursery: Nursery, expected: dict[str, bytes], open_folder: Path
+def test_a_folder_that_becomes_read_only(
+    fork_server: ForkServer, expected: dict[str, bytes], open_folder: Path
 ) -> None:
-    folder, run = RunFolder(open_folder / "run"), tiny()
-    killed = nursery.train(folder.path, run, user=NOBODY, fault="die 1 kept */checkpoint-2.bin")
+    folder, run = RunFolder(open_folder / "run"), tiny_run()
+    killed = fork_server.train(folder.path, run, user=NOBODY, fault="die 1 kept */checkpoint-2.bin")
     assert killed.killed, killed
-    kept = [path.read_bytes() for path in folder.checkpoints]
+    before = [path.read_bytes() for path in folder.checkpoints]
     folder.path.chmod(0o555)
-    ended = nursery.train(folder.path, run, user=NOBODY)
+    ended = fork_server.train(folder.path, run, user=NOBODY)
     assert ended.error.splitlines()[-1] == (
-        f"shaperun.common.errors.UserError: {folder.checkpoints[0]}: Permission denied; see to it "
-        "that you may write there and give the same command again"
+        f"shaperun.common.errors.UserError: {folder.checkpoints[0]}: Permission denied; check "
+        "the write permissions and run the same command again"
     )
-    assert [path.read_bytes() for path in folder.checkpoints] == kept
+    assert [path.read_bytes() for path in folder.checkpoints] == before
     folder.path.chmod(0o755)
-    goes_on(nursery, folder, expected)
+    resume_run(fork_server, folder, expected)
 
 
-def drive_into_the_dark(path: str) -> None:
-    """Two runs fail; by then the folder of the first cannot even be read."""
+def fail_with_unreadable_folder(path: str) -> None:
+    """Let two runs fail when the folder of the first has become unreadable."""
     folder, runs = _two_runs(Path(path))
-    dark = folder.run("default", 0).path
-    dark.mkdir(parents=True)
+    unreadable = folder.run("default", 0).path
+    unreadable.mkdir(parents=True)
 
-    def failing(jobs: Iterable[Job]) -> Iterator[Finished | None]:
-        dark.chmod(0)
+    def failing(jobs: Iterable[Job]) -> Iterator[JobResult | None]:
+        unreadable.chmod(0)
         for job in list(jobs):
-            yield Finished(job, "ValueError: on purpose")
+            yield JobResult(job, "ValueError: on purpose")
 
-    *_, last = driver.drive(folder, runs, failing)
-    dark.chmod(0o755)
+    *_, last = driver.train_runs(folder, runs, failing)
+    unreadable.chmod(0o755)
     assert [run.state for run in last] == ["failed", "failed"]
-    assert last[0].failure == f"ValueError: on purpose\ncannot read {dark}: Permission denied"
-    assert folder.run("default", 1).failure() == "ValueError: on purpose"
+    assert last[0].failure == f"ValueError: on purpose\ncannot read {unreadable}: Permission denied"
+    assert folder.run("default", 1).read_failure() == "ValueError: on purpose"
 
 
 def _two_runs(path: Path) -> tuple[StudyFolder, list[Run]]:
     study = parse_study(TINY | {"arms": {"default": {}}})
-    return StudyFolder(path / "tiny"), planned_runs(study, study.arms)
+    return StudyFolder(path / "tiny"), plan_runs(study, study.arms)
 
 
 @as_root
-def test_a_run_whose_folder_cannot_be_read_does_not_stop_the_others(
-    nursery: Nursery, open_folder: Path
+def test_a_run_with_an_unreadable_folder_does_not_stop_the_others(
+    fork_server: ForkServer, open_folder: Path
 ) -> None:
-    target = f"tests.security.test_crash_recovery:{drive_into_the_dark.__name__}"
-    ended = nursery.call(target, str(open_folder), user=NOBODY)
+    target = f"tests.security.test_crash_recovery:{fail_with_unreadable_folder.__name__}"
+    ended = fork_server.call(target, str(open_folder), user=NOBODY)
     assert ended.status == 0, ended.error
 
 
 @pytest.mark.parametrize(
-    ("pattern", "story"),
+    ("pattern", "details"),
     [
         ("append */default/0/episodes.csv", "{folder}/error.txt"),
         ("* */default/0/*", "and error.txt cannot be written: No space left on device"),
     ],
-    ids=["one file", "nothing at all"],
+    ids=["one file", "no file"],
 )
-def test_a_refusal_is_told_in_one_line_and_the_others_finish(
+def test_a_refused_write_is_reported_in_one_line_and_other_runs_finish(
     pattern: str,
-    story: str,
+    details: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -299,41 +308,41 @@ def test_a_refusal_is_told_in_one_line_and_the_others_finish(
     monkeypatch.setattr(
         fault_injection, "active_fault", fault_injection.Fault(f"ENOSPC 3 {pattern}")
     )
-    *_, last = driver.drive(folder, runs, run_inline)
+    *_, last = driver.train_runs(folder, runs, run_inline)
     assert [run.state for run in last] == ["failed", "done"]
     assert progress.print_outcome(folder, last, Console(quiet=True)) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"default/0 failed: {first.path}")
-    assert ": No space left on device; free some space and give the same command again" in told
-    assert story.format(folder=first.path) in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"default/0 failed: {first.path}")
+    assert ": No space left on device; free some space and run the same command again" in message
+    assert details.format(folder=first.path) in message
+    assert message.count("\n") == 1
     if first.error.exists():
-        assert "Traceback" in (first.failure() or "")
+        assert "Traceback" in (first.read_failure() or "")
     monkeypatch.setattr(fault_injection, "active_fault", None)
-    *_, last = driver.drive(folder, runs, run_inline)
+    *_, last = driver.train_runs(folder, runs, run_inline)
     assert [run.state for run in last] == ["done", "done"]
-    assert (leftovers(first), leftovers(second)) == ([], [])
+    assert (find_leftovers(first), find_leftovers(second)) == ([], [])
     assert not first.error.exists()
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk that takes one run and not two."""
+    """Mount a disk with room for one run but not two."""
     path = tmp_path / "results"
     path.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(path)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
+        pytest.skip("cannot mount a file system")
     yield path
     subprocess.run(["umount", path], check=True)
 
 
 @as_root
-def test_a_disk_that_is_really_full(small_disk: Path, tiny_file: Path, trained: Path) -> None:
+def test_a_full_disk(small_disk: Path, tiny_file: Path, trained: Path) -> None:
     command = ["train", "tiny.yaml", "--arms", "default", "--workers", "1"]
     done = call_shaperun(*command, cwd=tiny_file.parent)
     assert done.returncode == 1, done.stderr
-    assert "No space left on device; free some space and give the same" in done.stderr
+    assert "No space left on device; free some space and run the same" in done.stderr
     assert "1 of 2 runs finished" in done.stderr
     assert "Traceback" not in done.stderr
     subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
@@ -341,25 +350,25 @@ def test_a_disk_that_is_really_full(small_disk: Path, tiny_file: Path, trained: 
     assert again.returncode == 0, again.stderr
     for seed in (0, 1):
         folder = StudyFolder(small_disk / "tiny").run("default", seed)
-        calm = StudyFolder(trained / "results" / "tiny").run("default", seed)
-        assert differences(folder, outcome(calm)) == []
-        assert leftovers(folder) == []
+        complete = StudyFolder(trained / "results" / "tiny").run("default", seed)
+        assert find_differences(folder, read_outcome(complete)) == []
+        assert find_leftovers(folder) == []
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     study = load_study(tiny_file)
     with pytest.raises(UserError, match=r"study.yaml: Read-only file system; make it writable and"):
         prepare.prepare(study, StudyFolder(small_disk / "tiny"), [], fresh=False)
 
 
-def test_what_a_finished_run_consists_of_is_on_the_disk_before_it_is_called_so(
-    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_files_are_synced_before_a_run_is_marked_done(
+    fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    assert nursery.train(folder.path, tiny(), fault="die 1 make */DONE.json").killed
-    synced, sync = [], os.fsync
+    kill_run(fork_server, folder, "die 1 make */DONE.json")
+    synced, fsync = [], os.fsync
 
     def spy(handle: int) -> None:
         synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
-        sync(handle)
+        fsync(handle)
 
     monkeypatch.setattr(os, "fsync", spy)
     folder.finish()
@@ -368,10 +377,10 @@ def test_what_a_finished_run_consists_of_is_on_the_disk_before_it_is_called_so(
     assert set(before) == folder.read_record()["files"].keys()
 
 
-# --- the pieces
+# --- units
 
 
-def test_without_the_variable_nothing_is_awaited() -> None:
+def test_without_the_variable_no_fault_is_active() -> None:
     assert fault_injection.active_fault is None
     assert fault_injection.chunk_size() is None
     assert fault_injection.checkpoint_seconds(10.0) == 10.0
@@ -387,14 +396,17 @@ write_atomically(Path({str(tmp_path)!r}) / "other", b"1")
 write_atomically(Path({str(tmp_path)!r}) / "file", b"1")
 write_atomically(Path({str(tmp_path)!r}) / "file", b"2")
 """
-    told = {fault_injection.FAULT: "die 2 synced */file", fault_injection.CHECKPOINT_SECONDS: "0.5"}
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | told, check=False)
+    variables = {
+        fault_injection.FAULT: "die 2 synced */file",
+        fault_injection.CHECKPOINT_SECONDS: "0.5",
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | variables, check=False)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "file").read_bytes() == b"1"
     assert sum(files.is_temporary(path) for path in tmp_path.iterdir()) == 1
 
 
-def test_a_refusal_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_injected_error_persists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = AppendOnlyCsv(tmp_path / "table.csv", ["a"])
     monkeypatch.setattr(fault_injection, "active_fault", fault_injection.Fault("EIO 2 append *"))
     with pytest.raises(OSError, match=r"Input/output error: '.*table\.csv'"):
@@ -405,37 +417,40 @@ def test_a_refusal_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert table.path.read_bytes() == b"a\n" + b"x" * 48
 
 
-def test_an_error_names_the_file_that_was_meant(tmp_path: Path) -> None:
+def test_errors_name_the_final_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError, match=r"'[^']*/folder'$"):
         write_atomically(tmp_path / "folder", b"")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_worker_that_dies_while_it_says_why_has_died() -> None:
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    os.write(theirs.fileno(), struct.pack("!i", 1000) + b"half a message")
-    theirs.close()
+def test_a_worker_that_dies_while_sending_its_error() -> None:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    os.write(sender.fileno(), struct.pack("!i", 1000) + b"half a message")
+    sender.close()
     process = multiprocessing.get_context("spawn").Process(target=os.abort)
     process.start()
     process.join()
-    assert process_pool._error(process, ours) == ("the process was killed by SIGABRT", True)
+    assert process_pool._read_error(process, receiver) == (
+        "the process was killed by SIGABRT",
+        True,
+    )
 
 
-def test_a_worker_that_cannot_be_started_does_not_stop_the_others(
+def test_a_worker_that_cannot_start_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "helpers"))
     jobs = [Job("jobs:write", (str(tmp_path / name), name)) for name in "ab"]
     events = process_pool.run_in_processes(jobs, 1, preload="jobs")
-    finished = [next(events)]  # the first has been started, and perhaps has ended
+    results = [next(events)]  # the first job has started
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
-        finished += events
+        results += events
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    errors = {event.job: event.error for event in finished if event}
+    errors = {event.job: event.error for event in results if event}
     assert errors[jobs[0]] is None
     assert "Too many open files" in (errors[jobs[1]] or "")

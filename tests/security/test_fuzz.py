@@ -26,14 +26,14 @@ from shaperun.report import data as report_material
 from shaperun.report import page
 from shaperun.runs import status
 from shaperun.runs.open_study import open_study
-from shaperun.runs.plan import Run, planned_runs
+from shaperun.runs.plan import Run, plan_runs
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 from shaperun.training import checkpoint, train
 from shaperun.training.sb3_model import load_policy
 from tests.conftest import TINY, run_shaperun
-from tests.training.test_checkpoint import interrupted
+from tests.training.test_checkpoint import train_until_killed
 
 CASES = 120
 LONGEST = 20.0  # seconds that a single case may take, on a busy machine
@@ -82,11 +82,11 @@ class Fuzz:
         self._trained, self._scratch = trained, scratch
         self._rng = random.Random(seed)  # noqa: S311 (no secret)
         self._study, _ = open_study("tiny", trained / "results")
-        self._runs = planned_runs(self._study, self._study.arms)
+        self._runs = plan_runs(self._study, self._study.arms)
         self._killed_run = self._runs[1]
         with pytest.MonkeyPatch.context() as patch:
             config = self._killed_run.config
-            self._killed = interrupted(scratch / "killed", config, patch, at=700)
+            self._killed = train_until_killed(scratch / "killed", config, patch, at=700)
         self.cases = Counter[str]()
 
     def finished(self) -> None:
@@ -133,7 +133,7 @@ class Fuzz:
             open_study("tiny", folder.path.parent)
         with suppress(UserError):
             for one in self._runs:
-                status.run_status(folder, one)
+                status.read_run_status(folder, one)
         with suppress(UserError):
             comparison.compare_arms(self._study, folder)
         with suppress(UserError):
@@ -141,14 +141,14 @@ class Fuzz:
         if folder.run(run.arm, run.seed).policy.exists():
             with suppress(UserError):
                 load_policy(run.config, folder.run(run.arm, run.seed))
-        checkpoint.latest(folder.run(run.arm, run.seed).checkpoints)
+        checkpoint.load_latest(folder.run(run.arm, run.seed).checkpoints)
         if self._rng.random() < 0.02:
             self._report(folder, self._study)
 
     def _report(self, folder: StudyFolder, study: Study) -> None:
         with pytest.MonkeyPatch.context() as patch, suppress(UserError):
-            patch.setattr(report_material, "_film", lambda *_: None)
-            page.page(report_material.load_report_data(study, folder, print), static=True).encode()
+            patch.setattr(report_material, "_record_gif", lambda *_: None)
+            page.render_page(report_material.load_report_data(study, folder, print), static=True).encode()
             self.cases["report"] += 1
 
 
@@ -169,7 +169,7 @@ def _signed(archive: bytes) -> bytes:
 def _train(folder: RunFolder, run: Run) -> None:
     """The run ends, whatever was in its folder."""
     train.train_run(folder, run.config)
-    assert folder.state() == "done"
+    assert folder.read_state() == "done"
 
 
 def test_whatever_is_changed_is_told_in_a_sentence(trained: Path, tmp_path: Path) -> None:

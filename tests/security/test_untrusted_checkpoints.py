@@ -20,7 +20,7 @@ from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import checkpoint, train
 from shaperun.training.checkpoint import StateDict
 from tests.helpers.forgery import Evil, memory_within
-from tests.training.test_checkpoint import interrupted, outcome, trained
+from tests.training.test_checkpoint import read_outcome, train_to_end, train_until_killed
 
 
 def config() -> RunConfig:
@@ -44,7 +44,7 @@ def config() -> RunConfig:
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The outcome where nothing was forged."""
-    return outcome(trained(tmp_path_factory.mktemp("whole") / "run", config()))
+    return read_outcome(train_to_end(tmp_path_factory.mktemp("whole") / "run", config()))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run that was killed, with its checkpoints; nobody may change it."""
     path = tmp_path_factory.mktemp("killed") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        return interrupted(path, config(), patch, at=220)
+        return train_until_killed(path, config(), patch, at=220)
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def signed(archive: bytes) -> bytes:
 
 def begins_anew(folder: RunFolder, expected: dict[str, bytes]) -> None:
     train.train_run(folder, config())
-    assert outcome(folder) == expected
-    assert folder.state() == "done"
-    assert folder.read_record()["resume"].startswith("from the start, for its checkpoint")
+    assert read_outcome(folder) == expected
+    assert folder.read_state() == "done"
+    assert folder.read_record()["resume"].startswith("from the start (its checkpoint")
 
 
 def test_what_nobody_forged_is_gone_on_from(folder: RunFolder, expected: dict[str, bytes]) -> None:
     train.train_run(folder, config())
-    assert outcome(folder) == expected
+    assert read_outcome(folder) == expected
     assert folder.read_record()["resume"] == "exact"
 
 
@@ -135,7 +135,7 @@ def test_a_file_that_is_no_memory_is_none(name: str, folder: RunFolder, tmp_path
     for path in folder.checkpoints:
         path.write_bytes(forged)
     with memory_within(200):
-        assert checkpoint.latest(folder.checkpoints) is None
+        assert checkpoint.load_latest(folder.checkpoints) is None
     assert not sentinel.exists()
 
 
@@ -231,7 +231,7 @@ def test_a_forged_memory_is_passed_over(
 ) -> None:
     neighbour = tmp_path / "x.csv"
     neighbour.write_text("mine")
-    memory = checkpoint.latest(folder.checkpoints)
+    memory = checkpoint.load_latest(folder.checkpoints)
     assert memory is not None
     change, value = MEMORIES[name]
     change(memory, value)

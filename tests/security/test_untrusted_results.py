@@ -33,9 +33,9 @@ from shaperun.report import data as report_material
 from shaperun.report import files
 from shaperun.report import page as report
 from shaperun.runs.open_study import open_study
-from shaperun.runs.plan import Run, planned_runs
+from shaperun.runs.plan import Run, plan_runs
 from shaperun.runs.run_folder import RunFolder
-from shaperun.runs.status import RunStatus, run_status
+from shaperun.runs.status import RunStatus, read_run_status
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.training.sb3_model import load_policy
 from tests.helpers.forgery import Commands, Evil, memory_within, tree
@@ -65,7 +65,7 @@ def command(
 
 def runs_of(folder: StudyFolder) -> list[Run]:
     study, _ = open_study("tiny", folder.path.parent)
-    return planned_runs(study, study.arms)
+    return plan_runs(study, study.arms)
 
 
 def one_of(folder: StudyFolder) -> tuple[Run, RunFolder]:
@@ -211,7 +211,7 @@ def test_a_forged_policy_does_nothing(
     run, forged = one_of(folder)
     forged.policy.write_bytes(forge(members(forged.policy), sentinel))
     forged.finish()
-    assert forged.state() == "done"
+    assert forged.read_state() == "done"
     with memory_within(200), pytest.raises(UserError) as error:
         load_policy(run.config, forged)
     assert not sentinel.exists()
@@ -230,7 +230,7 @@ def test_a_forged_policy_is_an_error_of_every_command(
     code, said = command("record-gif", "tiny")
     assert (code, "policy.zip is damaged" in said) == (2, True)
     code, said = command("report", "tiny", "--static")
-    assert (code, "no film" in said) == (0, True)  # the numbers need no policy
+    assert (code, "no GIF" in said) == (0, True)  # the numbers need no policy
     assert command("compare", "tiny")[0] == command("status", "tiny")[0] == 0
     assert command("train", "tiny.yaml")[0] == 0  # all of it is done
     assert not sentinel.exists()
@@ -290,7 +290,7 @@ LINKS: dict[str, tuple[list[str], ...]] = {
 def test_no_link_is_followed(
     name: str, folder: StudyFolder, command: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_material, "_film", lambda *_: None)
+    monkeypatch.setattr(report_material, "_record_gif", lambda *_: None)
     link = folder.path / name
     target = outside(folder, link)
     before = tree(target)
@@ -347,14 +347,14 @@ def test_hashes_of_files_elsewhere_finish_no_run(name: str, folder: StudyFolder)
     done = json.loads((forged.path / "DONE.json").read_text())
     done["files"][name] = done["files"]["policy.zip"]
     write_json(forged.path / "DONE.json", done)
-    assert forged.state() == "interrupted"
+    assert forged.read_state() == "interrupted"
 
 
 def test_what_a_finished_run_lacks_is_missed(folder: StudyFolder) -> None:
     _, forged = one_of(folder)
     done = json.loads((forged.path / "DONE.json").read_text())
     write_json(forged.path / "DONE.json", done | {"files": {}})
-    assert forged.state() == "interrupted"
+    assert forged.read_state() == "interrupted"
 
 
 # JSON
@@ -389,8 +389,8 @@ def test_forged_json_is_no_news(
     stands = next(r for r in json.loads(said)["runs"] if (r["arm"], r["seed"]) == ("guided", 1))
     assert stands["state"] == ("done" if name == "progress.json" else "interrupted")
     assert stands["timesteps"] >= 0
-    for shown in (run_status(folder, run), replace(run_status(folder, run), state="running")):
-        SafeConsole(stderr=False, quiet=False).print(progress.run_table([shown]))
+    for shown in (read_run_status(folder, run), replace(read_run_status(folder, run), state="running")):
+        SafeConsole(stderr=False, quiet=False).print(progress.build_run_table([shown]))
     forged.read_record()
     if name == "run.json":
         code, said = command("compare", "tiny")
@@ -429,7 +429,7 @@ def forged_table(folder: StudyFolder, name: str, change: Callable[[str], str | b
     changed = change(path.read_text())
     path.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
     forged.finish()
-    assert forged.state() == "done"
+    assert forged.read_state() == "done"
     return forged
 
 
@@ -487,7 +487,7 @@ UPDATES = EITHER | {"beyond": in_row("loss", "1e200"), "our own": lambda text: f
 def test_forged_evaluations_are_named(name: str, folder: StudyFolder) -> None:
     forged = forged_table(folder, "evaluations.csv", EVALUATIONS[name])
     with pytest.raises(UserError, match="--fresh --arms guided --seeds 1") as error:
-        results.evaluation_episodes(folder, runs_of(folder))
+        results.LoadedRuns(folder).episodes(runs_of(folder))
     assert f"{forged.evaluations} is damaged" in str(error.value)
 
 
@@ -558,7 +558,7 @@ def test_nothing_in_a_results_folder_steers_the_terminal(
 def test_failures_are_told_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     console = SafeConsole(stderr=False, quiet=False)
     failed = RunStatus("arm", 0, "failed", failure=f"Traceback\nValueError: {ESCAPES}")
-    progress.follow([[failed]], console)
+    progress.follow_progress([[failed]], console)
     progress.print_outcome(StudyFolder(Path("results")), [failed], console)
     console.print(f"[red]{ESCAPES}[/red] :smile:")
     said = "".join(capsys.readouterr())
@@ -576,7 +576,7 @@ def test_on_a_terminal_only_the_program_itself_gives_orders(
     for name in (ESCAPES, "x" * len(escape_control_chars(ESCAPES))):
         console = SafeConsole(stderr=False, quiet=False)
         assert console.is_terminal
-        progress.follow([[RunStatus(name, 0, "failed")]], console)
+        progress.follow_progress([[RunStatus(name, 0, "failed")]], console)
         orders.append(capsys.readouterr().out.count("\x1b"))
     assert orders[0] == orders[1] > 0
 
@@ -587,7 +587,7 @@ def test_on_a_terminal_only_the_program_itself_gives_orders(
 def test_what_made_a_run_is_text_in_the_report(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_material, "_film", lambda *_: None)
+    monkeypatch.setattr(report_material, "_record_gif", lambda *_: None)
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\ud800"
     _, forged = one_of(folder)
     record = json.loads(forged.config.read_text())
@@ -597,7 +597,7 @@ def test_what_made_a_run_is_text_in_the_report(
     folder.study.write_bytes(folder.study.read_bytes() + f"# {evil[:-1]}\xff".encode("latin-1"))
     forged.finish()
     study, _ = open_study(str(folder.path.parents[1] / "tiny.yaml"), folder.path.parent)
-    page = report.page(report_material.load_report_data(study, folder, print), static=True)
+    page = report.render_page(report_material.load_report_data(study, folder, print), static=True)
     page.encode()
     assert "<script" not in page
     assert "<img src=x" not in page

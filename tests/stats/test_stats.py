@@ -1,4 +1,4 @@
-"""Statistics: against scipy, by hand, and by what may not change."""
+"""Statistics compare_samples with scipy and hand calculations, and their invariances."""
 
 import subprocess
 import sys
@@ -13,27 +13,26 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from shaperun.stats.comparison import Comparison, compare, seeds_needed
-from shaperun.stats.intervals import Interval, differences, interval, intervals
+from shaperun.stats.intervals import Interval, difference_intervals, interval, intervals
 from shaperun.stats.permutation import holm, min_runs, p_values
-from shaperun.stats.sample import iqm
-
-Sample = NDArray[np.float64]
+from shaperun.stats.sample import Sample, iqm
 
 
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def compared(a: object, b: object, *, paired: bool = False, level: float = 0.95) -> Comparison:
+def compare_samples(
+    a: object, b: object, *, paired: bool = False, level: float = 0.95
+) -> Comparison:
     result = compare(a, b, paired=paired, level=level, rng=rng())  # type: ignore[arg-type]
     assert result is not None
     return result
 
 
-def test_scipy_is_imported_only_when_it_is_needed() -> None:
+def test_scipy_is_imported_lazily() -> None:
     code = (
         "import sys, shaperun.stats.intervals; assert not {'scipy', 'pydantic'} & set(sys.modules)"
     )
@@ -50,7 +49,7 @@ def test_iqm_is_the_trimmed_mean(n: int) -> None:
 
 
 def test_iqm_by_hand() -> None:
-    assert iqm([0, 1, 100]) == pytest.approx(101 / 3)  # nothing goes below n = 4
+    assert iqm([0, 1, 100]) == pytest.approx(101 / 3)  # no trimming below n = 4
     assert iqm([-100, 1, 3, 100]) == 2
     assert iqm([5, 1, 4, 2, 99, -99, 3, 6]) == 3.5
     with pytest.raises(ValueError, match="empty"):
@@ -61,11 +60,11 @@ def test_iqm_by_hand() -> None:
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95])
-def test_the_interval_of_the_mean_holds_both_of_its_parts(level: float) -> None:
+def test_interval_of_the_mean_is_the_union_of_both_methods(level: float) -> None:
     x, generator = rng().exponential(size=25), np.random.default_rng(1)
-    found = [interval(x, level=level, rng=generator) for _ in range(30)]
-    assert {(f.level, f.method) for f in found if f} == {(level, "Student's t and bootstrap-t")}
-    low, high = np.mean([(f.low, f.high) for f in found if f], axis=0)
+    result = [interval(x, level=level, rng=generator) for _ in range(30)]
+    assert {(f.level, f.method) for f in result if f} == {(level, "Student's t and bootstrap-t")}
+    low, high = np.mean([(f.low, f.high) for f in result if f], axis=0)
     drawn = generator.choice(x, size=(30_000, 25))
     error = x.std(ddof=1) / 5
     t = (drawn.mean(axis=1) - x.mean()) / (drawn.std(axis=1, ddof=1) / 5)
@@ -75,7 +74,7 @@ def test_the_interval_of_the_mean_holds_both_of_its_parts(level: float) -> None:
     assert (low, high) == pytest.approx(expected, abs=0.1 * error)
 
 
-def test_fewer_than_twenty_runs_cannot_know_the_mean() -> None:
+def test_interval_of_the_mean_needs_twenty_runs() -> None:
     assert interval(np.arange(19), rng=rng()) is None
     assert interval(np.arange(20), rng=rng())
 
@@ -87,10 +86,10 @@ def test_interval_at_the_edges() -> None:
         same = interval([0.1] * 20, statistic=statistic, rng=rng())
         assert same
         assert (same.low, same.high) == pytest.approx((0.1, 0.1))
-    # All runs but one agree: a third of the resamples have no spread, and the mean no bound.
-    alike = [5.0] + [0.1] * 24
-    assert interval(alike, rng=rng()) is None
-    unbounded = intervals([alike], rng=rng())
+    # All runs but one are equal: a third of the resamples have no variance, so t is unbounded.
+    nearly_equal = [5.0] + [0.1] * 24
+    assert interval(nearly_equal, rng=rng()) is None
+    unbounded = intervals([nearly_equal], rng=rng())
     assert unbounded
     assert np.isfinite(unbounded.low[0])
     assert unbounded.high[0] == np.inf
@@ -99,23 +98,23 @@ def test_interval_at_the_edges() -> None:
 
 
 @pytest.mark.parametrize("statistic", ["mean", "median", "iqm"])
-def test_intervals_are_the_rows_intervals(statistic: str) -> None:
+def test_intervals_match_interval_of_each_row(statistic: str) -> None:
     x = rng().lognormal(size=(6, 23))
-    found = intervals(x, statistic=statistic, rng=rng())
-    assert found
-    for row, low, high in zip(x, found.low, found.high, strict=True):
+    result = intervals(x, statistic=statistic, rng=rng())
+    assert result
+    for row, low, high in zip(x, result.low, result.high, strict=True):
         one = interval(row, statistic=statistic, rng=rng())
         assert one
         assert (low, high) == pytest.approx((one.low, one.high), rel=1e-12)
-        assert (found.level, found.method) == (one.level, one.method)
+        assert (result.level, result.method) == (one.level, one.method)
 
 
 @pytest.mark.parametrize("n", [5, 50])
-def test_curves_get_their_intervals_at_once(n: int) -> None:
+def test_intervals_of_many_rows_are_fast(n: int) -> None:
     x = rng().normal(size=(4_000, n))
     begin = perf_counter()
     intervals(x, statistic="iqm", rng=rng())
-    assert perf_counter() - begin < 3  # 0.1 s on a machine with nothing else to do
+    assert perf_counter() - begin < 3  # 0.1 s on an idle machine
 
 
 @settings(deadline=None)
@@ -125,7 +124,7 @@ def test_curves_get_their_intervals_at_once(n: int) -> None:
     st.integers(-1000, 1000),
     st.sampled_from(["mean", "median", "iqm"]),
 )
-def test_intervals_move_and_grow_with_the_sample(
+def test_intervals_follow_shift_and_scale(
     x: list[int], scale: float, shift: int, statistic: str
 ) -> None:
     one = interval(x, statistic=statistic, rng=rng())
@@ -146,33 +145,31 @@ def test_intervals_move_and_grow_with_the_sample(
         (10, 1, 8, 0.978515625),
     ],
 )
-def test_the_median_lies_between_order_statistics(
-    n: int, low: float, high: float, level: float
-) -> None:
-    found = interval(range(n), statistic="median", rng=rng())
-    assert found == Interval(low, high, level, "order statistics")
+def test_interval_of_the_median_by_hand(n: int, low: float, high: float, level: float) -> None:
+    result = interval(range(n), statistic="median", rng=rng())
+    assert result == Interval(low, high, level, "order statistics")
 
 
-def test_the_medians_level_is_that_of_the_sign_test() -> None:
+def test_level_of_the_median_matches_the_sign_test() -> None:
     for n in range(6, 40):
-        found = interval(range(n), statistic="median", rng=rng())
-        assert found
-        outside = 2 * scipy.stats.binom.cdf(found.low, n, 0.5)
-        assert found.level == pytest.approx(1 - outside)
-        wider = 2 * scipy.stats.binom.cdf(found.low + 1, n, 0.5)
+        result = interval(range(n), statistic="median", rng=rng())
+        assert result
+        outside = 2 * scipy.stats.binom.cdf(result.low, n, 0.5)
+        assert result.level == pytest.approx(1 - outside)
+        wider = 2 * scipy.stats.binom.cdf(result.low + 1, n, 0.5)
         assert outside <= 0.05 < wider
 
 
-def test_the_interval_of_the_iqm_holds_both_of_its_parts() -> None:
+def test_interval_of_the_iqm_is_the_union_of_both_methods() -> None:
     x = np.array([3.0, -1, 4, 1, 5, 9, 2, 6, 5, 30])
-    found = interval(x, statistic="iqm", rng=rng())
-    assert found
+    result = interval(x, statistic="iqm", rng=rng())
+    assert result
     resamples = np.random.default_rng(1).choice(x, size=(4_000, 10))
     bootstrap = np.quantile(scipy.stats.trim_mean(resamples, 0.25, axis=1), [0.025, 0.975])
     t = 1.1 * scipy.stats.t.ppf(0.975, 9) * x.std(ddof=1) / np.sqrt(10)
-    assert found.low == pytest.approx(min(bootstrap[0], iqm(x) - t), abs=0.2)
-    assert found.high == pytest.approx(max(bootstrap[1], iqm(x) + t), abs=0.4)
-    assert interval(x[::-1], statistic="iqm", rng=rng()) == found
+    assert result.low == pytest.approx(min(bootstrap[0], iqm(x) - t), abs=0.2)
+    assert result.high == pytest.approx(max(bootstrap[1], iqm(x) + t), abs=0.4)
+    assert interval(x[::-1], statistic="iqm", rng=rng()) == result
     assert interval([1, 2], statistic="iqm", rng=rng()) is None
     same = interval([7] * 6, statistic="iqm", rng=rng())
     assert same
@@ -183,36 +180,38 @@ def test_the_interval_of_the_iqm_holds_both_of_its_parts() -> None:
 
 
 def test_unpaired_p_by_hand() -> None:
-    assert compared([3, 4, 5], [0, 1, 2]).p_value == pytest.approx(2 / 20)
-    assert compared([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
-    # Of the 6 splits of 0 1 1 2, [2, 1] comes up twice: 2 · 2/6. Ties count as extreme.
-    assert compared([2, 1], [0, 1]).p_value == pytest.approx(2 / 3)
-    assert compared([1, 1], [1, 1, 1]).p_value == 1
-    assert compared([9], [0, 1, 2]).p_value == pytest.approx(2 / 4)
+    assert compare_samples([3, 4, 5], [0, 1, 2]).p_value == pytest.approx(2 / 20)
+    assert compare_samples([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+    # 2 of the 6 splits of 0 1 1 2 are [2, 1]: 2 · 2/6. Ties count as extreme.
+    assert compare_samples([2, 1], [0, 1]).p_value == pytest.approx(2 / 3)
+    assert compare_samples([1, 1], [1, 1, 1]).p_value == 1
+    assert compare_samples([9], [0, 1, 2]).p_value == pytest.approx(2 / 4)
 
 
 def test_paired_p_by_hand() -> None:
-    assert compared([1, 2, 3, 4, 5, 6], [0] * 6, paired=True).p_value == pytest.approx(2 / 64)
-    # Signs of 1, 2, 4: of the 8 sums only 7 and 5 reach 5.
-    assert compared([0, 2, 4], [1, 0, 0], paired=True).p_value == pytest.approx(2 * 2 / 8)
-    # The two pairs without a difference leave nothing to choose but one sign.
-    assert compared([5, 1, 1], [0, 1, 1], paired=True).p_value == 1
+    assert compare_samples([1, 2, 3, 4, 5, 6], [0] * 6, paired=True).p_value == pytest.approx(
+        2 / 64
+    )
+    # Signs of 1, 2, 4: only 2 of the 8 sums, 7 and 5, reach 5.
+    assert compare_samples([0, 2, 4], [1, 0, 0], paired=True).p_value == pytest.approx(2 * 2 / 8)
+    # Two pairs are equal, so only one sign can change.
+    assert compare_samples([5, 1, 1], [0, 1, 1], paired=True).p_value == 1
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (3, 7), (6, 2), (7, 7)])
-def test_unpaired_p_is_scipys(n: int, m: int) -> None:
+def test_unpaired_p_matches_scipy(n: int, m: int) -> None:
     a, b = rng().lognormal(size=n), rng().lognormal(size=m + n)[n:]
     p = scipy.stats.permutation_test((a, b), statistic, n_resamples=np.inf).pvalue
-    assert compared(a, b).p_value == pytest.approx(p)
+    assert compare_samples(a, b).p_value == pytest.approx(p)
 
 
 @pytest.mark.parametrize("n", [3, 6, 10])
-def test_paired_p_is_scipys(n: int) -> None:
+def test_paired_p_matches_scipy(n: int) -> None:
     a, b = rng().lognormal(size=(2, n))
     p = scipy.stats.permutation_test(
         (a, b), statistic, n_resamples=np.inf, permutation_type="samples"
     ).pvalue
-    assert compared(a, b, paired=True).p_value == pytest.approx(p)
+    assert compare_samples(a, b, paired=True).p_value == pytest.approx(p)
 
 
 def statistic(a: Sample, b: Sample, axis: int) -> Sample:
@@ -220,99 +219,101 @@ def statistic(a: Sample, b: Sample, axis: int) -> Sample:
     return np.asarray(trimmed + 1e-3 * (a.mean(axis=axis) - b.mean(axis=axis)))
 
 
-def test_four_against_four_can_win() -> None:
-    """The IQM of four alone could not: trimming ties two of the 70 splits at either end."""
-    assert compared([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
-    assert compared([4.0, 50, 60, 70], [0.0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+def test_four_against_four_can_be_significant() -> None:
+    """With the IQM alone they could not: trimming ties two of the 70 splits at either end."""
+    assert compare_samples([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
+    assert compare_samples([4.0, 50, 60, 70], [0.0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_p_values_are_the_rows(paired: bool) -> None:
+def test_p_values_match_compare_for_each_row(paired: bool) -> None:
     a, b = rng().normal(size=(2, 5, 7))
-    found = p_values(a, b, paired=paired, rng=rng())
-    expected = [compared(x, y, paired=paired).p_value for x, y in zip(a, b, strict=True)]
-    assert found == pytest.approx(expected)
+    result = p_values(a, b, paired=paired, rng=rng())
+    expected = [compare_samples(x, y, paired=paired).p_value for x, y in zip(a, b, strict=True)]
+    assert result == pytest.approx(expected)
 
 
-def test_sampled_p_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampled_p_is_close_to_the_exact_p(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = rng().normal(size=(2, 8))
-    exact = [compared(a, b, paired=paired).p_value for paired in (False, True)]
+    exact = [compare_samples(a, b, paired=paired).p_value for paired in (False, True)]
     monkeypatch.setattr("shaperun.stats.permutation.MAX_ENUMERATED", 0)
-    sampled = [compared(a, b, paired=paired).p_value for paired in (False, True)]
+    sampled = [compare_samples(a, b, paired=paired).p_value for paired in (False, True)]
     assert sampled == pytest.approx(exact, abs=0.03)
     assert sampled != exact
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_a_sampled_p_is_never_zero(paired: bool) -> None:
+def test_sampled_p_is_never_zero(paired: bool) -> None:
     a = np.arange(30.0)
-    assert compared(a + 1000, a, paired=paired).p_value == pytest.approx(2 / 10_000)
+    assert compare_samples(a + 1000, a, paired=paired).p_value == pytest.approx(2 / 10_000)
 
 
 def test_rounding_does_not_break_ties() -> None:
     a, b = [0.1 + 0.2, 0.3, 0.3], [0.3, 0.1 + 0.2, 0.3]
-    assert compared(a, b).p_value == 1
-    assert compared(a, b, paired=True).p_value == 1
+    assert compare_samples(a, b).p_value == 1
+    assert compare_samples(a, b, paired=True).p_value == 1
 
 
 # compare: the other numbers
 
 
-def test_the_difference_is_that_of_the_iqms() -> None:
-    assert compared([0, 250, 260, 270], [0, 10, 20, -900]).difference == 255 - 5
+def test_difference_of_iqms() -> None:
+    assert compare_samples([0, 250, 260, 270], [0, 10, 20, -900]).difference == 255 - 5
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 3), (4, 7), (20, 20)])
-def test_the_interval_combines_those_of_the_arms(n: int, m: int) -> None:
+def test_difference_interval_combines_both_intervals(n: int, m: int) -> None:
     a, b = rng().normal(size=n) + 1, rng().lognormal(size=m + n)[n:]
-    found = compared(a, b)
+    result = compare_samples(a, b)
     seed = int(rng().integers(2**32))
-    of_a, of_b = (interval(x, statistic="iqm", rng=np.random.default_rng(seed)) for x in (a, b))
-    assert of_a
-    assert of_b
-    low = found.difference - np.hypot(iqm(a) - of_a.low, of_b.high - iqm(b))
-    high = found.difference + np.hypot(of_a.high - iqm(a), iqm(b) - of_b.low)
-    assert (found.low, found.high, found.level) == pytest.approx((low, high, 0.95))
+    in_a, in_b = (interval(x, statistic="iqm", rng=np.random.default_rng(seed)) for x in (a, b))
+    assert in_a
+    assert in_b
+    low = result.difference - np.hypot(iqm(a) - in_a.low, in_b.high - iqm(b))
+    high = result.difference + np.hypot(in_a.high - iqm(a), iqm(b) - in_b.low)
+    assert (result.low, result.high, result.level) == pytest.approx((low, high, 0.95))
 
 
-def test_the_interval_follows_the_pairs_as_far_as_they_are_trusted() -> None:
+def test_difference_interval_uses_the_trusted_correlation() -> None:
     x, other = np.linalg.qr(rng().normal(size=(10, 3)) - [1, 0, 0])[0].T[:2]
     x, other = x - x.mean(), other - other.mean()
     other -= x * (x @ other) / (x @ x)
     half = x / np.linalg.norm(x) + 3**0.5 * other / np.linalg.norm(other)  # r = 0.5
     width = {}
-    others = {"apart": -x, "together": x, "half": half, "one value": np.zeros(10)}
+    others = {"negative": -x, "positive": x, "half": half, "constant": np.zeros(10)}
     for name, y in others.items():
-        unpaired, paired = (compared(x, y, paired=which) for which in (False, True))
+        unpaired, paired = (compare_samples(x, y, paired=which) for which in (False, True))
         width[name] = (paired.high - paired.low) / (unpaired.high - unpaired.low)
-    assert width["apart"] == pytest.approx(np.sqrt(2), rel=0.02)
-    assert width["together"] == pytest.approx(np.sqrt(1 - 0.7), rel=0.02)
-    assert width["half"] == 1  # ten pairs with r = 0.5 may have none
-    assert width["one value"] == 1
+    assert width["negative"] == pytest.approx(np.sqrt(2), rel=0.02)
+    assert width["positive"] == pytest.approx(np.sqrt(1 - 0.7), rel=0.02)
+    assert width["half"] == 1  # ten pairs with r = 0.5 may be uncorrelated
+    assert width["constant"] == 1
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_two_runs_a_side_have_no_interval_and_no_winner(paired: bool) -> None:
-    found = compared([1000, 1001], [0, 1], paired=paired)
-    assert isnan(found.low)
-    assert isnan(found.high)
-    assert found.verdict == "underpowered"
-    assert differences([[1, 2]], [[1, 2]], paired=paired, rng=rng()) is None
+def test_two_runs_per_arm_are_underpowered(paired: bool) -> None:
+    result = compare_samples([1000, 1001], [0, 1], paired=paired)
+    assert isnan(result.low)
+    assert isnan(result.high)
+    assert result.verdict == "underpowered"
+    assert difference_intervals([[1, 2]], [[1, 2]], paired=paired, rng=rng()) is None
 
 
-def test_a_different_spread_makes_no_winner() -> None:
-    """The test may tell two populations apart that differ in their spread alone."""
+def test_different_spread_alone_is_not_better_or_worse() -> None:
+    """The permutation test alone may reject populations that differ only in spread."""
     tight, wide = np.linspace(-1, 1, 30) + 6, np.linspace(-60, 60, 30)
-    found = compared(tight, wide)
-    assert found.low < 0 < found.difference
-    assert found.verdict not in ("better", "worse")
+    result = compare_samples(tight, wide)
+    assert result.low < 0 < result.difference
+    assert result.verdict not in ("better", "worse")
 
 
-def test_improvement() -> None:
+def test_improvement_by_hand() -> None:
     a, b = [1, 2, 3, 3], [0, 3, 3]
     u = scipy.stats.mannwhitneyu(a, b).statistic
-    assert compared(a, b).improvement == pytest.approx(u / 12)
-    assert compared([1, 2, 3, 3], [0, 2, 4, 0], paired=True).improvement == pytest.approx(2.5 / 4)
+    assert compare_samples(a, b).improvement == pytest.approx(u / 12)
+    assert compare_samples([1, 2, 3, 3], [0, 2, 4, 0], paired=True).improvement == pytest.approx(
+        2.5 / 4
+    )
 
 
 # compare: verdicts
@@ -329,16 +330,16 @@ def test_improvement() -> None:
         (5, 5, True, 0.95, 6),
         (6, 6, True, 0.95, None),
         (1, 1, False, 0.5, 2),
-        (1, 50, False, 0.95, 4),  # 2/51 would do, but one run has no spread
+        (1, 50, False, 0.95, 4),  # 2/51 is enough for the test, but one run has no variance
         (1, 1, True, 0.95, 6),
     ],
 )
 def test_underpowered(n: int, m: int, paired: bool, level: float, needed: int | None) -> None:
-    found = compared(np.arange(n) + 1000, np.arange(m), paired=paired, level=level)
-    assert found.seeds_needed == needed
+    result = compare_samples(np.arange(n) + 1000, np.arange(m), paired=paired, level=level)
+    assert result.seeds_needed == needed
     if paired and needed is None:
-        assert found.p_value <= 1 - level
-    assert found.verdict == ("better" if needed is None else "underpowered")
+        assert result.p_value <= 1 - level
+    assert result.verdict == ("better" if needed is None else "underpowered")
 
 
 def test_seeds_needed_by_hand() -> None:
@@ -346,7 +347,7 @@ def test_seeds_needed_by_hand() -> None:
     a, b = [3.5, 1.5], [2.0, 0.0]
     assert seeds_needed(a, b, paired=False, alpha=0.05) == 19
     assert seeds_needed(b, a, paired=False, alpha=0.05) == 19
-    assert seeds_needed(a, b, paired=True, alpha=0.05) == 19  # they go together: no gain
+    assert seeds_needed(a, b, paired=True, alpha=0.05) == 19  # positively correlated pairs: no gain
     # var(a − b) is 8: (2.80159)² · 8 / 1.89 + 1.92 = 35.1
     assert seeds_needed(a, b[::-1], paired=True, alpha=0.05) == 36
     assert seeds_needed(a, b, paired=False, alpha=0.01) == 29
@@ -358,18 +359,18 @@ def test_seeds_needed_at_the_edges() -> None:
 
     assert needed([1, 2, 3, 4], [4, 3, 2, 1]) is None
     assert needed([0.1 + 0.2] * 4, [0.3] * 4) is None
-    assert needed([1, 1, 1, 1], [0, 0, 0, 0]) == 5  # more than there are
+    assert needed([1, 1, 1, 1], [0, 0, 0, 0]) == 5  # more than the present 4
     assert needed([100] * 9, range(9)) == 10
     assert needed([1] * 3, [0] * 9) == 4
     assert needed([1] * 100, [0] * 100) is None
-    assert needed([0, 1, 2, 3], [0, 1, 2, 3.2]) is None  # it would take thousands
-    assert needed([0, 1, 2], [0, 1, 2.1]) == 4  # as would this, but 3 can show nothing
+    assert needed([0, 1, 2, 3], [0, 1, 2, 3.2]) is None  # needs thousands
+    assert needed([0, 1, 2], [0, 1, 2.1]) == 4  # so does this, but the test needs 4
     assert needed([1], [0]) == needed([1], [1]) == 4
 
 
-def test_the_fewest_runs_are_the_smallest_number_that_can_win() -> None:
+def test_min_runs_is_the_smallest_number_that_reaches_alpha() -> None:
     for alpha in (0.2, 0.05, 0.01, 0.001):
-        needed = compared([1], [0], level=1 - alpha).seeds_needed
+        needed = compare_samples([1], [0], level=1 - alpha).seeds_needed
         assert needed == min_runs(alpha, paired=False)
         assert needed is not None
         assert 2 / comb(2 * needed, needed) <= alpha < 2 / comb(2 * needed - 2, needed - 1)
@@ -379,45 +380,47 @@ def test_the_fewest_runs_are_the_smallest_number_that_can_win() -> None:
     ("effect", "paired", "correlation"),
     [(1.0, False, 0.0), (1.5, False, 0.0), (2.0, False, 0.0), (1.5, True, -0.7), (1.0, True, 0.0)],
 )
-def test_so_many_seeds_find_the_difference(effect: float, paired: bool, correlation: float) -> None:
-    """In about 80% of 800 draws from normal populations a deviation of `effect` apart."""
+def test_seeds_needed_gives_80_percent_power(
+    effect: float, paired: bool, correlation: float
+) -> None:
+    """800 draws from normal populations whose means differ by `effect` standard deviations."""
     x, y = np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]]) * np.sqrt(3) / 2
     n = seeds_needed(x + effect, mixed(x, y, correlation), paired=paired, alpha=0.05)
     assert n is not None
     generator = np.random.default_rng(1)
     a, c = generator.normal(size=(2, 800, n))
     b = mixed(a, c, correlation)
-    found = differences(a + effect, b, paired=paired, rng=generator)
-    assert found
+    result = difference_intervals(a + effect, b, paired=paired, rng=generator)
+    assert result
     p = p_values(a + effect, b, paired=paired, rng=generator, resamples=499)
-    assert 0.70 < np.mean((p <= 0.05) & (found.low > 0)) < 0.92
+    assert 0.70 < np.mean((p <= 0.05) & (result.low > 0)) < 0.92
 
 
 def mixed(x: Sample, y: Sample, correlation: float) -> Sample:
     return np.asarray(correlation * x + np.sqrt(1 - correlation**2) * y)
 
 
-def test_verdicts() -> None:
+def test_verdicts_by_hand() -> None:
     low, high = [0.0, 1, 2, 3], [10.0, 11, 12, 13]
-    assert compared(high, low).verdict == "better"
-    assert compared(low, high).verdict == "worse"
-    assert compared(low, low[::-1]).verdict == "no difference shown"
-    assert compared([1, 1], [1, 1]).verdict == "no difference shown"
+    assert compare_samples(high, low).verdict == "better"
+    assert compare_samples(low, high).verdict == "worse"
+    assert compare_samples(low, low[::-1]).verdict == "no difference shown"
+    assert compare_samples([1, 1], [1, 1]).verdict == "no difference shown"
     wide = [-50.0, -20, 20, 60]
-    assert compared(np.add(wide, 40), wide).verdict == "underpowered"
-    assert compared(np.add(wide, 1), wide).verdict == "no difference shown"
-    assert compared([1, 1, 1, 1], [0, 0, 0, 0]).verdict == "better"
+    assert compare_samples(np.add(wide, 40), wide).verdict == "underpowered"
+    assert compare_samples(np.add(wide, 1), wide).verdict == "no difference shown"
+    assert compare_samples([1, 1, 1, 1], [0, 0, 0, 0]).verdict == "better"
 
 
 def test_one_run_has_no_interval() -> None:
     for paired in (False, True):
-        found = compared([3], [1], paired=paired)
-        assert isnan(found.low)
-        assert isnan(found.high)
-        assert (found.difference, found.p_value, found.improvement) == (2, 1, 1)
+        result = compare_samples([3], [1], paired=paired)
+        assert isnan(result.low)
+        assert isnan(result.high)
+        assert (result.difference, result.p_value, result.improvement) == (2, 1, 1)
 
 
-def test_empty_samples_are_not_compared() -> None:
+def test_empty_samples_give_no_comparison() -> None:
     assert compare([], [1.0], paired=False, rng=rng()) is None
     assert compare([1.0], [], paired=False, rng=rng()) is None
     assert compare([], [], paired=True, rng=rng()) is None
@@ -426,11 +429,11 @@ def test_empty_samples_are_not_compared() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: compared([1, float("nan")], [1, 2]),
-        lambda: compared([1, 2], [1, float("inf")]),
-        lambda: compared([[1, 2]], [1, 2]),
-        lambda: compared([1, 2], [1], paired=True),
-        lambda: compared([1, 2], [1, 2], level=1.0),
+        lambda: compare_samples([1, float("nan")], [1, 2]),
+        lambda: compare_samples([1, 2], [1, float("inf")]),
+        lambda: compare_samples([[1, 2]], [1, 2]),
+        lambda: compare_samples([1, 2], [1], paired=True),
+        lambda: compare_samples([1, 2], [1, 2], level=1.0),
         lambda: interval([1, float("nan")], rng=rng()),
         lambda: interval([1, 2], level=0.0, rng=rng()),
         lambda: intervals([1, 2], rng=rng()),
@@ -441,14 +444,14 @@ def test_empty_samples_are_not_compared() -> None:
         lambda: holm([0.5, 1.5]),
     ],
 )
-def test_bad_input(call: Callable[[], object]) -> None:
+def test_invalid_input_is_refused(call: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=r"finite|dimension|length|level|between"):
         call()
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_false_positives_are_as_rare_as_the_level_says(paired: bool) -> None:
-    """Skewed, with outliers, and with ties: the p-value's promise holds for all of them."""
+def test_false_positive_rate_is_at_most_alpha(paired: bool) -> None:
+    """Populations that are skewed, have outliers or have ties."""
     generator, repeats = np.random.default_rng(1), 600
     draws: list[Callable[[], Sample]] = [
         lambda: generator.lognormal(sigma=2, size=6),
@@ -456,16 +459,16 @@ def test_false_positives_are_as_rare_as_the_level_says(paired: bool) -> None:
         lambda: generator.integers(0, 3, size=6).astype(float),
     ]
     for draw in draws:
-        found = [compared(draw(), draw(), paired=paired) for _ in range(repeats)]
-        rejected = np.mean([c.p_value <= 0.05 for c in found])
+        result = [compare_samples(draw(), draw(), paired=paired) for _ in range(repeats)]
+        rejected = np.mean([c.p_value <= 0.05 for c in result])
         assert rejected <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
-        assert np.mean([c.verdict in ("better", "worse") for c in found]) <= rejected
+        assert np.mean([c.verdict in ("better", "worse") for c in result]) <= rejected
 
 
 # compare: invariances
 
 SIZES = st.sampled_from([(1, 1), (2, 5), (3, 3), (4, 4), (3, 6), (6, 6)])
-# Quarters are exact in binary, so that only the arithmetic in between is rounded.
+# Quarters are exact in binary, so only the arithmetic on them is rounded.
 VALUES = st.integers(-400, 400).map(lambda k: k / 4)
 
 
@@ -476,9 +479,9 @@ def samples(draw: st.DrawFn) -> tuple[list[float], list[float], bool]:
     return a, b, n == m and draw(st.booleans())
 
 
-def assert_same(found: Comparison, expected: Comparison) -> None:
-    """All fields equal; numbers up to rounding."""
-    for (name, one), other in zip(asdict(found).items(), asdict(expected).values(), strict=True):
+def assert_same(result: Comparison, expected: Comparison) -> None:
+    """Assert that all fields are equal, floats up to rounding."""
+    for (name, one), other in zip(asdict(result).items(), asdict(expected).values(), strict=True):
         if isinstance(one, float):
             other = pytest.approx(other, abs=1e-9, nan_ok=True)
         assert one == other, name
@@ -486,9 +489,9 @@ def assert_same(found: Comparison, expected: Comparison) -> None:
 
 @settings(deadline=None)
 @given(samples())
-def test_swapping_changes_the_sign_and_keeps_p(case: tuple[list[float], list[float], bool]) -> None:
+def test_swapping_mirrors_the_comparison(case: tuple[list[float], list[float], bool]) -> None:
     a, b, paired = case
-    one, other = compared(a, b, paired=paired), compared(b, a, paired=paired)
+    one, other = compare_samples(a, b, paired=paired), compare_samples(b, a, paired=paired)
     mirror = {"better": "worse", "worse": "better"}
     expected = replace(
         one,
@@ -505,52 +508,58 @@ def test_swapping_changes_the_sign_and_keeps_p(case: tuple[list[float], list[flo
 @pytest.mark.parametrize(("n", "m", "paired"), [(20, 20, False), (15, 25, False), (20, 20, True)])
 def test_swapping_keeps_a_sampled_p(n: int, m: int, paired: bool) -> None:
     a, b = rng().normal(size=n) + 0.3, rng().normal(size=m + n)[n:]
-    assert compared(a, b, paired=paired).p_value == compared(b, a, paired=paired).p_value
+    assert (
+        compare_samples(a, b, paired=paired).p_value == compare_samples(b, a, paired=paired).p_value
+    )
 
 
 @settings(deadline=None)
 @given(samples(), st.integers(-1000, 1000))
-def test_shifting_both_changes_nothing(
+def test_shifting_both_samples_changes_nothing(
     case: tuple[list[float], list[float], bool], shift: int
 ) -> None:
     a, b, paired = case
-    moved = compared(np.add(a, shift), np.add(b, shift), paired=paired)
-    assert_same(moved, compared(a, b, paired=paired))
+    moved = compare_samples(np.add(a, shift), np.add(b, shift), paired=paired)
+    assert_same(moved, compare_samples(a, b, paired=paired))
 
 
 @settings(deadline=None)
 @given(samples(), st.sampled_from([0.25, 2.0, 64.0]))
-def test_units_do_not_matter(case: tuple[list[float], list[float], bool], scale: float) -> None:
+def test_scaling_both_samples_scales_the_difference(
+    case: tuple[list[float], list[float], bool], scale: float
+) -> None:
     a, b, paired = case
-    one = compared(a, b, paired=paired)
+    one = compare_samples(a, b, paired=paired)
     expected = replace(
         one, difference=scale * one.difference, low=scale * one.low, high=scale * one.high
     )
-    assert_same(compared(np.multiply(a, scale), np.multiply(b, scale), paired=paired), expected)
+    assert_same(
+        compare_samples(np.multiply(a, scale), np.multiply(b, scale), paired=paired), expected
+    )
 
 
 @settings(deadline=None)
 @given(samples())
-def test_a_verdict_says_what_its_numbers_say(
+def test_verdict_agrees_with_its_numbers(
     case: tuple[list[float], list[float], bool],
 ) -> None:
     a, b, paired = case
-    found = compared(a, b, paired=paired)
-    assert (found.verdict == "underpowered") == (found.seeds_needed is not None)
-    assert isnan(found.low) == (min(len(a), len(b)) < 3)
-    if found.verdict in ("better", "worse"):
-        assert found.p_value <= 0.05
-        assert found.low > 0 if found.verdict == "better" else found.high < 0
-    if found.seeds_needed:
-        assert min(len(a), len(b)) < found.seeds_needed <= 100
-        assert found.seeds_needed >= min_runs(0.05, paired)
+    result = compare_samples(a, b, paired=paired)
+    assert (result.verdict == "underpowered") == (result.seeds_needed is not None)
+    assert isnan(result.low) == (min(len(a), len(b)) < 3)
+    if result.verdict in ("better", "worse"):
+        assert result.p_value <= 0.05
+        assert result.low > 0 if result.verdict == "better" else result.high < 0
+    if result.seeds_needed:
+        assert min(len(a), len(b)) < result.seeds_needed <= 100
+        assert result.seeds_needed >= min_runs(0.05, paired)
 
 
 @settings(deadline=None)
 @given(samples())
-def test_order_does_not_matter(case: tuple[list[float], list[float], bool]) -> None:
+def test_order_of_runs_does_not_matter(case: tuple[list[float], list[float], bool]) -> None:
     a, b, _ = case
-    assert_same(compared(sorted(a), sorted(b)), compared(a, b))
+    assert_same(compare_samples(sorted(a), sorted(b)), compare_samples(a, b))
 
 
 # holm

@@ -1,4 +1,4 @@
-"""The hyperparameters as read from source files against the imported classes."""
+"""Hyperparameters read from source files, compared with the imported classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def module_of(algorithm: str) -> ModuleType:
 
 
 def imported(algorithm: str) -> dict[str, inspect.Parameter]:
-    """The parameters of the real class that a study may give."""
+    """Return the constructor parameters that a study may set."""
     parameters = inspect.signature(getattr(module_of(algorithm), algorithm)).parameters
     return {name: p for name, p in parameters.items() if name not in MANAGED}
 
@@ -34,7 +34,7 @@ def parsed(algorithm: str) -> dict[str, tuple[str, Any]]:
 
 
 @each_algorithm
-def test_names_and_defaults_are_those_of_the_class(algorithm: str) -> None:
+def test_names_and_defaults_match_the_class(algorithm: str) -> None:
     defaults = {name: default for name, (_, default) in parsed(algorithm).items()}
     real = {name: parameter.default for name, parameter in imported(algorithm).items()}
     assert defaults == real
@@ -43,7 +43,7 @@ def test_names_and_defaults_are_those_of_the_class(algorithm: str) -> None:
 
 
 @each_algorithm
-def test_annotations_are_those_of_the_class(algorithm: str) -> None:
+def test_annotations_match_the_class(algorithm: str) -> None:
     names = vars(module_of(algorithm))
     for name, (annotation, _) in parsed(algorithm).items():
         real = imported(algorithm)[name].annotation
@@ -59,19 +59,19 @@ def test_managed_and_bounded_parameters_exist() -> None:
 
 
 @each_algorithm
-def test_the_model_takes_the_defaults_and_the_network(algorithm: str) -> None:
+def test_model_accepts_defaults_and_policy_kwargs(algorithm: str) -> None:
     model = LEARNERS[algorithm].hyperparameters
     assert set(model.model_fields) == {*imported(algorithm), "policy_kwargs"}
     defaults = model().model_dump()
     for name, parameter in imported(algorithm).items():
         assert defaults[name] == parameter.default
     assert model(**defaults).model_dump() == defaults
-    assert repr(model(**defaults).model_dump()) == repr(defaults)  # tells 10 from 10.0
+    assert repr(model(**defaults).model_dump()) == repr(defaults)  # distinguishes 10 from 10.0
 
 
 @each_algorithm
 @pytest.mark.parametrize("name", sorted(MANAGED - {"policy_kwargs"}))
-def test_what_is_managed_is_refused(algorithm: str, name: str) -> None:
+def test_managed_parameter_is_refused(algorithm: str, name: str) -> None:
     with pytest.raises(ValidationError, match="extra_forbidden"):
         LEARNERS[algorithm].hyperparameters(**{name: None})
 
@@ -83,32 +83,32 @@ def dump(algorithm: str, **hyperparameters: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("text", "start"), [("lin_1", 1.0), ("lin_2.5e-4", 2.5e-4), ("lin_3e-4", 3e-4), ("lin_.5", 0.5)]
 )
-def test_linear_schedules(text: str, start: float) -> None:
+def test_linear_schedule_is_read(text: str, start: float) -> None:
     assert linear_schedule_start(text) == start
     assert dump("PPO", learning_rate=text, clip_range=text)["clip_range"] == text
 
 
 @pytest.mark.parametrize("text", ["lin", "lin_", "lin_x", "LIN_1", "exp_1", "1", "", "lin_1 2"])
-def test_what_is_no_schedule(text: str) -> None:
-    with pytest.raises(ValueError, match=r"a linear schedule written like lin_2\.5e-4"):
+def test_invalid_schedule_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a linear schedule like lin_2\.5e-4"):
         linear_schedule_start(text)
     with pytest.raises(ValidationError):
         dump("PPO", learning_rate=text)
 
 
 @pytest.mark.parametrize("value", ["lin_0", "lin_-1", "lin_nan", "lin_inf", 0, -1.0])
-def test_a_schedule_starts_above_0(value: object) -> None:
+def test_schedule_must_start_above_0(value: object) -> None:
     with pytest.raises(ValidationError, match="starts above 0"):
         dump("PPO", learning_rate=value)
 
 
-def test_only_schedules_are_scheduled() -> None:
+def test_constant_hyperparameter_takes_no_schedule() -> None:
     with pytest.raises(ValidationError):
         dump("PPO", gamma="lin_0.99")
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "name", "value", "kept"),
+    ("algorithm", "name", "value", "expected"),
     [
         ("PPO", "n_steps", 1e3, 1000),
         ("PPO", "ent_coef", 1, 1.0),
@@ -123,8 +123,10 @@ def test_only_schedules_are_scheduled() -> None:
         ("A2C", "use_rms_prop", False, False),
     ],
 )
-def test_good_values(algorithm: str, name: str, value: object, kept: object) -> None:
-    assert repr(dump(algorithm, **{name: value})[name]) == repr(kept)
+def test_valid_value_is_accepted(
+    algorithm: str, name: str, value: object, expected: object
+) -> None:
+    assert repr(dump(algorithm, **{name: value})[name]) == repr(expected)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_good_values(algorithm: str, name: str, value: object, kept: object) -> 
         ("A2C", "clip_range", 0.2),
     ],
 )
-def test_wrong_values(algorithm: str, name: str, value: object) -> None:
+def test_invalid_value_is_refused(algorithm: str, name: str, value: object) -> None:
     with pytest.raises(ValidationError):
         dump(algorithm, **{name: value})
 
@@ -163,9 +165,9 @@ def test_wrong_values(algorithm: str, name: str, value: object) -> None:
         {"activation_fn": "tanh", "ortho_init": False, "log_std_init": -2},
     ],
 )
-def test_networks(network: dict[str, Any]) -> None:
-    kept = dump("PPO", policy_kwargs=network)["policy_kwargs"]
-    assert dump("PPO", policy_kwargs=kept)["policy_kwargs"] == kept
+def test_valid_network_is_accepted(network: dict[str, Any]) -> None:
+    dumped = dump("PPO", policy_kwargs=network)["policy_kwargs"]
+    assert dump("PPO", policy_kwargs=dumped)["policy_kwargs"] == dumped
 
 
 @pytest.mark.parametrize(
@@ -183,12 +185,12 @@ def test_networks(network: dict[str, Any]) -> None:
         None,
     ],
 )
-def test_wrong_networks(network: object) -> None:
+def test_invalid_network_is_refused(network: object) -> None:
     with pytest.raises(ValidationError):
         dump("PPO", policy_kwargs=network)
 
 
-def test_nothing_heavy_is_imported() -> None:
+def test_checking_imports_no_heavy_library() -> None:
     code = """
 import sys
 from shaperun.study.learners import LEARNERS

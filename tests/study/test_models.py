@@ -1,4 +1,4 @@
-"""The study's models: what they take, what they default to, and the identity of a run."""
+"""Models of studies: accepted and refused data, defaults, and the identity of a run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ GRID = {"method": "grid", "base": "custom", "weights": {"distance": [0, 1], "leg
 
 
 def changed(data: dict[str, Any], key: str, value: object) -> dict[str, Any]:
-    """A copy of the data in which `a.b.c` has this value."""
+    """Return a copy of the data with a value at the dotted key."""
     data = copy.deepcopy(data)
     *parents, last = key.split(".")
     inner = data
@@ -72,7 +72,7 @@ def refuse(key: str, value: object) -> str:
     return str(caught.value)
 
 
-def test_a_plain_study_says_little_and_means_much() -> None:
+def test_minimal_study_has_defaults() -> None:
     study = parse_study(PLAIN)
     assert study.seeds == [0, 1, 2, 3, 4]
     assert study.training.algorithm == "PPO"
@@ -85,11 +85,11 @@ def test_a_plain_study_says_little_and_means_much() -> None:
     assert study.sweep is None
 
 
-def test_a_full_study_is_read_as_written() -> None:
+def test_full_study_is_read() -> None:
     study = parse_study(FULL)
     assert study.environment.options == {"gravity": -9.0, "enable_wind": False}
     assert study.training.gamma == 0.999
-    assert study.training.hyperparameters["n_steps"] == 2048  # the class's own default
+    assert study.training.hyperparameters["n_steps"] == 2048  # default of the class
     assert study.training.hyperparameters["policy_kwargs"]["net_arch"]["vf"] == [32, 32]
     assert study.arms["custom"].weights == {"distance": 2.0, "legs": 1.0}
     assert study.sweep is not None
@@ -103,14 +103,14 @@ def test_a_full_study_is_read_as_written() -> None:
     ("seeds", "expected"),
     [(1, [0]), (3, [0, 1, 2]), (1e1, list(range(10))), ([7, 2.0, 2**32 - 1], [7, 2, 2**32 - 1])],
 )
-def test_seeds_are_a_number_or_a_list(seeds: object, expected: list[int]) -> None:
+def test_seeds_may_be_a_number_or_a_list(seeds: object, expected: list[int]) -> None:
     assert accept("seeds", seeds).seeds == expected
 
 
 @pytest.mark.parametrize(
     "seeds", [0, -1, True, 1.5, "3", None, [], [1, 1], [1, 1.0], [-1], [2**32], [0.5], [True], {}]
 )
-def test_wrong_seeds(seeds: object) -> None:
+def test_invalid_seeds_are_refused(seeds: object) -> None:
     assert "seeds" in refuse("seeds", seeds)
 
 
@@ -118,15 +118,15 @@ def test_wrong_seeds(seeds: object) -> None:
     "key",
     ["training.total_timesteps", "training.n_envs", "evaluation.every", "evaluation.episodes"],
 )
-def test_whole_numbers(key: str) -> None:
+def test_positive_integers_are_required(key: str) -> None:
     section, name = key.split(".")
     assert getattr(getattr(accept(key, 1e2), section), name) == 100
-    for wrong in (0, -1, 0.5, "100", True, float("inf"), float("nan")):
-        refuse(key, wrong)
+    for invalid in (0, -1, 0.5, "100", True, float("inf"), float("nan")):
+        refuse(key, invalid)
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_9", "9", "_", "a" * 64])
-def test_good_names(name: str) -> None:
+def test_valid_names_are_accepted(name: str) -> None:
     assert accept("study", name).study == name
     assert name in accept("arms", {name: {}, "custom": {}}).arms
 
@@ -134,7 +134,7 @@ def test_good_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "a/b", "..", "a.b", "a b", "-a", "a" * 65, "é", "a\n", "a\\b", "=a", "\0"]
 )
-def test_names_that_would_not_do_as_folders_or_options(name: str) -> None:
+def test_names_unfit_for_folders_or_options_are_refused(name: str) -> None:
     assert "study" in refuse("study", name)
     assert "arms" in refuse("arms", {name: {}, "custom": {}})
 
@@ -172,14 +172,14 @@ def test_names_that_would_not_do_as_folders_or_options(name: str) -> None:
         ("extra", 1),
     ],
 )
-def test_what_is_refused(key: str, value: object) -> None:
+def test_invalid_value_is_refused(key: str, value: object) -> None:
     assert key.split(".", maxsplit=1)[0] in refuse(key, value)
 
 
 @pytest.mark.parametrize(
     "algorithm", [name for name, learner in LEARNERS.items() if learner.has_critic]
 )
-def test_every_algorithm_can_be_named_alone(algorithm: str) -> None:
+def test_algorithm_has_default_hyperparameters(algorithm: str) -> None:
     study = parse_study(changed(PLAIN, "training.algorithm", algorithm))
     assert study.training.gamma == 0.99
 
@@ -194,20 +194,20 @@ def test_every_algorithm_can_be_named_alone(algorithm: str) -> None:
         ({"mode": "potential", "weights": {"legs": 1, "main_engine": 0}}, "potential"),
     ],
 )
-def test_modes(arm: dict[str, Any], mode: str) -> None:
+def test_mode_defaults_to_log_without_weights(arm: dict[str, Any], mode: str) -> None:
     assert accept("arms.other", arm).arms["other"].mode == mode
 
 
-def test_an_arm_with_weights_names_its_mode() -> None:
-    assert "must name its mode" in refuse("arms.other", {"weights": {"legs": 1}})
+def test_arm_with_weights_needs_a_mode() -> None:
+    assert "needs a mode" in refuse("arms.other", {"weights": {"legs": 1}})
 
 
-def test_a_potential_is_of_states() -> None:
+def test_potential_needs_state_terms() -> None:
     arm = {"mode": "potential", "weights": {"legs": 1, "side_engine": 0.1}}
     assert "side_engine depends on more than that" in refuse("arms.other", arm)
 
 
-def test_a_sweep_of_a_potential_is_of_states() -> None:
+def test_sweep_of_a_potential_needs_state_terms() -> None:
     data = changed(FULL, "arms.custom", {"mode": "potential", "weights": {"legs": 1}})
     with pytest.raises(ValidationError, match="main_engine depends on more than that"):
         parse_study(changed(data, "sweep", GRID | {"weights": {"main_engine": [0, 1]}}))
@@ -216,28 +216,28 @@ def test_a_sweep_of_a_potential_is_of_states() -> None:
 @pytest.mark.parametrize(
     "range_", [{"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}, {"low": 1}, {"high": 1}]
 )
-def test_wrong_ranges(range_: dict[str, Any]) -> None:
+def test_invalid_range_is_refused(range_: dict[str, Any]) -> None:
     refuse("sweep.weights", {"legs": range_})
 
 
-def test_a_range_that_lacks_an_end_is_one_mistake() -> None:
+def test_range_without_an_end_gives_one_error() -> None:
     message = refuse("sweep.weights", {"legs": {"low": 2, "log": True}})
     assert message.startswith("1 validation error")
 
 
-def test_the_baseline_is_the_first_arm_that_leaves_the_reward_alone() -> None:
+def test_baseline_is_the_first_unshaped_arm() -> None:
     custom = FULL["arms"]["custom"]
     assert parse_study(FULL).baseline == "default"
     assert accept("arms", {"custom": custom, "b": {}, "c": {}}).baseline == "b"
     assert accept("arms", {"a": custom, "custom": custom}).baseline == "a"
 
 
-def test_a_study_cannot_be_changed_after_validation() -> None:
+def test_study_is_frozen() -> None:
     with pytest.raises(ValidationError):
         parse_study(FULL).study = "other"
 
 
-def test_evaluations_come_every_twentieth_of_training_unless_said() -> None:
+def test_default_evaluation_interval_is_a_twentieth_of_training() -> None:
     study = parse_study(PLAIN)
     assert study.run_config(study.arms["default"], 0).evaluation.every == 50
     short = parse_study(changed(PLAIN, "training.total_timesteps", 3))
@@ -280,14 +280,14 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("key", "value"), NUMBERS)
-def test_what_changes_the_numbers_changes_the_identity(key: str, value: object) -> None:
+def test_identity_depends_on_what_changes_numbers(key: str, value: object) -> None:
     data = changed(FULL, key, value)
     if key == "training.algorithm":
         del data["training"]["hyperparameters"]
     assert run(data).identity != run(FULL).identity
 
 
-def test_environments_and_seeds_have_identities_of_their_own() -> None:
+def test_identity_depends_on_environment_and_seed() -> None:
     cartpole = changed(PLAIN, "environment.id", "CartPole-v1")
     assert run(cartpole, "default").identity != run(PLAIN, "default").identity
     assert run(FULL, seed=4).identity != run(FULL, seed=3).identity
@@ -301,23 +301,23 @@ def test_environments_and_seeds_have_identities_of_their_own() -> None:
         ("arms.third", {"mode": "replace", "weights": {"legs": 1}}),
         ("arms.default", {"mode": "add", "weights": {"legs": 1}}),
         ("sweep", None),
-        # The same, said in other words.
+        # Other spellings of the same values.
         ("training.total_timesteps", 1e3),
         ("arms.custom.weights", {"legs": 1.0, "distance": 2.0}),
         ("training.hyperparameters.n_epochs", 10),  # the default
         ("training.hyperparameters.clip_range_vf", None),
     ],
 )
-def test_what_changes_no_number_leaves_the_identity(key: str, value: object) -> None:
+def test_identity_ignores_what_changes_no_number(key: str, value: object) -> None:
     assert run(changed(FULL, key, value)).identity == run(FULL).identity
 
 
-def test_the_name_of_an_arm_is_no_part_of_the_identity() -> None:
+def test_identity_ignores_the_name_of_an_arm() -> None:
     renamed = changed(FULL, "arms.renamed", FULL["arms"]["custom"])
     assert run(renamed, "renamed").identity == run(FULL, "custom").identity
 
 
-def test_the_same_interval_of_evaluation_has_the_same_identity() -> None:
+def test_default_interval_has_the_identity_of_the_same_explicit_one() -> None:
     spelled_out = changed(PLAIN, "evaluation.every", 50)
     assert run(spelled_out, "default").identity == run(PLAIN, "default").identity
 
@@ -325,7 +325,7 @@ def test_the_same_interval_of_evaluation_has_the_same_identity() -> None:
 @pytest.mark.parametrize(
     "algorithm", [name for name, learner in LEARNERS.items() if learner.has_critic]
 )
-def test_a_run_survives_json(algorithm: str) -> None:
+def test_run_config_round_trips_through_json(algorithm: str) -> None:
     config = run(changed(PLAIN, "training.algorithm", algorithm), "default")
     again = RunConfig.model_validate_json(config.model_dump_json())
     assert again == config
@@ -334,14 +334,14 @@ def test_a_run_survives_json(algorithm: str) -> None:
     assert plain.identity == config.identity
 
 
-def test_a_full_run_and_a_full_study_survive_json() -> None:
+def test_full_study_round_trips_through_json() -> None:
     config = run(FULL)
     assert RunConfig.model_validate_json(config.model_dump_json()).identity == config.identity
     study = parse_study(FULL)
     assert parse_study(study.model_dump(mode="json")) == study
 
 
-# Whatever stands in the data, there is one kind of error.
+# Any data gives a study or a ValidationError.
 
 WORDS = ["", "lander", "custom", "PPO", "distance", "lin_1", "grid", "random", "method", "id", "e"]
 TEXT = st.sampled_from(WORDS) | st.text(max_size=5)
@@ -355,27 +355,27 @@ JSON = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
-    """A full study in which a few places hold something else, or nothing, or something more."""
+    """Draw a full study in which a few values are replaced, removed or added."""
     data = copy.deepcopy(FULL)
     for _ in range(draw(st.integers(1, 3))):
-        place: Any = data
-        key = draw(st.sampled_from(sorted(place)))
-        while isinstance(place[key], dict) and place[key] and draw(st.integers(0, 3)):
-            place = place[key]
-            key = draw(st.sampled_from(sorted(place)))
+        inner: Any = data
+        key = draw(st.sampled_from(sorted(inner)))
+        while isinstance(inner[key], dict) and inner[key] and draw(st.integers(0, 3)):
+            inner = inner[key]
+            key = draw(st.sampled_from(sorted(inner)))
         match draw(st.sampled_from(["replace", "remove", "add"])):
             case "replace":
-                place[key] = draw(JSON)
-            case "remove" if len(place) > 1:
-                del place[key]
+                inner[key] = draw(JSON)
+            case "remove" if len(inner) > 1:
+                del inner[key]
             case _:
-                place[draw(TEXT)] = draw(JSON)
+                inner[draw(TEXT)] = draw(JSON)
     return data
 
 
 @settings(deadline=None)
 @given(JSON | mutated())
-def test_any_data_is_a_study_or_a_validation_error(data: Any) -> None:
+def test_any_data_gives_a_study_or_a_validation_error(data: Any) -> None:
     try:
         study = parse_study(data)
     except ValidationError:
@@ -385,40 +385,40 @@ def test_any_data_is_a_study_or_a_validation_error(data: Any) -> None:
         assert RunConfig.model_validate_json(config.model_dump_json()).identity == config.identity
 
 
-def test_lockstep_is_for_what_it_can_train() -> None:
+def test_engine_must_be_able_to_train_the_learner() -> None:
     assert accept("training.engine", "lockstep").training.engine == "lockstep"
     assert accept("study", "plain").training.engine == "lockstep"
     a2c = {"total_timesteps": 1, "algorithm": "A2C"}
     assert accept("training", a2c).training.engine == "sb3"
     refused = refuse("training", a2c | {"engine": "lockstep"})
-    assert "A2C is not trained in lockstep, only PPO is" in refused
+    assert "A2C is trained by sb3, not by lockstep; leave engine out" in refused
     sde = {"total_timesteps": 1, "hyperparameters": {"use_sde": True}}
     assert accept("training", sde).training.engine == "sb3"
-    assert "use_sde is not trained in lockstep" in refuse("training", sde | {"engine": "lockstep"})
+    refused = refuse("training", sde | {"engine": "lockstep"})
+    assert "PPO with use_sde is trained by sb3, not by lockstep" in refused
 
 
-def test_a_gpu_is_for_lockstep() -> None:
+def test_gpu_needs_lockstep() -> None:
     assert accept("training.device", "cuda").training.device == "cuda"
     for training in ({"engine": "sb3"}, {"algorithm": "DQN"}):
         refused = refuse("training", {"total_timesteps": 1, "device": "cuda", **training})
-        assert "only runs in lockstep are trained on a GPU" in refused
+        assert "only the lockstep engine trains on a GPU; leave device out" in refused
 
 
-def test_envpool_is_for_what_was_compared() -> None:
+def test_envpool_needs_a_validated_environment() -> None:
     lander = {"id": "LunarLander-v3", "backend": "envpool"}
     assert accept("environment", lander).environment.backend == "envpool"
     limited = lander | {"options": {"max_episode_steps": 500}}
     assert accept("environment", limited).environment.backend == "envpool"
     windy = lander | {"options": {"enable_wind": True}}
-    assert "it has no option enable_wind" in refuse("environment", windy)
-    for env_id, why in {"Pendulum-v1": "another one there", "Taxi-v4": "not compared"}.items():
+    assert "does not support the option enable_wind" in refuse("environment", windy)
+    for env_id, why in {"Pendulum-v1": "differs from", "Taxi-v4": "not validated"}.items():
         refused = refuse("environment", {"id": env_id, "backend": "envpool"})
         assert why in refused
         assert "leave backend out" in refused
 
 
-def test_gymnasium_is_not_worth_a_word() -> None:
-    """A run keeps its identity where there is a second backend."""
+def test_default_backend_is_not_serialized() -> None:
     default = accept("study", "plain")
     assert "backend" not in default.model_dump(mode="json")["environment"]
     lander = {"id": "LunarLander-v3"}
@@ -430,58 +430,58 @@ def test_gymnasium_is_not_worth_a_word() -> None:
     assert again == configs
 
 
-def test_runs_of_another_engine_are_other_runs() -> None:
+def test_identity_depends_on_the_engine() -> None:
     one, other = (accept("training.engine", engine) for engine in ("sb3", "lockstep"))
     identities = {s.run_config(s.arms["default"], 0).identity for s in (one, other)}
     assert len(identities) == 2
 
 
-RECIPE = {"n_steps": 32, "gamma": 0.9}
+SHARED = {"n_steps": 32, "gamma": 0.9}
 
 
-def arm_training(own: dict[str, Any], **shared: Any) -> Study:
+def arm_training(overrides: dict[str, Any], **shared: Any) -> Study:
     data = copy.deepcopy(PLAIN)
-    data["training"] = data["training"] | {"hyperparameters": RECIPE} | shared
-    data["arms"] = {"default": {}, "own": {"training": own}}
+    data["training"] = data["training"] | {"hyperparameters": SHARED} | shared
+    data["arms"] = {"default": {}, "other": {"training": overrides}}
     return parse_study(data)
 
 
-def test_an_arm_may_have_a_recipe_of_its_own() -> None:
+def test_arm_may_override_training() -> None:
     study = arm_training({"n_envs": 3, "hyperparameters": {"ent_coef": 0.1}}, n_envs=2)
-    default, own = (study.training_of(arm) for arm in study.arms.values())
+    default, other = (study.training_of(arm) for arm in study.arms.values())
     assert default == study.training
-    assert own.hyperparameters == default.hyperparameters | {"ent_coef": 0.1}
-    assert (default.n_envs, own.n_envs) == (2, 3)
+    assert other.hyperparameters == default.hyperparameters | {"ent_coef": 0.1}
+    assert (default.n_envs, other.n_envs) == (2, 3)
     runs = [study.run_config(arm, 0) for arm in study.arms.values()]
-    assert [run.training for run in runs] == [default, own]
+    assert [run.training for run in runs] == [default, other]
     assert runs[0].reward == runs[1].reward
 
 
-def test_of_another_algorithms_hyperparameters_gamma_is_left() -> None:
+def test_arm_with_another_algorithm_inherits_only_gamma() -> None:
     study = arm_training({"algorithm": "A2C"}, engine="lockstep", normalize={"rewards": True})
-    own = study.training_of(study.arms["own"])
+    other = study.training_of(study.arms["other"])
     alone = parse_study(PLAIN | {"training": {"algorithm": "A2C", "total_timesteps": 1}}).training
-    assert own.hyperparameters == alone.hyperparameters | {"gamma": 0.9}
-    assert (own.engine, own.normalize.rewards) == ("sb3", True)
+    assert other.hyperparameters == alone.hyperparameters | {"gamma": 0.9}
+    assert (other.engine, other.normalize.rewards) == ("sb3", True)
 
 
-def test_a_recipe_of_an_arms_own_survives_json() -> None:
+def test_training_of_an_arm_round_trips_through_json() -> None:
     study = arm_training({"algorithm": "TRPO", "hyperparameters": {"gamma": 0.5}})
     plain = study.model_dump(mode="json")
     assert "training" not in plain["arms"]["default"]
-    assert "total_timesteps" not in plain["arms"]["own"]["training"]
+    assert "total_timesteps" not in plain["arms"]["other"]["training"]
     assert parse_study(plain) == study
     longer = plain | {"training": plain["training"] | {"total_timesteps": 9_999}}
-    assert parse_study(longer).arms["own"].training.total_timesteps == 9_999  # type: ignore
+    assert parse_study(longer).arms["other"].training.total_timesteps == 9_999  # type: ignore
 
 
-def test_arms_of_a_study_take_as_many_steps() -> None:
+def test_arm_cannot_override_total_timesteps() -> None:
     with pytest.raises(ValidationError, match="is the same for all arms"):
         arm_training({"total_timesteps": 5})
 
 
 @pytest.mark.parametrize("shared", [{"n_envs": 0}, {"bogus": 1}, {"hyperparameters": {"x": 1}}])
-def test_a_mistake_in_the_studys_recipe_is_reported_once(shared: dict[str, Any]) -> None:
+def test_mistake_in_shared_training_is_reported_once(shared: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as error:
         arm_training({"n_envs": 3}, **shared)
     assert error.value.error_count() == 1

@@ -1,4 +1,4 @@
-"""A run that was killed goes on and ends in the same bytes; damaged checkpoints are not trusted."""
+"""Killed runs resume and end in the same bytes; damaged checkpoints are not trusted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ from shaperun.envs.builtin import environments
 from shaperun.runs.run_folder import RunFolder
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import checkpoint, recorder, train
-from shaperun.training import run as trainee
+from shaperun.training import run as training_run
 
 LOGS = ("episodes", "evaluations", "updates")
 
 
 class KilledError(BaseException):
-    """As unforeseen as a SIGKILL, but of this process."""
+    """Simulated kill, which no handler of exceptions catches."""
 
 
-def config(env_id: str, algorithm: str = "PPO", **changes: Any) -> RunConfig:
+def make_config(env_id: str, algorithm: str = "PPO", **changes: Any) -> RunConfig:
     hyperparameters = {"n_steps": 50, "gamma": 0.9}
     training: dict[str, Any] = {
         "algorithm": algorithm,
@@ -49,14 +51,14 @@ def config(env_id: str, algorithm: str = "PPO", **changes: Any) -> RunConfig:
     return study.run_config(study.arms["arm"], 1)
 
 
-def outcome(folder: RunFolder) -> dict[str, bytes]:
-    """All that must be the same: the logs, and every tensor of the policy and its optimiser."""
-    found = {name: getattr(folder, name).read_bytes() for name in LOGS}
+def read_outcome(folder: RunFolder) -> dict[str, bytes]:
+    """Return the tables, and every tensor of the policy and its optimizer."""
+    result = {name: getattr(folder, name).read_bytes() for name in LOGS}
     _, tensors, _ = load_from_zip_file(folder.policy)
     for part in ("policy", "policy.optimizer"):
         for name, value in sorted(_flat(tensors[part]).items()):
-            found[f"{part} {name}"] = value.numpy().tobytes()
-    return found
+            result[f"{part} {name}"] = value.numpy().tobytes()
+    return result
 
 
 def _flat(value: Any, name: str = "") -> dict[str, torch.Tensor]:
@@ -66,30 +68,37 @@ def _flat(value: Any, name: str = "") -> dict[str, torch.Tensor]:
     return {k: v for key, inner in items for k, v in _flat(inner, f"{name}.{key}").items()}
 
 
-def trained(path: Path, run: RunConfig) -> RunFolder:
+def train_to_end(path: Path, run: RunConfig) -> RunFolder:
     folder = RunFolder(path)
     train.train_run(folder, run)
-    assert folder.state() == "done"
+    assert folder.read_state() == "done"
     return folder
 
 
-def interrupted(
-    path: Path, run: RunConfig, monkeypatch: pytest.MonkeyPatch, at: int, rows: int = 0
-) -> RunFolder:
-    """Train until so many steps were taken, checkpoints after every rollout, and die there."""
+@contextmanager
+def killed_at(timesteps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Write checkpoints before every rollout, and kill training at a timestep."""
 
-    class Dying(recorder.RunRecorder):
-        def on_step(self, timesteps: int) -> None:
-            if timesteps >= at:
+    class KillingRecorder(recorder.RunRecorder):
+        def on_step(self, now: int) -> None:
+            if now >= timesteps:
                 raise KilledError
-            super().on_step(timesteps)
+            super().on_step(now)
 
-    folder = RunFolder(path)
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "RunRecorder", Dying)
+        patch.setattr(training_run, "RunRecorder", KillingRecorder)
         patch.setattr(recorder, "CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KilledError):
-            train.train_run(folder, run)
+            yield
+
+
+def train_until_killed(
+    path: Path, run: RunConfig, monkeypatch: pytest.MonkeyPatch, at: int
+) -> RunFolder:
+    """Train a run with frequent checkpoints, and kill it at a timestep."""
+    folder = RunFolder(path)
+    with killed_at(at, monkeypatch):
+        train.train_run(folder, run)
     return folder
 
 
@@ -98,13 +107,13 @@ def interrupted(
 def test_a_killed_run_ends_in_the_same_bytes(
     env_id: str, algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = config(env_id, algorithm)
-    expected = outcome(trained(tmp_path / "whole", run))
-    # In the middle of a rollout, twice: the second time from what the first one went on with.
-    folder = interrupted(tmp_path / "killed", run, monkeypatch, at=520)
-    assert checkpoint.latest(folder.checkpoints) is not None
-    interrupted(tmp_path / "killed", run, monkeypatch, at=910)
-    assert outcome(trained(tmp_path / "killed", run)) == expected
+    run = make_config(env_id, algorithm)
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    # Killed twice in the middle of a rollout.
+    folder = train_until_killed(tmp_path / "killed", run, monkeypatch, at=520)
+    assert checkpoint.load_latest(folder.checkpoints) is not None
+    train_until_killed(tmp_path / "killed", run, monkeypatch, at=910)
+    assert read_outcome(train_to_end(tmp_path / "killed", run)) == expected
     assert not any(path.exists() for path in folder.checkpoints)
     assert folder.read_record()["resume"] == "exact"
 
@@ -130,64 +139,62 @@ def test_a_killed_run_ends_in_the_same_bytes(
         },
         {"training": {"algorithm": "TRPO"}},
     ],
-    ids=["normalised", "schedules", "potential", "last-action", "TRPO"],
+    ids=["normalized", "schedules", "potential", "last-action", "TRPO"],
 )
-def test_whatever_a_run_remembers_is_kept(
+def test_all_state_survives_a_kill(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = config("CartPole-v1", **changes)
-    expected = outcome(trained(tmp_path / "whole", run))
-    interrupted(tmp_path / "killed", run, monkeypatch, at=700)
-    assert outcome(trained(tmp_path / "killed", run)) == expected
+    run = make_config("CartPole-v1", **changes)
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    train_until_killed(tmp_path / "killed", run, monkeypatch, at=700)
+    assert read_outcome(train_to_end(tmp_path / "killed", run)) == expected
 
 
-def test_state_dependent_exploration_is_kept(
+def test_state_dependent_exploration_survives_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = config("Pendulum-v1", hyperparameters={"use_sde": True, "sde_sample_freq": 7})
-    expected = outcome(trained(tmp_path / "whole", run))
-    interrupted(tmp_path / "killed", run, monkeypatch, at=700)
-    assert outcome(trained(tmp_path / "killed", run)) == expected
+    run = make_config("Pendulum-v1", hyperparameters={"use_sde": True, "sde_sample_freq": 7})
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    train_until_killed(tmp_path / "killed", run, monkeypatch, at=700)
+    assert read_outcome(train_to_end(tmp_path / "killed", run)) == expected
 
 
-def test_what_a_killed_run_wrote_after_its_checkpoint_is_written_once(
+def test_rows_after_the_checkpoint_are_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = config("CartPole-v1")
-    folder = interrupted(tmp_path / "killed", run, monkeypatch, at=700)
+    run = make_config("CartPole-v1")
+    folder = train_until_killed(tmp_path / "killed", run, monkeypatch, at=700)
     with folder.episodes.open("ab") as file:
-        file.write(b"999,0,torn")  # the last line was being written
-    expected = outcome(trained(tmp_path / "whole", run))
-    assert outcome(trained(folder.path, run)) == expected
+        file.write(b"999,0,torn")  # a partial last line
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    assert read_outcome(train_to_end(folder.path, run)) == expected
 
 
-def test_a_damaged_generation_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = config("CartPole-v1")
-    expected = outcome(trained(tmp_path / "whole", run))
-    folder = interrupted(tmp_path / "killed", run, monkeypatch, at=900)
+def test_a_damaged_generation_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_config("CartPole-v1")
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    folder = train_until_killed(tmp_path / "killed", run, monkeypatch, at=900)
     steps = {p: (checkpoint._read(p) or {})["timesteps"] for p in folder.checkpoints}
     newer, older = sorted(steps, key=lambda path: -steps[path])
     data = bytearray(newer.read_bytes())
     data[len(data) // 2] ^= 1
     newer.write_bytes(data)
-    kept = checkpoint.latest(folder.checkpoints)
-    assert kept is not None
-    assert kept["timesteps"] == steps[older] < steps[newer]
-    assert outcome(trained(folder.path, run)) == expected
-    again = interrupted(tmp_path / "both", run, monkeypatch, at=900)
-    for path in again.checkpoints:
+    state = checkpoint.load_latest(folder.checkpoints)
+    assert state is not None
+    assert state["timesteps"] == steps[older] < steps[newer]
+    assert read_outcome(train_to_end(folder.path, run)) == expected
+    folder = train_until_killed(tmp_path / "both", run, monkeypatch, at=900)
+    for path in folder.checkpoints:
         path.write_bytes(path.read_bytes()[:-1])
-    assert checkpoint.latest(again.checkpoints) is None
-    assert outcome(trained(again.path, run)) == expected  # from the start
+    assert checkpoint.load_latest(folder.checkpoints) is None
+    assert read_outcome(train_to_end(folder.path, run)) == expected  # from scratch
 
 
-def test_another_configuration_or_version_begins_anew(
+def test_checkpoints_of_other_configurations_or_versions_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = config("CartPole-v1")
-    folder = interrupted(tmp_path / "killed", run, monkeypatch, at=700)
+    run = make_config("CartPole-v1")
+    folder = train_until_killed(tmp_path / "killed", run, monkeypatch, at=700)
     record = train._record(run)
     assert train._usable_checkpoints(folder, record)
     assert train._usable_checkpoints(folder, record | {"identity": "other"}) == []
@@ -195,38 +202,38 @@ def test_another_configuration_or_version_begins_anew(
     assert train._usable_checkpoints(folder, record | {"code": {"mine": "changed"}}) == []
 
 
-def test_an_environment_that_cannot_be_played_again_begins_anew(
+def test_a_replay_mismatch_restarts_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = config("CartPole-v1")
-    expected = outcome(trained(tmp_path / "whole", run))
-    folder = interrupted(tmp_path / "killed", run, monkeypatch, at=700)
-    memory = checkpoint.latest(folder.checkpoints)
-    assert memory is not None
-    memory["environments"]["obs"] += 1e-3
+    run = make_config("CartPole-v1")
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    folder = train_until_killed(tmp_path / "killed", run, monkeypatch, at=700)
+    state = checkpoint.load_latest(folder.checkpoints)
+    assert state is not None
+    state["environments"]["obs"] += 1e-3
     for path in folder.checkpoints:
-        path.write_bytes(checkpoint.dump(memory))
-    assert outcome(trained(folder.path, run)) == expected
+        path.write_bytes(checkpoint.dump(state))
+    assert read_outcome(train_to_end(folder.path, run)) == expected
     assert "cannot be restored" in folder.read_record()["resume"]
 
 
-def test_a_memory_comes_back_as_it_was() -> None:
-    memory = {
+def test_a_state_survives_a_round_trip() -> None:
+    state = {
         "timesteps": 3,
         "big": 2**127,
         "list": [1.5, None, {"array": np.arange(3, dtype=np.uint8)}],
         "empty": np.zeros((0, 2)),
         "number": np.array(2.5),
     }
-    found = checkpoint.load(checkpoint.dump(memory))
-    assert found is not None
-    assert found["big"] == 2**127
-    assert found["list"][2]["array"].dtype == np.uint8
-    assert found["empty"].shape == (0, 2)
-    assert found["number"].ndim == 0
+    loaded = checkpoint.load(checkpoint.dump(state))
+    assert loaded is not None
+    assert loaded["big"] == 2**127
+    assert loaded["list"][2]["array"].dtype == np.uint8
+    assert loaded["empty"].shape == (0, 2)
+    assert loaded["number"].ndim == 0
 
 
-def test_no_pickle_is_ever_read(tmp_path: Path) -> None:
+def test_pickles_are_never_read(tmp_path: Path) -> None:
     import hashlib
     import io
     import pickle
@@ -253,10 +260,10 @@ train.train_cohort([(sys.argv[1], Path(sys.argv[2]).read_text())])
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-def test_a_process_that_is_killed_for_good(tmp_path: Path) -> None:
-    run = config("LunarLander-v3", training={"total_timesteps": 4_000})
-    expected = outcome(trained(tmp_path / "whole", run))
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_a_run_survives_sigkill(tmp_path: Path) -> None:
+    run = make_config("LunarLander-v3", training={"total_timesteps": 4_000})
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
     folder = RunFolder(tmp_path / "killed")
     (tmp_path / "config.json").write_text(run.model_dump_json())
     command = [sys.executable, "-c", SCRIPT, str(folder.path), str(tmp_path / "config.json")]
@@ -264,5 +271,5 @@ def test_a_process_that_is_killed_for_good(tmp_path: Path) -> None:
         while process.poll() is None and not all(p.exists() for p in folder.checkpoints):
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
-    assert folder.state() == "interrupted"
-    assert outcome(trained(folder.path, run)) == expected
+    assert folder.read_state() == "interrupted"
+    assert read_outcome(train_to_end(folder.path, run)) == expected

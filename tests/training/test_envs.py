@@ -12,7 +12,7 @@ from shaperun.training.envs import TrainingEnvs
 from shaperun.training.episode_recorder import Row, episode_columns
 
 
-def envs_of(
+def make_envs(
     mode: str,
     weights: dict[str, float],
     rows: list[Row],
@@ -32,9 +32,9 @@ def envs_of(
 
 
 @pytest.mark.parametrize("mode", ["log", "add", "replace", "potential"])
-def test_rows_are_the_sums_of_the_steps(mode: str) -> None:
+def test_rows_are_sums_over_steps(mode: str) -> None:
     rows: list[Row] = []
-    envs = envs_of(mode, {"distance": 10, "legs": 5}, rows)
+    envs = make_envs(mode, {"distance": 10, "legs": 5}, rows)
     assert isinstance(envs, VecEnv)
     envs.reset()
     rng = np.random.default_rng(0)
@@ -58,9 +58,9 @@ def test_rows_are_the_sums_of_the_steps(mode: str) -> None:
     envs.close()
 
 
-def test_a_truncation_is_told_to_the_learner() -> None:
+def test_truncation_is_reported_to_the_learner() -> None:
     rows: list[Row] = []
-    envs = envs_of("log", {}, rows, max_episode_steps=5)
+    envs = make_envs("log", {}, rows, max_episode_steps=5)
     envs.reset()
     for _ in range(5):
         _, _, dones, infos = envs.step(np.zeros(3, int))
@@ -69,8 +69,8 @@ def test_a_truncation_is_told_to_the_learner() -> None:
     assert {row["outcome"] for row in rows} == {"timeout"}
 
 
-def test_sums_that_do_not_add_up_stop_the_run() -> None:
-    envs = envs_of("add", {"distance": 10}, [], max_episode_steps=5)
+def test_inconsistent_sums_are_an_error() -> None:
+    envs = make_envs("add", {"distance": 10}, [], max_episode_steps=5)
     envs.reset()
     envs.step(np.zeros(3, int))
     envs.recorder._sums[0, -2] += 0.01
@@ -80,8 +80,8 @@ def test_sums_that_do_not_add_up_stop_the_run() -> None:
         envs.step(np.zeros(3, int))
 
 
-def test_a_step_that_is_lost_is_noticed() -> None:
-    envs = envs_of("add", {"distance": 10}, [])
+def test_a_lost_step_is_an_error() -> None:
+    envs = make_envs("add", {"distance": 10}, [])
     envs.reset()
     envs.step(np.zeros(3, int))
     envs.recorder.check()
@@ -90,8 +90,8 @@ def test_a_step_that_is_lost_is_noticed() -> None:
         envs.recorder.check()
 
 
-def test_nothing_changes_the_environments_from_outside() -> None:
-    envs = envs_of("log", {}, [])
+def test_environments_cannot_be_changed_from_outside() -> None:
+    envs = make_envs("log", {}, [])
     assert envs.get_attr("render_mode") == [None] * 3
     with pytest.raises(NotImplementedError):
         envs.set_attr("gravity", -1)
@@ -102,42 +102,41 @@ FADING = {"schedule": {"kind": "piecewise", "points": [[0.2, 1.0], [0.5, 0.3], [
 
 @pytest.mark.parametrize("reward", [{}, FADING])
 @pytest.mark.parametrize("mode", ["log", "add", "replace", "potential"])
-def test_many_steps_at_once_are_what_they_are_one_by_one(mode: str, reward: dict[str, Any]) -> None:
-    """Rewards and rows, wherever a stretch of steps begins and ends."""
-    found: dict[int, list[Row]] = {1: [], 7: [], 100: []}
+def test_shaping_many_steps_at_once_gives_the_same_rows(mode: str, reward: dict[str, Any]) -> None:
+    rows_by_stretch: dict[int, list[Row]] = {1: [], 7: [], 100: []}
     rewards = {}
-    for stretch, rows in found.items():
+    for stretch, rows in rows_by_stretch.items():
         weights = {"distance": 10.0, "legs": 5.0} | ({} if mode == "potential" else {"change": 1.0})
-        own = {"terms": {"change": "0 - abs(action - last_action)"}} | reward
-        envs = envs_of(mode, weights, rows, reward=own)
+        changes = {"terms": {"change": "0 - abs(action - last_action)"}} | reward
+        envs = make_envs(mode, weights, rows, reward=changes)
         envs.reset()
         rng, parts = np.random.default_rng(0), []
         for step in range(400):
             envs.send(rng.integers(0, 4, 3))
             envs.receive()
             if (step + 1) % stretch == 0 or step == 399:
-                parts.append(envs.shaped())
+                parts.append(envs.shape_rewards())
         rewards[stretch] = np.concatenate(parts)
         envs.recorder.check()
-    assert len(found[1]) > 5
+    assert len(rows_by_stretch[1]) > 5
     for stretch in (7, 100):
         assert rewards[stretch] == pytest.approx(rewards[1], rel=1e-12, abs=1e-12)
-        for row, expected in zip(found[stretch], found[1], strict=True):
+        for row, expected in zip(rows_by_stretch[stretch], rows_by_stretch[1], strict=True):
             assert row.pop("outcome") == expected["outcome"]
             assert row == pytest.approx({name: expected[name] for name in row}, rel=1e-9, abs=1e-9)
 
 
-def test_an_error_names_the_step_however_many_were_taken() -> None:
+def test_an_error_names_the_step_among_many() -> None:
     far = {"terms": {"far": "1 / (obs[1] - obs[1]) if obs[1] < 0.5 else 0"}}
-    said = []
+    errors = []
     for stretch in (1, 100):
         rows: list[Row] = []
-        envs = envs_of("add", {"far": 1.0}, rows, reward=far)
+        envs = make_envs("add", {"far": 1.0}, rows, reward=far)
         envs.reset()
         with pytest.raises(RewardError, match=r"the term far is inf .* step [1-9]") as error:
             fly_in_stretches(envs, stretch)
-        said.append((str(error.value), len(rows), envs.recorder.timesteps))
-    assert said[0] == said[1]
+        errors.append((str(error.value), len(rows), envs.recorder.timesteps))
+    assert errors[0] == errors[1]
 
 
 def fly_in_stretches(envs: TrainingEnvs, stretch: int) -> None:
@@ -145,4 +144,4 @@ def fly_in_stretches(envs: TrainingEnvs, stretch: int) -> None:
         envs.send(np.zeros(3, int))
         envs.receive()
         if step % stretch == 0:
-            envs.shaped()
+            envs.shape_rewards()

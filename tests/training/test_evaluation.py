@@ -11,7 +11,7 @@ from gymnasium.envs.box2d.lunar_lander import heuristic
 from shaperun.envs.episodes import held_out_seeds
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training.envs import training_seeds
-from shaperun.training.evaluation import WIDTH, Evaluation, columns
+from shaperun.training.evaluation import EVAL_BATCH_SIZE, Evaluation, evaluation_columns
 
 LANDER = gym.make("LunarLander-v3")
 
@@ -24,7 +24,7 @@ def land(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.array([fly(row) for row in obs])
 
 
-def config(mode: str = "log", **options: Any) -> RunConfig:
+def make_config(mode: str = "log", **options: Any) -> RunConfig:
     weights = {"distance": 100, "legs": 10} | ({} if mode == "potential" else {"main_engine": 0.3})
     study = parse_study(
         {
@@ -37,7 +37,7 @@ def config(mode: str = "log", **options: Any) -> RunConfig:
     return study.run_config(study.arms["arm"], 0)
 
 
-def test_the_episodes_are_fixed_and_apart_from_training() -> None:
+def test_held_out_seeds_are_fixed_and_disjoint_from_training() -> None:
     assert held_out_seeds(5) == held_out_seeds(100)[:5]
     assert len(set(held_out_seeds(1000))) == 1000
     assert max(held_out_seeds(1000)) < 2**32
@@ -46,11 +46,11 @@ def test_the_episodes_are_fixed_and_apart_from_training() -> None:
 
 
 @pytest.mark.parametrize("mode", ["log", "add", "replace", "potential"])
-def test_rows_are_what_a_plain_loop_over_the_environment_gives(mode: str) -> None:
-    evaluation = Evaluation(config(mode))
-    rows = evaluation(land, 20, 1.0)  # more than run at a time
+def test_rows_match_a_plain_loop_over_the_environment(mode: str) -> None:
+    evaluation = Evaluation(make_config(mode))
+    rows = evaluation(land, 20, 1.0)  # more than one batch
     assert [row["episode"] for row in rows] == list(range(20))
-    assert [list(row) for row in rows] == [columns(evaluation.kernel)] * 20
+    assert [list(row) for row in rows] == [evaluation_columns(evaluation.kernel)] * 20
     for row, seed in list(zip(rows, held_out_seeds(20), strict=True))[::6]:
         obs, _ = LANDER.reset(seed=seed)
         total, length, distance, done = 0.0, 0, 0.0, False
@@ -67,32 +67,32 @@ def test_rows_are_what_a_plain_loop_over_the_environment_gives(mode: str) -> Non
     evaluation.close()
 
 
-def test_a_policy_always_sees_a_batch_of_one_size() -> None:
+def test_batches_have_a_constant_size() -> None:
     sizes = set()
 
     def act(obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
         sizes.add(len(obs))
         return land(obs)
 
-    evaluation = Evaluation(config())
+    evaluation = Evaluation(make_config())
     few = evaluation(act, 3, 1.0)
     assert few == evaluation(act, 18, 1.0)[:3]
-    assert sizes == {WIDTH}
+    assert sizes == {EVAL_BATCH_SIZE}
 
 
 def test_a_truncated_episode_is_recorded_as_such() -> None:
-    rows = Evaluation(config("potential", max_episode_steps=30))(land, 4, 1.0)
+    rows = Evaluation(make_config("potential", max_episode_steps=30))(land, 4, 1.0)
     assert {(row["length"], row["terminated"], row["outcome"]) for row in rows} == {
         (30, 0, "timeout")
     }
 
 
-def test_columns_that_do_not_add_up_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluation = Evaluation(config("add"))
+def test_inconsistent_columns_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = Evaluation(make_config("add"))
     monkeypatch.setattr(evaluation.kernel, "weights", evaluation.kernel.weights.copy())
-    honest = evaluation.kernel.contributions_from_sums
+    original = evaluation.kernel.contributions_from_sums
     monkeypatch.setattr(
-        evaluation.kernel, "contributions_from_sums", lambda *columns: honest(*columns) * 1.001
+        evaluation.kernel, "contributions_from_sums", lambda *columns: original(*columns) * 1.001
     )
     with pytest.raises(ArithmeticError, match="shaping was recorded"):
         evaluation(land, 1, 1.0)

@@ -14,7 +14,7 @@ from tests.conftest import TINY
 
 
 @pytest.mark.parametrize("cohort_size", [1, 4])
-def test_checkpoints_that_take_long_are_made_less_often(
+def test_slow_checkpoints_are_written_less_often(
     cohort_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, took = [100.0], 3.0
@@ -33,7 +33,7 @@ def test_checkpoints_that_take_long_are_made_less_often(
     with open_run(folder, config, cohort_size=cohort_size) as run:
         run.envs.reset()
         run.recorder.save_checkpoint(0, {})
-        # All runs of the process are saved at the same time, each for as long as this one.
+        # All runs of the process are saved at the same time, which takes as long for each.
         rest = took * cohort_size / CHECKPOINT_SHARE
         for later, due in ((11.0, False), (rest - 1, False), (rest + 1, True)):
             now[0] = 100.0 + took + later

@@ -24,13 +24,13 @@ from shaperun.training.sb3_model import (
 )
 
 
-def run(trained: Path) -> tuple[RunConfig, RunFolder]:
+def load_guided_run(trained: Path) -> tuple[RunConfig, RunFolder]:
     folder = StudyFolder(trained / "results" / "tiny").run("guided", 1)
     return RunConfig.model_validate(read_json(folder.config)["config"]), folder
 
 
-def test_a_policy_loads_with_stable_baselines3_and_acts_the_same(trained: Path) -> None:
-    config, folder = run(trained)
+def test_a_policy_acts_the_same_in_stable_baselines3(trained: Path) -> None:
+    config, folder = load_guided_run(trained)
     scaling = ObservationScaling.load(folder, (4,))
     theirs = deterministic_policy(PPO.load(folder.policy, device="cpu"), scaling)
     ours = load_policy(config, folder)
@@ -39,7 +39,7 @@ def test_a_policy_loads_with_stable_baselines3_and_acts_the_same(trained: Path) 
     assert len(set(ours(obs).tolist())) == 2
 
 
-def test_frozen_scaling_is_that_of_vecnormalize(tmp_path: Path) -> None:
+def test_frozen_scaling_matches_vecnormalize(tmp_path: Path) -> None:
     envs = VecNormalize(DummyVecEnv([make_cartpole] * 3))
     envs.reset()
     for _ in range(200):
@@ -49,8 +49,8 @@ def test_frozen_scaling_is_that_of_vecnormalize(tmp_path: Path) -> None:
     obs = np.random.default_rng(0).normal(scale=20, size=(50, 4)).astype(np.float32)
     assert np.array_equal(scaling(obs), np.asarray(envs.normalize_obs(obs)))
     scaling.save(RunFolder(tmp_path))
-    again = ObservationScaling.load(RunFolder(tmp_path), (4,))
-    assert np.array_equal(again(obs), scaling(obs))
+    loaded = ObservationScaling.load(RunFolder(tmp_path), (4,))
+    assert np.array_equal(loaded(obs), scaling(obs))
     assert ObservationScaling.from_envs(DummyVecEnv([make_cartpole])) is None
 
 
@@ -67,7 +67,7 @@ def make_cartpole() -> Any:
         ("TRPO", {"n_steps": 8, "batch_size": 8}),
     ],
 )
-def test_every_algorithm_learns_with_its_own_hyperparameters(
+def test_algorithms_learn_with_their_hyperparameters(
     algorithm: str, hyperparameters: dict[str, Any]
 ) -> None:
     training = TrainingConfig.model_validate(
@@ -83,8 +83,8 @@ def test_every_algorithm_learns_with_its_own_hyperparameters(
         assert layers == ["Linear", "ReLU"]
 
 
-def test_the_fused_optimizer_is_the_same_adam() -> None:
-    """The options that the policies set by themselves must survive our asking for the kernel."""
+def test_the_fused_optimizer_keeps_the_options_of_adam() -> None:
+    """Asking for the fused kernel must not drop the options that policies set by default."""
     for algorithm in ("PPO", "DQN", "TRPO"):
         training = TrainingConfig.model_validate({"algorithm": algorithm, "total_timesteps": 64})
         model = build_algorithm(training, DummyVecEnv([make_cartpole]))
@@ -97,7 +97,7 @@ def test_the_fused_optimizer_is_the_same_adam() -> None:
         }
 
 
-def test_numpys_products_have_one_thread() -> None:
+def test_matrix_products_of_numpy_use_one_thread() -> None:
     with threadpool_limits(2, "blas"):
         use_one_thread()
         pools = threadpool_info()

@@ -23,8 +23,8 @@ from shaperun.training.sb3_model import build_algorithm, deterministic_policy, l
 from shaperun.training.train import train_run
 
 
-class Probe(gym.Env[Any, Any]):
-    """One step: the right action is the sign that is shown, and pays 1; the wrong one −1."""
+class ProbeEnv(gym.Env[Any, Any]):
+    """One-step episodes: an action with the observed sign is rewarded with 1, the other with −1."""
 
     observation_space = spaces.Box(-1, 1, (1,))
     action_space = spaces.Discrete(2)
@@ -41,7 +41,7 @@ class Probe(gym.Env[Any, Any]):
 
 @pytest.fixture
 def probe() -> Iterator[str]:
-    gym.register("Probe-v0", lambda: Probe())  # type: ignore[arg-type]
+    gym.register("Probe-v0", lambda: ProbeEnv())  # type: ignore[arg-type]
     environment = Environment(
         "Probe-v0",
         ("sign",),
@@ -51,7 +51,7 @@ def probe() -> Iterator[str]:
 
     @environment.state_term
     def sign(obs: Array) -> Array:
-        """The sign that is shown."""
+        """Observed sign."""
         return obs[:, 0]
 
     environments()["Probe-v0"] = environment
@@ -60,7 +60,7 @@ def probe() -> Iterator[str]:
     del gym.registry["Probe-v0"]
 
 
-def config(env_id: str, seed: int = 0, **changes: Any) -> RunConfig:
+def make_config(env_id: str, seed: int = 0, **changes: Any) -> RunConfig:
     hyperparameters = {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "gamma": 0.9}
     training = {"total_timesteps": 512, "n_envs": 4, "hyperparameters": hyperparameters}
     document = {
@@ -80,13 +80,13 @@ def train(folder: Path, run: RunConfig) -> RunFolder:
 
 
 @pytest.mark.parametrize("engine", ["sb3", "lockstep"])
-def test_ppo_finds_the_value_of_a_probe(engine: str, probe: str, tmp_path: Path) -> None:
+def test_ppo_learns_the_values_of_a_probe(engine: str, probe: str, tmp_path: Path) -> None:
     training = {
         "engine": engine,
         "total_timesteps": 4096,
         "hyperparameters": {"n_steps": 64, "batch_size": 64, "learning_rate": 5e-3},
     }
-    run = config(probe, training=training)
+    run = make_config(probe, training=training)
     folder = train(tmp_path / "run", run)
     act = load_policy(run, folder)
     assert act(np.array([[-1.0], [1.0]], np.float32)).tolist() == [0, 1]
@@ -99,8 +99,10 @@ def test_ppo_finds_the_value_of_a_probe(engine: str, probe: str, tmp_path: Path)
     assert values.detach().numpy().ravel() == pytest.approx([1.0, 1.0], abs=0.1)
 
 
-def test_a_run_is_a_function_of_its_configuration_and_seed(tmp_path: Path) -> None:
-    run = config("CartPole-v1", training={"normalize": {"observations": True, "rewards": True}})
+def test_a_run_is_determined_by_its_configuration_and_seed(tmp_path: Path) -> None:
+    run = make_config(
+        "CartPole-v1", training={"normalize": {"observations": True, "rewards": True}}
+    )
     one, two = train(tmp_path / "one", run), train(tmp_path / "two", run)
     other = train(tmp_path / "other", run.model_copy(update={"seed": 1}))
     for name in ("episodes", "evaluations", "updates", "normalization"):
@@ -115,7 +117,7 @@ def test_a_run_is_a_function_of_its_configuration_and_seed(tmp_path: Path) -> No
 def test_arms_with_one_seed_are_paired(tmp_path: Path) -> None:
     rewards: list[dict[str, Any]] = [{}, {"mode": "replace", "weights": {"still": 1}}]
     folders = [
-        train(tmp_path / str(place), config("CartPole-v1", reward=reward))
+        train(tmp_path / str(place), make_config("CartPole-v1", reward=reward))
         for place, reward in enumerate(rewards)
     ]
     columns = ["seed", "length", "return"]
@@ -127,78 +129,63 @@ def test_arms_with_one_seed_are_paired(tmp_path: Path) -> None:
 
 def test_everything_is_recorded_and_adds_up(tmp_path: Path) -> None:
     reward = {"mode": "add", "weights": {"upright": 2, "push_right": 0.5}, "scale": 3}
-    folder = train(tmp_path / "run", config("CartPole-v1", reward=reward))
+    folder = train(tmp_path / "run", make_config("CartPole-v1", reward=reward))
     for table in (pl.read_csv(folder.episodes), pl.read_csv(folder.evaluations)):
         terms = 3 * (2 * table["sum_upright"] + 0.5 * table["sum_push_right"])
         assert table["shaping"].to_numpy() == pytest.approx(terms.to_numpy())
         shaped = (table["return"] + table["shaping"]).to_numpy()
         assert table["shaped_return"].to_numpy() == pytest.approx(shaped)
-        assert (table["return"] == table["length"]).all()  # CartPole pays 1 a step
+        assert (table["return"] == table["length"]).all()  # CartPole rewards every step with 1
     evaluations = pl.read_csv(folder.evaluations)
     # The untrained policy, every 200 steps while training, and the end.
     counts = evaluations.group_by("timesteps", maintain_order=True).len().rows()
     assert counts == [(0, 4), (200, 4), (400, 4), (512, 6)]
     assert pl.read_csv(folder.updates)["timesteps"].to_list() == [128, 256, 384, 512]
     record = read_json(folder.config)
-    assert record["identity"] == folder.identity()
+    assert record["identity"] == folder.read_identity()
     assert {"torch", "gymnasium", "stable-baselines3"} <= record["versions"].keys()
     assert folder.read_progress()["timesteps"] == 512
     assert read_table(folder.episodes) == folder.episodes.read_bytes()
 
 
-@pytest.mark.parametrize("algorithm", ["A2C", "DQN", "TRPO"])
-def test_the_other_learners_go_the_same_path(algorithm: str, tmp_path: Path) -> None:
-    hyperparameters = {
-        "A2C": {},
-        "DQN": {"learning_starts": 50, "buffer_size": 1000},
-        "TRPO": {"n_steps": 32, "batch_size": 64},
-    }[algorithm]
-    training = {"algorithm": algorithm, "hyperparameters": hyperparameters}
-    run = config("CartPole-v1", training=training)
-    folder = train(tmp_path / "run", run)
-    assert folder.state() == "done"
-    assert len(pl.read_csv(folder.updates)) > 0
-    assert set(load_policy(run, folder)(np.zeros((16, 4), np.float32))) <= {0, 1}
-
-
-def test_what_an_unfinished_run_left_is_replaced(tmp_path: Path) -> None:
+def test_files_of_an_unfinished_run_are_replaced(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     folder.episodes.write_text("rubbish")
-    folder.fail("an earlier failure")
-    assert train(folder.path, config("CartPole-v1")).state() == "done"
+    folder.write_failure("an earlier failure")
+    assert train(folder.path, make_config("CartPole-v1")).read_state() == "done"
     assert "rubbish" not in folder.episodes.read_text()
-    assert folder.failure() is None
+    assert folder.read_failure() is None
 
 
-def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+def test_a_locked_folder_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    lease = Lock(folder.lock)
-    assert lease.acquire()
+    lock = Lock(folder.lock)
+    assert lock.acquire()
     with pytest.raises(RuntimeError, match="another process"):
-        train_run(folder, config("CartPole-v1"))
-    lease.release()
+        train_run(folder, make_config("CartPole-v1"))
+    lock.release()
     assert not folder.config.exists()
 
 
-def test_a_reward_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+def test_an_infinite_reward_fails_the_run(tmp_path: Path) -> None:
     reward = {"mode": "add", "weights": {"upright": 1e308, "centred": 1e308}}
     with pytest.raises(FloatingPointError, match="shaped reward is not finite"):
-        train(tmp_path / "run", config("CartPole-v1", reward=reward))
+        train(tmp_path / "run", make_config("CartPole-v1", reward=reward))
 
 
-def test_a_training_that_diverges_fails_and_says_so(tmp_path: Path) -> None:
+def test_divergence_fails_the_run(tmp_path: Path) -> None:
     wild = {"learning_rate": 1e30, "n_steps": 32, "batch_size": 32}
-    run = config("CartPole-v1", training={"hyperparameters": wild})
+    run = make_config("CartPole-v1", training={"hyperparameters": wild})
     with pytest.raises(FloatingPointError, match=r"diverged: .* no longer finite"):
         train(tmp_path / "run", run)
-    assert RunFolder(tmp_path / "run").state() == "interrupted"  # the driver writes why it failed
+    assert RunFolder(tmp_path / "run").read_state() == "interrupted"  # the driver records failures
 
 
-def test_a_stale_actor_keeps_its_scaling(tmp_path: Path) -> None:
-    """Evaluation sees the statistics of its moment, whatever the training does to them later."""
-    run = config("CartPole-v1", training={"normalize": {"observations": True}})
+def test_the_scaling_of_a_policy_is_frozen(tmp_path: Path) -> None:
+    """Later training steps must not change the statistics of an evaluation."""
+    run = make_config("CartPole-v1", training={"normalize": {"observations": True}})
     envs = VecNormalize(TrainingEnvs(run, [1, 2], lambda row: None))
     model = build_algorithm(run.training, envs)
     envs.reset()

@@ -11,7 +11,7 @@ from shaperun.training.vector_env import ReplayableEnv, SequentialVectorEnv
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"])
-def test_copies_are_gymnasiums_own_vector(env_id: str) -> None:
+def test_steps_match_gymnasiums_vector_environment(env_id: str) -> None:
     make = partial(gym.make, env_id, max_episode_steps=30)
     theirs = SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
     ours = SequentialVectorEnv([ReplayableEnv(make()) for _ in range(3)])

@@ -1,4 +1,4 @@
-"""One module an environment, or a few that share their maths. They are discovered by being here."""
+"""Declared environments: one module per environment or family; every module here is loaded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from shaperun.envs.base import Environment
 
 @cache
 def environments() -> dict[str, Environment]:
-    """Every environment with a module of its own, by gymnasium id."""
+    """Return every declared environment, by gymnasium id."""
     modules = (
         importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)
     )
-    found = (thing for module in modules for thing in vars(module).values())
-    return {e.id: e for e in found if isinstance(e, Environment)}
+    values = (value for module in modules for value in vars(module).values())
+    return {value.id: value for value in values if isinstance(value, Environment)}

@@ -1,4 +1,4 @@
-"""Acrobot-v1: swing two hanging links up over a line, with a motor at the joint between them."""
+"""Acrobot-v1: swing two links up over a line with a motor at the joint between them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from shaperun.envs.base import Array, Environment, Transition
 
 PULL_LEFT, NO_TORQUE, PULL_RIGHT = range(3)
 
-WEIGHT = 9.8  # gravity; the links are as long and as heavy as 1
+GRAVITY = 9.8  # the links have length 1 and mass 1
 
 
 def outcome(end: Transition) -> npt.NDArray[np.str_]:
-    """The tip gets over the line, or it is still below it when time is up."""
+    """Return `swung_up` if the tip crosses the line, `timeout` if time runs out first."""
     return np.where(end.terminated, "swung_up", "timeout")
 
 
 def own_reward(transition: Transition) -> Array:
-    """−1 for every step, 0 for the one that gets over the line."""
+    """−1 per step, 0 for the step that crosses the line."""
     return np.where(transition.terminated, 0.0, -1.0)
 
 
@@ -29,39 +29,39 @@ acrobot = Environment(
     outcomes={"swung_up": True, "timeout": False},
     solved=-100.0,
     notes={
-        "replace": "replacing Acrobot's reward also drops its −1 for every step; terms that pay "
-        "on the way pay longest to an agent that never gets over the line",
-        "add": "Acrobot's −1 for every step is all that makes the line worth reaching; terms that "
-        "come to more than 1 a step pay for staying below it",
+        "replace": "replacing Acrobot's reward also drops its −1 per step; terms that pay on the "
+        "way pay most to an agent that never crosses the line",
+        "add": "only Acrobot's −1 per step makes crossing the line worthwhile; terms that pay more "
+        "than 1 per step reward staying below it",
     },
     requires=("pygame", 'pip install "gymnasium[classic-control]"'),
     own_reward=own_reward,
 )
 
 
-def cos_both(obs: Array) -> Array:
-    """The cosine of the second link's angle to the vertical; angle2 is that between the links."""
+def cos_angle_sum(obs: Array) -> Array:
+    """Return cos(angle1 + angle2), with angle2 relative to the first link."""
     return obs[:, 0] * obs[:, 2] - obs[:, 1] * obs[:, 3]
 
 
 @acrobot.state_term
 def height(obs: Array) -> Array:
     """−cos(angle1) − cos(angle1 + angle2), the height of the tip; the line is at 1."""
-    return -obs[:, 0] - cos_both(obs)
+    return -obs[:, 0] - cos_angle_sum(obs)
 
 
 @acrobot.state_term
 def energy(obs: Array) -> Array:
-    """Kinetic and potential energy, −1 for hanging still and 1 for standing still."""
+    """Kinetic plus potential energy, scaled: −1 hanging still, 1 upright and still."""
     cos_angle1, _, cos_angle2, _, spin1, spin2 = obs.T
-    # Half a spin² times what is turned: both links about the pivot, the second about its joint.
+    # Half of inertia times spin²: both links about the pivot, the second about its joint.
     kinetic: Array = (
         (3.5 + cos_angle2) * spin1**2 / 2.0
         + 1.25 * spin2**2 / 2.0
         + (1.25 + 0.5 * cos_angle2) * spin1 * spin2
     )
-    potential: Array = -WEIGHT * (1.5 * cos_angle1 + 0.5 * cos_both(obs))
-    return (kinetic + potential) / (2.0 * WEIGHT)
+    potential: Array = -GRAVITY * (1.5 * cos_angle1 + 0.5 * cos_angle_sum(obs))
+    return (kinetic + potential) / (2.0 * GRAVITY)
 
 
 @acrobot.state_term
@@ -72,19 +72,19 @@ def still(obs: Array) -> Array:
 
 @acrobot.action_term
 def along(transition: Transition) -> Array:
-    """sign(spin2) · torque: 1 when the joint is pulled the way it was turning, −1 against it."""
+    """sign(spin2) · torque: 1 if the torque drives the joint's rotation, −1 if it opposes it."""
     return (transition.action - 1.0) * np.sign(transition.obs[:, 5])
 
 
 @acrobot.action_term
 def effort(transition: Transition) -> Array:
-    """−1 when the motor pulls, either way."""
+    """−|torque|: −1 if the motor is on, 0 if it is off."""
     return np.where(transition.action == NO_TORQUE, 0.0, -1.0)
 
 
 @acrobot.controller
 def swing(obs: npt.NDArray[np.float32]) -> int:
-    """Pulls the joint the way it is turning, so that the links swing higher and higher."""
+    """Drives the joint in the direction of its rotation, so that the links swing ever higher."""
     return PULL_RIGHT if obs[5] > 0.0 else PULL_LEFT
 
 
@@ -98,5 +98,5 @@ def hang(obs: npt.NDArray[np.float32]) -> int:
 
 @acrobot.controller
 def strain(obs: npt.NDArray[np.float32]) -> int:
-    """Pulls one way without a pause, which only bends the links a little."""
+    """Pulls in one direction all the time, which only bends the links a little."""
     return PULL_RIGHT

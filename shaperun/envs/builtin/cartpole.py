@@ -1,4 +1,4 @@
-"""CartPole-v1: keep the pole upright by pushing the cart left and right, for 500 steps."""
+"""CartPole-v1: keep a pole upright for 500 steps by pushing its cart left and right."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 from shaperun.envs.base import Array, Environment, Transition
 
-TRACK_HALF = 2.4  # the cart's position at which the episode ends
-TILT_LIMIT = math.radians(12.0)  # the pole's angle at which the episode ends
+TRACK_HALF = 2.4  # position of the cart at which the episode ends
+TILT_LIMIT = math.radians(12.0)  # angle of the pole at which the episode ends
 
 
 def outcome(end: Transition) -> npt.NDArray[np.str_]:
-    """The pole falls, the cart leaves the track, or the pole stays up until the time limit."""
+    """Return `fell` (the pole), `off_track` (the cart), or `balanced` at the time limit."""
     off_track = np.abs(end.next_obs[:, 0]) >= TRACK_HALF
     return np.select([~end.terminated, off_track], ["balanced", "off_track"], "fell")
 
 
 def own_reward(transition: Transition) -> Array:
-    """1 for every step, the one that ends the episode included."""
+    """1 per step, including the last one."""
     return np.ones(len(transition))
 
 
@@ -31,8 +31,8 @@ cartpole = Environment(
     outcomes={"balanced": True, "fell": False, "off_track": False},
     solved=475.0,
     notes={
-        "replace": "replacing CartPole's reward also drops its +1 for every step; with terms that "
-        "only cost, falling at once is the best that an agent can do",
+        "replace": "replacing CartPole's reward also drops its +1 per step; if all terms are "
+        "costs, falling at once is optimal",
     },
     requires=("pygame", 'pip install "gymnasium[classic-control]"'),
     own_reward=own_reward,
@@ -41,13 +41,13 @@ cartpole = Environment(
 
 @cartpole.state_term
 def upright(obs: Array) -> Array:
-    """1 − |angle| / 12°, from 1 (upright) down to 0 (the episode ends)."""
+    """1 − |angle| / 12°, from 1 (upright) to 0 (the episode ends)."""
     return 1.0 - np.abs(obs[:, 2]) / TILT_LIMIT
 
 
 @cartpole.state_term
 def centred(obs: Array) -> Array:
-    """1 − |x| / 2.4, from 1 (middle of the track) down to 0 (the episode ends)."""
+    """1 − |x| / 2.4, from 1 (middle of the track) to 0 (the episode ends)."""
     return 1.0 - np.abs(obs[:, 0]) / TRACK_HALF
 
 
@@ -59,13 +59,13 @@ def still(obs: Array) -> Array:
 
 @cartpole.action_term
 def push_right(transition: Transition) -> Array:
-    """1 when the cart is pushed to the right, −1 when to the left."""
+    """1 if the cart is pushed to the right, −1 if to the left."""
     return np.where(transition.action == 1, 1.0, -1.0)
 
 
 @cartpole.controller
 def balance(obs: npt.NDArray[np.float32]) -> int:
-    """Pushes the cart to where the pole is falling, and back to the middle of the track."""
+    """Pushes the cart under the falling pole, and back to the middle of the track."""
     x, vx, angle, spin = map(float, obs)
     return int(0.1 * x + 0.3 * vx + angle + 0.5 * spin > 0.0)
 
@@ -78,6 +78,6 @@ def fall(obs: npt.NDArray[np.float32]) -> int:
 
 @cartpole.controller
 def drift(obs: npt.NDArray[np.float32]) -> int:
-    """Balances the pole at a slant, so that the cart gathers speed and leaves the track."""
+    """Balances the pole at a tilt, so that the cart accelerates and leaves the track."""
     _, _, angle, spin = map(float, obs)
     return int(angle - 0.1 + 0.3 * spin > 0.0)

@@ -1,6 +1,6 @@
-"""MountainCar-v0 and MountainCarContinuous-v0: swing a weak car out of a valley, up to a flag.
+"""MountainCar-v0 and MountainCarContinuous-v0: drive a weak car out of a valley to a flag.
 
-The two differ in their actions, in their own rewards, and in how long an episode may take.
+They differ in their actions, rewards and time limits.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ REQUIRES = ("pygame", 'pip install "gymnasium[classic-control]"')
 
 
 def outcome(end: Transition) -> npt.NDArray[np.str_]:
-    """The car gets up to the flag, or it is still on its way when time is up."""
+    """Return `climbed` if the car reaches the flag, `timeout` if time runs out first."""
     return np.where(end.terminated, "climbed", "timeout")
 
 
 def push(action: npt.NDArray[Any]) -> Array:
-    """The push (N,) of either kind of action: −1 is full power to the left, 1 to the right."""
+    """Return the push (N,) of discrete or continuous actions: −1 is full power to the left."""
     return action - 1.0 if action.ndim == 1 else action[:, 0].astype(np.float64)
 
 
 def discrete_reward(transition: Transition) -> Array:
-    """−1 for every step, the one that gets to the flag included."""
+    """−1 per step, including the one that reaches the flag."""
     return np.full(len(transition), -1.0)
 
 
 def continuous_reward(transition: Transition) -> Array:
-    """100 on the step that gets to the flag, less 0.1 push² on every step."""
+    """100 on the step that reaches the flag, minus 0.1 push² per step."""
     return 100.0 * transition.terminated + 0.1 * effort(transition)
 
 
@@ -46,10 +46,10 @@ mountain_car = Environment(
     outcomes={"climbed": True, "timeout": False},
     solved=-110.0,
     notes={
-        "replace": "replacing MountainCar's reward also drops its −1 for every step; terms that "
-        "pay on the way pay longest to a car that never gets to the flag",
-        "add": "MountainCar's −1 for every step is all that makes the flag worth reaching; terms "
-        "that come to more than 1 a step pay for staying away from it",
+        "replace": "replacing MountainCar's reward also drops its −1 per step; terms that pay on "
+        "the way pay most to a car that never reaches the flag",
+        "add": "only MountainCar's −1 per step makes the flag worth reaching; terms that pay more "
+        "than 1 per step reward staying away from it",
     },
     requires=REQUIRES,
     own_reward=discrete_reward,
@@ -62,49 +62,44 @@ mountain_car_continuous = Environment(
     outcomes={"climbed": True, "timeout": False},
     action_size=1,
     solved=90.0,
-    # What the environment itself charges for pushing, so fuel is in points of its return.
+    # The environment's cost of pushing, so that fuel is in points of its return.
     metrics={"fuel": {"effort": -0.1}},
     notes={
-        "log": "MountainCarContinuous charges for every push and pays only at the flag; to an "
-        "agent that has never been there, sitting still is the best that it knows",
+        "log": "MountainCarContinuous charges for every push and pays only at the flag; an agent "
+        "that never reaches it learns to stay still",
         "replace": "replacing MountainCarContinuous's reward also drops its +100 at the flag, "
-        "where the episode ends; terms that pay on the way pay longest to a car that never gets "
-        "there",
+        "where the episode ends; terms that pay on the way pay most to a car that never reaches it",
     },
     requires=REQUIRES,
     own_reward=continuous_reward,
+    terms=mountain_car.terms,  # both have the same terms; one registration is enough
 )
 
 
-@mountain_car_continuous.state_term
 @mountain_car.state_term
 def height(obs: Array) -> Array:
     """sin(3x), the height of the track, from −1 (bottom of the valley) to 1 (top of the hill)."""
     return np.sin(3.0 * obs[:, 0])
 
 
-@mountain_car_continuous.state_term
 @mountain_car.state_term
 def speed(obs: Array) -> Array:
     """|vx| / 0.07, from 0 to 1."""
     return np.abs(obs[:, 1]) / MAX_SPEED
 
 
-@mountain_car_continuous.state_term
 @mountain_car.state_term
 def energy(obs: Array) -> Array:
-    """sin(3x) + 600 vx², the height that the car could roll up to."""
+    """sin(3x) + 600 vx², the height that the car could coast up to."""
     return height(obs) + 600.0 * obs[:, 1] ** 2
 
 
-@mountain_car_continuous.action_term
 @mountain_car.action_term
 def along(transition: Transition) -> Array:
-    """sign(vx) · push: 1 when the car is pushed the way it was moving, −1 when against it."""
+    """sign(vx) · push: 1 if the push drives the car's motion, −1 if it opposes it."""
     return np.clip(push(transition.action), -1.0, 1.0) * np.sign(transition.obs[:, 1])
 
 
-@mountain_car_continuous.action_term
 @mountain_car.action_term
 def effort(transition: Transition) -> Array:
     """−push², with push from −1 (left) to 1 (right)."""
@@ -113,11 +108,11 @@ def effort(transition: Transition) -> Array:
 
 Obs = npt.NDArray[np.float32]
 Driver = Callable[[Obs], float]
-"""From an observation to a push."""
+"""Map an observation to a push."""
 
 
-def both(driver: Driver) -> Driver:
-    """Give both cars a controller; the discrete one knows no half measures."""
+def add_to_both(driver: Driver) -> Driver:
+    """Register a controller with both cars; the discrete one always pushes with full power."""
 
     @wraps(driver)
     def by_choice(obs: Obs) -> int:
@@ -132,19 +127,19 @@ def both(driver: Driver) -> Driver:
     return driver
 
 
-@both
+@add_to_both
 def climb(obs: Obs) -> float:
-    """Pushes the way the car is moving, so that it swings higher and higher."""
+    """Pushes in the direction of motion, so that the car swings ever higher."""
     return math.copysign(0.5, float(obs[1]))  # half the power costs a quarter of the fuel
 
 
-@both
+@add_to_both
 def rest(obs: Obs) -> float:
-    """Lets the car roll in the valley without a push."""
+    """Lets the car roll in the valley without pushing."""
     return 0.0
 
 
-@both
+@add_to_both
 def strain(obs: Obs) -> float:
-    """Pushes to the right without a pause, for which the car is too weak."""
+    """Pushes to the right all the time, for which the car is too weak."""
     return 1.0

@@ -1,8 +1,7 @@
-"""The tables of a study into figures.
+"""Figures of a study's arms: learning curves, outcomes and contributions.
 
-Every function takes tables whose numbers are final and only draws them: centres and intervals are
-columns, not computed here. An arm has one colour everywhere, decided by its place among the arms,
-and text is shown literally, whatever an arm is called.
+Functions only draw: means and intervals are columns of their tables. An arm has the same color in
+every figure, by its index among the arms, and names are shown literally.
 """
 
 from collections.abc import Sequence
@@ -22,25 +21,25 @@ from shaperun.report.plots.style import (
     MUTED,
     add_heading,
     annotate_center,
-    bar_axis,
-    colours,
+    assign_colours,
     draw_band,
     figure_height,
     figure_without_data,
-    floats,
     format_percent,
+    iter_panels,
     label_axes,
+    label_bars,
     legend_columns,
     max_lines,
     new_figure,
-    panels,
     split_rows,
     styled,
     text_colour,
+    to_floats,
     wrap,
 )
 
-MAX_LINES = 200  # single runs in one figure; more are a fog
+MAX_LINES = 200  # single runs in one figure; more are unreadable
 MAX_PANELS = 12
 
 _OUTCOMES = {
@@ -51,65 +50,65 @@ _OUTCOMES = {
 
 
 @styled
-def learning_curves(
+def plot_learning_curves(
     runs: pl.DataFrame,
     centre: pl.DataFrame,
     *,
     title: str,
     threshold: float | None,
     arms: Sequence[str] | None = None,
-    note: str = "thin: single runs; thick and shaded: their centre and its interval",
+    note: str = "thin: single runs; thick: interquartile mean over runs; band: its interval",
 ) -> Figure:
-    """Environment return of all arms in one panel; below it, each arm's own shaped return.
+    """Draw the environment return of all arms in one panel, and below it their shaped returns.
 
     Args:
         runs: arm, seed, timesteps (environment steps), return and shaped_return (means over the
             episodes of one evaluation of one run).
-        centre: arm, timesteps, return_centre, return_low, return_high (null where there is no
-            interval) and runs (how many runs are behind the point).
-        title: what the figure shows.
+        centre: arm, timesteps, return_centre, return_low, return_high (null without an interval)
+            and runs (the number of runs at this point).
+        title: of the figure.
         threshold: the environment return that counts as solved.
-        arms: the arms to draw, in order; if left out, those in the tables as they appear.
-        note: what the thin lines, the thick lines and the bands are.
+        arms: the arms to draw, in order; by default those in the tables.
+        note: meaning of the thin lines, the thick lines and the bands.
     """
     if runs.is_empty():
         return figure_without_data(title, "no evaluations yet")
-    palette = colours(arms or [*runs["arm"], *centre["arm"]])
+    palette = assign_colours(arms or [*runs["arm"], *centre["arm"]])
     shown = list(palette)[:MAX_PANELS]
     heights = [3.3 + 0.2 * len(palette) / legend_columns(palette), figure_height(shown, 4, 1.3)]
     figure = new_figure(title, sum(heights) + 0.4)
-    lines = _few_runs(runs)
+    lines = _limit_runs(runs)
     if len(lines) < len(runs):
-        note = f"{note} (of every arm the first few)"
+        note = f"{note} (single runs: only the first of each arm)"
     top, bottom = split_rows(figure, heights)
     axes = _draw_returns(top, lines, centre, palette)
     axes.set_title(note, color=MUTED)
-    _bound(axes, [*runs["return"], *([] if threshold is None else [threshold])])
+    _set_y_limits(axes, [*runs["return"], *([] if threshold is None else [threshold])])
     if threshold is not None:
         _draw_level(axes, threshold, f"solved\n({threshold:g})")
     bottom.supxlabel("environment steps")
     some = "" if len(shown) == len(palette) else f"; the first {len(shown)} arms"
-    text = f"Shaped return per episode, each on its own scale: not comparable between arms{some}"
+    text = f"Shaped return per episode (thick: mean over runs), not comparable between arms{some}"
     add_heading(bottom, text)
-    for panel, arm in panels(bottom, shown, 4):
+    for panel, arm in iter_panels(bottom, shown, 4):
         _draw_shaped_returns(panel, runs.filter(arm=arm), lines.filter(arm=arm), palette[arm])
         panel.set_xlim(axes.get_xlim())
     return figure
 
 
-def _bound(axes: Axes, values: Sequence[float]) -> None:
-    """Show what the runs did, and not how far the interval of a few runs may reach."""
+def _set_y_limits(axes: Axes, values: Sequence[float]) -> None:
+    """Scale to the runs, as intervals of a few runs can be much wider."""
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)
 
 
-def _few_runs(runs: pl.DataFrame) -> pl.DataFrame:
-    """The runs whose lines are drawn: all, or the first of every arm where they would be a fog."""
+def _limit_runs(runs: pl.DataFrame) -> pl.DataFrame:
+    """Return all runs, or the first of every arm if there are more than MAX_LINES."""
     if runs.select("arm", "seed").n_unique() <= MAX_LINES:
         return runs
-    of_arm = max(3, MAX_LINES // runs["arm"].n_unique())
-    return runs.filter(pl.col("seed").rank("dense").over("arm") <= of_arm)
+    per_arm = max(3, MAX_LINES // runs["arm"].n_unique())
+    return runs.filter(pl.col("seed").rank("dense").over("arm") <= per_arm)
 
 
 def _draw_returns(
@@ -123,11 +122,11 @@ def _draw_returns(
         draw_band(axes, points, "timesteps", colour, 0.16 * faint)
         _draw_runs(axes, runs.filter(arm=arm), "return", colour, 0.5 * faint)
         partial |= _draw_centre(axes, points, "return_centre", colour)
-        count = int(floats(points["runs"]).max(initial=0))
+        count = int(to_floats(points["runs"]).max(initial=0))
         labels.append(wrap(f"{arm} ({count} run{'s' * (count != 1)})", 60))
         handles.append(Line2D([], [], color=colour, linewidth=2))
     if partial:
-        labels.append("not all runs got this far")
+        labels.append("not all runs reached this step")
         handles.append(Line2D([], [], color=MUTED, linewidth=2, linestyle=":"))
     part.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
     axes.set_xlim(left=0)
@@ -152,16 +151,16 @@ def _draw_runs(axes: Axes, runs: pl.DataFrame, column: str, colour: str, alpha: 
     runs = runs.sort("seed", "timesteps")
     ends = np.flatnonzero(np.diff(runs["seed"])) + 1
     lines = np.split(runs.select("timesteps", column).to_numpy(), ends)
-    # One artist for all of them: a thousand would take many times as long to draw.
+    # A single artist, as thousands of them would be slow to draw.
     drawn = LineCollection(lines, colors=colour, linewidths=0.7, alpha=alpha, capstyle="projecting")
     axes.add_collection(drawn)
-    for lone in (line for line in lines if len(line) == 1):
-        axes.plot(*lone.T, ".", color=colour, alpha=alpha)
+    for point in (line for line in lines if len(line) == 1):
+        axes.plot(*point.T, ".", color=colour, alpha=alpha)
 
 
 def _draw_centre(axes: Axes, points: pl.DataFrame, column: str, colour: str) -> bool:
-    """Draw a centre, dotted where fewer runs are behind it than elsewhere; say if there are."""
-    steps, values, runs = (floats(points[name]) for name in ("timesteps", column, "runs"))
+    """Draw a center, dotted where some runs are missing, and return whether any are."""
+    steps, values, runs = (to_floats(points[name]) for name in ("timesteps", column, "runs"))
     fewer = runs < runs.max(initial=0)
     if fewer.any():
         axes.plot(steps, values, ":", color=colour, linewidth=2)
@@ -176,13 +175,13 @@ def _draw_level(axes: Axes, y: float, text: str) -> None:
 
 
 @styled
-def outcomes(table: pl.DataFrame, *, title: str) -> Figure:
-    """How each arm's episodes ended: one bar an arm, successes on the left.
+def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
+    """Draw one bar of outcomes per arm, successes on the left.
 
     Args:
         table: arm, outcome, share (0 to 1 of the arm's episodes) and good (true for a success,
             false for a failure, null for neither).
-        title: what the figure shows.
+        title: of the figure.
     """
     if table.is_empty():
         return figure_without_data(title, "no episodes yet")
@@ -195,12 +194,14 @@ def outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     for outcome, colour in palette.items():
         for arm, share in table.filter(outcome=outcome).select("arm", "share").iter_rows():
             axes.barh(arms.index(arm), share, left=ends[arm], color=colour, height=0.7)
-            text = _fitting(f"{outcome} {format_percent(share)}", format_percent(share), share)
-            place = (ends[arm] + share / 2, arms.index(arm))
-            axes.text(*place, text, ha="center", va="center", color=text_colour(colour), fontsize=8)
+            percent, x = format_percent(share), ends[arm] + share / 2
+            texts = (f"{outcome} {percent}", percent)
+            text = next((text for text in texts if share > 0.0125 * len(text)), "")  # if it fits
+            ink = text_colour(colour)
+            axes.text(x, arms.index(arm), text, ha="center", va="center", color=ink, fontsize=8)
             ends[arm] += share
-    bar_axis(axes, arms, len(arms))
-    axes.set(xlim=(0, 1), xlabel="share of evaluation episodes")
+    label_bars(axes, arms, len(arms))
+    axes.set(xlim=(0, 1), xlabel="share of the final episodes of all runs")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     patches = [Patch(color=colour) for colour in palette.values()]
     body.legend(patches, palette, loc="outside upper left", ncols=legend_columns(palette))
@@ -208,53 +209,50 @@ def outcomes(table: pl.DataFrame, *, title: str) -> Figure:
 
 
 def outcome_colours(table: pl.DataFrame) -> dict[str, str]:
-    """Outcomes in the order they are drawn: successes, those that are neither, failures."""
+    """Return the colors of outcomes in drawing order: successes, neutral ones, failures."""
     palette = {}
     for good, shades in _OUTCOMES.items():
         rows = table.filter(pl.col("good").eq_missing(pl.lit(good, dtype=pl.Boolean)))
-        for place, outcome in enumerate(dict.fromkeys(rows["outcome"])):
-            palette[outcome] = shades[place % len(shades)]
+        for index, outcome in enumerate(dict.fromkeys(rows["outcome"])):
+            palette[outcome] = shades[index % len(shades)]
     return palette
 
 
-def _fitting(long: str, short: str, share: float) -> str:
-    """The longest text that a bar over this share of the figure has room for."""
-    return next((text for text in (long, short) if share > 0.0125 * len(text)), "")
-
-
 @styled
-def contributions(table: pl.DataFrame, *, title: str, arms: Sequence[str] | None = None) -> Figure:
-    """What each term paid: one panel an arm, each on its own scale.
+def plot_contributions(
+    table: pl.DataFrame, *, title: str, arms: Sequence[str] | None = None
+) -> Figure:
+    """Draw the contribution of each term, one panel per arm, each on its own scale.
 
     Args:
         table: arm, term and contribution (mean over episodes of the sum over an episode of the
-            term's weighted value); the term `environment` is the environment's own reward.
-        title: what the figure shows.
-        arms: the arms to draw, in order; if left out, those in the table as they appear.
+            term's weighted value); the term `environment` is the environment's reward.
+        title: of the figure.
+        arms: the arms to draw, in order; by default those in the table.
     """
-    palette = colours(arms or table["arm"].to_list())
+    palette = assign_colours(arms or table["arm"].to_list())
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
     bar = max(0.2, 0.17 * max_lines(table["term"], 24))
     figure = new_figure(title, 0.3 + figure_height(palette, 2, 0.2 + bar * bars))
-    for axes, arm in panels(figure, palette, 2):
+    for axes, arm in iter_panels(figure, palette, 2):
         rows = table.filter(arm=arm)
         if rows.is_empty():
-            annotate_center(axes, "no terms weighted")
+            annotate_center(axes, "no weighted terms")
         else:
             _draw_contributions(axes, rows, palette[arm], bars)
     figure.supxlabel(
-        "mean contribution per episode (the weighted term, summed); each panel on its own scale"
+        "contribution per episode, mean over all final episodes; each panel on its own scale"
     )
     return figure
 
 
 def _draw_contributions(axes: Axes, rows: pl.DataFrame, colour: str, bars: int) -> None:
-    terms, values = rows["term"].to_list(), floats(rows["contribution"])
+    terms, values = rows["term"].to_list(), to_floats(rows["contribution"])
     shades = [GREY if term == "environment" else colour for term in terms]
     drawn = axes.barh(range(len(terms)), values, color=shades, height=0.7)
     axes.bar_label(drawn, [format_number(value) for value in values], padding=3, fontsize=8)
     axes.vlines(0, -0.5, len(terms) - 0.5, color=MUTED, linewidth=0.8)
-    bar_axis(axes, terms, bars)
+    label_bars(axes, terms, bars)
     axes.margins(x=0.35)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)

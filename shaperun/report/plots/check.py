@@ -1,4 +1,4 @@
-"""What `check` found, as figures: what each reward pays against what the environment pays."""
+"""Figures of `check`: rankings of behaviors by each reward, and distances between rewards."""
 
 from __future__ import annotations
 
@@ -20,52 +20,45 @@ RED, GREEN = "#C0392B", "#00805A"
 
 
 def write_figures(check: Check, target: Path) -> list[Path]:
-    """Write the figures (PNG and SVG) into a folder; returns their paths."""
-    paths = style.save(rankings(check), target / "rankings")
+    """Write the figures (PNG and SVG) to a folder and return their paths."""
+    paths = style.save(plot_rankings(check), target / "rankings")
     if 1 < len(check.distances.names) <= MAX_REWARDS:
-        paths += style.save(distances(check), target / "distances")
+        paths += style.save(plot_distances(check), target / "distances")
     return paths
 
 
 @style.styled
-def rankings(check: Check) -> Figure:
-    """A panel an arm: the behaviours as the environment ranks them, and as the arm pays them."""
-    arms = check.shown(MAX_ARMS)
-    title = f"{check.study.study}: what each reward pays, before any training"
+def plot_rankings(check: Check) -> Figure:
+    """Draw the ranking of the behaviors by the environment and by the arm, one panel per arm."""
+    arms = check.select_arms(MAX_ARMS)
+    title = f"{check.study.study}: return of each behavior, before training"
     rows = max(len(check.behaviours), 4)
     figure = style.new_figure(title, style.figure_height(arms, 2, 0.5 + 0.24 * rows))
-    for axes, arm in style.panels(figure, arms, 2):
-        _panel(axes, check.paid[arm])
+    for axes, arm in style.iter_panels(figure, arms, 2):
+        _draw_ranking(axes, check.returns[arm])
     return figure
 
 
-def _panel(axes: Axes, paid: Sequence[BehaviourReturn]) -> None:
-    """Lines from the environment's ranking on the left to the arm's on the right."""
-    left = sorted(paid, key=lambda p: -p.environment_return)
-    right = sorted(paid, key=lambda p: -p.discounted_return)
-    top, wrong = best_by_environment(paid), inversions(paid)
-    for payment in paid:
-        colour = GREEN if payment is top else RED if payment in wrong else style.GREY
-        ends = (left.index(payment), right.index(payment))
-        axes.plot([0, 1], ends, "-o", color=colour, linewidth=2, markersize=5)
-        name = humanize(payment.behaviour.name)
+def _draw_ranking(axes: Axes, returns: Sequence[BehaviourReturn]) -> None:
+    """Draw lines from the environment's ranking (left) to the arm's (right)."""
+    left = sorted(returns, key=lambda item: -item.environment_return)
+    right = sorted(returns, key=lambda item: -item.discounted_return)
+    best, wrong = best_by_environment(returns), inversions(returns)
+    for item in returns:
+        colour = GREEN if item is best else RED if item in wrong else style.GREY
+        y_left, y_right = left.index(item), right.index(item)
+        axes.plot([0, 1], [y_left, y_right], "-o", color=colour, linewidth=2, markersize=5)
+        name = humanize(item.behaviour.name)
         ink = style.MUTED if colour == style.GREY else colour
-        _label(
-            axes,
-            -0.06,
-            ends[0],
-            f"{name}  {format_number(payment.environment_return)}",
-            "right",
-            ink,
-        )
-        _label(
-            axes, 1.06, ends[1], f"{format_number(payment.discounted_return)}  {name}", "left", ink
-        )
+        text = f"{name}  {format_number(item.environment_return)}"
+        _label(axes, -0.06, y_left, text, "right", ink)
+        text = f"{format_number(item.discounted_return)}  {name}"
+        _label(axes, 1.06, y_right, text, "left", ink)
     axes.set_xlim(-1.25, 2.25)
-    axes.set_ylim(len(paid) - 0.5, -1.2)
+    axes.set_ylim(len(returns) - 0.5, -1.2)
     axes.set_axis_off()
     _label(axes, -0.06, -0.9, "environment return", "right", style.MUTED)
-    _label(axes, 1.06, -0.9, "paid, discounted", "left", style.MUTED)
+    _label(axes, 1.06, -0.9, "discounted return", "left", style.MUTED)
 
 
 def _label(axes: Axes, x: float, y: float, text: str, side: str, colour: str) -> None:
@@ -73,19 +66,21 @@ def _label(axes: Axes, x: float, y: float, text: str, side: str, colour: str) ->
 
 
 @style.styled
-def distances(check: Check) -> Figure:
-    """Two heatmaps of the distances between the rewards, the environment's own first."""
-    found = check.distances
-    names = [style.wrap(name, 16) for name in found.names]
-    title = f"{check.study.study}: how far apart the rewards are (0 the same, 1 opposite)"
+def plot_distances(check: Check) -> Figure:
+    """Draw the EPIC and Pearson distances between the rewards as two heatmaps."""
+    names = [style.wrap(name, 16) for name in check.distances.names]
+    title = f"{check.study.study}: distances between rewards (0: identical, 1: opposite)"
     figure = style.new_figure(title, 1.2 + 0.42 * len(names))
-    both = (("EPIC, blind to potentials", found.epic), ("Pearson, as paid", found.pearson))
-    for place, (heading, matrix) in enumerate(both, start=1):
-        _heatmap(figure.add_subplot(1, 2, place), heading, names, matrix)
+    matrices = {
+        "EPIC, invariant to potentials": check.distances.epic,
+        "Pearson": check.distances.pearson,
+    }
+    for index, (heading, matrix) in enumerate(matrices.items(), start=1):
+        _draw_heatmap(figure.add_subplot(1, 2, index), heading, names, matrix)
     return figure
 
 
-def _heatmap(axes: Axes, heading: str, names: Sequence[str], matrix: Matrix) -> None:
+def _draw_heatmap(axes: Axes, heading: str, names: Sequence[str], matrix: Matrix) -> None:
     axes.set_title(heading)
     image = axes.imshow(matrix, cmap="YlOrBr", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")

@@ -1,4 +1,4 @@
-"""All weights of a sweep's trials beside what the trials came to: parallel coordinates."""
+"""Parallel coordinates of a sweep: the weights of every trial and its objectives."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from numpy.typing import NDArray
 from shaperun.report.plots.style import (
     GREY,
     MUTED,
-    floats,
     format_percent,
     format_short,
     new_figure,
     split_rows,
     styled,
+    to_floats,
     wrap,
 )
 from shaperun.report.plots.trials import SweptWeight, finished_trials, name_best, objective_label
 
 Sample = NDArray[np.float64]
-MARGIN = 0.04  # of an axis, beyond either end
+MARGIN = 0.04  # beyond either end of an axis, relative to its length
 EDGE = "#1A1A1A"
 
 
 @dataclass(frozen=True)
-class _Upright:
-    """One of the axes."""
+class _Axis:
+    """A vertical axis."""
 
     column: str
-    text: str
-    place: Callable[[Sample], Sample]
-    """Where values lie, from 0 at its foot to 1 at its head."""
+    label: str
+    normalize: Callable[[Sample], Sample]
+    """Maps values to 0 (bottom) to 1 (top)."""
     ticks: Sequence[float]
 
 
 @styled
-def parallel_coordinates(
+def plot_parallel_coordinates(
     trials: pl.DataFrame,
     *,
     weights: Sequence[SweptWeight],
@@ -54,47 +54,39 @@ def parallel_coordinates(
     title: str,
     note: str,
 ) -> Figure:
-    """A line a trial, through its weights to what it came to; coloured by the first objective.
+    """Draw one line per trial through its weights and objectives, colored by the first objective.
 
-    Trials that were stopped end at the last weight: what they would have come to is not known.
-
-    Args:
-        trials: as `search_plots` takes them.
-        weights: an axis each, in order.
-        objectives: the last axes; the better end of each is up.
-        title: what the figure shows.
-        note: what the lines are.
+    The better end of an objective is up. Lines of pruned trials end at the last weight, as their
+    final values are unknown.
     """
     done = finished_trials(trials)
-    stopped = trials.filter(seeds="search", state="pruned")
-    ends = [_of_objective(done, objective) for objective in objectives]
-    uprights = [*(_of_weight(weight) for weight in weights), *ends]
+    pruned = trials.filter(seeds="search", state="pruned")
+    ends = [_objective_axis(done, objective) for objective in objectives]
+    verticals = [*(_weight_axis(weight) for weight in weights), *ends]
     figure = new_figure(title, 4.6)
     [body] = split_rows(figure, [1])
     axes = body.subplots()
     body.suptitle(wrap(note, 110), x=0.01, ha="left", color=MUTED, fontweight="normal")
-    axes.set(xlim=(0, len(uprights) - 1), ylim=(-MARGIN, 1 + MARGIN), xticks=[], yticks=[])
+    axes.set(xlim=(0, len(verticals) - 1), ylim=(-MARGIN, 1 + MARGIN), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    for place, one in enumerate(uprights):
-        _draw_upright(axes, one, place, 100 // len(uprights))
-    for line in _lines(stopped, uprights[: len(weights)]):
+    for x, vertical in enumerate(verticals):
+        _draw_axis(axes, vertical, x, 100 // len(verticals))
+    for line in _lines(pruned, verticals[: len(weights)]):
         axes.plot(line, color=GREY, linewidth=0.8, alpha=0.5, linestyle="--")
-    _draw_finished(axes, done, uprights, ends[0])
+    _draw_finished(axes, done, verticals, ends[0])
     handle = axes.plot([], [], color=MUTED, **_edged(3.0))
     body.legend(handle, [name_best(trials, 100)], loc="outside lower left")
     return figure
 
 
-def _draw_finished(
-    axes: Axes, done: pl.DataFrame, uprights: Sequence[_Upright], by: _Upright
-) -> None:
-    """The better a trial the brighter, and above the others; the best has a black edge."""
-    done = done[np.argsort(by.place(floats(done[by.column])), kind="stable").tolist()]
-    # The last of viridis is too bright a yellow for white paper.
-    colours = colormaps["viridis"](by.place(floats(done[by.column])) / 1.1)
-    lines, best = _lines(done, uprights), done["best"].to_numpy()
-    # One artist for all of them: thousands would take many times as long to draw.
-    others = np.stack(np.broadcast_arrays(np.arange(len(uprights)), lines[~best]), axis=2)
+def _draw_finished(axes: Axes, done: pl.DataFrame, verticals: Sequence[_Axis], by: _Axis) -> None:
+    """Draw better trials brighter and on top, and the best with a black edge."""
+    done = done[np.argsort(by.normalize(to_floats(done[by.column])), kind="stable").tolist()]
+    # The end of viridis is too bright on white.
+    colours = colormaps["viridis"](by.normalize(to_floats(done[by.column])) / 1.1)
+    lines, best = _lines(done, verticals), done["best"].to_numpy()
+    # A single artist, as thousands of them would be slow to draw.
+    others = np.stack(np.broadcast_arrays(np.arange(len(verticals)), lines[~best]), axis=2)
     axes.add_collection(LineCollection(list(others), colors=colours[~best], clip_on=False))
     edged = _edged(2.0 if best.sum() > 1 else 3.0)
     for line, colour in zip(lines[best], colours[best], strict=True):
@@ -106,46 +98,46 @@ def _edged(width: float) -> dict[str, Any]:
     return {"linewidth": width, "path_effects": [edge, Normal()]}
 
 
-def _lines(rows: pl.DataFrame, uprights: Sequence[_Upright]) -> Sample:
-    return np.stack([one.place(floats(rows[one.column])) for one in uprights], axis=1)
+def _lines(rows: pl.DataFrame, verticals: Sequence[_Axis]) -> Sample:
+    return np.stack([axis.normalize(to_floats(rows[axis.column])) for axis in verticals], axis=1)
 
 
-def _of_weight(weight: SweptWeight) -> _Upright:
+def _weight_axis(weight: SweptWeight) -> _Axis:
     ticks = weight.levels[:: 1 + len(weight.levels) // 12]
     if not ticks:
         ticks = tuple(_ticks(weight.low, weight.high, log=weight.log))
-    return _Upright(weight.column, f"weight of\n{weight.name}", weight.even, ticks)
+    return _Axis(weight.column, f"weight of\n{weight.name}", weight.normalize, ticks)
 
 
-def _of_objective(done: pl.DataFrame, objective: str) -> _Upright:
+def _objective_axis(done: pl.DataFrame, objective: str) -> _Axis:
     name = objective.removeprefix("-")
-    values = floats(done[name])
-    foot, head = values.min(), values.max()
-    ticks = _ticks(foot, head) if foot < head else [foot]
+    values = to_floats(done[name])
+    bottom, top = values.min(), values.max()
+    ticks = _ticks(bottom, top) if bottom < top else [bottom]
     if objective[0] == "-":
-        foot, head = head, foot
+        bottom, top = top, bottom
 
-    def place(some: Sample) -> Sample:
-        return np.full(len(some), 0.5) if foot == head else (some - foot) / (head - foot)
+    def normalize(some: Sample) -> Sample:
+        return np.full(len(some), 0.5) if bottom == top else (some - bottom) / (top - bottom)
 
-    return _Upright(name, objective_label(objective), place, ticks)
+    return _Axis(name, objective_label(objective), normalize, ticks)
 
 
 def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
-    """A few round values; the ends where there are none."""
+    """Return a few round values within a range, or else its ends."""
     locator = LogLocator(numticks=6) if log else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
     inside = [x for x in locator.tick_values(low, high) if low <= x <= high]
     return inside if len(inside) > 1 else [low, high]
 
 
-def _draw_upright(axes: Axes, one: _Upright, x: int, width: int) -> None:
-    """An axis with its numbers, upon the lines."""
+def _draw_axis(axes: Axes, vertical: _Axis, x: int, width: int) -> None:
     axes.vlines(x, -MARGIN, 1 + MARGIN, color=MUTED, linewidth=1, clip_on=False)
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-    say = format_percent if one.column.endswith("_rate") else format_short
-    for tick, y in zip(one.ticks, one.place(np.array(one.ticks, float)), strict=True):
+    format_tick = format_percent if vertical.column.endswith("_rate") else format_short
+    heights = vertical.normalize(np.array(vertical.ticks, float))
+    for tick, y in zip(vertical.ticks, heights, strict=True):
         axes.annotate(
-            say(tick),
+            format_tick(tick),
             (x, y),
             (5, 0),
             textcoords="offset points",
@@ -154,5 +146,5 @@ def _draw_upright(axes: Axes, one: _Upright, x: int, width: int) -> None:
             bbox=behind,
             zorder=4,
         )
-    text = wrap(one.text, width)
+    text = wrap(vertical.label, width)
     axes.annotate(text, (x, 1 + MARGIN), (0, 5), textcoords="offset points", ha="center")

@@ -1,4 +1,4 @@
-"""What all figures share: palette, style, panels, labels, and how they are saved."""
+"""The shared style of all figures: palette, panels, labels and saving."""
 
 import colorsys
 import io
@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,17 @@ from matplotlib.figure import Figure, SubFigure
 
 from shaperun.common.files import write_atomically
 
-WIDTH = 8.0  # inches; 800 pixels at 100 dots an inch
+WIDTH = 8.0  # inches; 800 pixels at 100 dots per inch
 MUTED, GREY = "#606060", "#A6A6A6"
 
-# Okabe and Ito's colours, the baseline's black first and the yellow darkened to be seen on white;
+# Okabe and Ito's colors, the baseline's black first and the yellow darkened to be visible on white;
 # then Paul Tol's muted ones.
 PALETTE = (
     *("#1A1A1A", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#C8B400"),
     *("#882255", "#332288", "#999933", "#44AA99", "#AA4499", "#117733"),
 )
 
-# Starts from matplotlib's own defaults, so that nobody's matplotlibrc changes a figure.
+# On top of matplotlib's defaults, so that a user's matplotlibrc does not change the figures.
 _STYLE = {
     "font.size": 9,
     "axes.axisbelow": True,
@@ -43,27 +43,27 @@ _STYLE = {
     "grid.color": "#E6E6E6",
     "hatch.linewidth": 0.5,
     "legend.frameon": False,
-    "svg.fonttype": "path",  # looks the same where the font is not installed
+    "svg.fonttype": "path",  # same look where the font is not installed
     "svg.hashsalt": "shaperun",
     "text.parse_math": False,
 }
 styled = style.context(["default", _STYLE])
 
 
-def colours(arms: Sequence[str]) -> dict[str, str]:
-    """One colour an arm, by its place; the first arm is the baseline and gets the black."""
-    return {arm: _colour(place) for place, arm in enumerate(dict.fromkeys(arms))}
+def assign_colours(arms: Sequence[str]) -> dict[str, str]:
+    """Return one color per arm, by its index; black is for the first, the baseline."""
+    return {arm: _colour(index) for index, arm in enumerate(dict.fromkeys(arms))}
 
 
-def _colour(place: int) -> str:
-    if place < len(PALETTE):
-        return PALETTE[place]
-    hue = place * 0.618034 % 1  # steps of the golden ratio keep neighbours apart
+def _colour(index: int) -> str:
+    if index < len(PALETTE):
+        return PALETTE[index]
+    hue = index * 0.618034 % 1  # steps of the golden ratio keep neighbours apart
     return "#" + "".join(f"{round(255 * x):02X}" for x in colorsys.hls_to_rgb(hue, 0.42, 0.55))
 
 
 def finish_layout(figure: Figure) -> None:
-    """Lay the figure out for good: doing it again for another format would move things slightly."""
+    """Freeze the layout, which would otherwise differ slightly between output formats."""
     engine = figure.get_layout_engine()
     if engine:
         engine.execute(figure)
@@ -71,20 +71,25 @@ def finish_layout(figure: Figure) -> None:
 
 
 @styled
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write `path`.png and `path`.svg; a figure of the same tables gives the same bytes."""
+def render(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+    """Return the figure as PNG or SVG; the same tables give the same bytes."""
     finish_layout(figure)
-    written = []
-    for kind, undated in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        data = io.BytesIO()
-        figure.savefig(data, format=kind, dpi=150, metadata=undated)
-        written.append(path.with_name(f"{path.name}.{kind}"))
-        write_atomically(written[-1], data.getvalue())
-    return written
+    data = io.BytesIO()
+    metadata = dict.fromkeys(["Software"] if kind == "png" else ["Date", "Creator"])
+    figure.savefig(data, format=kind, dpi=150, metadata=metadata)
+    return data.getvalue()
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write `path`.png and `path`.svg."""
+    png, svg = (path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg"))
+    write_atomically(png, render(figure, "png"))
+    write_atomically(svg, render(figure, "svg"))
+    return [png, svg]
 
 
 def new_figure(title: str, height: float) -> Figure:
-    """An empty figure with a title; `height` is the rest's, in inches."""
+    """Return an empty figure with a title; `height` in inches excludes the title."""
     lines = wrap(title, 70)
     size = (WIDTH, height + 0.2 * (2 + lines.count("\n")))
     figure = Figure(figsize=size, layout="constrained")
@@ -93,56 +98,56 @@ def new_figure(title: str, height: float) -> Figure:
 
 
 def figure_without_data(title: str, text: str) -> Figure:
-    """A figure that only says why there is nothing to see."""
+    """Return a figure with a message in place of data."""
     figure = new_figure(title, 1.0)
     annotate_center(figure.subplots(), text)
     return figure
 
 
 def add_heading(part: Figure | SubFigure, text: str, **font: Any) -> None:
-    """Write the heading of a figure or of a part of it."""
+    """Add a left-aligned heading to a figure or a part of it."""
     part.suptitle(text, x=0.01, ha="left", **font)
 
 
 def split_rows(figure: Figure, heights: Sequence[float]) -> list[SubFigure]:
-    """Parts of a figure, one below the other, that each keep their own heading and legend."""
+    """Return subfigures one below the other, each with room for its heading and legend."""
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     return [figure.add_subfigure(grid[row]) for row in range(len(heights))]
 
 
-def _rows_and_columns(count: int, most: int) -> tuple[int, int]:
-    """A grid for `count` panels, at most `most` in a row, and no row much emptier than others."""
-    rows = max(1, math.ceil(count / most))
+def _grid_shape(count: int, max_columns: int) -> tuple[int, int]:
+    """Return rows and columns for `count` panels, with rows of about equal length."""
+    rows = max(1, math.ceil(count / max_columns))
     return rows, max(1, math.ceil(count / rows))
 
 
-def panels(
-    part: Figure | SubFigure, names: Collection[str], most: int
+def iter_panels(
+    part: Figure | SubFigure, names: Collection[str], max_columns: int
 ) -> Iterator[tuple[Axes, str]]:
-    """One panel a name, titled with it."""
-    rows, columns = _rows_and_columns(len(names), most)
-    for place, name in enumerate(names, start=1):
-        axes = part.add_subplot(rows, columns, place)
+    """Yield one panel per name, with the name as its title."""
+    rows, columns = _grid_shape(len(names), max_columns)
+    for index, name in enumerate(names, start=1):
+        axes = part.add_subplot(rows, columns, index)
         axes.set_title(wrap(name, 64 // columns))
         yield axes, name
 
 
-def figure_height(names: Collection[str], most: int, panel: float) -> float:
-    """How many inches a grid of panels needs, each as high as `panel` without its title."""
-    rows, columns = _rows_and_columns(len(names), most)
+def figure_height(names: Collection[str], max_columns: int, panel: float) -> float:
+    """Return the height in inches of a grid of panels, each `panel` high without its title."""
+    rows, columns = _grid_shape(len(names), max_columns)
     return rows * (panel + 0.17 * max_lines(names, 64 // columns)) + 0.4
 
 
 def label_axes(axes: Axes, x: str, y: str) -> None:
-    """Name the axes, and give them a grid and short numbers."""
+    """Label the axes and give them a grid and short numbers."""
     axes.set(xlabel=x, ylabel=y)
     axes.grid(visible=True)
     axes.xaxis.set_major_formatter(format_short)
     axes.yaxis.set_major_formatter(format_short)
 
 
-def bar_axis(axes: Axes, names: Sequence[str], room: int) -> None:
-    """Name horizontal bars from the top down, leaving room for so many."""
+def label_bars(axes: Axes, names: Sequence[str], room: int) -> None:
+    """Label horizontal bars from the top down, with room for `room` of them."""
     axes.set_yticks(range(len(names)), [wrap(name, 24) for name in names])
     axes.set_ylim(room - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -150,54 +155,54 @@ def bar_axis(axes: Axes, names: Sequence[str], room: int) -> None:
 
 
 def annotate_center(axes: Axes, text: str) -> None:
-    """Write a line in place of a panel's content."""
+    """Show a line of text in place of a panel's content."""
     axes.set_axis_off()
     axes.text(0, 0.95, text, transform=axes.transAxes, va="top", color=MUTED)
 
 
-def floats(column: pl.Series) -> npt.NDArray[np.float64]:
-    """A column's values, null as NaN, in an array of its own."""
+def to_floats(column: pl.Series) -> npt.NDArray[np.float64]:
+    """Return a copy of a column's values, with NaN for null."""
     return np.array(column.cast(pl.Float64))
 
 
 def format_short(value: float, _: object = None) -> str:
-    """A tick label: 50k, 1.5M."""
+    """Format a tick label: 50k, 1.5M."""
     size, unit = next((s for s in ((1e6, "M"), (1e3, "k")) if abs(value) >= s[0]), (1.0, ""))
     return f"{round(value / size, 9) + 0.0:g}{unit}".replace("-", "−")
 
 
 def format_percent(share: float) -> str:
-    """A share, never rounded to none or all."""
+    """Format a share as a percentage that is never rounded to 0% or 100%."""
     if 0.995 <= share < 1:
         return ">99%"
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def text_colour(background: Any) -> str:
-    """Black or white, whichever stands out more from the background."""
+    """Return black or white, depending on the contrast with the background."""
     red, green, blue = (x**2.2 for x in to_rgba(background)[:3])
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
 def wrap(text: str, width: int) -> str:
-    """All of a text in lines of at most `width`, broken after punctuation where there is any."""
+    """Break a text into lines of at most `width`, after punctuation where possible."""
     line, broken = f".{{1,{width}}}", f".{{{width // 2},{width}}}(?<=[-_=,/ ])"
     return "\n".join(re.findall(rf"{line}$|{broken}|{line}", text, re.MULTILINE))
 
 
 def max_lines(texts: Iterable[str], width: int) -> int:
-    """How many lines the longest of some texts takes."""
+    """Return the largest number of lines among wrapped texts."""
     return max((1 + wrap(text, width).count("\n") for text in texts), default=1)
 
 
 def legend_columns(labels: Collection[str]) -> int:
-    """How many columns of labels fit into the width of a figure."""
+    """Return the number of legend columns that fit into the width of a figure."""
     return max(1, 108 // (max(map(len, labels), default=0) + 7))
 
 
 def draw_band(axes: Axes, points: pl.DataFrame, column: str, colour: str, alpha: float) -> None:
-    """Shade from `return_low` to `return_high` along `column`; a lone point gets a bar."""
-    x, low, high = (floats(points[name]) for name in (column, "return_low", "return_high"))
+    """Shade from `return_low` to `return_high` along `column`; a single point gets a bar."""
+    x, low, high = (to_floats(points[name]) for name in (column, "return_low", "return_high"))
     if len(points) == 1:
         axes.vlines(x, low, high, color=colour, linewidth=6, alpha=alpha)
     else:

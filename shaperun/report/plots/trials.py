@@ -1,12 +1,12 @@
-"""The trials of a sweep into figures: over one weight, and what each weight explains.
+"""Figures of a sweep's trials: response over one weight, and importance of the weights.
 
-The tables of trials are those of `trial_table`, with the column `best` (whether a trial is the
-best, or of two objectives on the front) and the column `seeds`: `search` for the trials, `fresh`
-for the best trained again. An objective is a metric, with a minus in front where less is better.
+Tables of trials have the columns of `SweepResults.table`. An objective is a metric, with a minus in
+front where less is better.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ from shaperun.report.plots.style import (
     GREY,
     MUTED,
     PALETTE,
-    bar_axis,
     format_percent,
     format_short,
+    iter_panels,
     label_axes,
+    label_bars,
     legend_columns,
     max_lines,
     new_figure,
-    panels,
     split_rows,
     styled,
     wrap,
@@ -43,28 +43,28 @@ from shaperun.report.plots.style import (
 Sample = NDArray[np.float64]
 
 TRIAL, BEST = PALETTE[1], PALETTE[2]
-_STOPPED = ("o", "s", "^", "D")
+_PRUNED_MARKERS = ("o", "s", "^", "D")
 
 
 @dataclass(frozen=True)
 class SweptWeight:
-    """A swept weight, and where it was sought."""
+    """A swept weight and its range."""
 
     name: str
     low: float
     high: float
     log: bool = False
-    """Whether it was drawn in the logarithm."""
+    """Whether it was drawn on a logarithmic scale."""
     levels: tuple[float, ...] = ()
-    """The values that it was given, in order, where it was not drawn."""
+    """The values of a grid in ascending order; empty for a range."""
 
     @property
     def column(self) -> str:
-        """Its column in a table of trials."""
+        """The weight's column in a table of trials."""
         return f"weight_{self.name}"
 
-    def even(self, values: Sample) -> Sample:
-        """From 0 to 1 where it was sought, on the scale on which its values are spread evenly."""
+    def normalize(self, values: Sample) -> Sample:
+        """Map the range to 0 to 1, on the scale on which the values are spread evenly."""
         known = self.levels or (self.low, self.high)
         if len(set(known)) == 1:
             return np.full(len(values), 0.5)
@@ -72,8 +72,8 @@ class SweptWeight:
             values, known = np.log(values), tuple(np.log(known))
         return np.interp(values, known, np.linspace(0, 1, len(known)))
 
-    def bound(self, axes: Axes) -> None:
-        """Lay the weight along the horizontal axis, from end to end of where it was sought."""
+    def set_x_axis(self, axes: Axes) -> None:
+        """Scale the horizontal axis to the range of the weight."""
         low, high = np.log([self.low, self.high]) if self.log else (self.low, self.high)
         margin = 0.03 * (high - low) or 0.5
         ends = np.array([low - margin, high + margin])
@@ -83,50 +83,43 @@ class SweptWeight:
 
 
 def finished_trials(trials: pl.DataFrame) -> pl.DataFrame:
-    """The finished trials; weights that were drawn twice were trained, and are shown, once."""
+    """Return the finished trials, with weights that were drawn twice only once."""
     done = trials.filter(seeds="search", state="done")
     return done.unique("arm", keep="first", maintain_order=True)
 
 
 def fresh_trials(trials: pl.DataFrame) -> pl.DataFrame:
-    """The best with the seeds that the search had not seen."""
+    """Return the best trials on fresh seeds."""
     return trials.filter(seeds="fresh").unique("arm", keep="first", maintain_order=True)
 
 
 def metric_name(objective: str) -> str:
-    """An objective in words."""
+    """Return the metric of an objective in words."""
     name = objective.removeprefix("-")
-    known = {"return": "environment return per episode", "success_rate": "successful episodes"}
+    known = {"return": "environment return per episode", "success_rate": "success rate"}
     outcome = name.removesuffix("_rate")
     return known.get(name, humanize(name) if name == outcome else f"episodes {humanize(outcome)}")
 
 
 def objective_label(objective: str) -> str:
-    """An objective in words, and that less of it is better where that is so."""
+    """Return an objective in words, with its direction if less is better."""
     return metric_name(objective) + (" (less is better)" if objective[0] == "-" else "")
 
 
 def format_metric(axes: Axes, objective: str, *, vertical: bool = True) -> None:
-    """Shares as percentages, all else in short numbers."""
+    """Format an axis as percentages for rates, else as short numbers."""
     axis = axes.yaxis if vertical else axes.xaxis
     share = objective.endswith("_rate")
     axis.set_major_formatter(PercentFormatter(1) if share else format_short)
 
 
 @styled
-def response_scatter(
+def plot_response_scatter(
     trials: pl.DataFrame, *, weight: SweptWeight, objectives: Sequence[str], title: str, note: str
 ) -> Figure:
-    """What every trial came to over one of its weights; a panel an objective.
+    """Draw every trial over one of its weights, one panel per objective.
 
-    Trials that were stopped on the way stand hollow at the value that they had then.
-
-    Args:
-        trials: the trials, and the best once more with its fresh seeds.
-        weight: the weight along the horizontal axis.
-        objectives: the metrics that were sought.
-        title: what the figure shows.
-        note: what the points and lines are.
+    Pruned trials are hollow, at the value that they had when they were pruned.
     """
     figure = new_figure(title, 1.0 + 3.0 * len(objectives))
     [body] = split_rows(figure, [1])
@@ -135,7 +128,7 @@ def response_scatter(
         _draw_response(axes, trials, weight, objective)
         label_axes(axes, "", wrap(objective_label(objective), 34))
         format_metric(axes, objective)
-    weight.bound(grid[-1])
+    weight.set_x_axis(grid[-1])
     grid[0].set_title(wrap(note, 110), color=MUTED)
     grid[-1].set_xlabel(f"weight of {wrap(weight.name, 60)}")
     handles = _legend(trials)
@@ -145,34 +138,34 @@ def response_scatter(
 
 
 @styled
-def importance(table: pl.DataFrame, *, title: str, note: str) -> Figure:
-    """How much of each objective's variation every weight explains; a panel an objective.
+def plot_importance(table: pl.DataFrame, *, title: str, note: str) -> Figure:
+    """Draw the share of each objective's variance per weight, one panel per objective.
 
     Args:
-        table: objective, weight, share (0 to 1) and chance (what a weight that does nothing stays
-            below 19 times of 20).
-        title: what the figure shows.
-        note: what is measured, and with how many trials.
+        table: objective, weight, share (0 to 1) and chance (95th percentile of the share of a
+            weight without effect).
+        title: of the figure.
+        note: below the title.
     """
     objectives = list(dict.fromkeys(table["objective"]))
     weights = table.n_unique("weight")
     figure = new_figure(title, 1.3 + weights * max(0.42, 0.17 * max_lines(table["weight"], 24)))
     [body] = split_rows(figure, [1])
     body.suptitle(wrap(note, 110), x=0.01, ha="left", color=MUTED, fontweight="normal")
-    for axes, objective in panels(body, objectives, 2):
+    for axes, objective in iter_panels(body, objectives, 2):
         axes.set_title(wrap(objective_label(objective), 64 // len(objectives)))
         _draw_shares(axes, table.filter(objective=objective))
     return figure
 
 
 def _draw_shares(axes: Axes, rows: pl.DataFrame) -> None:
-    for place, (share, chance) in enumerate(rows.select("share", "chance").iter_rows()):
-        axes.barh(place, share, color=TRIAL if share > chance else GREY, height=0.6)
-        axes.vlines(chance, place - 0.4, place + 0.4, color=BEST, linewidth=2)
-        axes.text(max(share, chance), place, f"  {format_percent(share)}", va="center", fontsize=8)
-    bar_axis(axes, rows["weight"].to_list(), len(rows))
+    for y, (share, chance) in enumerate(rows.select("share", "chance").iter_rows()):
+        axes.barh(y, share, color=TRIAL if share > chance else GREY, height=0.6)
+        axes.vlines(chance, y - 0.4, y + 0.4, color=BEST, linewidth=2)
+        axes.text(max(share, chance), y, f"  {format_percent(share)}", va="center", fontsize=8)
+    label_bars(axes, rows["weight"].to_list(), len(rows))
     longest = rows.select("share", "chance").max().max_horizontal()[0]
-    axes.set(xlim=(0, max(0.3, 1.15 * longest)), xlabel="share of the variation between trials")
+    axes.set(xlim=(0, max(0.3, 1.15 * longest)), xlabel="share of the variance between trials")
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
@@ -180,8 +173,7 @@ def _draw_shares(axes: Axes, rows: pl.DataFrame) -> None:
 def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, objective: str) -> None:
     name = objective.removeprefix("-")
     done = finished_trials(trials)
-    for place, (_, rows) in enumerate(_stopped(trials)):
-        marker = _STOPPED[place % len(_STOPPED)]
+    for (_, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):
         axes.plot(rows[weight.column], rows[name], marker, mfc="none", mec=GREY, alpha=0.8, ms=5)
     for rows, marker, colour, size in (
         (done.filter(~pl.col("best")), "o", TRIAL, 6),
@@ -189,69 +181,65 @@ def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, object
     ):
         _draw_spread(axes, rows, weight.column, name, colour)
         axes.plot(rows[weight.column], rows[name], marker, color=colour, mec="white", ms=size)
-    again = fresh_trials(trials)
-    # Beside the search's mark, not upon it: both have the same weight.
-    beside = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
-    ends = again[f"{name}_low"], again[f"{name}_high"]
-    axes.vlines(again[weight.column], *ends, color=BEST, linestyle=":", transform=beside)
-    axes.plot(again[weight.column], again[name], "D", mfc="white", mec=BEST, transform=beside)
-    _bound(axes, trials.select(name, f"{name}_low", f"{name}_high"))
+    fresh = fresh_trials(trials)
+    # Shifted, as the marker of the search has the same weight.
+    shift = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
+    ends = fresh[f"{name}_low"], fresh[f"{name}_high"]
+    axes.vlines(fresh[weight.column], *ends, color=BEST, linestyle=":", transform=shift)
+    axes.plot(fresh[weight.column], fresh[name], "D", mfc="white", mec=BEST, transform=shift)
+    _set_y_limits(axes, trials.select(name, f"{name}_low", f"{name}_high"))
 
 
-def _bound(axes: Axes, values: pl.DataFrame) -> None:
-    """Show all of them; what stands beside its place is not seen by matplotlib."""
+def _set_y_limits(axes: Axes, values: pl.DataFrame) -> None:
+    """Show all values; matplotlib's automatic limits ignore shifted markers."""
     low, high = values.min().min_horizontal()[0], values.max().max_horizontal()[0]
     margin = 0.07 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
 
 
 def _draw_spread(axes: Axes, rows: pl.DataFrame, x: str, y: str, colour: str) -> None:
-    """A line from the lowest to the highest seed of every trial that has more than one."""
+    """Draw a line from the lowest to the highest seed of every trial with several seeds."""
     rows = rows.drop_nulls(f"{y}_low")
     axes.vlines(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], color=colour, alpha=0.6)
 
 
-def _stopped(trials: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
-    """The trials that were stopped, by the steps after which they were."""
-    stopped = trials.filter(seeds="search", state="pruned").sort("stopped_at", "trial")
+def _pruned_by_rung(trials: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
+    pruned = trials.filter(seeds="search", state="pruned").sort("stopped_at", "trial")
     return [
-        (steps, stopped.filter(stopped_at=steps))
-        for steps in stopped["stopped_at"].unique(maintain_order=True)
+        (steps, pruned.filter(stopped_at=steps))
+        for steps in pruned["stopped_at"].unique(maintain_order=True)
     ]
 
 
 def _legend(trials: pl.DataFrame) -> list[Line2D]:
-    """What the marks are; the best by its name."""
     handles = []
     done = finished_trials(trials)
     if not done["best"].all():
         handles.append(legend_marker("o", f"finished trial ({(~done['best']).sum()})", color=TRIAL))
     handles.append(legend_marker("*", name_best(trials, 44), color=BEST, markersize=11))
-    handles += legend_of_fresh(trials)
-    for place, (steps, rows) in enumerate(_stopped(trials)):
+    handles += fresh_legend(trials)
+    for (steps, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):
         text = f"pruned after {steps:,} steps, not ranked ({len(rows)})"
-        handles.append(
-            legend_marker(_STOPPED[place % len(_STOPPED)], text, mfc="none", markeredgecolor=GREY)
-        )
+        handles.append(legend_marker(marker, text, mfc="none", markeredgecolor=GREY))
     return handles
 
 
-def legend_of_fresh(trials: pl.DataFrame) -> list[Line2D]:
-    """What a hollow diamond is, where there are any."""
-    again = fresh_trials(trials)
-    if again.is_empty():
+def fresh_legend(trials: pl.DataFrame) -> list[Line2D]:
+    """Return the legend entry of trials on fresh seeds, if any."""
+    fresh = fresh_trials(trials)
+    if fresh.is_empty():
         return []
-    text = f"the same with {count_things(again['runs'][0], 'fresh seed')}"
+    text = f"the same with {pluralize(fresh['runs'][0], 'fresh seed')}"
     return [legend_marker("D", text, markerfacecolor="white", markeredgecolor=BEST)]
 
 
 def legend_marker(marker: str, text: str, **look: Any) -> Line2D:
-    """A mark of a legend."""
+    """Return a marker as a legend entry."""
     return Line2D([], [], marker=marker, linestyle="none", label=text, **look)
 
 
 def name_best(trials: pl.DataFrame, width: int) -> str:
-    """The best by name, or how many there are on the front."""
+    """Return the name of the best trial, or the size of the front."""
     names = finished_trials(trials).filter("best")["arm"]
     if len(names) == 1:
         return wrap_name(f"best: {names[0]}", width)
@@ -259,7 +247,7 @@ def name_best(trials: pl.DataFrame, width: int) -> str:
 
 
 def wrap_name(name: str, width: int) -> str:
-    """A trial's name in lines of at most `width`, broken between weights where that will do."""
+    """Break a trial's name into lines of at most `width`, between weights where possible."""
     lines = [""]
     for part in re.split(r"(?<=\d_)(?=[A-Za-z])", name):
         if lines[-1] and len(lines[-1] + part) > width:
@@ -268,6 +256,6 @@ def wrap_name(name: str, width: int) -> str:
     return "\n".join(wrap(line, width) for line in lines)
 
 
-def count_things(things: int, name: str) -> str:
-    """So many things."""
-    return f"{things} {name}{'s' * (things != 1)}"
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count} {noun}{'s' * (count != 1)}"

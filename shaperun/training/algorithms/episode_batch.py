@@ -1,4 +1,4 @@
-"""What learners without a critic learn from: the whole episodes of one update, and their returns.
+"""Batches of whole episodes and their returns, for learners without a critic.
 
 E is the number of episodes, T the steps of the longest, S the steps of all of them together.
 """
@@ -18,11 +18,11 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class EpisodeBatch:
-    """E episodes; those that begin in the same state stand together, group by group.
+    """E episodes; episodes that begin in the same state are adjacent.
 
     Attributes:
-        obs: as the policy saw them, one episode after the other (S, …).
-        actions: as it drew them (S, …).
+        obs: the policy's inputs (S, …), episode by episode.
+        actions: the policy's outputs (S, …), before clipping.
         rewards: (E, T), 0 after the end of an episode.
         lengths: (E,).
     """
@@ -39,18 +39,18 @@ class EpisodeBatch:
         actions: npt.NDArray[Any],
         rewards: list[Array],
     ) -> EpisodeBatch:
-        """A batch of what was seen and done at the same time.
+        """Make a batch of episodes that were played at the same time.
 
         Args:
-            obs: (T, E, …); what stands after the end of an episode does not matter.
+            obs: (T, E, …); ignored after the end of an episode.
             actions: (T, E, …), likewise.
-            rewards: of each episode.
+            rewards: the rewards of each episode.
         """
         lengths = np.array([len(episode) for episode in rewards])
         padded = np.zeros((len(rewards), len(obs)))
         for row, episode in zip(padded, rewards, strict=True):
             row[: len(episode)] = episode
-        steps = _steps(lengths, len(obs))
+        steps = _step_mask(lengths, len(obs))
         return cls(
             torch.from_numpy(obs.swapaxes(0, 1)[steps]),
             torch.from_numpy(actions.swapaxes(0, 1)[steps]),
@@ -59,10 +59,9 @@ class EpisodeBatch:
         )
 
     def returns_to_go(self, gamma: float) -> Array:
-        """Σ γ^(k − t) r_k over the steps k from t on (E, T), 0 after the end of an episode.
+        """Return Σ γ^(k − t) r_k over the steps k ≥ t (E, T), 0 after the end of an episode.
 
-        Where a time limit ends an episode the sum ends with it: nobody here could say what would
-        have followed.
+        The sum ends with the episode even at a time limit: without a critic, the rest is unknown.
         """
         returns, to_go = np.empty_like(self.rewards), np.zeros(len(self.rewards))
         for step in reversed(range(self.rewards.shape[1])):
@@ -71,10 +70,10 @@ class EpisodeBatch:
         return returns
 
     def gather_steps(self, values: Array) -> Tensor:
-        """Values (E, T) at the steps that there were (S,), in the order of `obs`."""
-        return torch.from_numpy(values[_steps(self.lengths, values.shape[1])]).float()
+        """Return values (E, T) at the steps that were taken (S,), in the order of `obs`."""
+        return torch.from_numpy(values[_step_mask(self.lengths, values.shape[1])]).float()
 
 
-def _steps(lengths: npt.NDArray[np.intp], longest: int) -> npt.NDArray[np.bool_]:
-    """Where there are steps (E, T)."""
+def _step_mask(lengths: npt.NDArray[np.intp], longest: int) -> npt.NDArray[np.bool_]:
+    """Return the mask of steps that were taken (E, T)."""
     return np.arange(longest) < lengths[:, None]

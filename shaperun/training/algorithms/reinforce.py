@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992), the simplest learner of a policy: no critic, one step an update."""
+"""REINFORCE (Williams 1992): no critic, one gradient step per update."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from stable_baselines3 import PPO
 from shaperun.training.algorithms.episode_batch import Array, EpisodeBatch
 from shaperun.training.checkpoint import StateDict
 
-_PACE = 0.1  # how far the moving baseline goes towards the returns of an update
+_MOVING_RATE = 0.1  # weight of an update's returns in the moving baseline
 
 
 class Reinforce:
     """One step along the gradient of log π(a_t | s_t) · A_t, the mean over all steps of a batch.
 
-    A_t = G_t − b_t: the return from step t on, Σ γ^(k − t) r_k, and what it is compared with. That
-    is an average of G_t at the same step t, in which an episode that is over counts with 0:
+    A_t = G_t − b_t: the return from step t on, Σ γ^(k − t) r_k, minus a baseline. The baseline is
+    an average of G_t at the same step t, in which finished episodes count as 0:
 
-    - `moving`: over the updates before, b_t ← b_t + 0.1 (mean of G_t − b_t) after each;
+    - `moving`: over past updates, b_t ← b_t + 0.1 (mean of G_t − b_t) after each;
     - `group`: over the other episodes that began in the same state (Kool et al. 2019, "Buy 4
       REINFORCE samples, get a baseline for free!").
 
-    Neither depends on the action that it judges, so the gradient stays unbiased. Potential-based
-    shaping is a baseline as well: at the same γ it takes Φ(s_t) from G_t, where an episode ends by
-    itself. What later steps count is not lessened by γ^t, as in all that is in use.
+    Neither depends on the action taken, so the gradient is unbiased. Potential-based shaping is a
+    baseline as well: with the same γ it subtracts Φ(s_t) from G_t, if the episode terminates. As
+    usual in practice, steps are not weighted by γ^t.
 
     Args:
-        model: holds the policy and its optimiser.
-        hyperparameters: of the study.
-        shuffle: is not needed; each update takes its batch as a whole.
+        model: holder of the policy and its optimizer.
+        hyperparameters: hyperparameters of the study.
+        shuffle: unused; each update takes its batch as a whole.
     """
 
     def __init__(
@@ -47,46 +47,46 @@ class Reinforce:
         del progress_remaining
         policy = self._model.policy
         returns = batch.returns_to_go(self._gamma)
-        advantages = batch.gather_steps(returns - self._baseline(returns))
+        advantages = batch.gather_steps(returns - self._compute_baseline(returns))
         _, log_prob, entropy = policy.evaluate_actions(batch.obs, batch.actions)
         loss = -(advantages * log_prob).mean()
         policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         policy.optimizer.step()
-        said = {"policy_gradient_loss": loss}
+        statistics = {"train/policy_gradient_loss": loss.item()}
         if entropy is not None:
-            said["entropy_loss"] = -entropy.mean()
-        return {f"train/{name}": value.item() for name, value in said.items()}
+            statistics["train/entropy_loss"] = -entropy.mean().item()
+        return statistics
 
     def get_state(self) -> StateDict:
-        """What it needs to go on beside the policy."""
+        """Return the state besides the policy."""
         return {"moving": self._moving}
 
-    def set_state(self, memory: StateDict) -> None:
-        """Go on from there.
+    def set_state(self, state: StateDict) -> None:
+        """Resume from a state.
 
         Raises:
-            ValueError: it is no such memory.
+            ValueError: the state is invalid.
         """
-        moving = memory["moving"]
+        moving = state["moving"]
         if moving.ndim != 1 or moving.dtype != np.float64 or not np.isfinite(moving).all():
-            raise ValueError("its baseline is none")
+            raise ValueError("its baseline is invalid")
         self._moving = moving
 
-    def _baseline(self, returns: Array) -> Array:
-        """What returns (E, T) are compared with."""
+    def _compute_baseline(self, returns: Array) -> Array:
+        """Return the baseline of returns (E, T), and update the moving one."""
         if self._group_size:
             return leave_one_out_mean(returns, self._group_size)
         longest = max(len(self._moving), returns.shape[1])
         before, now = np.zeros((2, longest))
         before[: len(self._moving)] = self._moving
         now[: returns.shape[1]] = returns.mean(0)
-        self._moving = before + _PACE * (now - before)
+        self._moving = before + _MOVING_RATE * (now - before)
         return np.asarray(before[: returns.shape[1]])
 
 
 def leave_one_out_mean(returns: Array, group_size: int) -> Array:
-    """The mean over the other episodes of each one's group, at every step (E, T)."""
+    """Return the mean over the other episodes of each one's group, at every step (E, T)."""
     groups = returns.reshape(-1, group_size, returns.shape[1])
     others = (groups.sum(1, keepdims=True) - groups) / (group_size - 1)
     return np.asarray(others.reshape(returns.shape))

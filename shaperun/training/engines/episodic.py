@@ -28,8 +28,8 @@ _NOISE_STEPS = 64  # steps whose noise is drawn at once
 class EpisodicLearner(Protocol):
     """Improve the policy of a model from whole episodes.
 
-    Made with the model, the hyperparameters of the study, and the generator of the run's order of
-    minibatches.
+    Its constructor takes the model, the hyperparameters of the study, and the generator for the
+    order of minibatches.
     """
 
     def update(self, batch: EpisodeBatch, progress_remaining: float) -> dict[str, float]:
@@ -42,7 +42,7 @@ class EpisodicLearner(Protocol):
         ...
 
     def get_state(self) -> StateDict:
-        """Return what it needs to resume, besides the policy."""
+        """Return the state besides the policy."""
         ...
 
     def set_state(self, state: StateDict) -> None:
@@ -115,38 +115,38 @@ class EpisodicTraining:
         return not pauses
 
     def _play_batch(self, max_steps: int) -> EpisodeBatch | None:
-        """Play one episode per environment; None if they take more than so many steps."""
-        self._policy.load(0, self._model.policy.state_dict())
-        actor, envs, recorder = self._policy.actor(), self._run.envs, self._run.recorder
-        seen: list[npt.NDArray[Any]] = []
-        acted: list[npt.NDArray[Any]] = []
-        noise, taken = np.empty(0), self.timesteps
+        """Play one episode per environment; return None if they take more than `max_steps`."""
+        self._policy.load_run(0, self._model.policy.state_dict())
+        actor, envs, recorder = self._policy.build_actor(), self._run.envs, self._run.recorder
+        all_obs: list[npt.NDArray[Any]] = []
+        all_actions: list[npt.NDArray[Any]] = []
+        noise, timesteps = np.empty(0), self.timesteps
 
         def act(obs: npt.NDArray[Any], playing: list[int]) -> npt.NDArray[Any]:
-            nonlocal noise, taken
+            nonlocal noise, timesteps
             normalize_observations(envs, obs[playing])
-            if len(acted) % _NOISE_STEPS == 0:
+            step = len(all_actions) % _NOISE_STEPS
+            if step == 0:
                 noise = self._noise()
-            seen.append(normalize_frozen(envs, obs))
-            acted.append(
-                actor.actions(actor.features(seen[-1][None]), noise[len(acted) % _NOISE_STEPS])
-            )
-            taken += len(playing)
-            recorder.on_step(taken)
-            return np.asarray(actor.to_environment(acted[-1])[0])
+            all_obs.append(normalize_frozen(envs, obs))
+            features = actor.extract_features(all_obs[-1][None])
+            all_actions.append(actor.compute_actions(features, noise[step]))
+            timesteps += len(playing)
+            recorder.on_step(timesteps)
+            return np.asarray(actor.to_environment(all_actions[-1])[0])
 
         rewards = self._envs.play_episodes(act, max_steps)
         if rewards is None:
             return None
         space = self._model.action_space.shape
-        actions = np.stack(acted)[:, 0]
+        actions = np.stack(all_actions)[:, 0]
         return EpisodeBatch.from_episodes(
-            np.stack(seen), actions.reshape(*actions.shape[:2], *space), rewards
+            np.stack(all_obs), actions.reshape(*actions.shape[:2], *space), rewards
         )
 
     def _update(self, batch: EpisodeBatch) -> None:
         model, total = self._model, self._run.total_timesteps
-        # As in stable-baselines3: what remained when the episodes began.
+        # As in stable-baselines3: the share that remained when the episodes began.
         remaining = 1.0 - (self.timesteps - batch.lengths.sum()) / total
         sb3_model.set_progress(model, self.timesteps, remaining)
         learning_rate = model.lr_schedule(remaining)
@@ -181,8 +181,8 @@ class EpisodicTraining:
         run = self._run
         run.recorder.report_progress(self.timesteps, "evaluating")
         act = sb3_model.stacked_policy(self._model, run.scaling)
-        share = min(1.0, timesteps / run.total_timesteps)
-        return run.evaluation(act, run.episodes(final=final), share)
+        progress = min(1.0, timesteps / run.total_timesteps)
+        return run.evaluation(act, run.episodes(final=final), progress)
 
     def _noise(self) -> npt.NDArray[Any]:
         """Draw the noise of the actions of some steps (steps, 1, N, K)."""

@@ -25,20 +25,20 @@ from torch import Tensor
 from shaperun.training import sb3_model
 from shaperun.training.algorithms.ppo import Rollout, StackedPPO, advantages_and_returns
 from shaperun.training.checkpoint import StateDict
-from shaperun.training.evaluation import WIDTH
+from shaperun.training.evaluation import EVAL_BATCH_SIZE
 from shaperun.training.normalization import (
     normalize_frozen,
     normalize_observations,
     normalize_rewards,
 )
 from shaperun.training.run import TrainingRun, divergence_error
-from shaperun.training.stacked.actor import draw_noise, features_of
+from shaperun.training.stacked.actor import draw_noise, extract_features
 
 Array = npt.NDArray[Any]
 
 
 def train(runs: Sequence[TrainingRun]) -> dict[int, Exception]:
-    """Train runs that differ only in rewards and seeds, and are equally far.
+    """Train runs that differ only in rewards and seeds, from the same timestep.
 
     Returns:
         The exception of each failed run, by index.
@@ -124,19 +124,20 @@ class Cohort:
 
     def collect_rollout(self) -> Rollout:
         """Act for T steps in all environments, and compute advantages and returns."""
-        noise, actor = self._noise(), self._policy.actor()
-        seen, acted, starts, beyond = [], [], [self._starts], []
+        noise, actor = self._noise(), self._policy.build_actor()
+        all_features, all_actions, starts, bootstraps = [], [], [self._starts], []
         for step in range(self._model.n_steps):
-            seen.append(actor.features(self._obs))
-            acted.append(actor.actions(seen[-1], noise[step]))
-            beyond.append(self._step(actor.to_environment(acted[-1])))
+            all_features.append(actor.extract_features(self._obs))
+            all_actions.append(actor.compute_actions(all_features[-1], noise[step]))
+            bootstraps.append(self._step(actor.to_environment(all_actions[-1])))
             starts.append(self._starts)
             self.evaluate_if_due()
-        features, actions = self._tensor(np.stack(seen)), self._tensor(np.stack(acted))
+        features = self._tensor(np.stack(all_features))
+        actions = self._tensor(np.stack(all_actions))
         values, log_probs = self._policy.evaluate_actions(features, actions)
         episode_starts = np.stack(starts)
         advantages, returns = advantages_and_returns(
-            self._rewards(episode_starts[1:] > 0) + np.stack(beyond),
+            self._rewards(episode_starts[1:] > 0) + np.stack(bootstraps),
             values.cpu().numpy(),
             episode_starts,
             self._values_of(self._obs),
@@ -173,9 +174,9 @@ class Cohort:
         That is γ · V(last observation) where a time limit ended an episode, and 0 elsewhere.
         """
         self.timesteps += self._model.n_envs
-        # New arrays: the old ones are part of the rollout.
+        # The old arrays are part of the rollout.
         obs, last_obs = np.zeros((2, *self._obs.shape), self._obs.dtype)
-        starts, cut = np.zeros((2, *self._starts.shape), np.float32)
+        starts, truncated = np.zeros((2, *self._starts.shape), np.float32)
         for index in self.active_runs:
             with self._isolated(index) as run:
                 run.base_envs.send(actions[index])
@@ -185,40 +186,40 @@ class Cohort:
                 obs[index] = normalize_observations(run.envs, step.obs)
                 starts[index] = step.terminated | step.truncated
                 if step.last_obs is not None:
-                    cut[index] = step.truncated & ~step.terminated
+                    truncated[index] = step.truncated & ~step.terminated
                     last_obs[index] = normalize_frozen(run.envs, step.last_obs)
                 run.recorder.on_step(self.timesteps)
         self._obs, self._starts = obs, starts
-        if not cut.any():
-            return np.asarray(cut)
-        return np.asarray(np.float32(self._model.gamma) * self._values_of(last_obs) * cut)
+        if not truncated.any():
+            return np.asarray(truncated)
+        return np.asarray(np.float32(self._model.gamma) * self._values_of(last_obs) * truncated)
 
     def _rewards(self, ended: Array) -> Array:
         """Return the learners' rewards of a rollout (T, R, E), given where episodes ended."""
         rewards = np.zeros(ended.shape, np.float32)
         for index in self.active_runs:
             with self._isolated(index) as run:
-                shaped = run.base_envs.shaped().astype(np.float32)
+                shaped = run.base_envs.shape_rewards().astype(np.float32)
                 rewards[:, index] = normalize_rewards(run.envs, shaped, ended[:, index])
         return rewards
 
     def _evaluate(self, indices: Sequence[int], *, final: bool) -> None:
         """Play the held-out episodes with the policies of these runs at once."""
-        share = min(1.0, self.timesteps / self.total_timesteps)
-        obs = np.zeros((len(self._runs), WIDTH, *self._obs.shape[2:]), self._obs.dtype)
+        progress = min(1.0, self.timesteps / self.total_timesteps)
+        obs = np.zeros((len(self._runs), EVAL_BATCH_SIZE, *self._obs.shape[2:]), self._obs.dtype)
         playing = {}
         for index in indices:
             with self._isolated(index) as run:
                 run.recorder.report_progress(self.timesteps, "evaluating")
-                playing[index] = run.evaluation.play(run.episodes(final=final), share)
+                playing[index] = run.evaluation.play(run.episodes(final=final), progress)
         scalings = {index: self._runs[index].scaling for index in playing}
-        actor, actions = self._policy.actor(), cast(Any, [None] * len(obs))
+        actor, actions = self._policy.build_actor(), cast(Any, [None] * len(obs))
         while playing:
             for index in list(playing):
                 with self._isolated(index) as run:
                     try:
-                        shown, scaling = playing[index].send(actions[index]), scalings[index]
-                        obs[index] = scaling(shown) if scaling else shown
+                        raw_obs, scaling = playing[index].send(actions[index]), scalings[index]
+                        obs[index] = scaling(raw_obs) if scaling else raw_obs
                     except StopIteration as end:
                         del playing[index]
                         run.recorder.on_evaluation(self.timesteps, end.value)
@@ -239,8 +240,8 @@ class Cohort:
 
     def _values_of(self, obs: Array) -> Array:
         """Return the critics' values (R, E) of observations (R, E, …)."""
-        features = self._tensor(features_of(obs, self._model.observation_space))
-        return self._policy.values(features).cpu().numpy()
+        features = self._tensor(extract_features(obs, self._model.observation_space))
+        return self._policy.predict_values(features).cpu().numpy()
 
     def _tensor(self, array: Array) -> Tensor:
         """Return an array on the device of the learners, in their precision."""

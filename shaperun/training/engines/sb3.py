@@ -14,7 +14,7 @@ from shaperun.training.sb3_model import deterministic_policy
 
 
 class _StopError(Exception):
-    """Training pauses here."""
+    """Training pauses."""
 
 
 def train(runs: Sequence[TrainingRun]) -> dict[int, Exception]:
@@ -29,7 +29,7 @@ def _learn(run: TrainingRun) -> bool:
         FloatingPointError: the training diverged.
     """
     model, callback = run.model, _Callback(run)
-    trouble, finished = None, True
+    failure, finished = None, True
     try:
         # A log that is never dumped keeps its latest values, which the callback reads.
         model.learn(
@@ -42,11 +42,11 @@ def _learn(run: TrainingRun) -> bool:
     except _StopError:
         finished = False
     except Exception as error:  # libraries raise all kinds of errors on actions that are NaN
-        trouble = error
+        failure = error
     if not all(bool(torch.isfinite(p).all()) for p in model.policy.parameters()):
-        raise divergence_error(model.num_timesteps) from trouble
-    if trouble:
-        raise trouble
+        raise divergence_error(model.num_timesteps) from failure
+    if failure:
+        raise failure
     return finished
 
 
@@ -88,13 +88,13 @@ class _Callback(BaseCallback):
         """Evaluate the policy as it is now and record every episode."""
         run = self._run
         self._recorder.report_progress(self.num_timesteps, "evaluating")
-        share = min(1.0, self.num_timesteps / run.total_timesteps)
+        progress = min(1.0, self.num_timesteps / run.total_timesteps)
         act = deterministic_policy(self.model, run.scaling)
-        rows = run.evaluation(act, run.episodes(final=final), share)
+        rows = run.evaluation(act, run.episodes(final=final), progress)
         self._recorder.on_evaluation(self.num_timesteps, rows)
 
     def _save_checkpoint(self) -> None:
-        """Write a checkpoint. Off-policy learners restart instead."""
+        """Write a checkpoint; off-policy learners restart instead."""
         if isinstance(self.model, OnPolicyAlgorithm):
             state = sb3_model.get_state(self.model) | sb3_model.get_random_state()
             self._recorder.save_checkpoint(self.num_timesteps, state)

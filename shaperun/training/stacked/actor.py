@@ -1,8 +1,8 @@
-"""The actors of R runs as they act: in numpy and on the CPU, wherever they learn.
+"""Compute the actions of R runs in numpy on the CPU, wherever they learn.
 
-While environments are stepped everything else leaves the processor's caches, and the first calls
-after that are dear, torch's more than numpy's: 128 landers are given their actions in a quarter of
-the time so. Values and log-probabilities can wait until a rollout is complete.
+Stepping environments evicts everything else from the processor's caches, and torch's calls suffer
+more from it than numpy's: the actions of 128 landers take a quarter of the time. Values and
+log-probabilities are computed later, for a whole rollout.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Array = npt.NDArray[Any]
 
 
 class StackedActor:
-    """From observations to actions, for all runs at once.
+    """The actors of R runs.
 
-    An action is a function of the outputs of the network and of noise that is drawn before, a run
-    from its own generator: nothing about it depends on who is beside the run.
+    Actions are a function of the networks' outputs and of noise from each run's generator, so they
+    do not depend on the other runs.
 
     Args:
-        policy: one of the run's, for its spaces and its activation.
-        layers: weights (R, outputs, inputs) and biases (R, outputs), widened or not.
-        std: (R, D), where actions are normally distributed.
+        policy: policy of one run, for its spaces and activation.
+        layers: weights (R, outputs, inputs) and biases (R, outputs), padded or not.
+        std: standard deviations (R, D) of Gaussian actions.
     """
 
     def __init__(
@@ -42,59 +42,59 @@ class StackedActor:
         std: Array | None,
     ) -> None:
         self._layers = [(weight.transpose(0, 2, 1), bias[:, None]) for weight, bias in layers]
-        self._activation = _activation(policy.activation_fn)
+        self._activation = _make_activation(policy.activation_fn)
         self._outputs: int = policy.action_net.out_features  # type: ignore[assignment]
         self._std = None if std is None else std[:, None]
         self._observation_space = policy.observation_space
         self._action_space: spaces.Space[Any] = policy.action_space
         self._sizes = choice_sizes(self._action_space)
 
-    def features(self, obs: Array) -> Array:
-        """What the networks see (R, B, F) of observations (R, B, …), as stable-baselines3 does."""
+    def extract_features(self, obs: Array) -> Array:
+        """Return features (R, B, F) of observations (R, B, …), in the policy's precision."""
         dtype = self._layers[0][0].dtype
-        return features_of(obs, self._observation_space).astype(dtype, copy=False)
+        return extract_features(obs, self._observation_space).astype(dtype, copy=False)
 
-    @np.errstate(over="ignore", invalid="ignore")  # a run that has diverged is found out elsewhere
-    def actions(self, features: Array, noise: Array | float = 0.0) -> Array:
-        """Actions (R, B, D) that the noise (R, B, K) makes; without any, the likeliest."""
+    @np.errstate(over="ignore", invalid="ignore")  # diverged runs are handled elsewhere
+    def compute_actions(self, features: Array, noise: Array | float = 0.0) -> Array:
+        """Return actions (R, B, D) for noise (R, B, K); without noise, the most likely ones."""
         outputs = self._forward(features)
-        if self._sizes:  # the largest logit with Gumbel noise on it, of each choice
+        if self._sizes:  # the Gumbel-max trick
             parts = np.split(outputs + noise, np.cumsum(self._sizes)[:-1], axis=-1)
             return np.stack([part.argmax(-1) for part in parts], axis=-1)
         if self._std is not None:
             return np.asarray(outputs + self._std * noise)
-        # On where the logit and logistic noise come to more than 0.
+        # Logistic noise samples Bernoulli variables as Gumbel noise does categorical ones.
         return (outputs + noise > 0).astype(outputs.dtype)
 
     def act(self, obs: Array) -> Array:
-        """The likeliest actions (R, B, …) for observations (R, B, …), as environments take them."""
-        return self.to_environment(self.actions(self.features(obs)))
+        """Return the most likely actions (R, B, …) for observations (R, B, …)."""
+        return self.to_environment(self.compute_actions(self.extract_features(obs)))
 
     def to_environment(self, actions: Array) -> Array:
-        """Actions (R, B, D) as environments take them (R, B, …): clipped to their space."""
+        """Convert actions (R, B, D) to those of environments (R, B, …), clipped to their space."""
         space = self._action_space
         if isinstance(space, spaces.Box):
-            within: Array = np.clip(actions, space.low, space.high)
-            return within.reshape(*actions.shape[:2], *space.shape)
-        choices = actions.astype(space.dtype)
-        return np.asarray(choices[..., 0] if isinstance(space, spaces.Discrete) else choices)
+            clipped: Array = np.clip(actions, space.low, space.high)
+            return clipped.reshape(*actions.shape[:2], *space.shape)
+        actions = actions.astype(space.dtype)
+        return actions[..., 0] if isinstance(space, spaces.Discrete) else actions
 
     def _forward(self, features: Array) -> Array:
         hidden = features
-        *first, (weight, bias) = self._layers
-        for w, b in first:
+        *hidden_layers, (weight, bias) = self._layers
+        for w, b in hidden_layers:
             hidden = self._activation(np.matmul(hidden, w) + b)
         outputs: Array = np.matmul(hidden, weight) + bias
         return outputs[..., : self._outputs]
 
 
-def features_of(obs: Array, space: spaces.Space[Any]) -> Array:
-    """Observations (R, B, …) of a space as stable-baselines3 lets an MLP see them (R, B, F)."""
+def extract_features(obs: Array, space: spaces.Space[Any]) -> Array:
+    """Return the inputs (R, B, F) of stable-baselines3's MLPs for observations (R, B, …)."""
     if isinstance(space, spaces.Box) and not is_image_space(space):
         return obs.reshape(*obs.shape[:2], -1)
-    seen = preprocess_obs(torch.from_numpy(obs).flatten(0, 1), space)
-    assert isinstance(seen, torch.Tensor)  # noqa: S101 (several come only from dictionaries)
-    return seen.numpy().reshape(*obs.shape[:2], -1)
+    features = preprocess_obs(torch.from_numpy(obs).flatten(0, 1), space)
+    assert isinstance(features, torch.Tensor)  # noqa: S101 (a dictionary only of a Dict space)
+    return features.numpy().reshape(*obs.shape[:2], -1)
 
 
 def draw_noise(
@@ -103,13 +103,13 @@ def draw_noise(
     shape: tuple[int, ...],
     generator: torch.Generator,
 ) -> Array:
-    """What one run's actions are made of, for a whole rollout in one draw.
+    """Draw the noise of one run's actions for a whole rollout: Gumbel, normal or logistic.
 
     Args:
-        space: of the actions.
-        dtype: of the policy.
-        shape: of the noise, K last.
-        generator: the run's own.
+        space: space of the actions.
+        dtype: precision of the policy.
+        shape: shape of the noise, K last.
+        generator: generator of the run.
     """
     noise = torch.empty(shape, dtype=dtype)
     if choice_sizes(space):
@@ -120,7 +120,7 @@ def draw_noise(
     return (uniform.log() - torch.log1p(-uniform)).numpy()
 
 
-def _activation(kind: type[nn.Module]) -> Callable[[Array], Array]:
+def _make_activation(kind: type[nn.Module]) -> Callable[[Array], Array]:
     if kind is nn.Tanh:
         return np.tanh
     function = kind()

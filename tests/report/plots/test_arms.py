@@ -1,4 +1,4 @@
-"""Figures: what is drawn is what the tables say, whatever the arms are called."""
+"""Figures of arms show the numbers of their tables, with literal names."""
 
 import itertools
 import subprocess
@@ -32,7 +32,7 @@ TERMS = ["distance", "velocity", "angle", "legs", "main_engine", "side_engine"]
 def runs_of(
     arms: dict[str, tuple[float, float]], seeds: int = 5, last: int = 1_000_000, every: int = 50_000
 ) -> pl.DataFrame:
-    """Runs of arms, given their final environment return and the factor to their shaped return."""
+    """Return runs of arms, given their final return and the factor of their shaped return."""
     tables = []
     for seed, (arm, (final, factor)) in itertools.product(range(seeds), arms.items()):
         noise = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def centre_of(runs: pl.DataFrame) -> pl.DataFrame:
 
 def curves(runs: pl.DataFrame, **options: object) -> Figure:
     keywords = {"title": "lunar-lander", "threshold": 200.0, **options}
-    return plots.learning_curves(runs, centre_of(runs), **keywords)  # type: ignore[arg-type]
+    return plots.plot_learning_curves(runs, centre_of(runs), **keywords)  # type: ignore[arg-type]
 
 
 TWO = runs_of({"default": (240, 1), "article": (-300, 80)})
@@ -94,7 +94,7 @@ GRID = pl.DataFrame(
 
 
 def drawn_texts(figure: Figure) -> list[tuple[str, Bbox]]:
-    """Draw the figure; every text that reached the canvas, and the box it takes."""
+    """Draw the figure and return every visible text with its bounding box."""
     texts: list[Text] = []
     draw = Text.draw
 
@@ -110,7 +110,7 @@ def drawn_texts(figure: Figure) -> list[tuple[str, Bbox]]:
 
 
 def check_layout(figure: Figure) -> None:
-    """Every text lies within the figure, and none on another."""
+    """Assert that all texts are within the figure and do not overlap."""
     texts = drawn_texts(figure)
     for text, box in texts:
         assert box.x0 > -1, text
@@ -122,20 +122,20 @@ def check_layout(figure: Figure) -> None:
 
 
 def words(figure: Figure) -> str:
-    """All that is written in a figure, line breaks removed."""
+    """Return all texts of a figure, without line breaks."""
     return "|".join(text.replace("\n", "") for text, _ in drawn_texts(figure))
 
 
 def lines(figure: Figure, panel: int, width: float, style: str = "-") -> list[Line2D]:
-    found = figure.get_axes()[panel].get_lines()
-    return [x for x in found if x.get_linewidth() == width and x.get_linestyle() == style]
+    artists = figure.get_axes()[panel].get_lines()
+    return [x for x in artists if x.get_linewidth() == width and x.get_linestyle() == style]
 
 
 def thin(figure: Figure, panel: int) -> list[list[list[float]]]:
-    """The points of every thin line."""
+    """Return the points of every thin line."""
     drawn = figure.get_axes()[panel].collections
-    found = [x for x in drawn if isinstance(x, LineCollection) and x.get_linewidth() == [0.7]]
-    return [segment.tolist() for collection in found for segment in collection.get_segments()]
+    artists = [x for x in drawn if isinstance(x, LineCollection) and x.get_linewidth() == [0.7]]
+    return [segment.tolist() for collection in artists for segment in collection.get_segments()]
 
 
 def points(line: Line2D) -> tuple[list[float], list[float]]:
@@ -144,7 +144,7 @@ def points(line: Line2D) -> tuple[list[float], list[float]]:
 
 def eight() -> pl.DataFrame:
     names = [*"abcdef", "no-fuel-penalty", "default-but-with-a-longer-name"]
-    return runs_of({name: (30.0 * place, 10.0**place) for place, name in enumerate(names)})
+    return runs_of({name: (30.0 * index, 10.0**index) for index, name in enumerate(names)})
 
 
 def half_finished() -> pl.DataFrame:
@@ -168,18 +168,21 @@ def figures() -> Iterator[tuple[str, Figure]]:
     yield "half finished", curves(half_finished(), arms=["default", "article", "potential", "e"])
     yield "hostile names", curves(runs_of(dict.fromkeys(HOSTILE, (100.0, 1.0)), 1), title=LONG * 3)
     yield "no runs", curves(TWO.clear())
-    yield "outcomes", plots.outcomes(outcome_table(HOSTILE), title="t")
-    yield "no outcomes", plots.outcomes(outcome_table([""]).clear(), title="t")
-    yield "contributions", plots.contributions(contribution_table(HOSTILE), title="t")
-    yield "response", response.response_curve(RESPONSE, weight=LONG, title="t")
-    yield "one response", response.response_curve(RESPONSE[:1], weight="distance", title="t")
-    yield "no response", response.response_curve(RESPONSE.clear(), weight="distance", title="t")
-    yield "heatmap", response.heatmap(GRID, x="distance", y="legs", title="t")
-    yield "one cell", response.heatmap(GRID[:1], x="distance", y="legs", title="t")
-    yield "no cell", response.heatmap(GRID.clear(), x="distance", y="legs", title="t")
+    yield "outcomes", plots.plot_outcomes(outcome_table(HOSTILE), title="t")
+    yield "no outcomes", plots.plot_outcomes(outcome_table([""]).clear(), title="t")
+    yield "contributions", plots.plot_contributions(contribution_table(HOSTILE), title="t")
+    yield "response", response.plot_response_curve(RESPONSE, weight=LONG, title="t")
+    yield "one response", response.plot_response_curve(RESPONSE[:1], weight="distance", title="t")
+    yield (
+        "no response",
+        response.plot_response_curve(RESPONSE.clear(), weight="distance", title="t"),
+    )
+    yield "heatmap", response.plot_heatmap(GRID, x="distance", y="legs", title="t")
+    yield "one cell", response.plot_heatmap(GRID[:1], x="distance", y="legs", title="t")
+    yield "no cell", response.plot_heatmap(GRID.clear(), x="distance", y="legs", title="t")
 
 
-def test_every_text_has_its_place() -> None:
+def test_texts_do_not_overlap() -> None:
     for name, figure in figures():
         try:
             check_layout(figure)
@@ -187,7 +190,7 @@ def test_every_text_has_its_place() -> None:
             raise AssertionError(name) from error
 
 
-def test_every_run_is_a_thin_line_and_every_centre_a_thick_one() -> None:
+def test_runs_are_thin_lines_and_centres_thick_ones() -> None:
     figure = curves(TWO)
     assert len(thin(figure, 0)) == 10
     assert len(lines(figure, 0, 2)) == 2
@@ -211,7 +214,7 @@ def test_curves_show_the_numbers_of_the_tables() -> None:
     assert means == pytest.approx(shaped.sort("timesteps")["shaped_return"].to_list())
 
 
-def test_curves_say_what_they_show() -> None:
+def test_curves_are_labeled() -> None:
     written = words(curves(TWO))
     for text in (
         "environment steps",
@@ -219,7 +222,7 @@ def test_curves_say_what_they_show() -> None:
         "default (5 runs)",
         "article (5 runs)",
         "solved(200)",
-        "each on its own scale: not comparable between arms",
+        "thick: mean over runs), not comparable between arms",
         "1M",
         "200k",
     ):
@@ -229,10 +232,10 @@ def test_curves_say_what_they_show() -> None:
     assert "default (1 run)" in words(curves(one_point()))
 
 
-def test_a_centre_of_fewer_runs_is_dotted() -> None:
+def test_centre_of_fewer_runs_is_dotted() -> None:
     figure = curves(half_finished(), arms=["default", "article", "potential", "later"])
     written = words(figure)
-    assert "not all runs got this far" in written
+    assert "not all runs reached this step" in written
     assert "later (0 runs)" in written
     assert "no evaluations yet" in written
     steps, values = points(lines(figure, 0, 2)[0])
@@ -240,21 +243,25 @@ def test_a_centre_of_fewer_runs_is_dotted() -> None:
     assert max(points(lines(figure, 0, 2, ":")[0])[0]) == 1_000_000
 
 
-def test_an_arm_keeps_its_colour() -> None:
+def test_arm_has_the_same_colour_in_all_figures() -> None:
     arms = ["default", "article"]
-    palette = canvas.colours(arms)
+    palette = canvas.assign_colours(arms)
     assert [line.get_color() for line in lines(curves(TWO), 0, 2)] == list(palette.values())
     alone = curves(TWO.filter(arm="article"), arms=arms)
     assert lines(alone, 0, 2)[-1].get_color() == palette["article"]
-    bars = plots.contributions(contribution_table(["article"]), title="t", arms=arms).get_axes()[1]
+    bars = plots.plot_contributions(
+        contribution_table(["article"]), title="t", arms=arms
+    ).get_axes()[1]
     assert to_hex(bars.patches[0].get_facecolor()).upper() == palette["article"]
 
 
-def test_colours_differ_also_when_there_are_many() -> None:
+def test_colours_of_many_arms_differ() -> None:
     arms = [str(number) for number in range(40)]
-    assert len(set(canvas.colours(arms).values())) == 40
-    assert canvas.colours(arms[:3]) == {arm: canvas.colours(arms)[arm] for arm in arms[:3]}
-    assert canvas.colours(["a", "b", "a"]) == canvas.colours(["a", "b"])
+    assert len(set(canvas.assign_colours(arms).values())) == 40
+    assert canvas.assign_colours(arms[:3]) == {
+        arm: canvas.assign_colours(arms)[arm] for arm in arms[:3]
+    }
+    assert canvas.assign_colours(["a", "b", "a"]) == canvas.assign_colours(["a", "b"])
 
 
 def test_names_are_shown_literally() -> None:
@@ -262,19 +269,19 @@ def test_names_are_shown_literally() -> None:
     for arm in HOSTILE:
         assert f"{arm} (1 run)" in written
     assert "$\\alpha$" in written
-    figure = plots.outcomes(outcome_table(["$x_$"]), title="t")
+    figure = plots.plot_outcomes(outcome_table(["$x_$"]), title="t")
     texts = [text for text in figure.findobj(Text) if "$" in text.get_text()]
     assert texts
     assert not any(text.get_parse_math() for text in texts)
 
 
 def test_outcomes_are_stacked_from_success_to_failure() -> None:
-    figure = plots.outcomes(outcome_table(["default", "article"]), title="t")
+    figure = plots.plot_outcomes(outcome_table(["default", "article"]), title="t")
     bars = figure.get_axes()[0].patches
     starts = [bar.get_path().get_extents(bar.get_patch_transform()).x0 for bar in bars]
     assert starts == pytest.approx([0, 0, 0.7, 0.7, 0.75, 0.75])
     written = words(figure)
-    for text in ("landed 70%", "crashed 25%", "|5%|", "timed out", "share of evaluation episodes"):
+    for text in ("landed 70%", "crashed 25%", "|5%|", "timed out", "share of the final episodes"):
         assert text in written
 
 
@@ -282,7 +289,7 @@ def test_outcomes_are_stacked_from_success_to_failure() -> None:
     ("share", "text"),
     [(0, "0%"), (0.004, "<1%"), (0.01, "1%"), (0.994, "99%"), (0.999, ">99%"), (1, "100%")],
 )
-def test_a_percentage_never_claims_none_or_all(share: float, text: str) -> None:
+def test_percentages_are_not_rounded_to_none_or_all(share: float, text: str) -> None:
     assert canvas.format_percent(share) == text
 
 
@@ -294,31 +301,31 @@ def test_ticks_are_short(value: float, text: str) -> None:
     assert canvas.format_short(value) == text
 
 
-def test_contributions_are_written_at_their_bars() -> None:
+def test_contributions_are_labeled() -> None:
     table = pl.concat(
         [
             contribution_table(["article"]),
             pl.DataFrame({"arm": "default", "term": "environment", "contribution": 241.3}),
         ]
     )
-    figure = plots.contributions(table, title="t", arms=["default", "article", "later"])
+    figure = plots.plot_contributions(table, title="t", arms=["default", "article", "later"])
     written = words(figure)
     for text in ("|−14,203|", "|−403|", "|12.1|", "|−0.31|", "|0|", "|241|", *TERMS):
         assert text in written
-    assert written.count("no terms weighted") == 1
+    assert written.count("no weighted terms") == 1
     grey = figure.get_axes()[0].patches[0].get_facecolor()
     assert to_hex(grey).upper() == canvas.GREY
 
 
-def test_a_response_is_drawn_in_order_of_the_weight() -> None:
-    upper, lower = response.response_curve(RESPONSE, weight="distance", title="t").get_axes()
+def test_response_is_sorted_by_weight() -> None:
+    upper, lower = response.plot_response_curve(RESPONSE, weight="distance", title="t").get_axes()
     assert points(upper.get_lines()[0]) == ([0, 50, 100], [120, 230, -160])
     assert points(lower.get_lines()[0]) == ([0, 50, 100], [0.7, 0.995, 0])
     assert lower.get_xlabel() == "weight of distance"
 
 
-def test_a_heatmap_leaves_missing_pairs_empty() -> None:
-    figure = response.heatmap(GRID, x="distance", y="legs", title="t")
+def test_heatmap_leaves_missing_pairs_empty() -> None:
+    figure = response.plot_heatmap(GRID, x="distance", y="legs", title="t")
     for axes, cells in zip(figure.get_axes(), ([-140, 240, 60], [0, 1, 0.5]), strict=True):
         [mesh] = axes.findobj(QuadMesh)
         values = mesh.get_array()
@@ -330,35 +337,35 @@ def test_a_heatmap_leaves_missing_pairs_empty() -> None:
         assert text in written
 
 
-def test_a_large_heatmap_has_a_scale_instead_of_numbers() -> None:
+def test_large_heatmap_has_a_colour_bar() -> None:
     pairs = [(x, y, float(x * y), x * y / 200) for x in range(12) for y in range(12)]
     table = pl.DataFrame(
         pairs, schema=["distance", "legs", "return", "success_rate"], orient="row"
     ).with_columns(pl.lit(None, pl.Float64).alias("success_rate"))
-    figure = response.heatmap(table, x="distance", y="legs", title="t")
+    figure = response.plot_heatmap(table, x="distance", y="legs", title="t")
     assert len(figure.get_axes()) == 4
     check_layout(figure)
 
 
-def test_a_figure_is_saved_the_same_again(tmp_path: Path) -> None:
+def test_saving_is_deterministic(tmp_path: Path) -> None:
     figure = curves(TWO)
     first = canvas.save(figure, tmp_path / "curves-v1.5")
     again = canvas.save(figure, tmp_path / "again")
-    anew = canvas.save(curves(TWO), tmp_path / "anew")
+    copy = canvas.save(curves(TWO), tmp_path / "copy")
     assert [path.name for path in first] == ["curves-v1.5.png", "curves-v1.5.svg"]
-    for one, two, three in zip(first, again, anew, strict=True):
+    for one, two, three in zip(first, again, copy, strict=True):
         assert one.read_bytes() == two.read_bytes() == three.read_bytes()
         assert matplotlib.__version__.encode() not in one.read_bytes()
 
 
-def test_an_svg_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
+def test_svg_is_well_formed_with_hostile_names(tmp_path: Path) -> None:
     arms = ["a--b", "</g><script>alert(1)</script>", "-->&amp;\"'"]
-    figure = plots.outcomes(outcome_table(arms), title="-- <b>")
+    figure = plots.plot_outcomes(outcome_table(arms), title="-- <b>")
     tree = ElementTree.fromstring(canvas.save(figure, tmp_path / "outcomes")[1].read_bytes())  # noqa: S314
     assert not [element for element in tree.iter() if element.tag.endswith("script")]
 
 
-def test_nothing_outside_is_changed() -> None:
+def test_global_settings_are_unchanged() -> None:
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "text.usetex": True}):
         before = dict(matplotlib.rcParams)
         figure = curves(one_point())

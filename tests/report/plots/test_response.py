@@ -1,4 +1,4 @@
-"""Figures of sweeps: what is drawn is what the trials came to, and what was pruned stands apart."""
+"""Figures of sweeps show the values of the trials, with pruned ones marked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from shaperun.report import sweep_files
+from shaperun.analysis.results import LoadedRuns
 from shaperun.report.plots import parallel as parallel_plots
 from shaperun.report.plots import pareto, style
 from shaperun.report.plots import response as sweep_plots
@@ -29,11 +29,11 @@ from shaperun.report.plots import sweep as sweep_figures
 from shaperun.report.plots import trials as search_plots
 from shaperun.report.plots.trials import SweptWeight
 from shaperun.runs.open_study import open_study
-from shaperun.search import ranking as sweep_results
 from shaperun.search import trial_results
 from shaperun.search.driver import fresh_seeds
-from shaperun.search.trial_results import trial_table
-from shaperun.search.trials import known_trials
+from shaperun.search.ranking import rank_trials
+from shaperun.search.trial_results import make_trial_table
+from shaperun.search.trials import load_trials
 from shaperun.study.models import Study
 from tests.conftest import SEARCHED, Shaperun
 from tests.report.plots.test_arms import GRID, RESPONSE, check_layout, points, words
@@ -56,7 +56,7 @@ def trials_of(
     objectives: tuple[str, ...] = ("return",),
     fresh: int = 3,
 ) -> pl.DataFrame:
-    """A table of trials, the first of which are finished."""
+    """Return a table of trials, finished ones first."""
     rng = np.random.default_rng(0)
     rows = []
     for n in range(done + pruned):
@@ -99,18 +99,18 @@ def _best(done: pl.DataFrame, objectives: tuple[str, ...]) -> pl.Expr:
 TWO = ("return", "-crashed_rate")
 
 
-def scatter(trials: pl.DataFrame, place: int = 0, **options: Any) -> Figure:
+def scatter(trials: pl.DataFrame, index: int = 0, **options: Any) -> Figure:
     keywords = {"objectives": ("return",), "title": "t", "note": "n", **options}
-    return search_plots.response_scatter(trials, weight=WEIGHTS[place], **keywords)
+    return search_plots.plot_response_scatter(trials, weight=WEIGHTS[index], **keywords)
 
 
 def parallel(trials: pl.DataFrame, weights: int, **options: Any) -> Figure:
     keywords = {"objectives": ("return",), "title": "t", "note": "n " * 60, **options}
-    return parallel_plots.parallel_coordinates(trials, weights=WEIGHTS[:weights], **keywords)
+    return parallel_plots.plot_parallel_coordinates(trials, weights=WEIGHTS[:weights], **keywords)
 
 
 def front(trials: pl.DataFrame, objectives: tuple[str, ...] = TWO) -> Figure:
-    return pareto.pareto_front(trials, objectives=objectives, title="t", note="n")
+    return pareto.plot_pareto_front(trials, objectives=objectives, title="t", note="n")
 
 
 SHARES = pl.DataFrame(
@@ -123,8 +123,8 @@ SHARES = pl.DataFrame(
 def figures() -> Iterator[tuple[str, Figure]]:
     for weights in (1, 2, 3, 4):
         trials = trials_of(weights, pruned=5)
-        for place in range(weights):
-            yield f"scatter {weights} {place}", scatter(trials, place)
+        for index in range(weights):
+            yield f"scatter {weights} {index}", scatter(trials, index)
         yield f"parallel {weights}", parallel(trials, weights)
         two = trials_of(weights, objectives=TWO)
         yield f"two scatter {weights}", scatter(two, weights - 1, objectives=TWO)
@@ -133,15 +133,15 @@ def figures() -> Iterator[tuple[str, Figure]]:
     yield "one trial", scatter(trials_of(1, done=1, seeds=1, fresh=0))
     yield "one trial, parallel", parallel(trials_of(2, done=1, seeds=1, fresh=0), 2)
     yield "one trial, front", front(trials_of(2, done=1, seeds=1, objectives=TWO, fresh=0))
-    yield "shares", search_plots.importance(SHARES, title="t", note="n " * 60)
+    yield "shares", search_plots.plot_importance(SHARES, title="t", note="n " * 60)
     both = pl.concat([SHARES, SHARES.with_columns(objective=pl.lit("-crashed_rate"))])
-    yield "shares of two", search_plots.importance(both, title="t", note="n")
+    yield "shares of two", search_plots.plot_importance(both, title="t", note="n")
     for count in (12, 60):
         yield f"front of {count}", front(long_front(count))
 
 
 def long_front(count: int) -> pl.DataFrame:
-    """A front of many trials, most of them near each other."""
+    """Return a front of many trials, most of them close together."""
     x = np.linspace(0, 1, count) ** 4
     names = [f"distance={n}.12345_main_engine=0.0123{n}_legs=20" for n in range(count)]
     columns = {"return": 100 * x, "crashed_rate": x}
@@ -152,7 +152,7 @@ def long_front(count: int) -> pl.DataFrame:
     )
 
 
-def test_every_text_has_its_place() -> None:
+def test_texts_do_not_overlap() -> None:
     for name, figure in figures():
         try:
             check_layout(figure)
@@ -161,25 +161,25 @@ def test_every_text_has_its_place() -> None:
 
 
 def marks(figure: Figure, marker: str, panel: int = 0) -> list[tuple[float, float]]:
-    """Where the marks of a kind stand."""
-    found = [x for x in figure.get_axes()[panel].get_lines() if x.get_marker() == marker]
-    return [pair for line in found for pair in zip(*points(line), strict=True)]
+    """Return the positions of the markers of a kind."""
+    artists = [x for x in figure.get_axes()[panel].get_lines() if x.get_marker() == marker]
+    return [pair for line in artists for pair in zip(*points(line), strict=True)]
 
 
-def test_a_scatter_has_a_point_a_trial_and_tells_pruned_from_finished() -> None:
+def test_scatter_distinguishes_pruned_from_finished_trials() -> None:
     trials = trials_of(2, pruned=4)
     figure = scatter(trials, 1)
     column = "weight_main_engine"
     rows = trials.filter(seeds="search")
     done, stopped = rows.filter(state="done"), rows.filter(state="pruned")
     filled = [x for x in figure.get_axes()[0].get_lines() if x.get_markerfacecolor() != "none"]
-    assert sum(len(points(x)[0]) for x in filled) == len(done) + 1  # and the confirmation
+    assert sum(len(points(x)[0]) for x in filled) == len(done) + 1  # including the confirmation
     assert marks(figure, "*") == done.filter("best").select(column, "return").rows()
     assert marks(figure, "D") == trials.filter(seeds="fresh").select(column, "return").rows()
     for marker, steps in (("o", 500), ("s", 1000)):
         hollow = stopped.filter(stopped_at=steps).sort("trial")
-        found = [x for x in figure.get_axes()[0].get_lines() if x.get_markerfacecolor() == "none"]
-        (line,) = (x for x in found if x.get_marker() == marker)
+        artists = [x for x in figure.get_axes()[0].get_lines() if x.get_markerfacecolor() == "none"]
+        (line,) = (x for x in artists if x.get_marker() == marker)
         assert list(zip(*points(line), strict=True)) == hollow.select(column, "return").rows()
     written = words(figure)
     assert "pruned after 500 steps, not ranked (2)" in written
@@ -189,8 +189,8 @@ def test_a_scatter_has_a_point_a_trial_and_tells_pruned_from_finished() -> None:
     assert "the same with 3 fresh seeds" in written
 
 
-def test_a_scatter_shows_all_that_is_drawn() -> None:
-    """The confirmation and its ends too, which stand beside their place."""
+def test_scatter_limits_include_fresh_seeds() -> None:
+    """The markers of the confirmation are shifted, which automatic limits ignore."""
     trials = trials_of(1, pruned=3)
     lowest = trials.select("return", "return_low", "return_high").min().min_horizontal()[0]
     assert lowest == trials.filter(seeds="search")["return_low"].min()
@@ -201,29 +201,31 @@ def test_a_scatter_shows_all_that_is_drawn() -> None:
     assert axes.get_ylim()[0] < -900
 
 
-def test_a_weight_drawn_in_the_logarithm_has_a_logarithmic_axis() -> None:
+def test_logarithmic_weight_has_a_logarithmic_axis() -> None:
     trials = trials_of(2)
-    axes = [scatter(trials, place).get_axes()[0] for place in (0, 1)]
+    axes = [scatter(trials, index).get_axes()[0] for index in (0, 1)]
     assert [one.get_xscale() for one in axes] == ["linear", "log"]
     low, high = axes[1].get_xlim()
-    assert 0.005 < low < 0.01 < 10 < high < 20  # where it was sought, not where it was drawn
+    assert 0.005 < low < 0.01 < 10 < high < 20  # the range, not the drawn values
     assert "mathdefault" not in words(scatter(trials, 1))
-    assert WEIGHTS[1].even(np.array([0.01, 0.1, 10])) == pytest.approx([0, 1 / 3, 1])
-    assert WEIGHTS[2].even(np.array([0.0, 1.0, 5.0, 20.0])) == pytest.approx([0, 1 / 3, 2 / 3, 1])
-    assert SweptWeight("x", 2, 2).even(np.array([2.0, 2.0])).tolist() == [0.5, 0.5]
+    assert WEIGHTS[1].normalize(np.array([0.01, 0.1, 10])) == pytest.approx([0, 1 / 3, 1])
+    assert WEIGHTS[2].normalize(np.array([0.0, 1.0, 5.0, 20.0])) == pytest.approx(
+        [0, 1 / 3, 2 / 3, 1]
+    )
+    assert SweptWeight("x", 2, 2).normalize(np.array([2.0, 2.0])).tolist() == [0.5, 0.5]
 
 
 def drawn(figure: Figure) -> list[Line2D]:
-    """The lines of the first panel, those of legends left out."""
+    """Return the lines of the first panel, without legends."""
     return [x for x in figure.get_axes()[0].get_lines() if points(x)[0]]
 
 
 def segments(figure: Figure) -> list[np.ndarray]:
-    found = figure.get_axes()[0].findobj(LineCollection)
-    return [s for x in found for s in x.get_segments() if len(s) > 2]
+    artists = figure.get_axes()[0].findobj(LineCollection)
+    return [s for x in artists for s in x.get_segments() if len(s) > 2]
 
 
-def test_a_line_goes_through_all_weights_of_a_trial_to_what_it_came_to() -> None:
+def test_line_connects_weights_and_objective() -> None:
     trials = trials_of(3, pruned=4)
     figure = parallel(trials, 3)
     done = trials.filter(seeds="search", state="done")
@@ -231,14 +233,14 @@ def test_a_line_goes_through_all_weights_of_a_trial_to_what_it_came_to() -> None
     best = done.filter("best").row(0, named=True)
     lines = drawn(figure)
     (thick,) = (x for x in lines if x.get_linewidth() == 3)
-    places = [WEIGHTS[n].even(np.array([best[WEIGHTS[n].column]]))[0] for n in range(3)]
+    places = [WEIGHTS[n].normalize(np.array([best[WEIGHTS[n].column]]))[0] for n in range(3)]
     assert points(thick)[1] == pytest.approx([*places, 1.0])
     stopped = [x for x in lines if x.get_linestyle() == "--"]
     assert [len(points(x)[1]) for x in stopped] == [3] * 4
     assert "best: distance=" in words(figure)
 
 
-def test_up_is_better_where_less_is() -> None:
+def test_up_is_better_for_minimized_objectives() -> None:
     trials = trials_of(1, objectives=("-crashed_rate",))
     figure = parallel(trials, 1, objectives=("-crashed_rate",))
     (thick,) = (x for x in drawn(figure) if x.get_linewidth() == 3)
@@ -256,7 +258,7 @@ def test_up_is_better_where_less_is() -> None:
         (("-length", "-crashed_rate"), "lower left", "steps-post"),
     ],
 )
-def test_a_front_is_joined_by_steps_that_no_trial_is_beyond(
+def test_front_is_a_step_line_that_dominates_all_trials(
     objectives: tuple[str, ...], corner: str, steps: str
 ) -> None:
     trials = trials_of(1, done=30, objectives=objectives)
@@ -276,7 +278,7 @@ def test_a_front_is_joined_by_steps_that_no_trial_is_beyond(
 
 
 def drawn_corners(line: Line2D) -> list[tuple[float, float]]:
-    """The points at which steps turn, as matplotlib draws them."""
+    """Return the corners of a step line as matplotlib draws them."""
     xs, ys = points(line)
     turns = []
     for (a, b), (c, d) in itertools.pairwise(zip(xs, ys, strict=True)):
@@ -284,9 +286,9 @@ def drawn_corners(line: Line2D) -> list[tuple[float, float]]:
     return [*turns, (xs[-1], ys[-1])]
 
 
-def test_more_names_than_fit_are_counted() -> None:
+def test_names_beyond_the_maximum_are_counted() -> None:
     written = words(front(long_front(60)))
-    assert "on the front (60); 30 not named here are in trials.csv" in written
+    assert "on the front (60); 30 more in trials.csv" in written
 
 
 def test_trials_drawn_twice_are_shown_once() -> None:
@@ -297,7 +299,7 @@ def test_trials_drawn_twice_are_shown_once() -> None:
 
 
 def test_shares_within_chance_are_grey() -> None:
-    figure = search_plots.importance(SHARES, title="t", note="n")
+    figure = search_plots.plot_importance(SHARES, title="t", note="n")
     bars = figure.get_axes()[0].findobj(Rectangle)[:2]
     assert [bar.get_width() for bar in bars] == [0.4, 0.1]
     assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [
@@ -308,18 +310,18 @@ def test_shares_within_chance_are_grey() -> None:
     assert ticks == [0.2, 0.2]
 
 
-def test_an_environment_without_successes_has_figures() -> None:
-    response = sweep_plots.response_curve(RESPONSE.drop("success_rate"), weight="w", title="t")
-    pairs = sweep_plots.heatmap(GRID.drop("success_rate"), x="distance", y="legs", title="t")
+def test_success_rate_is_optional() -> None:
+    response = sweep_plots.plot_response_curve(RESPONSE.drop("success_rate"), weight="w", title="t")
+    pairs = sweep_plots.plot_heatmap(GRID.drop("success_rate"), x="distance", y="legs", title="t")
     for figure in (response, pairs):
         check_layout(figure)
-        assert "successful" not in words(figure)
+        assert "success rate" not in words(figure)
         assert "weight of" in words(figure)
 
 
-def test_pairs_drawn_in_the_logarithm() -> None:
+def test_heatmap_of_drawn_pairs_may_be_logarithmic() -> None:
     table = pl.DataFrame({"x": [0.01, 0.3, 8.0], "y": [1.0, 2.0, 3.0], "return": [1.0, 2.0, 3.0]})
-    figure = sweep_plots.heatmap(table, x="x", y="y", title="t", log=["x"])
+    figure = sweep_plots.plot_heatmap(table, x="x", y="y", title="t", log=["x"])
     assert figure.get_axes()[0].get_xscale() == "log"
     assert figure.get_axes()[0].get_yscale() == "linear"
     check_layout(figure)
@@ -331,13 +333,13 @@ Search = tuple[Study, pl.DataFrame, pl.DataFrame]
 
 @pytest.fixture(scope="module")
 def search(searched: Path) -> Search:
-    """A study, its ranking, and the table of its trials."""
+    """A study, its ranking and its table of trials."""
     study, folder = open_study("searched", searched / "results")
-    found = sweep_results.rank(study, folder)
-    return study, found.ranking, sweep_files.trial_rows(found, folder)
+    ranked = rank_trials(study, LoadedRuns(folder))
+    return study, ranked.ranking, ranked.table
 
 
-def test_the_same_trials_give_the_same_bytes_and_leave_nothing_open(
+def test_figures_are_deterministic_and_closed(
     searched: Path, search: Search, tmp_path: Path, shaperun: Shaperun
 ) -> None:
     shutil.copytree(searched / "results", tmp_path / "results")
@@ -346,10 +348,11 @@ def test_the_same_trials_give_the_same_bytes_and_leave_nothing_open(
     assert done.returncode == 0, done.stderr
     there = tmp_path / "results" / "searched" / "sweep"
     with matplotlib.rc_context({"axes.grid": True, "font.size": 20}):
-        paths = sweep_figures.write_figures(*search, tmp_path)
+        drawn = list(sweep_figures.draw_figures(*search))
+        paths = [path for name, one in drawn for path in style.save(one, tmp_path / name)]
     assert {path.stem for path in paths} == {
         *("response-upright", "response-centred", "heatmap-upright-centred"),
-        "parallel-coordinates",  # two trials explain nothing, and one objective has no front
+        "parallel-coordinates",  # too few trials for importance, one objective has no front
     }
     for path in paths:
         assert path.read_bytes() == (there / path.name).read_bytes()
@@ -357,7 +360,7 @@ def test_the_same_trials_give_the_same_bytes_and_leave_nothing_open(
     assert not pyplot.get_fignums()
 
 
-def test_the_table_of_trials_is_what_became_of_them(searched: Path, search: Search) -> None:
+def test_trial_table_matches_the_runs(searched: Path, search: Search) -> None:
     study, ranking, trials = search
     assert trials.filter(seeds="search")["trial"].to_list() == list(range(6))
     done = trials.filter(seeds="search", state="done")
@@ -382,26 +385,27 @@ def test_the_table_of_trials_is_what_became_of_them(searched: Path, search: Sear
     assert (again["return_low"], again["return_high"]) == (min(fresh), max(fresh))
 
 
-def test_a_pruned_trial_has_no_seeds_at_the_end_though_another_had_its_weights(
+def test_pruned_trial_has_no_final_seeds_despite_a_finished_twin(
     searched: Path,
 ) -> None:
     study, folder = open_study("searched", searched / "results")
-    found = trial_results.evaluate_trials(study, folder, known_trials(study, folder))
-    done = next(one for one in found if one.state == "done")
+    results = trial_results.evaluate_trials(study, LoadedRuns(folder), load_trials(study, folder))
+    done = next(one for one in results if one.state == "done")
     twice = [done, replace(done, state="pruned", stopped_at=100)]
-    table = trial_table(study, folder, twice, study.seeds)
+    table = make_trial_table(study, LoadedRuns(folder), twice, study.seeds)
     assert table["return_low"].is_null().to_list() == [False, True]
 
 
-def test_the_table_of_no_trial_has_the_columns_of_any(searched: Path) -> None:
+def test_empty_trial_table_has_all_columns(searched: Path) -> None:
     study, folder = open_study("searched", searched / "results")
+    loaded = LoadedRuns(folder)
     assert study.sweep
-    found = trial_results.evaluate_trials(study, folder, known_trials(study, folder))
-    done = next(one for one in found if one.state == "done")
+    results = trial_results.evaluate_trials(study, loaded, load_trials(study, folder))
+    done = next(one for one in results if one.state == "done")
     sweep = study.sweep.model_copy(update={"objective": ["return", "-length"]})
     two = study.model_copy(update={"sweep": sweep})
-    some = trial_table(two, folder, [replace(done, values=(1.0, 2.0))], study.seeds)
-    assert some.columns == trial_table(two, folder, [], study.seeds).columns
+    some = make_trial_table(two, loaded, [replace(done, values=(1.0, 2.0))], study.seeds)
+    assert some.columns == make_trial_table(two, loaded, [], study.seeds).columns
     assert some["length_low"].null_count() == 0
 
 
@@ -413,9 +417,9 @@ def final_return(searched: Path, arm: str, seed: int) -> float:
     return mean
 
 
-def test_what_each_weight_explains_takes_enough_trials() -> None:
+def test_importance_needs_enough_trials() -> None:
     few, enough = trials_of(2, done=15), trials_of(2, done=16, pruned=9)
     assert sweep_figures.share_table(few, WEIGHTS[:2], ["return"]).is_empty()
     table = sweep_figures.share_table(enough, WEIGHTS[:2], ["return"])
     assert table["weight"].to_list() == ["distance", "main_engine"]
-    assert table["trials"].to_list() == [16, 16]  # those that were pruned have no outcome
+    assert table["trials"].to_list() == [16, 16]  # without pruned trials

@@ -12,18 +12,18 @@ rewards = st.lists(
 )
 
 
-def batch(episodes: list[Array]) -> EpisodeBatch:
-    """Episodes whose observations and actions say where they are from."""
+def make_batch(episodes: list[Array]) -> EpisodeBatch:
+    """Make episodes whose observations are (episode, step), and actions the episode."""
     longest = max(map(len, episodes))
-    where = np.array([[[e, t] for e in range(len(episodes))] for t in range(longest)], np.float32)
-    return EpisodeBatch.from_episodes(where, where[..., 0].astype(np.int64), episodes)
+    indices = np.array([[[e, t] for e in range(len(episodes))] for t in range(longest)], np.float32)
+    return EpisodeBatch.from_episodes(indices, indices[..., 0].astype(np.int64), episodes)
 
 
 @settings(deadline=None)
 @given(rewards, st.floats(0.01, 1))
-def test_a_return_is_what_is_paid_from_a_step_on(episodes: list[Array], gamma: float) -> None:
-    found = batch(episodes).returns_to_go(gamma)
-    for row, episode in zip(found, episodes, strict=True):
+def test_returns_are_discounted_sums_of_later_rewards(episodes: list[Array], gamma: float) -> None:
+    returns = make_batch(episodes).returns_to_go(gamma)
+    for row, episode in zip(returns, episodes, strict=True):
         for step in range(len(row)):
             later = episode[step:]
             expected = sum(reward * gamma**k for k, reward in enumerate(later))
@@ -32,11 +32,11 @@ def test_a_return_is_what_is_paid_from_a_step_on(episodes: list[Array], gamma: f
 
 @settings(deadline=None)
 @given(rewards)
-def test_steps_stand_episode_by_episode(episodes: list[Array]) -> None:
-    made = batch(episodes)
-    where = [[e, t] for e, episode in enumerate(episodes) for t in range(len(episode))]
-    assert made.obs.tolist() == where
-    assert made.actions.tolist() == [episode for episode, _ in where]
+def test_steps_are_ordered_by_episode(episodes: list[Array]) -> None:
+    batch = make_batch(episodes)
+    indices = [[e, t] for e, episode in enumerate(episodes) for t in range(len(episode))]
+    assert batch.obs.tolist() == indices
+    assert batch.actions.tolist() == [episode for episode, _ in indices]
     values = np.array([[100 * e + t for t in range(20)] for e in range(len(episodes))], float)
-    picked = made.gather_steps(values[:, : made.rewards.shape[1]])
-    assert picked.tolist() == [100 * e + t for e, t in where]
+    picked = batch.gather_steps(values[:, : batch.rewards.shape[1]])
+    assert picked.tolist() == [100 * e + t for e, t in indices]

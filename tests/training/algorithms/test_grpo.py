@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from shaperun.training.algorithms.episode_batch import Array
 from shaperun.training.algorithms.grpo import Grpo, group_advantages, k3
-from tests.helpers.episodic import BOX, DISCRETE, model_over, played
+from tests.helpers.episodic import BOX, DISCRETE, build_model, make_batch
 
 HYPERPARAMETERS = {
     "gamma": 0.9,
@@ -26,15 +26,15 @@ HYPERPARAMETERS = {
 some_returns = arrays(float, (6,), elements=st.floats(-1e3, 1e3))
 
 
-def learner(model: Any, **changes: Any) -> Grpo:
+def make_learner(model: Any, **changes: Any) -> Grpo:
     return Grpo(model, HYPERPARAMETERS | changes, np.random.RandomState(0))
 
 
 @settings(deadline=None)
 @given(some_returns)
-def test_advantages_are_standardised_within_a_group(returns: Array) -> None:
-    found = group_advantages(returns, 3).reshape(2, 3)
-    for group, advantages in zip(returns.reshape(2, 3), found, strict=True):
+def test_advantages_are_standardized_within_a_group(returns: Array) -> None:
+    by_group = group_advantages(returns, 3).reshape(2, 3)
+    for group, advantages in zip(returns.reshape(2, 3), by_group, strict=True):
         if np.ptp(group) == 0:
             assert not advantages.any()
         elif group.std() > 1e-3:
@@ -45,8 +45,8 @@ def test_advantages_are_standardised_within_a_group(returns: Array) -> None:
 
 @settings(deadline=None)
 @given(some_returns, st.lists(st.floats(-100, 100), min_size=2, max_size=2))
-def test_what_a_group_has_in_common_changes_nothing(returns: Array, common: list[float]) -> None:
-    """Such as −Φ(s₀), which is all that potential-based shaping does to a return."""
+def test_a_common_offset_of_a_group_changes_nothing(returns: Array, common: list[float]) -> None:
+    """Potential-based shaping adds the offset −Φ(s₀)."""
     if min(group.std() for group in returns.reshape(2, 3)) < 1e-2:
         return
     shaped = returns - np.repeat(common, 3)
@@ -64,12 +64,12 @@ def test_the_mean_of_k3_is_the_divergence(weights: Array) -> None:
 
 
 @pytest.mark.parametrize("space", [DISCRETE, BOX], ids=["discrete", "box"])
-def test_an_update_goes_along_the_formula(space: Any) -> None:
-    """The second of two, where neither π_old nor π_ref is the policy any more."""
-    model, expected = model_over(space), model_over(space)
-    reference = model_over(space).policy
-    batch = played(model, [5, 3, 8, 8])
-    learner(model, n_epochs=2).update(batch, 1.0)
+def test_an_update_follows_the_formula(space: Any) -> None:
+    """Compare two epochs: in the second, the policy differs from π_old and π_ref."""
+    model, expected = build_model(space), build_model(space)
+    reference = build_model(space).policy
+    batch = make_batch(model, [5, 3, 8, 8])
+    make_learner(model, n_epochs=2).update(batch, 1.0)
 
     advantages = group_advantages(batch.returns_to_go(0.9)[:, 0], 2)
     with torch.no_grad():
@@ -80,11 +80,11 @@ def test_an_update_goes_along_the_formula(space: Any) -> None:
         ends = np.cumsum(batch.lengths)
         objective = torch.zeros(())
         for episode, (end, length) in enumerate(zip(ends, batch.lengths, strict=True)):
-            own = slice(end - length, end)
-            ratio = (log_prob[own] - old[own]).exp()
+            steps = slice(end - length, end)
+            ratio = (log_prob[steps] - old[steps]).exp()
             a = float(advantages[episode])
             least = torch.min(ratio * a, ratio.clamp(0.8, 1.2) * a)
-            x = of_reference[own] - log_prob[own]
+            x = of_reference[steps] - log_prob[steps]
             objective = objective + (least - 0.3 * (x.exp() - x - 1)).mean() / len(ends)
         assert entropy is not None
         loss = -objective - 0.02 * entropy.mean()
@@ -97,44 +97,46 @@ def test_an_update_goes_along_the_formula(space: Any) -> None:
         assert parameter.numpy() == pytest.approx(wanted.numpy(), abs=1e-5), name
 
 
-def test_minibatches_pull_as_the_whole_batch_does_on_average() -> None:
-    """Over one epoch with tiny steps: every transition is seen once, weighed by its episode."""
+def test_minibatches_match_the_whole_batch_on_average() -> None:
+    """Compare one epoch with tiny steps, in which every transition counts once."""
     moved = []
     for batch_size in (4, 1000):
-        model = model_over(DISCRETE, optimizer_class=torch.optim.SGD, learning_rate=1e-4)
+        model = build_model(DISCRETE, optimizer_class=torch.optim.SGD, learning_rate=1e-4)
         before = torch.cat([p.detach().flatten().clone() for p in model.policy.parameters()])
-        batch = played(model, [6, 2, 9, 3])  # 20 transitions: five minibatches of four
-        learner(model, batch_size=batch_size, max_grad_norm=1e9, ent_coef=0.0).update(batch, 1.0)
+        batch = make_batch(model, [6, 2, 9, 3])  # 20 transitions: five minibatches of four
+        make_learner(model, batch_size=batch_size, max_grad_norm=1e9, ent_coef=0.0).update(
+            batch, 1.0
+        )
         after = torch.cat([p.detach().flatten() for p in model.policy.parameters()])
         moved.append((after - before).numpy())
     assert moved[0] / 5 == pytest.approx(moved[1], rel=1e-2, abs=1e-7)
 
 
-def test_a_group_that_did_equally_well_teaches_nothing() -> None:
-    model = model_over(DISCRETE)
-    batch = played(model, [4, 4])
+def test_a_group_with_equal_returns_changes_nothing() -> None:
+    model = build_model(DISCRETE)
+    batch = make_batch(model, [4, 4])
     batch.rewards[:] = 1.0
     before = [p.detach().clone() for p in model.policy.parameters()]
-    learner(model, kl_coef=0.0, ent_coef=0.0).update(batch, 1.0)
+    make_learner(model, kl_coef=0.0, ent_coef=0.0).update(batch, 1.0)
     for one, other in zip(before, model.policy.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_the_reference_is_renewed_and_kept() -> None:
-    models = [model_over(DISCRETE) for _ in range(2)]
-    whole, parts = (learner(model) for model in models)
+def test_the_reference_is_refreshed_and_restored() -> None:
+    models = [build_model(DISCRETE) for _ in range(2)]
+    whole, parts = (make_learner(model) for model in models)
     shuffle = np.random.RandomState(0)
-    for number in range(1, 5):
-        batch = played(models[0], [4, 6])
+    for update in range(1, 5):
+        batch = make_batch(models[0], [4, 6])
         whole.update(batch, 1.0)
-        kept = parts.get_state()
+        state = parts.get_state()
         parts = Grpo(models[1], HYPERPARAMETERS, shuffle)
-        parts.set_state(kept)
+        parts.set_state(state)
         parts.update(batch, 1.0)
         now = models[0].policy.state_dict()
         reference = whole.get_state()["reference"]
-        renewed = all(np.array_equal(reference[name], now[name].numpy()) for name in now)
-        assert renewed == (number % 2 == 0)
+        refreshed = all(np.array_equal(reference[name], now[name].numpy()) for name in now)
+        assert refreshed == (update % 2 == 0)
     for one, other in zip(*(model.policy.parameters() for model in models), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(ValueError, match="another policy"):

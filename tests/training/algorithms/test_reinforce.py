@@ -11,42 +11,42 @@ from hypothesis.extra.numpy import arrays
 
 from shaperun.training.algorithms.episode_batch import Array, EpisodeBatch
 from shaperun.training.algorithms.reinforce import Reinforce, leave_one_out_mean
-from tests.helpers.episodic import BOX, DISCRETE, model_over, played
+from tests.helpers.episodic import BOX, DISCRETE, build_model, make_batch
 
 HYPERPARAMETERS = {"gamma": 0.9, "baseline": "moving", "group_size": 2}
 
 
-def learner(model: Any, **changes: Any) -> Reinforce:
+def make_learner(model: Any, **changes: Any) -> Reinforce:
     return Reinforce(model, HYPERPARAMETERS | changes, np.random.RandomState(0))
 
 
 @settings(deadline=None)
 @given(arrays(float, (6, 4), elements=st.floats(-100, 100)))
-def test_nobody_is_compared_with_himself(returns: Array) -> None:
-    found = leave_one_out_mean(returns, 3)
+def test_an_episode_is_not_part_of_its_baseline(returns: Array) -> None:
+    means = leave_one_out_mean(returns, 3)
     for episode in range(6):
         group = range(episode // 3 * 3, episode // 3 * 3 + 3)
         others = [returns[other] for other in group if other != episode]
-        assert found[episode] == pytest.approx(np.mean(others, axis=0), abs=1e-9)
+        assert means[episode] == pytest.approx(np.mean(others, axis=0), abs=1e-9)
 
 
 @pytest.mark.parametrize("space", [DISCRETE, BOX], ids=["discrete", "box"])
 @pytest.mark.parametrize("baseline", ["moving", "group"])
-def test_an_update_goes_along_the_formula(space: Any, baseline: str) -> None:
-    model, expected = model_over(space), model_over(space)
-    batch = played(model, [5, 3, 8, 8])
-    learner(model, baseline=baseline).update(batch, 1.0)
+def test_an_update_follows_the_formula(space: Any, baseline: str) -> None:
+    model, expected = build_model(space), build_model(space)
+    batch = make_batch(model, [5, 3, 8, 8])
+    make_learner(model, baseline=baseline).update(batch, 1.0)
 
     returns = batch.returns_to_go(0.9)
     others = leave_one_out_mean(returns, 2) if baseline == "group" else np.zeros_like(returns)
-    loss, place, steps = torch.zeros(()), 0, int(batch.lengths.sum())
+    loss, index, steps = torch.zeros(()), 0, int(batch.lengths.sum())
     for episode, length in enumerate(batch.lengths):
         for step in range(length):
-            one = slice(place, place + 1)
+            one = slice(index, index + 1)
             log_prob = expected.policy.evaluate_actions(batch.obs[one], batch.actions[one])[1]
             advantage = returns[episode, step] - others[episode, step]
             loss = loss - log_prob[0] * advantage / steps
-            place += 1
+            index += 1
     expected.policy.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     expected.policy.optimizer.step()
@@ -56,24 +56,24 @@ def test_an_update_goes_along_the_formula(space: Any, baseline: str) -> None:
 
 
 def test_the_moving_baseline_follows_the_returns() -> None:
-    model = model_over(DISCRETE)
-    one = learner(model)
+    model = build_model(DISCRETE)
+    one = make_learner(model)
     for episodes in ([[1.0, 1.0]], [[1.0, 1.0, 1.0]]):
         one.update(with_rewards(model, [np.array(episode) for episode in episodes]), 1.0)
-    # The third step was over in the first update, so its return was 0.
+    # The first update had no third step: its return counts as 0.
     first = 0.1 * np.array([1.9, 1.0, 0.0])
     expected = first + 0.1 * (np.array([2.71, 1.9, 1.0]) - first)
     assert one.get_state()["moving"] == pytest.approx(expected)
 
 
-def test_it_goes_on_from_its_memory() -> None:
-    models = [model_over(DISCRETE) for _ in range(2)]
-    whole, parts = (learner(model) for model in models)
-    for batch in (played(models[0], [4, 6]), played(models[0], [7, 2])):
+def test_the_baseline_is_restored() -> None:
+    models = [build_model(DISCRETE) for _ in range(2)]
+    whole, parts = (make_learner(model) for model in models)
+    for batch in (make_batch(models[0], [4, 6]), make_batch(models[0], [7, 2])):
         whole.update(batch, 1.0)
         parts.update(batch, 1.0)
-        kept, parts = parts.get_state(), learner(models[1])
-        parts.set_state(kept)
+        state, parts = parts.get_state(), make_learner(models[1])
+        parts.set_state(state)
     for one, other in zip(*(model.policy.parameters() for model in models), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(ValueError, match="baseline"):
@@ -81,5 +81,5 @@ def test_it_goes_on_from_its_memory() -> None:
 
 
 def with_rewards(model: Any, rewards: list[Array]) -> EpisodeBatch:
-    batch = played(model, [len(episode) for episode in rewards])
+    batch = make_batch(model, [len(episode) for episode in rewards])
     return EpisodeBatch(batch.obs, batch.actions, np.array(rewards), batch.lengths)

@@ -1,4 +1,4 @@
-"""Whole trainings without a critic."""
+"""Train learners without a critic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import checkpoint
 from shaperun.training.sb3_model import load_policy
 from shaperun.training.train import train_run
-from tests.training.test_checkpoint import interrupted, outcome, trained
+from tests.training.test_checkpoint import read_outcome, train_to_end, train_until_killed
 
 LEARNERS: dict[str, dict[str, Any]] = {
     "REINFORCE": {"algorithm": "REINFORCE", "hyperparameters": {}},
@@ -30,10 +30,15 @@ LEARNERS: dict[str, dict[str, Any]] = {
 each_learner = pytest.mark.parametrize("learner", LEARNERS)
 
 
-def config(env_id: str, learner: str, **changes: Any) -> RunConfig:
-    own = LEARNERS[learner]
-    hyperparameters = own["hyperparameters"] | changes.pop("hyperparameters", {})
-    training = {"total_timesteps": 1_200, "n_envs": 2, **own, "hyperparameters": hyperparameters}
+def make_config(env_id: str, learner: str, **changes: Any) -> RunConfig:
+    training = LEARNERS[learner]
+    hyperparameters = training["hyperparameters"] | changes.pop("hyperparameters", {})
+    training = {
+        "total_timesteps": 1_200,
+        "n_envs": 2,
+        **training,
+        "hyperparameters": hyperparameters,
+    }
     study = parse_study(
         {
             "study": "test",
@@ -50,12 +55,12 @@ def config(env_id: str, learner: str, **changes: Any) -> RunConfig:
 def test_a_killed_run_ends_in_the_same_bytes(
     env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = config(env_id, "GRPO")
-    expected = outcome(trained(tmp_path / "whole", run))
-    folder = interrupted(tmp_path / "killed", run, monkeypatch, at=520)
-    assert checkpoint.latest(folder.checkpoints) is not None
-    interrupted(tmp_path / "killed", run, monkeypatch, at=910)
-    assert outcome(trained(tmp_path / "killed", run)) == expected
+    run = make_config(env_id, "GRPO")
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    folder = train_until_killed(tmp_path / "killed", run, monkeypatch, at=520)
+    assert checkpoint.load_latest(folder.checkpoints) is not None
+    train_until_killed(tmp_path / "killed", run, monkeypatch, at=910)
+    assert read_outcome(train_to_end(tmp_path / "killed", run)) == expected
     assert folder.read_record()["resume"] == "exact"
 
 
@@ -73,21 +78,21 @@ def test_a_killed_run_ends_in_the_same_bytes(
             }
         },
     ],
-    ids=["normalised", "schedules", "potential"],
+    ids=["normalized", "schedules", "potential"],
 )
-def test_whatever_a_run_remembers_is_kept(
+def test_all_state_survives_a_kill(
     learner: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = config("CartPole-v1", learner, **changes)
-    expected = outcome(trained(tmp_path / "whole", run))
-    interrupted(tmp_path / "killed", run, monkeypatch, at=700)
-    assert outcome(trained(tmp_path / "killed", run)) == expected
+    run = make_config("CartPole-v1", learner, **changes)
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    train_until_killed(tmp_path / "killed", run, monkeypatch, at=700)
+    assert read_outcome(train_to_end(tmp_path / "killed", run)) == expected
 
 
 @each_learner
-def test_a_policy_is_one_of_stable_baselines3(learner: str, tmp_path: Path) -> None:
-    run = config("CartPole-v1", learner)
-    folder = trained(tmp_path / "run", run)
+def test_a_policy_acts_the_same_in_stable_baselines3(learner: str, tmp_path: Path) -> None:
+    run = make_config("CartPole-v1", learner)
+    folder = train_to_end(tmp_path / "run", run)
     obs = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
     model = PPO.load(folder.policy, device="cpu")
     assert (
@@ -96,8 +101,8 @@ def test_a_policy_is_one_of_stable_baselines3(learner: str, tmp_path: Path) -> N
 
 
 @each_learner
-def test_points_of_curves_are_where_they_are_due(learner: str, tmp_path: Path) -> None:
-    folder = trained(tmp_path / "run", config("CartPole-v1", learner))
+def test_evaluations_are_recorded_when_due(learner: str, tmp_path: Path) -> None:
+    folder = train_to_end(tmp_path / "run", make_config("CartPole-v1", learner))
     evaluations = pl.read_csv(folder.evaluations)
     counts = evaluations.group_by("timesteps", maintain_order=True).len().rows()
     assert counts == [(0, 2), (400, 2), (800, 2), (1200, 3)]
@@ -111,38 +116,38 @@ def test_points_of_curves_are_where_they_are_due(learner: str, tmp_path: Path) -
 def test_arms_with_one_seed_are_paired(tmp_path: Path) -> None:
     rewards: list[dict[str, Any]] = [{}, {"mode": "replace", "weights": {"still": 1}}]
     folders = [
-        trained(tmp_path / str(place), config("CartPole-v1", "GRPO", reward=reward))
-        for place, reward in enumerate(rewards)
+        train_to_end(tmp_path / str(index), make_config("CartPole-v1", "GRPO", reward=reward))
+        for index, reward in enumerate(rewards)
     ]
     first, second = (pl.read_csv(folder.episodes)[:2]["length"].to_list() for folder in folders)
-    assert first == second  # the same networks, starts and noise
+    assert first == second  # equal networks, initial states and noise
 
 
 def test_a_pause_changes_nothing(tmp_path: Path) -> None:
-    run = config("CartPole-v1", "GRPO")
-    expected = outcome(trained(tmp_path / "whole", run))
+    run = make_config("CartPole-v1", "GRPO")
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
     folder = RunFolder(tmp_path / "paused")
     train_run(folder, run, TrainOptions(until=500))
-    paused = checkpoint.latest(folder.checkpoints)
+    paused = checkpoint.load_latest(folder.checkpoints)
     assert paused is not None
     assert paused["timesteps"] >= 500
-    assert outcome(trained(folder.path, run)) == expected
+    assert read_outcome(train_to_end(folder.path, run)) == expected
 
 
-def test_a_training_that_diverges_fails_and_says_so(tmp_path: Path) -> None:
-    run = config("CartPole-v1", "REINFORCE", hyperparameters={"learning_rate": 1e38})
+def test_divergence_fails_the_run(tmp_path: Path) -> None:
+    run = make_config("CartPole-v1", "REINFORCE", hyperparameters={"learning_rate": 1e38})
     with pytest.raises(FloatingPointError, match=r"diverged: .* no longer finite"):
         train_run(RunFolder(tmp_path / "run"), run)
 
 
-def test_a_forged_memory_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = config("CartPole-v1", "GRPO")
-    expected = outcome(trained(tmp_path / "whole", run))
-    folder = interrupted(tmp_path / "killed", run, monkeypatch, at=700)
-    memory = checkpoint.latest(folder.checkpoints)
-    assert memory is not None
-    memory["learner"]["own"]["reference"] = {}
+def test_a_forged_checkpoint_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_config("CartPole-v1", "GRPO")
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    folder = train_until_killed(tmp_path / "killed", run, monkeypatch, at=700)
+    state = checkpoint.load_latest(folder.checkpoints)
+    assert state is not None
+    state["learner"]["own"]["reference"] = {}
     for path in folder.checkpoints:
-        path.write_bytes(checkpoint.dump(memory))
-    assert outcome(trained(folder.path, run)) == expected
+        path.write_bytes(checkpoint.dump(state))
+    assert read_outcome(train_to_end(folder.path, run)) == expected
     assert folder.read_record()["resume"].startswith("from the start")

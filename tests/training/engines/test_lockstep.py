@@ -1,4 +1,4 @@
-"""Runs trained together are what they are alone, to the byte, whatever befalls the others."""
+"""Runs trained together give the same bytes as alone, even if others fail."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ import torch
 from stable_baselines3 import PPO
 
 from shaperun.runs import driver
-from shaperun.runs.plan import planned_runs
-from shaperun.runs.process_pool import Finished, Job, run_inline
+from shaperun.runs.plan import plan_runs
+from shaperun.runs.process_pool import Job, JobResult, run_inline
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig, parse_study
-from shaperun.training import recorder
-from shaperun.training import run as trainee
-from shaperun.training.checkpoint import latest
+from shaperun.training.checkpoint import load_latest
 from shaperun.training.engines.lockstep import Cohort
 from shaperun.training.run import TrainingRun, open_run
 from shaperun.training.sb3_model import load_policy
 from shaperun.training.train import train_cohort, train_run, train_runs
-from tests.training.test_checkpoint import KilledError, outcome
+from tests.training.test_checkpoint import killed_at, read_outcome
 
 ARMS: dict[str, dict[str, Any]] = {
     "CartPole-v1": {
@@ -58,8 +56,8 @@ STUDY: dict[str, Any] = {
 }
 
 
-def configs(env_id: str, seeds: int = 2, **training: Any) -> dict[str, RunConfig]:
-    """The runs of a small study by their names."""
+def make_configs(env_id: str, seeds: int = 2, **training: Any) -> dict[str, RunConfig]:
+    """Return the configurations of a small study by arm and seed."""
     changes = {
         "environment": {"id": env_id},
         "training": STUDY["training"] | training,
@@ -67,14 +65,18 @@ def configs(env_id: str, seeds: int = 2, **training: Any) -> dict[str, RunConfig
         "arms": ARMS[env_id],
     }
     study = parse_study(STUDY | changes)
-    return {f"{run.arm}-{run.seed}": run.config for run in planned_runs(study, study.arms)}
+    return {f"{run.arm}-{run.seed}": run.config for run in plan_runs(study, study.arms)}
 
 
-def together(path: Path, runs: dict[str, RunConfig], **how: Any) -> dict[str, RunFolder]:
+def train_together(path: Path, runs: dict[str, RunConfig], **how: Any) -> dict[str, RunFolder]:
     folders = {name: RunFolder(path / name) for name in runs}
     failures = train_runs({folders[name]: run for name, run in runs.items()}, **how)
     assert failures == {}
     return folders
+
+
+def read_outcomes(folders: dict[str, RunFolder]) -> dict[str, dict[str, bytes]]:
+    return {name: read_outcome(folder) for name, folder in folders.items()}
 
 
 @pytest.mark.parametrize(
@@ -85,50 +87,43 @@ def together(path: Path, runs: dict[str, RunConfig], **how: Any) -> dict[str, Ru
         ("FrozenLake-v1", {}),
     ],
 )
-def test_neighbours_change_no_byte(env_id: str, training: dict[str, Any], tmp_path: Path) -> None:
-    runs = configs(env_id, **training)
-    folders = together(tmp_path / "all", runs)
+def test_other_runs_do_not_change_a_byte(
+    env_id: str, training: dict[str, Any], tmp_path: Path
+) -> None:
+    runs = make_configs(env_id, **training)
+    folders = train_together(tmp_path / "all", runs)
     for name, run in runs.items():
         alone = RunFolder(tmp_path / "alone" / name)
         train_run(alone, run)
-        assert outcome(folders[name]) == outcome(alone)
-        assert alone.state() == folders[name].state() == "done"
+        assert read_outcome(folders[name]) == read_outcome(alone)
+        assert alone.read_state() == folders[name].read_state() == "done"
 
 
-def test_a_cohort_that_is_killed_goes_on_in_any_company(
+def test_a_killed_cohort_resumes_in_any_grouping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = configs("CartPole-v1")
-    expected = {name: outcome(folder) for name, folder in together(tmp_path / "all", runs).items()}
-
-    class Dying(recorder.RunRecorder):
-        def on_step(self, timesteps: int) -> None:
-            if timesteps >= 500:
-                raise KilledError
-            super().on_step(timesteps)
+    runs = make_configs("CartPole-v1")
+    expected = read_outcomes(train_together(tmp_path / "all", runs))
 
     folders = {name: RunFolder(tmp_path / "killed" / name) for name in runs}
-    with monkeypatch.context() as patch:
-        patch.setattr(trainee, "RunRecorder", Dying)
-        patch.setattr(recorder, "CHECKPOINT_SECONDS", 0.0)
-        with pytest.raises(KilledError):
-            train_runs({folders[name]: run for name, run in runs.items()})
-    # Of one the latest was being written, and one has none: with whom they go on is no matter.
-    behind, lost, *_ = folders.values()
-    steps = {path: (latest((path, path)) or {})["timesteps"] for path in behind.checkpoints}
+    with killed_at(500, monkeypatch):
+        train_runs({folders[name]: run for name, run in runs.items()})
+    # One run lost its newest checkpoint, one has none; both may resume in any group.
+    behind, empty, *_ = folders.values()
+    steps = {path: (load_latest((path, path)) or {})["timesteps"] for path in behind.checkpoints}
     assert sorted(steps.values()) == [300, 450]
     max(steps, key=lambda path: steps[path]).unlink()
-    for path in lost.checkpoints:
+    for path in empty.checkpoints:
         path.unlink()
     for half in (list(runs)[::2], list(runs)[1::2]):
         assert train_runs({folders[name]: runs[name] for name in half}) == {}
-    assert {name: outcome(folder) for name, folder in folders.items()} == expected
+    assert read_outcomes(folders) == expected
     assert {folder.read_record()["resume"] for folder in folders.values()} == {"exact"}
 
 
-def test_what_fails_leaves_the_others_alone(tmp_path: Path) -> None:
-    runs = configs("CartPole-v1", seeds=1)
-    expected = {name: outcome(folder) for name, folder in together(tmp_path / "all", runs).items()}
+def test_failures_do_not_change_the_other_runs(tmp_path: Path) -> None:
+    runs = make_configs("CartPole-v1", seeds=1)
+    expected = read_outcomes(train_together(tmp_path / "all", runs))
     far = {"far": "1 / (obs[0] - obs[0]) if abs(obs[0]) > 0.1 else 0"}
     odd = {
         "breaks": {"mode": "add", "terms": far, "weights": {"far": 1}},
@@ -140,16 +135,18 @@ def test_what_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     members = [(str(tmp_path / "with" / name), run.model_dump_json()) for name, run in runs.items()]
     train_cohort(members)
     folders = {name: RunFolder(tmp_path / "with" / name) for name in runs}
-    assert {name: outcome(folders[name]) for name in expected} == expected
-    assert {name: folders[name].state() for name in odd} == dict.fromkeys(odd, "failed")
-    assert "the term far is" in str(folders["breaks"].failure())
-    assert "diverged: the policy's parameters are no longer" in str(folders["diverges"].failure())
+    assert {name: read_outcome(folders[name]) for name in expected} == expected
+    assert {name: folders[name].read_state() for name in odd} == dict.fromkeys(odd, "failed")
+    assert "the term far is" in str(folders["breaks"].read_failure())
+    assert "diverged: the policy's parameters are no longer" in str(
+        folders["diverges"].read_failure()
+    )
 
 
-def test_a_policy_acts_as_it_was_evaluated(tmp_path: Path) -> None:
-    """For stable-baselines3 as for us, up to the last bits of an action."""
+def test_a_policy_acts_the_same_in_stable_baselines3(tmp_path: Path) -> None:
+    """stable-baselines3 and load_policy agree up to the last bits of an action."""
     for env_id in ("CartPole-v1", "Pendulum-v1"):
-        name, run = next(iter(configs(env_id).items()))
+        name, run = next(iter(make_configs(env_id).items()))
         folder = RunFolder(tmp_path / env_id / name)
         train_run(folder, run)
         model = PPO.load(folder.policy)
@@ -160,31 +157,31 @@ def test_a_policy_acts_as_it_was_evaluated(tmp_path: Path) -> None:
         assert model.num_timesteps == run.training.total_timesteps
 
 
-def test_until_keeps_all_where_they_are(tmp_path: Path) -> None:
-    runs = configs("CartPole-v1", seeds=1)
-    expected = {name: outcome(folder) for name, folder in together(tmp_path / "all", runs).items()}
-    folders = together(tmp_path / "paused", runs, options=TrainOptions(until=300))
+def test_until_pauses_all_runs(tmp_path: Path) -> None:
+    runs = make_configs("CartPole-v1", seeds=1)
+    expected = read_outcomes(train_together(tmp_path / "all", runs))
+    folders = train_together(tmp_path / "paused", runs, options=TrainOptions(until=300))
     for folder in folders.values():
-        kept = latest(folder.checkpoints)
-        assert kept is not None
-        assert kept["timesteps"] == 300
-        assert folder.state() == "interrupted"
-    together(tmp_path / "paused", runs)
-    assert {name: outcome(folder) for name, folder in folders.items()} == expected
+        state = load_latest(folder.checkpoints)
+        assert state is not None
+        assert state["timesteps"] == 300
+        assert folder.read_state() == "interrupted"
+    train_together(tmp_path / "paused", runs)
+    assert read_outcomes(folders) == expected
 
 
-def test_a_failure_in_a_cohort_is_one_of_its_run(tmp_path: Path) -> None:
+def test_a_failure_in_a_cohort_belongs_to_its_run(tmp_path: Path) -> None:
     reward = {"mode": "add", "weights": {"upright": 1e38}}
     study = parse_study(STUDY | {"seeds": 1, "arms": ARMS["CartPole-v1"] | {"diverges": reward}})
-    folder, runs = StudyFolder(tmp_path / "study"), planned_runs(study, study.arms)
-    handed: list[Job] = []
+    folder, runs = StudyFolder(tmp_path / "study"), plan_runs(study, study.arms)
+    submitted: list[Job] = []
 
-    def counting(jobs: Iterable[Job]) -> Iterator[Finished | None]:
-        handed.extend(jobs)
-        return run_inline(handed)
+    def counting(jobs: Iterable[Job]) -> Iterator[JobResult | None]:
+        submitted.extend(jobs)
+        return run_inline(submitted)
 
-    *_, last = driver.drive(folder, runs, counting)
-    assert len(handed) == 1
+    *_, last = driver.train_runs(folder, runs, counting)
+    assert len(submitted) == 1
     states = {run.arm: run.state for run in last}
     assert states.pop("diverges") == "failed"
     assert set(states.values()) == {"done"}
@@ -194,7 +191,7 @@ def test_a_failure_in_a_cohort_is_one_of_its_run(tmp_path: Path) -> None:
     assert core == pytest.approx(wall / len(runs), rel=0.2)
 
 
-# What a minibatch holds, and where stable-baselines3's buffer has it.
+# Field of a minibatch -> attribute of stable-baselines3's buffer.
 NAMES = {
     "features": "observations",
     "old_values": "values",
@@ -205,11 +202,11 @@ NAMES = {
 
 
 @pytest.mark.parametrize("normalize", [{}, {"observations": True, "rewards": True}])
-def test_a_rollout_is_what_stable_baselines3_makes_of_its_actions(
+def test_a_rollout_matches_stable_baselines3_with_the_same_actions(
     normalize: dict[str, bool], tmp_path: Path
 ) -> None:
-    """Observations, time limits that are bootstrapped, normalisation, advantages: all of it."""
-    run = next(iter(configs("Pendulum-v1", normalize=normalize).values()))
+    """Compare observations, bootstrapping at time limits, normalization and advantages."""
+    run = next(iter(make_configs("Pendulum-v1", normalize=normalize).values()))
     options = {"environment": {"id": "Pendulum-v1", "options": {"max_episode_steps": 7}}}
     reward = {"mode": "add", "weights": {"upright": 0.1}}
     run = RunConfig.model_validate(run.model_dump() | options | {"reward": reward})
@@ -217,16 +214,16 @@ def test_a_rollout_is_what_stable_baselines3_makes_of_its_actions(
         (tmp_path / name).mkdir()
     folders = [RunFolder(tmp_path / name) for name in ("ours", "theirs")]
     with open_run(folders[0], run) as ours, open_run(folders[1], run) as theirs:
-        assert_alike(ours, theirs, run)
+        assert_same_rollout(ours, theirs, run)
 
 
-def assert_alike(ours: TrainingRun, theirs: TrainingRun, run: RunConfig) -> None:
+def assert_same_rollout(ours: TrainingRun, theirs: TrainingRun, run: RunConfig) -> None:
     rollout = Cohort([ours]).collect_rollout()
-    (found,) = rollout.minibatches(torch.arange(rollout.size)[None], rollout.size)
+    (minibatch,) = rollout.minibatches(torch.arange(rollout.size)[None], rollout.size)
 
     model: Any = theirs.model
     shape = (model.n_envs, model.n_steps)
-    actions = iter(found.actions[0].view(*shape, -1).transpose(0, 1))
+    actions = iter(minibatch.actions[0].view(*shape, -1).transpose(0, 1))
 
     def forward(obs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         action = next(actions)
@@ -240,5 +237,5 @@ def assert_alike(ours: TrainingRun, theirs: TrainingRun, run: RunConfig) -> None
     assert buffer.episode_starts.sum() == model.n_envs * (1 + 49 // 7)
     for name, its_name in NAMES.items():
         there = torch.from_numpy(getattr(buffer, its_name))
-        here = getattr(found, name)[0].view(*shape, *there.shape[2:]).transpose(0, 1)
+        here = getattr(minibatch, name)[0].view(*shape, *there.shape[2:]).transpose(0, 1)
         torch.testing.assert_close(here, there)

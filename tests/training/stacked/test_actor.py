@@ -10,50 +10,50 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.preprocessing import preprocess_obs
 
-from shaperun.training.stacked.actor import draw_noise, features_of
+from shaperun.training.stacked.actor import draw_noise, extract_features
 from shaperun.training.stacked.policy import StackedPolicy
-from tests.helpers.lockstep import ENVIRONMENTS, learner
+from tests.helpers.lockstep import ENVIRONMENTS, build_learner
 
 torch.set_num_threads(1)
 NETWORK = {"net_arch": {"pi": [9], "vf": [33, 5]}, "activation_fn": "gelu"}
 
 
-def states(model: PPO) -> Any:
-    """What a learner saw in its rollout (B, …)."""
-    seen = model.rollout_buffer.observations
-    return seen.reshape(-1, *(model.observation_space.shape or ()))
+def rollout_states(model: PPO) -> Any:
+    """Return the observations of a rollout (B, …)."""
+    obs = model.rollout_buffer.observations
+    return obs.reshape(-1, *(model.observation_space.shape or ()))
 
 
 @pytest.mark.parametrize("environment", sorted(ENVIRONMENTS))
 @pytest.mark.parametrize("policy_kwargs", [{}, NETWORK], ids=["default", "other"])
-def test_the_likeliest_actions_are_those_of_each_policy(
+def test_most_likely_actions_match_each_policy(
     environment: str, policy_kwargs: dict[str, Any]
 ) -> None:
-    models = [learner(environment, seed, policy_kwargs=policy_kwargs) for seed in (1, 2, 3)]
-    obs = np.stack([states(model) for model in models])
-    found = StackedPolicy([model.policy for model in models]).actor().act(obs)
+    models = [build_learner(environment, seed, policy_kwargs=policy_kwargs) for seed in (1, 2, 3)]
+    obs = np.stack([rollout_states(model) for model in models])
+    actions = StackedPolicy([model.policy for model in models]).build_actor().act(obs)
     for run, model in enumerate(models):
         expected, _ = model.predict(obs[run], deterministic=True)
-        assert found[run].shape == expected.shape
-        assert found[run] == pytest.approx(expected, abs=1e-5)
+        assert actions[run].shape == expected.shape
+        assert actions[run] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("environment", sorted(ENVIRONMENTS))
-def test_samples_are_distributed_as_the_policy_says(environment: str) -> None:
-    """The mean of −log p over samples is the entropy."""
-    model = learner(environment, 1, learning_rate=0.05)
+def test_samples_follow_the_distribution_of_the_policy(environment: str) -> None:
+    """Compare the mean of −log p over samples with the entropy."""
+    model = build_learner(environment, 1, learning_rate=0.05)
     np.random.seed(1)
-    model.train()  # away from the even odds that policies begin with
+    model.train()  # away from uniform probabilities
     stacked = StackedPolicy([model.policy])
-    actor, count = stacked.actor(), 20_000
-    features = np.repeat(actor.features(states(model)[None, :1]), count, axis=1)
+    actor, count = stacked.build_actor(), 20_000
+    features = np.repeat(actor.extract_features(rollout_states(model)[None, :1]), count, axis=1)
     noise = draw_noise(
         model.action_space,
         stacked.rows.dtype,
         (1, count, stacked.outputs),
         torch.Generator().manual_seed(0),
     )
-    actions = torch.from_numpy(actor.actions(features, noise))
+    actions = torch.from_numpy(actor.compute_actions(features, noise))
     distribution = stacked.forward(torch.from_numpy(features)).distribution
     surprise = -distribution.log_prob(actions)[0]
     entropy = float(distribution.entropy()[0, 0])
@@ -62,24 +62,24 @@ def test_samples_are_distributed_as_the_policy_says(environment: str) -> None:
 
 
 @pytest.mark.parametrize("environment", sorted(ENVIRONMENTS))
-def test_what_a_run_draws_depends_on_nobody(environment: str) -> None:
-    models = [learner(environment, seed) for seed in range(5)]
-    alone = [sampled([models[run]], [run])[0] for run in range(5)]
+def test_samples_do_not_depend_on_other_runs(environment: str) -> None:
+    models = [build_learner(environment, seed) for seed in range(5)]
+    alone = [sample_to_bytes([models[run]], [run])[0] for run in range(5)]
     for chosen in ([0, 1, 2, 3, 4], [4, 2], [3, 1, 0]):
-        together = sampled([models[run] for run in chosen], chosen)
+        together = sample_to_bytes([models[run] for run in chosen], chosen)
         assert together == [alone[run] for run in chosen]
     assert len(set(alone)) == 5
 
 
-def sampled(models: list[PPO], seeds: list[int]) -> list[bytes]:
-    """What each run does in the states of its rollout."""
+def sample_to_bytes(models: list[PPO], seeds: list[int]) -> list[bytes]:
+    """Return the sampled actions of each run in the states of its rollout."""
     stacked = StackedPolicy([model.policy for model in models])
-    actor = stacked.actor()
-    obs = np.stack([states(model) for model in models])
+    actor = stacked.build_actor()
+    obs = np.stack([rollout_states(model) for model in models])
     space, shape = models[0].action_space, (obs.shape[1], stacked.outputs)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     noise = np.stack([draw_noise(space, stacked.rows.dtype, shape, g) for g in generators])
-    actions = actor.actions(actor.features(obs), noise)
+    actions = actor.compute_actions(actor.extract_features(obs), noise)
     return [run.tobytes() for run in actions]
 
 
@@ -94,28 +94,28 @@ def sampled(models: list[PPO], seeds: list[int]) -> list[bytes]:
     ],
     ids=str,
 )
-def test_features_are_those_of_stable_baselines3(space: spaces.Space[Any]) -> None:
+def test_features_match_stable_baselines3(space: spaces.Space[Any]) -> None:
     space.seed(0)
     obs = np.array([[space.sample() for _ in range(4)] for _ in range(2)])
-    for run, seen in enumerate(features_of(obs, space)):
-        theirs = preprocess_obs(torch.from_numpy(obs[run]), space)
-        assert isinstance(theirs, torch.Tensor)
-        assert np.array_equal(seen.astype(np.float32), theirs.flatten(1).numpy())
+    for run, features in enumerate(extract_features(obs, space)):
+        expected = preprocess_obs(torch.from_numpy(obs[run]), space)
+        assert isinstance(expected, torch.Tensor)
+        assert np.array_equal(features.astype(np.float32), expected.flatten(1).numpy())
 
 
-def test_throttles_are_kept_within_their_bounds() -> None:
-    actor = StackedPolicy([learner("several", 1).policy]).actor()
+def test_continuous_actions_are_clipped_to_their_bounds() -> None:
+    actor = StackedPolicy([build_learner("several", 1).policy]).build_actor()
     beyond = np.array([[[-9.0, 0.5, 9.0]]])
     assert actor.to_environment(beyond).tolist() == [[[-2.0, 0.5, 2.0]]]
 
 
-def test_a_policy_that_has_diverged_acts_in_silence() -> None:
-    models = [learner("discrete", seed) for seed in (1, 2)]
+def test_a_diverged_policy_raises_no_warnings() -> None:
+    models = [build_learner("discrete", seed) for seed in (1, 2)]
     stacked = StackedPolicy([model.policy for model in models])
-    obs = np.stack([states(model) for model in models])
-    before = stacked.actor().act(obs)
+    obs = np.stack([rollout_states(model) for model in models])
+    before = stacked.build_actor().act(obs)
     stacked.rows[0] = torch.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        after = stacked.actor().act(obs)
+        after = stacked.build_actor().act(obs)
     assert np.array_equal(before[1], after[1])

@@ -1,0 +1,176 @@
+"""Conformance of every learner in the registry, and of a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from pydantic import ValidationError
+from stable_baselines3 import PPO
+
+from shaperun.runs.run_folder import RunFolder
+from shaperun.study.learners import LEARNERS, EpisodicHyperparameters, Learner
+from shaperun.study.models import RunConfig, parse_study
+from shaperun.training.algorithms.episode_batch import EpisodeBatch
+from shaperun.training.algorithms.reinforce import leave_one_out_mean
+from shaperun.training.checkpoint import StateDict
+from shaperun.training.sb3_model import load_implementation, load_policy
+from tests.training.test_checkpoint import read_outcome, train_to_end, train_until_killed
+
+# Hyperparameters for short runs, and for groups where they are optional.
+SMALL: dict[str, dict[str, Any]] = {
+    "PPO": {"n_steps": 25, "batch_size": 50, "n_epochs": 2},
+    "A2C": {"n_steps": 25},
+    "DQN": {"learning_starts": 50, "buffer_size": 500},
+    "TRPO": {"n_steps": 25, "batch_size": 50},
+    "REINFORCE": {"baseline": "group", "group_size": 2},
+    "GRPO": {"group_size": 2, "batch_size": 64},
+}
+EPISODIC = [name for name, learner in LEARNERS.items() if learner.own_hyperparameters]
+each_learner = pytest.mark.parametrize("name", LEARNERS)
+each_engine = pytest.mark.parametrize(
+    ("name", "engine"), [(name, engine) for name in LEARNERS for engine in LEARNERS[name].engines]
+)
+
+
+def make_config(name: str, engine: str = "auto", env_id: str = "CartPole-v1") -> RunConfig:
+    study = parse_study(
+        {
+            "study": "test",
+            "environment": {"id": env_id},
+            "training": {
+                "algorithm": name,
+                "total_timesteps": 300,
+                "n_envs": 4,
+                "engine": engine,
+                "hyperparameters": SMALL.get(name, {}),
+            },
+            "evaluation": {"every": 150, "episodes": 2, "final_episodes": 3},
+            "arms": {"arm": {"mode": "add", "weights": {"upright": 1}}},
+        }
+    )
+    return study.run_config(study.arms["arm"], 1)
+
+
+@each_engine
+def test_every_engine_trains_a_policy_that_stable_baselines3_loads(
+    name: str, engine: str, tmp_path: Path
+) -> None:
+    config = make_config(name, engine)
+    assert config.training.engine == engine
+    folder = train_to_end(tmp_path / "run", config)
+    assert len(pl.read_csv(folder.updates)) > 0
+    evaluations = pl.read_csv(folder.evaluations).group_by("timesteps", maintain_order=True).len()
+    assert evaluations["len"].to_list() == [2, 2, 3]
+    learner = LEARNERS[name]
+    model = (load_implementation(learner) if learner.has_critic else PPO).load(folder.policy)
+    obs = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    actions = model.predict(obs, deterministic=True)[0]
+    assert actions.tolist() == load_policy(config, folder)(obs).tolist()
+
+
+@each_engine
+def test_a_killed_run_ends_in_the_same_bytes(
+    name: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(name, engine)
+    expected = read_outcome(train_to_end(tmp_path / "whole", config))
+    folder = train_until_killed(tmp_path / "killed", config, monkeypatch, at=150)
+    saved = any(path.exists() for path in folder.checkpoints)
+    assert saved == LEARNERS[name].exact_resume
+    assert read_outcome(train_to_end(folder.path, config)) == expected
+    resume = "exact" if LEARNERS[name].exact_resume else "from the start"
+    assert folder.read_record()["resume"] == resume
+
+
+@each_learner
+def test_unsupported_actions_are_refused(name: str) -> None:
+    for kind, env_id in (("discrete", "CartPole-v1"), ("continuous", "Pendulum-v1")):
+        if kind in LEARNERS[name].actions:
+            assert make_config(name, env_id=env_id).training.algorithm == name
+        else:
+            with pytest.raises(ValidationError, match=f"cannot learn the {kind} actions"):
+                make_config(name, env_id=env_id)
+
+
+def assert_groups_begin_alike(
+    config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train a run, and check the first observations of all episodes of its updates."""
+    batches: list[EpisodeBatch] = []
+    learner = load_implementation(config.training.learner)
+    update = learner.update
+
+    def record(self: Any, batch: EpisodeBatch, progress_remaining: float) -> dict[str, float]:
+        batches.append(batch)
+        statistics: dict[str, float] = update(self, batch, progress_remaining)
+        return statistics
+
+    monkeypatch.setattr(learner, "update", record)
+    train_to_end(folder, config)
+    size = config.training.episodes_per_start
+    assert 1 < size < config.training.n_envs
+    assert len(batches) > 1
+    starts = [b.obs[np.cumsum([0, *b.lengths[:-1]])].reshape(-1, size, 4) for b in batches]
+    groups = torch.cat(starts)
+    assert (groups == groups[:, :1]).all()
+    assert len({tuple(group[0].tolist()) for group in groups}) == len(groups)
+
+
+@pytest.mark.parametrize("name", EPISODIC)
+def test_episodes_of_a_group_begin_in_the_same_state(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_groups_begin_alike(make_config(name), tmp_path / "run", monkeypatch)
+
+
+class RlooHyperparameters(EpisodicHyperparameters):
+    """Hyperparameters of RLOO."""
+
+    group_size: int = 2
+
+
+class Rloo:
+    """REINFORCE with whole returns and a leave-one-out baseline (Ahmadian et al. 2024)."""
+
+    def __init__(
+        self, model: PPO, hyperparameters: dict[str, Any], shuffle: np.random.RandomState
+    ) -> None:
+        self._policy, self._hyperparameters = model.policy, hyperparameters
+
+    def update(self, batch: EpisodeBatch, progress_remaining: float) -> dict[str, float]:
+        returns = batch.returns_to_go(self._hyperparameters["gamma"])[:, :1]
+        baseline = leave_one_out_mean(returns, self._hyperparameters["group_size"])
+        advantages = np.broadcast_to(returns - baseline, batch.rewards.shape)
+        _, log_prob, _ = self._policy.evaluate_actions(batch.obs, batch.actions)
+        loss = -(batch.gather_steps(advantages) * log_prob).mean()
+        self._policy.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._policy.optimizer.step()
+        return {"train/policy_gradient_loss": loss.item()}
+
+    def get_state(self) -> StateDict:
+        return {}
+
+    def set_state(self, state: StateDict) -> None:
+        pass
+
+
+def test_a_new_learner_is_a_class_and_an_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Learner(f"{__name__}:Rloo", ("episodic",), RlooHyperparameters, has_critic=False)
+    monkeypatch.setitem(LEARNERS, "RLOO", entry)
+    config = make_config("RLOO")
+    assert config.training.engine == "episodic"
+    assert config.training.hyperparameters["group_size"] == 2
+    assert_groups_begin_alike(config, tmp_path / "run", monkeypatch)
+    folder = RunFolder(tmp_path / "run")
+    losses = pl.read_csv(folder.updates)["policy_loss"]
+    assert losses.null_count() == 0
+    assert losses.n_unique() > 1
+    assert load_policy(config, folder)(np.zeros((16, 4), np.float32)).shape == (16,)
