@@ -157,6 +157,7 @@ def _search(path: Path) -> None:
     study, folder = parse_study(SEARCHED), StudyFolder(path / "results" / "searched")
     runs = plan_runs(study, study.arms)
     prepare.prepare(study, folder, runs, fresh=False)
-    for states in (search.run_sweep(study, folder, run_inline), driver.train_runs(folder, runs, run_inline)):
+    sweep = search.run_sweep(study, folder, run_inline)
+    for states in (sweep, driver.train_runs(folder, runs, run_inline)):
         *_, last = states
         assert {state.state for state in last} <= {"done", "pruned"}

@@ -148,7 +148,7 @@ assert not loaded, loaded
         "init new.yaml",
     ],
 )
-def test_what_needs_no_library_waits_for_none(command: str, tmp_path: Path) -> None:
+def test_light_commands_load_no_heavy_library(command: str, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     trained = tmp_path / "results" / "light"
     trained.mkdir(parents=True)
@@ -169,7 +169,7 @@ def test_importing_the_package_is_cheap() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_every_worker_imports_of_the_command_line_is_nothing() -> None:
+def test_workers_import_nothing_of_the_command_line() -> None:
     script = Path(sys.executable).with_name("shaperun")
     code = f"import sys, runpy; runpy.run_path({str(script)!r}, run_name='__mp_main__')"
     check = "assert not {'typer', 'shaperun.cli.app'} & set(sys.modules)"

@@ -1,4 +1,4 @@
-"""What is shipped works: the studies, the starter, the schema, the README's commands."""
+"""Shipped studies, starter, schema, docs and the README's commands."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.reference import FOLDER, table
 from shaperun.common.yaml import read_yaml
 from shaperun.runs.plan import plan_runs
 from shaperun.search.arms import make_sweep_arms
@@ -36,12 +37,12 @@ def test_a_shipped_study_loads_and_plans(path: Path) -> None:
         assert path.read_text().startswith("# yaml-language-server: $schema=study.schema.json")
 
 
-def test_the_schema_for_editors_is_the_programs() -> None:
+def test_the_committed_schema_is_current() -> None:
     stored = json.loads((ROOT / "experiments" / "study.schema.json").read_text())
     assert stored == json_schema(), "shaperun schema > experiments/study.schema.json"
 
 
-def test_the_starter_is_the_one_that_is_installed() -> None:
+def test_the_starter_is_installed() -> None:
     assert files("shaperun.study").joinpath("starter.yaml").read_bytes() == STUDIES[-1].read_bytes()
 
 
@@ -96,3 +97,22 @@ def test_the_readmes_script_runs() -> None:
     names["env"].reset(seed=0)
     *_, info = names["env"].step(0)
     assert {"distance", "env_reward", "shaping", "shaped"} <= info["reward_components"].keys()
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("*/**/*.md"))]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if ".venv" not in page.parts],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_links_between_pages_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readmes_table_is_that_of_the_reference() -> None:
+    summary = json.loads((FOLDER / "summary.json").read_text(encoding="utf-8"))
+    assert table(summary) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -118,9 +118,7 @@ class TrainingEnvs(VecEnv):
         self._last_action, self._clock.steps = state["last_action"], state["steps"]
         self.recorder.set_state(state["recorder"])
 
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Send the copies their actions (N, …)."""
-        self.send(actions)
+    step_async = send
 
     def step_wait(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
         """Return observations, shaped rewards, ends and infos of the step."""

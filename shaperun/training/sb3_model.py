@@ -69,7 +69,9 @@ def build_algorithm(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
     For a learner without a critic this is a PPO that holds the policy and its optimizer.
     """
     hyperparameters: dict[str, Any] = {
-        name: _schedule(value) if str(value).startswith(LINEAR_PREFIX) else value
+        name: LinearSchedule(linear_schedule_start(value), 0.0, end_fraction=1.0)
+        if str(value).startswith(LINEAR_PREFIX)
+        else value
         for name, value in training.hyperparameters.items()
     }
     if isinstance(hyperparameters.get("train_freq"), list):
@@ -303,10 +305,6 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
     scaling = ObservationScaling.load(folder, observations.shape) if normalized else None
     policy = deterministic_policy if config.training.engine == "sb3" else stacked_policy
     return policy(model, scaling)
-
-
-def _schedule(text: str) -> LinearSchedule:
-    return LinearSchedule(start=linear_schedule_start(text), end=0.0, end_fraction=1.0)
 
 
 def _policy_kwargs(learner: Learner, names: dict[str, Any]) -> dict[str, Any]:

@@ -148,7 +148,8 @@ class Fuzz:
     def _report(self, folder: StudyFolder, study: Study) -> None:
         with pytest.MonkeyPatch.context() as patch, suppress(UserError):
             patch.setattr(report_material, "_record_gif", lambda *_: None)
-            page.render_page(report_material.load_report_data(study, folder, print), static=True).encode()
+            data = report_material.load_report_data(study, folder, print)
+            page.render_page(data, static=True).encode()
             self.cases["report"] += 1
 
 
@@ -172,7 +173,7 @@ def _train(folder: RunFolder, run: Run) -> None:
     assert folder.read_state() == "done"
 
 
-def test_whatever_is_changed_is_told_in_a_sentence(trained: Path, tmp_path: Path) -> None:
+def test_any_corruption_is_reported_in_one_sentence(trained: Path, tmp_path: Path) -> None:
     fuzz = Fuzz(trained, tmp_path, seed=1)
     for _ in range(CASES // 2):
         fuzz.finished()

@@ -1,4 +1,4 @@
-"""A checkpoint from somebody else, its checksum right: passed over, and the run begins anew."""
+"""Forged checkpoints with a valid checksum are skipped, and the run restarts."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def begins_anew(folder: RunFolder, expected: dict[str, bytes]) -> None:
     assert folder.read_record()["resume"].startswith("from the start (its checkpoint")
 
 
-def test_what_nobody_forged_is_gone_on_from(folder: RunFolder, expected: dict[str, bytes]) -> None:
+def test_an_intact_checkpoint_is_resumed(folder: RunFolder, expected: dict[str, bytes]) -> None:
     train.train_run(folder, config())
     assert read_outcome(folder) == expected
     assert folder.read_record()["resume"] == "exact"
@@ -129,7 +129,7 @@ def _zip(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_memory_is_none(name: str, folder: RunFolder, tmp_path: Path) -> None:
+def test_an_invalid_checkpoint_is_not_loaded(name: str, folder: RunFolder, tmp_path: Path) -> None:
     sentinel = tmp_path / "sentinel"
     forged = signed(FILES[name](sentinel))
     for path in folder.checkpoints:
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_memory_is_none(name: str, folder: RunFolder, tmp_path
     assert not sentinel.exists()
 
 
-def test_a_run_begins_anew_beside_a_file_that_is_no_memory(
+def test_a_run_restarts_next_to_an_invalid_checkpoint(
     folder: RunFolder, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     forged = signed(FILES["a pickle for the tree"](tmp_path / "sentinel"))
@@ -149,7 +149,7 @@ def test_a_run_begins_anew_beside_a_file_that_is_no_memory(
     assert not (tmp_path / "sentinel").exists()
 
 
-def test_an_array_is_read_once_however_often_it_is_named() -> None:
+def test_an_array_is_read_once_even_if_referenced_often() -> None:
     names = ", ".join(['"array:x"'] * 1000)
     found = checkpoint.load(signed(npz(tree=tree(f'{{"all": [{names}]}}'), x=np.zeros(10**6))))
     assert found is not None
@@ -226,7 +226,7 @@ MEMORIES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
 
 
 @pytest.mark.parametrize("name", MEMORIES)
-def test_a_forged_memory_is_passed_over(
+def test_a_forged_checkpoint_is_skipped(
     name: str, folder: RunFolder, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     neighbour = tmp_path / "x.csv"
@@ -242,7 +242,7 @@ def test_a_forged_memory_is_passed_over(
 
 
 @pytest.mark.parametrize("key", ["versions", "platform", "identity"])
-def test_a_record_that_says_another_thing_than_the_checkpoint(
+def test_a_record_that_contradicts_the_checkpoint(
     key: str, folder: RunFolder, expected: dict[str, bytes]
 ) -> None:
     record = json.loads(folder.config.read_text())

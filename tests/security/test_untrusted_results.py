@@ -237,7 +237,7 @@ def test_a_forged_policy_is_an_error_of_every_command(
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/escaped-from-shaperun", "..\\escaped"])
-def test_what_else_is_in_the_archive_is_left_there(name: str, folder: StudyFolder) -> None:
+def test_other_members_of_the_archive_are_ignored(name: str, folder: StudyFolder) -> None:
     run, forged = one_of(folder)
     forged.policy.write_bytes(archive(members(forged.policy), more=name))
     before = tree(folder.path.parent.parent)
@@ -309,7 +309,7 @@ def test_the_results_folder_itself_may_be_a_link(folder: StudyFolder, command: C
     assert command("status")[0] == 0
 
 
-def test_starting_anew_removes_the_links_alone(folder: StudyFolder, command: Commands) -> None:
+def test_fresh_removes_links_only(folder: StudyFolder, command: Commands) -> None:
     links = [folder.run("default", 0).path / name for name in ("run.json", "policy.zip", "log.txt")]
     targets = [outside(folder, link) for link in links]
     before = tree(targets[0])
@@ -319,7 +319,7 @@ def test_starting_anew_removes_the_links_alone(folder: StudyFolder, command: Com
     assert not any(link.is_symlink() for link in links)
 
 
-def test_starting_anew_deletes_nothing_through_a_link(folder: StudyFolder) -> None:
+def test_fresh_deletes_nothing_through_a_link(folder: StudyFolder) -> None:
     _, forged = one_of(folder)
     target = outside(folder, forged.path / "tensorboard")
     nested = forged.path / "nested"
@@ -350,7 +350,7 @@ def test_hashes_of_files_elsewhere_finish_no_run(name: str, folder: StudyFolder)
     assert forged.read_state() == "interrupted"
 
 
-def test_what_a_finished_run_lacks_is_missed(folder: StudyFolder) -> None:
+def test_a_run_with_a_missing_file_is_not_finished(folder: StudyFolder) -> None:
     _, forged = one_of(folder)
     done = json.loads((forged.path / "DONE.json").read_text())
     write_json(forged.path / "DONE.json", done | {"files": {}})
@@ -378,7 +378,7 @@ DOCUMENTS = {
 
 @pytest.mark.parametrize("name", ["run.json", "DONE.json", "progress.json"])
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_forged_json_is_no_news(
+def test_forged_json_is_ignored(
     document: str, name: str, folder: StudyFolder, command: Commands
 ) -> None:
     run, forged = one_of(folder)
@@ -389,7 +389,8 @@ def test_forged_json_is_no_news(
     stands = next(r for r in json.loads(said)["runs"] if (r["arm"], r["seed"]) == ("guided", 1))
     assert stands["state"] == ("done" if name == "progress.json" else "interrupted")
     assert stands["timesteps"] >= 0
-    for shown in (read_run_status(folder, run), replace(read_run_status(folder, run), state="running")):
+    status = read_run_status(folder, run)
+    for shown in (status, replace(status, state="running")):
         SafeConsole(stderr=False, quiet=False).print(progress.build_run_table([shown]))
     forged.read_record()
     if name == "run.json":
@@ -411,7 +412,7 @@ def test_forged_statistics_of_observations_are_refused(document: str, folder: St
     "changes",
     [{"mean": [0.0] * 3}, {"var": [[1.0] * 4]}, {"var": [-1.0] * 4}, {"clip": 0}, {"epsilon": "x"}],
 )
-def test_statistics_must_be_of_such_observations(
+def test_statistics_must_have_the_shape_of_observations(
     changes: dict[str, object], folder: StudyFolder
 ) -> None:
     run, forged = one_of(folder)
@@ -512,7 +513,7 @@ def test_a_damaged_table_is_one_message_of_every_command(
     assert command("compare", "tiny")[0] == 0  # as the message promised
 
 
-def test_no_table_that_is_written_holds_a_formula(folder: StudyFolder, tmp_path: Path) -> None:
+def test_no_written_table_holds_a_formula(folder: StudyFolder, tmp_path: Path) -> None:
     study, _ = open_study("tiny", folder.path.parent)
     found = comparison.compare_arms(study, folder)
     evil = "=cmd|' /C calc'!A0"
@@ -534,7 +535,7 @@ def test_no_table_that_is_written_holds_a_formula(folder: StudyFolder, tmp_path:
 # The terminal
 
 
-def test_nothing_in_a_results_folder_steers_the_terminal(
+def test_nothing_in_a_results_folder_controls_the_terminal(
     folder: StudyFolder, command: Commands
 ) -> None:
     _, forged = one_of(folder)
@@ -555,7 +556,7 @@ def test_nothing_in_a_results_folder_steers_the_terminal(
     assert command("check", "tiny", "--json")[0] == 2
 
 
-def test_failures_are_told_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_printed_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     console = SafeConsole(stderr=False, quiet=False)
     failed = RunStatus("arm", 0, "failed", failure=f"Traceback\nValueError: {ESCAPES}")
     progress.follow_progress([[failed]], console)
@@ -567,7 +568,7 @@ def test_failures_are_told_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[red]\\u001b" in said
 
 
-def test_on_a_terminal_only_the_program_itself_gives_orders(
+def test_only_the_program_sends_control_sequences(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -584,7 +585,7 @@ def test_on_a_terminal_only_the_program_itself_gives_orders(
 # The report
 
 
-def test_what_made_a_run_is_text_in_the_report(
+def test_provenance_is_text_in_the_report(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_material, "_record_gif", lambda *_: None)
@@ -604,7 +605,7 @@ def test_what_made_a_run_is_text_in_the_report(
     assert "&lt;img src=x onerror=alert(1)&gt;\\ud800" in page
 
 
-def test_a_study_file_is_not_read_without_end(folder: StudyFolder, command: Commands) -> None:
+def test_reading_a_study_file_is_bounded(folder: StudyFolder, command: Commands) -> None:
     with folder.study.open("ab") as file:
         file.truncate(2**40)  # which takes no space on a disk
     with memory_within(200):

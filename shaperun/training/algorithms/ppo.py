@@ -257,8 +257,8 @@ class StackedPPO:
         entropy_loss = -distribution.entropy().mean(1)
         by_entropy = -ppo.ent_coef / count
 
-        gradient = distribution.gradient(minibatch.actions, by_log_prob, by_entropy)
-        self.policy.backward(evaluation, *gradient, by_values)
+        by_outputs, by_std = distribution.gradient(minibatch.actions, by_log_prob, by_entropy)
+        self.policy.backward(evaluation, by_outputs, by_std, by_values)
         self._clip_gradient()
         return Losses(
             policy_loss,

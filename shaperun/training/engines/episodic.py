@@ -96,7 +96,9 @@ class EpisodicTraining:
             batch = self._play_batch(total - began)
             if batch is None:
                 self._evaluate_between(began, total)
-                self._final_evaluation()
+                recorder = self._run.recorder
+                recorder.on_update(self.timesteps, self._report, last=True)
+                recorder.on_evaluation(total, self._evaluate(total, final=True))
                 return True
             self._evaluate_between(began, self.timesteps)
             self._update(batch)
@@ -169,13 +171,6 @@ class EpisodicTraining:
             if run.recorder.evaluation_due(timesteps):
                 rows = rows or self._evaluate(timesteps, final=False)
                 run.recorder.on_evaluation(timesteps, rows)
-
-    def _final_evaluation(self) -> None:
-        """Evaluate the final policy."""
-        run = self._run
-        run.recorder.on_update(self.timesteps, self._report, last=True)
-        rows = self._evaluate(run.total_timesteps, final=True)
-        run.recorder.on_evaluation(run.total_timesteps, rows)
 
     def _evaluate(self, timesteps: int, *, final: bool) -> list[dict[str, object]]:
         run = self._run

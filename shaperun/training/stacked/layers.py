@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -92,18 +92,6 @@ class Network:
                 gradient = state.activations[depth - 1](layer.inputs_gradient(gradient))
 
 
-class StackedNetworks(Protocol):
-    """The actors and critics of R runs."""
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """Return actors' outputs (R, B, K), values (R, B), and the state for `backward`."""
-        ...
-
-    def backward(self, state: Any, by_outputs: Tensor, by_values: Tensor) -> None:
-        """Write the gradient by all parameters, given those by outputs and values."""
-        ...
-
-
 @dataclass(frozen=True)
 class SeparateNetworks:
     """Actors and critics of different sizes."""
@@ -112,7 +100,7 @@ class SeparateNetworks:
     critic: Network
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, tuple[ForwardPass, ForwardPass]]:
-        """Evaluate actors, then critics."""
+        """Return actors' outputs (R, B, K), values (R, B), and the state for `backward`."""
         outputs, actor = self.actor.forward(features)
         values, critic = self.critic.forward(features)
         return outputs, values[..., 0], (actor, critic)
@@ -120,7 +108,7 @@ class SeparateNetworks:
     def backward(
         self, state: tuple[ForwardPass, ForwardPass], by_outputs: Tensor, by_values: Tensor
     ) -> None:
-        """Differentiate actors, then critics."""
+        """Write the gradient by all parameters, given those by outputs and values."""
         actor, critic = state
         self.actor.backward(actor, by_outputs)
         self.critic.backward(critic, by_values[..., None])
@@ -134,19 +122,22 @@ class PairedNetworks:
     outputs: int
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, ForwardPass]:
-        """Evaluate actors and critics at once."""
+        """Return actors' outputs (R, B, K), values (R, B), and the state for `backward`."""
         inputs = features[:, None].expand(-1, 2, -1, -1).flatten(0, 1)
         outputs, state = self.networks.forward(inputs)
         actor, critic = outputs.view(-1, 2, *outputs.shape[1:]).unbind(1)
         return actor[..., : self.outputs].contiguous(), critic[..., 0].contiguous(), state
 
     def backward(self, state: ForwardPass, by_outputs: Tensor, by_values: Tensor) -> None:
-        """Differentiate actors and critics at once."""
+        """Write the gradient by all parameters, given those by outputs and values."""
         runs, count, _ = by_outputs.shape
         gradient = by_outputs.new_zeros((runs, 2, count, self.networks.outputs))
         gradient[:, 0, :, : self.outputs] = by_outputs
         gradient[:, 1, :, 0] = by_values
         self.networks.backward(state, gradient.flatten(0, 1))
+
+
+StackedNetworks = SeparateNetworks | PairedNetworks
 
 
 def choose_kernels(device: torch.device) -> Kernels:
