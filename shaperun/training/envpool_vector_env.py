@@ -151,7 +151,7 @@ class EnvPoolVectorEnv:
     def _advance_generators(
         self, resets: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]
     ) -> None:
-        """Advance fresh generators by numbers of resets and steps (N,)."""
+        """Advance new generators by numbers of resets and steps (N,)."""
         if self._id.startswith("LunarLander"):
             resets, steps = _discard_draws(resets, steps)
         else:

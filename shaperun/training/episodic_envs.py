@@ -23,12 +23,8 @@ EpisodicAct = Callable[[npt.NDArray[Any], list[int]], npt.NDArray[Any]]
 class EpisodicEnvs(TrainingEnvs):
     """N copies that play one episode each; finished ones wait for the others.
 
-    Initial states depend only on the run and on the steps it has taken: no generator is stored.
-
-    Args:
-        config: the run.
-        seeds: one per copy; the first one determines all initial states.
-        emit: called with the row of every episode that ends.
+    Initial states depend only on the first seed and on the steps that the run has taken, so that
+    no generator is stored.
     """
 
     def __init__(self, config: RunConfig, seeds: list[int], emit: Callable[[Row], None]) -> None:
@@ -46,10 +42,6 @@ class EpisodicEnvs(TrainingEnvs):
 
     def play_episodes(self, act: EpisodicAct, max_steps: int) -> list[Array] | None:
         """Play one episode per copy to its end; shape and record them.
-
-        Args:
-            act: the policy; its actions for finished copies are ignored.
-            max_steps: environment steps that the run has left.
 
         Returns:
             The shaped rewards of each episode; None if they take more than `max_steps`, and then

@@ -138,11 +138,7 @@ class Evaluation:
     def _check_totals(
         self, totals: Array, values: dict[str, Array], end: Transition, factor: float
     ) -> None:
-        """Check that the totals of an episode follow from its recorded columns.
-
-        Raises:
-            ArithmeticError: they do not.
-        """
+        """Raise ArithmeticError unless an episode's totals follow from its recorded columns."""
         sums, first, last = (numbers[None] for numbers in values.values())
         terminated = end.terminated.astype(float)
         parts = self.kernel.contributions_from_sums(sums, first, last, terminated, factor)

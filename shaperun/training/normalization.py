@@ -32,7 +32,8 @@ class ObservationScaling:
 
     def __call__(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Normalize observations (…, *shape)."""
-        return _normalize(obs, self.mean, self.var, self.epsilon, self.clip)
+        scaled = (obs - self.mean) / np.sqrt(self.var + self.epsilon)
+        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
 
     def save(self, folder: RunFolder) -> None:
         """Write the statistics as JSON, which holds every bit of a float."""
@@ -73,18 +74,7 @@ def normalize_frozen(envs: VecEnv, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not isinstance(envs, VecNormalize) or not envs.norm_obs:
         return obs
     rms: Any = envs.obs_rms
-    return _normalize(obs, rms.mean, rms.var, envs.epsilon, envs.clip_obs)
-
-
-def _normalize(
-    obs: npt.NDArray[Any],
-    mean: npt.NDArray[np.float64],
-    var: npt.NDArray[np.float64],
-    epsilon: float,
-    clip: float,
-) -> npt.NDArray[np.float32]:
-    scaled = (obs - mean) / np.sqrt(var + epsilon)
-    return np.clip(scaled, -clip, clip).astype(np.float32)
+    return ObservationScaling(rms.mean, rms.var, envs.epsilon, envs.clip_obs)(obs)
 
 
 def normalize_rewards(
@@ -93,12 +83,7 @@ def normalize_rewards(
     """Update the statistics with rewards (T, N) of T steps, and normalize them.
 
     As VecNormalize does at every step: rewards are divided by the standard deviation of the
-    discounted returns so far, and clipped. Only the moments of all steps are computed at once.
-
-    Args:
-        envs: the environments, with the statistics.
-        rewards: rewards as returned by the environments (T, N).
-        ended: where an episode ended (T, N).
+    discounted returns so far, and clipped. `ended` (T, N) marks the ends of episodes.
     """
     if not isinstance(envs, VecNormalize) or not envs.norm_reward:
         return rewards

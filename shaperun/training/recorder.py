@@ -49,15 +49,9 @@ UPDATE_COLUMNS = {
 
 
 class RunRecorder:
-    """Write the tables, the progress and the checkpoints of one run.
+    """Write the tables, the progress and the checkpoints of one run of a cohort.
 
-    Args:
-        folder: folder of the run.
-        config: configuration of the run.
-        envs: its training environments; their episodes go to `on_episode`.
-        checkpoint: state that the run resumes from, if any.
-        options: whether to write event files.
-        cohort_size: number of runs that this process trains at the same time.
+    The training environments emit their episodes to `on_episode`.
     """
 
     def __init__(
@@ -71,16 +65,16 @@ class RunRecorder:
     ) -> None:
         self._folder, self._config = folder, config
         self._envs, self._cohort_size = envs, cohort_size
-        tables = checkpoint["tables"] if checkpoint else {}
-        evaluations = ["timesteps", *evaluation.evaluation_columns(envs.kernel)]
-        updates = ["timesteps", *UPDATE_COLUMNS]
-        self._episodes = AppendOnlyCsv(
-            folder.episodes, episode_columns(envs.kernel), tables.get("episodes")
-        )
-        self._evaluations = AppendOnlyCsv(
-            folder.evaluations, evaluations, tables.get("evaluations")
-        )
-        self._updates = AppendOnlyCsv(folder.updates, updates, tables.get("updates"))
+        columns = {
+            "episodes": episode_columns(envs.kernel),
+            "evaluations": ["timesteps", *evaluation.evaluation_columns(envs.kernel)],
+            "updates": ["timesteps", *UPDATE_COLUMNS],
+        }
+        sizes = checkpoint["tables"] if checkpoint else {}
+        self._tables = {
+            name: AppendOnlyCsv(getattr(folder, name), names, sizes.get(name))
+            for name, names in columns.items()
+        }
         self._events = _event_file(folder, config) if options.tensorboard else None
         earlier = checkpoint["recording"] if checkpoint else {}
         self._next_evaluation = earlier.get("next_evaluation", 0)
@@ -92,14 +86,14 @@ class RunRecorder:
 
     def close(self) -> None:
         """Close the tables."""
-        for table in (self._episodes, self._evaluations, self._updates):
+        for table in self._tables.values():
             table.close()
         if self._events:
             self._events.close()
 
     def on_episode(self, row: Row) -> None:
         """Record a training episode."""
-        self._episodes.append([row])
+        self._tables["episodes"].append([row])
         if self._events:
             self._events.add_episode(row)
 
@@ -119,7 +113,7 @@ class RunRecorder:
 
     def on_evaluation(self, timesteps: int, rows: list[Row]) -> None:
         """Record the episodes of one evaluation."""
-        self._evaluations.append([{"timesteps": timesteps, **row} for row in rows])
+        self._tables["evaluations"].append([{"timesteps": timesteps, **row} for row in rows])
         if self._events:
             self._events.write_evaluation(timesteps, rows)
         self._evaluated_return = float(np.mean([float(str(row["return"])) for row in rows]))
@@ -154,11 +148,7 @@ class RunRecorder:
             "made_by": {key: record[key] for key in MUST_MATCH},
             "learner": learner,
             "environments": self._envs.get_state(),
-            "tables": {
-                "episodes": self._episodes.fsync(),
-                "evaluations": self._evaluations.fsync(),
-                "updates": self._updates.fsync(),
-            },
+            "tables": {name: table.fsync() for name, table in self._tables.items()},
             "recording": {
                 "next_evaluation": self._next_evaluation,
                 "next_update": self._next_update,
@@ -198,7 +188,7 @@ class RunRecorder:
             column: next((report[name] for name in names if name in report), "")
             for column, names in UPDATE_COLUMNS.items()
         }
-        self._updates.append([{"timesteps": timesteps, **row}])
+        self._tables["updates"].append([{"timesteps": timesteps, **row}])
         if self._events:
             self._events.write_update(timesteps, row)
 

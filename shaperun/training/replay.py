@@ -22,19 +22,11 @@ Frame = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Replay:
-    """A replayed episode of T steps.
+    """A replayed episode: frames, and sums up to each of its T + 1 states."""
 
-    Attributes:
-        frames: T + 1 images (height, width, 3).
-        returns: environment return up to each of the T + 1 states.
-        contributions: each reward part's share of the shaped return up to each state, by name.
-        outcome: how it ended.
-        fps: frames per second of the environment.
-    """
-
-    frames: list[Frame]
-    returns: list[float]
-    contributions: dict[str, list[float]]
+    frames: list[Frame]  # (height, width, 3) each
+    returns: list[float]  # environment return
+    contributions: dict[str, list[float]]  # of each reward part to the shaped return
     outcome: str
     fps: int
 
@@ -42,14 +34,7 @@ class Replay:
 def replay_episode(
     config: RunConfig, act: Act, seed: int, transform: Callable[[Frame], Frame]
 ) -> Replay:
-    """Play a held-out episode as it was evaluated.
-
-    Args:
-        config: the run: its environment, and the reward whose parts are followed.
-        act: the policy.
-        seed: seed of the episode.
-        transform: applied to every frame at once, to save memory.
-    """
+    """Play a held-out episode as it was evaluated; `transform` shrinks each frame at once."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
     sb3_model.use_one_thread()  # as in training
     environment = config.environment.describe()

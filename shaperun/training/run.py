@@ -130,13 +130,6 @@ def open_run(
 
     The global generators are then in the state that stable-baselines3 needs at the start.
 
-    Args:
-        folder: folder of the run.
-        config: configuration of the run.
-        checkpoint: state to resume from.
-        options: whether to write event files, and when to pause.
-        cohort_size: number of runs that this process trains at the same time.
-
     Raises:
         CorruptCheckpointError: the checkpoint cannot be resumed from.
         ReplayMismatchError: the environments cannot be restored.
@@ -192,9 +185,7 @@ def train_sequentially(
 ) -> dict[int, Exception]:
     """Train runs one after the other; return the exception of each failed run, by index.
 
-    Args:
-        runs: the runs.
-        learn: trains a run, and returns whether it reached its end rather than its pause.
+    `learn` trains a run, and returns whether it reached its end rather than its pause.
     """
     failures: dict[int, Exception] = {}
     for index, run in enumerate(runs):

@@ -91,11 +91,7 @@ def _load_tensors(members: Mapping[str, bytes]) -> dict[str, torch.Tensor]:
 def _check_parameters(
     parameters: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
-    """Check names, shapes, types and values of parameters.
-
-    Raises:
-        ValueError: they are not as expected.
-    """
+    """Raise ValueError unless names, shapes and types are as expected, and values finite."""
     if parameters.keys() != expected.keys():
         raise ValueError("its parameters have other names")
     for name, tensor in expected.items():

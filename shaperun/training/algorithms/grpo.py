@@ -44,11 +44,6 @@ class Grpo:
     - A group whose returns are all equal has advantages of 0.
     - Potential-based shaping subtracts Φ(s_0) from R_i, which is the same in a group: if episodes
       terminate, it changes no advantage.
-
-    Args:
-        model: holder of the policy and its optimizer.
-        hyperparameters: hyperparameters of the study.
-        shuffle: generator of the order of transitions.
     """
 
     def __init__(

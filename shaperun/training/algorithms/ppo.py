@@ -210,12 +210,7 @@ class StackedPPO:
 
     @np.errstate(over="ignore", invalid="ignore")  # divergence is detected by the loss
     def update(self, rollout: Rollout, progress_remaining: float) -> list[dict[str, float]]:
-        """Learn from a rollout; return the statistics of each run by stable-baselines3's names.
-
-        Args:
-            rollout: the rollout of all runs.
-            progress_remaining: 1 at the start of training, 0 at its end.
-        """
+        """Learn from a rollout; return the statistics of each run by stable-baselines3's names."""
         ppo, history = self._ppo, UpdateLog()
         learning_rate = ppo.lr_schedule(progress_remaining)
         active = ~self.diverged

@@ -26,17 +26,12 @@ class Reinforce:
     Neither depends on the action taken, so the gradient is unbiased. Potential-based shaping is a
     baseline as well: with the same γ it subtracts Φ(s_t) from G_t, if the episode terminates. As
     usual in practice, steps are not weighted by γ^t.
-
-    Args:
-        model: holder of the policy and its optimizer.
-        hyperparameters: hyperparameters of the study.
-        shuffle: unused; each update takes its batch as a whole.
     """
 
     def __init__(
         self, model: PPO, hyperparameters: dict[str, Any], shuffle: np.random.RandomState
     ) -> None:
-        del shuffle
+        del shuffle  # each update takes its batch as a whole
         self._model, self._gamma = model, float(hyperparameters["gamma"])
         grouped = hyperparameters["baseline"] == "group"
         self._group_size: int | None = hyperparameters["group_size"] if grouped else None

@@ -38,11 +38,7 @@ Array = npt.NDArray[Any]
 
 
 def train(runs: Sequence[TrainingRun]) -> dict[int, Exception]:
-    """Train runs that differ only in rewards and seeds, from the same timestep.
-
-    Returns:
-        The exception of each failed run, by index.
-    """
+    """Train runs that differ only in rewards and seeds; return exceptions by index."""
     cohort = Cohort(runs)
     cohort.evaluate_if_due()
     while cohort.active_runs and cohort.timesteps < cohort.total_timesteps:
@@ -56,8 +52,8 @@ def train(runs: Sequence[TrainingRun]) -> dict[int, Exception]:
 def _trim_memory() -> None:
     """Return free heap memory to the system, if the C library can (glibc).
 
-    A physics world is one large block, allocated for every episode. Small objects fill the place
-    of an old one, so that the heap of many runs would grow by gigabytes, most of it unused.
+    Every episode allocates a physics world, a large block whose place small objects fill later:
+    without trimming, the heap of many runs grows by gigabytes.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

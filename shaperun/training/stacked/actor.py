@@ -103,14 +103,7 @@ def draw_noise(
     shape: tuple[int, ...],
     generator: torch.Generator,
 ) -> Array:
-    """Draw the noise of one run's actions for a whole rollout: Gumbel, normal or logistic.
-
-    Args:
-        space: space of the actions.
-        dtype: precision of the policy.
-        shape: shape of the noise, K last.
-        generator: generator of the run.
-    """
+    """Draw the noise (…, K) of one run's actions: Gumbel, normal or logistic."""
     noise = torch.empty(shape, dtype=dtype)
     if choice_sizes(space):
         return (-noise.exponential_(generator=generator).log()).numpy()

@@ -178,12 +178,7 @@ class StackedPolicy:
 
     @np.errstate(over="ignore", invalid="ignore")
     def evaluate_actions(self, features: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and log-probabilities (T, R, E) of a rollout.
-
-        Args:
-            features: features of the observations (T, R, E, F).
-            actions: actions taken (T, R, E, D).
-        """
+        """Return values and log-probabilities (T, R, E) of features (T, R, E, F) and actions."""
         steps, runs, envs = features.shape[:3]
         values, log_probs = features.new_empty((2, steps, runs, envs))
         batch_steps = max(1, _MAX_BATCH // envs)
@@ -278,11 +273,7 @@ def _round_up(count: int, unit: int) -> int:
 
 
 def _check_policies(policies: Sequence[ActorCriticPolicy]) -> None:
-    """Check that policies can be stacked.
-
-    Raises:
-        ValueError: they differ, or have unsupported parts.
-    """
+    """Raise ValueError unless policies are alike and supported."""
     policy = policies[0]
     if policy.use_sde or not isinstance(policy.features_extractor, FlattenExtractor):
         raise ValueError("only plain MLP policies without gSDE are trained in lockstep")
