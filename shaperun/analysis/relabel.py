@@ -19,13 +19,7 @@ from shaperun.study.models import Study
 def missing_terms(
     runs_of: RewardConfig, reward: RewardConfig, environment: Environment
 ) -> set[str]:
-    """Return the weighted terms of a reward that the runs of another arm did not record.
-
-    Args:
-        runs_of: the resolved reward of the arm that was trained.
-        reward: the resolved reward to apply.
-        environment: its terms, outcomes and reward are always recorded.
-    """
+    """Return the weighted terms of a reward that the runs of another arm did not record."""
     weighted = {name for name, weight in reward.weights.items() if weight * reward.scale}
     return {
         name

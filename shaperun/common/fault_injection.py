@@ -20,7 +20,6 @@ from pathlib import Path
 
 FAULT = "SHAPERUN_FAULT"
 CHECKPOINT_SECONDS = "SHAPERUN_KEEP_SECONDS"
-
 _CHUNK_SIZE = 48  # bytes; less than a row, so that a fault can hit the middle of one
 
 

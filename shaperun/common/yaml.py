@@ -18,7 +18,6 @@ MAX_SIZE = 1_000_000  # bytes; characters if the input is text
 MAX_DEPTH = 50
 MAX_EVENTS = 100_000  # with aliases expanded
 MAX_NUMBER_LENGTH = 250  # keeps str() and float() of an integer from failing later
-
 _TAG_PREFIX = "tag:yaml.org,2002:"
 
 

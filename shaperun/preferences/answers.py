@@ -24,7 +24,6 @@ from shaperun.study.models import Study
 FORMAT = "shaperun answers 1"
 _MAX_BYTES = 50_000_000
 _BUILT_IN = "built in"
-
 MAX_STATES = 24  # per episode
 MAX_OBSERVATION_SIZE = 64  # of observations that are stored
 

@@ -98,11 +98,6 @@ class SweepData:
 def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], None]) -> ReportData:
     """Load the runs of a study and of its sweep, and record GIFs of its policies.
 
-    Args:
-        study: the study.
-        folder: its folder; the GIFs are written to it as by `record-gif`.
-        log: called with a sentence per recorded arm.
-
     Raises:
         UserError: no run is finished, or the runs have another configuration.
     """

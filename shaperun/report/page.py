@@ -14,12 +14,7 @@ from shaperun.report.sections import Context
 
 
 def render_page(data: ReportData, *, static: bool = False) -> str:
-    """Return the report as one HTML document that needs no other file.
-
-    Args:
-        data: the content.
-        static: leave out all JavaScript and show the learning curves as a picture.
-    """
+    """Return the report as one self-contained HTML document; `static` is without JavaScript."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

@@ -69,14 +69,6 @@ def record_gifs(
 ) -> list[Path]:
     """Replay a recorded episode of every arm, write it to the study's folder, return the paths.
 
-    Args:
-        study: the study.
-        loaded: its runs.
-        arms: the arms to record; if empty, all with a finished run.
-        choice: the runs and episodes.
-        kind: the format of the files.
-        log: called with a sentence per recorded arm.
-
     Raises:
         UserError: no finished run, unknown episode, missing package, or no rendering.
     """

@@ -27,13 +27,7 @@ SELECTION_BIAS = (
 def make_sweep_section(
     study: Study, data: SweepData | None, arms: Iterable[ArmSummary]
 ) -> Context | None:
-    """Return the variables of the sweep's section; None without a sweep.
-
-    Args:
-        study: the study, including its sweep.
-        data: the results of the sweep.
-        arms: summaries that include the finished trials.
-    """
+    """Return the variables of the sweep's section; None without a sweep."""
     if data is None or study.sweep is None:
         return None
     sweep, best = study.sweep, data.results.best

@@ -94,10 +94,6 @@ class RewardKernel:
     def __call__(self, transition: Transition, progress: Progress = START) -> Rewards:
         """Evaluate all terms, weighted or not, and the reward of N transitions.
 
-        Args:
-            transition: the transitions.
-            progress: training progress before and after them, for rewards with a schedule.
-
         Raises:
             RewardError: a term raised, or a term or reward is not finite; the message names it.
         """

@@ -20,7 +20,6 @@ Executor = Callable[[Iterable[process_pool.Job]], Iterator[process_pool.JobResul
 
 # The only place that names the training code: workers import it, the driver never does.
 TRAINING = "shaperun.training.train"
-
 POLLING_SHARE = 0.01  # of the driver's time, spent on reading the progress of runs
 POLL_SECONDS = 1.0
 

@@ -23,7 +23,6 @@ from shaperun.common.files import parse_json, read_regular, write_atomically
 StateDict = dict[str, Any]
 
 TABLES = ("episodes", "evaluations", "updates")
-
 _MAX_BYTES = 2_000_000_000
 _MAX_COUNT = 1e15  # of steps or bytes
 _TREE = "tree"

@@ -35,13 +35,7 @@ def training_seeds(stream: np.random.SeedSequence, count: int) -> list[int]:
 
 
 class TrainingEnvs(VecEnv):
-    """N shaped copies of a run's environment, with the interface of stable-baselines3.
-
-    Args:
-        config: the run.
-        seeds: one per copy, used for its first reset.
-        emit: called with the row of every episode that ends.
-    """
+    """N shaped copies of a run's environment, one per seed, as a VecEnv of stable-baselines3."""
 
     def __init__(self, config: RunConfig, seeds: list[int], emit: Callable[[Row], None]) -> None:
         environment = config.environment.describe()

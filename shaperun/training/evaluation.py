@@ -41,11 +41,7 @@ def evaluation_columns(kernel: RewardKernel) -> list[str]:
 
 
 class Evaluation:
-    """Rollouts of policies on the held-out episodes of a study, several episodes at a time.
-
-    Args:
-        config: the run: its environment, and the arm's reward, whose parts are recorded too.
-    """
+    """Rollouts of policies on the held-out episodes of a study, several episodes at a time."""
 
     def __init__(self, config: RunConfig) -> None:
         self.environment = config.environment.describe()
@@ -59,11 +55,6 @@ class Evaluation:
 
     def __call__(self, act: Act, episodes: int, progress: float) -> list[Row]:
         """Return one row per episode, in the columns of `evaluation_columns`.
-
-        Args:
-            act: the policy.
-            episodes: number of held-out episodes to play.
-            progress: the share of training that is done, for rewards with a schedule.
 
         Raises:
             RewardError: the reward is not finite; the message says where.

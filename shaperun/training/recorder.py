@@ -120,13 +120,7 @@ class RunRecorder:
         self.report_progress(timesteps, "training")
 
     def on_update(self, timesteps: int, report: Mapping[str, Any], *, last: bool = False) -> None:
-        """Record the statistics of the latest update.
-
-        Args:
-            timesteps: environment steps of the run so far.
-            report: statistics by stable-baselines3's names; empty before the first update.
-            last: whether training ends here: the update is then always written.
-        """
+        """Record the statistics of an update, if there are any; the last one in any case."""
         gap = self._config.training.total_timesteps // MAX_UPDATE_ROWS
         if report and (last or timesteps >= self._next_update):
             self._next_update = timesteps + gap

@@ -33,12 +33,7 @@ TAGS = {
 
 
 class EventFile:
-    """Event file of one run, flushed after every event.
-
-    Args:
-        folder: folder of the file; made if missing.
-        outcomes: all outcomes of the environment's episodes.
-    """
+    """Event file of one run, flushed after every event."""
 
     def __init__(self, folder: Path, outcomes: Sequence[str]) -> None:
         folder.mkdir(exist_ok=True)

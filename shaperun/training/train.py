@@ -35,7 +35,6 @@ from shaperun.training.run import TrainingRun, open_run
 from shaperun.training.vector_env import ReplayMismatchError
 
 PACKAGES = ("shaperun", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
-
 ENGINES = {"sb3": sb3.train, "lockstep": lockstep.train, "episodic": episodic.train}
 
 Runs = dict[RunFolder, RunConfig]

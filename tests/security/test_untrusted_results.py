@@ -197,8 +197,8 @@ FORGED: dict[Callable[[dict[str, bytes], Path], bytes], str] = {
     a_greedy_pickle: "asks for builtins bytearray",
     of_other_shapes: "expected",
     of_other_names: "other names",
-    of_other_types: "no array of",
-    not_numbers: "no numbers",
+    of_other_types: "is not an array of",
+    not_numbers: "values that are not finite",
     no_dictionary: "no parameters",
     no_policy: "no item named",
 }

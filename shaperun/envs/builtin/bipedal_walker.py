@@ -15,7 +15,6 @@ POINTS_PER_VX = 25.0 / 3.0 / 50.0 * 130.0 / 30.0
 POINTS_PER_ANGLE = 5.0
 TORQUE_COST = 0.028  # per step of one joint at full torque
 FALL_REWARD = -100.0
-
 LIDAR = tuple(f"lidar{i}" for i in range(10))  # from straight down to ahead; 1: out of range
 
 

@@ -16,40 +16,19 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from shaperun.common.text import format_number
-from shaperun.report.plots.style import (
-    GREY,
-    MUTED,
-    add_heading,
-    annotate_center,
-    assign_colours,
-    draw_band,
-    figure_height,
-    figure_without_data,
-    format_percent,
-    iter_panels,
-    label_axes,
-    label_bars,
-    legend_columns,
-    max_lines,
-    new_figure,
-    split_rows,
-    styled,
-    text_colour,
-    to_floats,
-    wrap,
-)
+from shaperun.report.plots import style
 
 MAX_LINES = 200  # single runs in one figure; more are unreadable
 MAX_PANELS = 12
 
 _OUTCOMES = {
     True: ("#009E73", "#0072B2", "#56B4E9"),
-    None: (GREY, "#D0D0D0", "#787878"),
+    None: (style.GREY, "#D0D0D0", "#787878"),
     False: ("#D55E00", "#E69F00", "#8C2D04", "#F3B98B"),
 }
 
 
-@styled
+@style.styled
 def plot_learning_curves(
     runs: pl.DataFrame,
     centre: pl.DataFrame,
@@ -72,25 +51,28 @@ def plot_learning_curves(
         note: meaning of the thin lines, the thick lines and the bands.
     """
     if runs.is_empty():
-        return figure_without_data(title, "no evaluations yet")
-    palette = assign_colours(arms or [*runs["arm"], *centre["arm"]])
+        return style.figure_without_data(title, "no evaluations yet")
+    palette = style.assign_colours(arms or [*runs["arm"], *centre["arm"]])
     shown = list(palette)[:MAX_PANELS]
-    heights = [3.3 + 0.2 * len(palette) / legend_columns(palette), figure_height(shown, 4, 1.3)]
-    figure = new_figure(title, sum(heights) + 0.4)
+    heights = [
+        3.3 + 0.2 * len(palette) / style.legend_columns(palette),
+        style.figure_height(shown, 4, 1.3),
+    ]
+    figure = style.new_figure(title, sum(heights) + 0.4)
     lines = _limit_runs(runs)
     if len(lines) < len(runs):
         note = f"{note} (single runs: only the first of each arm)"
-    top, bottom = split_rows(figure, heights)
+    top, bottom = style.split_rows(figure, heights)
     axes = _draw_returns(top, lines, centre, palette)
-    axes.set_title(note, color=MUTED)
+    axes.set_title(note, color=style.MUTED)
     _set_y_limits(axes, [*runs["return"], *([] if threshold is None else [threshold])])
     if threshold is not None:
         _draw_level(axes, threshold, f"solved\n({threshold:g})")
     bottom.supxlabel("environment steps")
     some = "" if len(shown) == len(palette) else f"; the first {len(shown)} arms"
     text = f"Shaped return per episode (thick: mean over runs), not comparable between arms{some}"
-    add_heading(bottom, text)
-    for panel, arm in iter_panels(bottom, shown, 4):
+    style.add_heading(bottom, text)
+    for panel, arm in style.iter_panels(bottom, shown, 4):
         _draw_shaped_returns(panel, runs.filter(arm=arm), lines.filter(arm=arm), palette[arm])
         panel.set_xlim(axes.get_xlim())
     return figure
@@ -119,30 +101,30 @@ def _draw_returns(
     faint = min(1.0, 4 / len(palette))
     for arm, colour in palette.items():
         points = centre.filter(arm=arm).sort("timesteps")
-        draw_band(axes, points, "timesteps", colour, 0.16 * faint)
+        style.draw_band(axes, points, "timesteps", colour, 0.16 * faint)
         _draw_runs(axes, runs.filter(arm=arm), "return", colour, 0.5 * faint)
         partial |= _draw_centre(axes, points, "return_centre", colour)
-        count = int(to_floats(points["runs"]).max(initial=0))
-        labels.append(wrap(f"{arm} ({count} run{'s' * (count != 1)})", 60))
+        count = int(style.to_floats(points["runs"]).max(initial=0))
+        labels.append(style.wrap(f"{arm} ({count} run{'s' * (count != 1)})", 60))
         handles.append(Line2D([], [], color=colour, linewidth=2))
     if partial:
         labels.append("not all runs reached this step")
-        handles.append(Line2D([], [], color=MUTED, linewidth=2, linestyle=":"))
-    part.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
+        handles.append(Line2D([], [], color=style.MUTED, linewidth=2, linestyle=":"))
+    part.legend(handles, labels, loc="outside upper left", ncols=style.legend_columns(labels))
     axes.set_xlim(left=0)
-    label_axes(axes, "environment steps", "environment return per episode")
+    style.label_axes(axes, "environment steps", "environment return per episode")
     return axes
 
 
 def _draw_shaped_returns(axes: Axes, runs: pl.DataFrame, lines: pl.DataFrame, colour: str) -> None:
     if runs.is_empty():
-        annotate_center(axes, "no evaluations yet")
+        style.annotate_center(axes, "no evaluations yet")
         return
     steps = runs.sort("timesteps", "seed").group_by("timesteps", maintain_order=True)
     means = steps.agg(pl.mean("shaped_return"), runs=pl.len())
     _draw_runs(axes, lines, "shaped_return", colour, 0.5)
     _draw_centre(axes, means, "shaped_return", colour)
-    label_axes(axes, "", "")
+    style.label_axes(axes, "", "")
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
@@ -160,7 +142,7 @@ def _draw_runs(axes: Axes, runs: pl.DataFrame, column: str, colour: str, alpha: 
 
 def _draw_centre(axes: Axes, points: pl.DataFrame, column: str, colour: str) -> bool:
     """Draw a center, dotted where some runs are missing, and return whether any are."""
-    steps, values, runs = (to_floats(points[name]) for name in ("timesteps", column, "runs"))
+    steps, values, runs = (style.to_floats(points[name]) for name in ("timesteps", column, "runs"))
     fewer = runs < runs.max(initial=0)
     if fewer.any():
         axes.plot(steps, values, ":", color=colour, linewidth=2)
@@ -170,11 +152,11 @@ def _draw_centre(axes: Axes, points: pl.DataFrame, column: str, colour: str) -> 
 
 
 def _draw_level(axes: Axes, y: float, text: str) -> None:
-    axes.axhline(y, color=MUTED, linewidth=1, linestyle="--", zorder=1)
-    axes.text(1.008, y, text, transform=axes.get_yaxis_transform(), va="center", color=MUTED)
+    axes.axhline(y, color=style.MUTED, linewidth=1, linestyle="--", zorder=1)
+    axes.text(1.008, y, text, transform=axes.get_yaxis_transform(), va="center", color=style.MUTED)
 
 
-@styled
+@style.styled
 def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     """Draw one bar of outcomes per arm, successes on the left.
 
@@ -184,27 +166,27 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
         title: of the figure.
     """
     if table.is_empty():
-        return figure_without_data(title, "no episodes yet")
+        return style.figure_without_data(title, "no episodes yet")
     arms = list(dict.fromkeys(table["arm"]))
     palette = outcome_colours(table)
-    figure = new_figure(title, 0.9 + len(arms) * max(0.42, 0.17 * max_lines(arms, 24)))
-    [body] = split_rows(figure, [1])
+    figure = style.new_figure(title, 0.9 + len(arms) * max(0.42, 0.17 * style.max_lines(arms, 24)))
+    [body] = style.split_rows(figure, [1])
     axes = body.subplots()
     ends = dict.fromkeys(arms, 0.0)
     for outcome, colour in palette.items():
         for arm, share in table.filter(outcome=outcome).select("arm", "share").iter_rows():
             axes.barh(arms.index(arm), share, left=ends[arm], color=colour, height=0.7)
-            percent, x = format_percent(share), ends[arm] + share / 2
+            percent, x = style.format_percent(share), ends[arm] + share / 2
             texts = (f"{outcome} {percent}", percent)
             text = next((text for text in texts if share > 0.0125 * len(text)), "")  # if it fits
-            ink = text_colour(colour)
+            ink = style.text_colour(colour)
             axes.text(x, arms.index(arm), text, ha="center", va="center", color=ink, fontsize=8)
             ends[arm] += share
-    label_bars(axes, arms, len(arms))
+    style.label_bars(axes, arms, len(arms))
     axes.set(xlim=(0, 1), xlabel="share of the final episodes of all runs")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     patches = [Patch(color=colour) for colour in palette.values()]
-    body.legend(patches, palette, loc="outside upper left", ncols=legend_columns(palette))
+    body.legend(patches, palette, loc="outside upper left", ncols=style.legend_columns(palette))
     return figure
 
 
@@ -218,7 +200,7 @@ def outcome_colours(table: pl.DataFrame) -> dict[str, str]:
     return palette
 
 
-@styled
+@style.styled
 def plot_contributions(
     table: pl.DataFrame, *, title: str, arms: Sequence[str] | None = None
 ) -> Figure:
@@ -230,14 +212,14 @@ def plot_contributions(
         title: of the figure.
         arms: the arms to draw, in order; by default those in the table.
     """
-    palette = assign_colours(arms or table["arm"].to_list())
+    palette = style.assign_colours(arms or table["arm"].to_list())
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
-    bar = max(0.2, 0.17 * max_lines(table["term"], 24))
-    figure = new_figure(title, 0.3 + figure_height(palette, 2, 0.2 + bar * bars))
-    for axes, arm in iter_panels(figure, palette, 2):
+    bar = max(0.2, 0.17 * style.max_lines(table["term"], 24))
+    figure = style.new_figure(title, 0.3 + style.figure_height(palette, 2, 0.2 + bar * bars))
+    for axes, arm in style.iter_panels(figure, palette, 2):
         rows = table.filter(arm=arm)
         if rows.is_empty():
-            annotate_center(axes, "no weighted terms")
+            style.annotate_center(axes, "no weighted terms")
         else:
             _draw_contributions(axes, rows, palette[arm], bars)
     figure.supxlabel(
@@ -247,12 +229,12 @@ def plot_contributions(
 
 
 def _draw_contributions(axes: Axes, rows: pl.DataFrame, colour: str, bars: int) -> None:
-    terms, values = rows["term"].to_list(), to_floats(rows["contribution"])
-    shades = [GREY if term == "environment" else colour for term in terms]
+    terms, values = rows["term"].to_list(), style.to_floats(rows["contribution"])
+    shades = [style.GREY if term == "environment" else colour for term in terms]
     drawn = axes.barh(range(len(terms)), values, color=shades, height=0.7)
     axes.bar_label(drawn, [format_number(value) for value in values], padding=3, fontsize=8)
-    axes.vlines(0, -0.5, len(terms) - 0.5, color=MUTED, linewidth=0.8)
-    label_bars(axes, terms, bars)
+    axes.vlines(0, -0.5, len(terms) - 0.5, color=style.MUTED, linewidth=0.8)
+    style.label_bars(axes, terms, bars)
     axes.margins(x=0.35)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)

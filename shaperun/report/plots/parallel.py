@@ -16,17 +16,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from shaperun.report.plots.style import (
-    GREY,
-    MUTED,
-    format_percent,
-    format_short,
-    new_figure,
-    split_rows,
-    styled,
-    to_floats,
-    wrap,
-)
+from shaperun.report.plots import style
 from shaperun.report.plots.trials import SweptWeight, finished_trials, name_best, objective_label
 
 Sample = NDArray[np.float64]
@@ -45,7 +35,7 @@ class _Axis:
     ticks: Sequence[float]
 
 
-@styled
+@style.styled
 def plot_parallel_coordinates(
     trials: pl.DataFrame,
     *,
@@ -63,27 +53,27 @@ def plot_parallel_coordinates(
     pruned = trials.filter(seeds="search", state="pruned")
     ends = [_objective_axis(done, objective) for objective in objectives]
     verticals = [*(_weight_axis(weight) for weight in weights), *ends]
-    figure = new_figure(title, 4.6)
-    [body] = split_rows(figure, [1])
+    figure = style.new_figure(title, 4.6)
+    [body] = style.split_rows(figure, [1])
     axes = body.subplots()
-    body.suptitle(wrap(note, 110), x=0.01, ha="left", color=MUTED, fontweight="normal")
+    body.suptitle(style.wrap(note, 110), x=0.01, ha="left", color=style.MUTED, fontweight="normal")
     axes.set(xlim=(0, len(verticals) - 1), ylim=(-MARGIN, 1 + MARGIN), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     for x, vertical in enumerate(verticals):
         _draw_axis(axes, vertical, x, 100 // len(verticals))
     for line in _lines(pruned, verticals[: len(weights)]):
-        axes.plot(line, color=GREY, linewidth=0.8, alpha=0.5, linestyle="--")
+        axes.plot(line, color=style.GREY, linewidth=0.8, alpha=0.5, linestyle="--")
     _draw_finished(axes, done, verticals, ends[0])
-    handle = axes.plot([], [], color=MUTED, **_edged(3.0))
+    handle = axes.plot([], [], color=style.MUTED, **_edged(3.0))
     body.legend(handle, [name_best(trials, 100)], loc="outside lower left")
     return figure
 
 
 def _draw_finished(axes: Axes, done: pl.DataFrame, verticals: Sequence[_Axis], by: _Axis) -> None:
     """Draw better trials brighter and on top, and the best with a black edge."""
-    done = done[np.argsort(by.normalize(to_floats(done[by.column])), kind="stable").tolist()]
+    done = done[np.argsort(by.normalize(style.to_floats(done[by.column])), kind="stable").tolist()]
     # The end of viridis is too bright on white.
-    colours = colormaps["viridis"](by.normalize(to_floats(done[by.column])) / 1.1)
+    colours = colormaps["viridis"](by.normalize(style.to_floats(done[by.column])) / 1.1)
     lines, best = _lines(done, verticals), done["best"].to_numpy()
     # A single artist, as thousands of them would be slow to draw.
     others = np.stack(np.broadcast_arrays(np.arange(len(verticals)), lines[~best]), axis=2)
@@ -99,7 +89,9 @@ def _edged(width: float) -> dict[str, Any]:
 
 
 def _lines(rows: pl.DataFrame, verticals: Sequence[_Axis]) -> Sample:
-    return np.stack([axis.normalize(to_floats(rows[axis.column])) for axis in verticals], axis=1)
+    return np.stack(
+        [axis.normalize(style.to_floats(rows[axis.column])) for axis in verticals], axis=1
+    )
 
 
 def _weight_axis(weight: SweptWeight) -> _Axis:
@@ -111,7 +103,7 @@ def _weight_axis(weight: SweptWeight) -> _Axis:
 
 def _objective_axis(done: pl.DataFrame, objective: str) -> _Axis:
     name = objective.removeprefix("-")
-    values = to_floats(done[name])
+    values = style.to_floats(done[name])
     bottom, top = values.min(), values.max()
     ticks = _ticks(bottom, top) if bottom < top else [bottom]
     if objective[0] == "-":
@@ -131,9 +123,9 @@ def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
 
 
 def _draw_axis(axes: Axes, vertical: _Axis, x: int, width: int) -> None:
-    axes.vlines(x, -MARGIN, 1 + MARGIN, color=MUTED, linewidth=1, clip_on=False)
+    axes.vlines(x, -MARGIN, 1 + MARGIN, color=style.MUTED, linewidth=1, clip_on=False)
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-    format_tick = format_percent if vertical.column.endswith("_rate") else format_short
+    format_tick = style.format_percent if vertical.column.endswith("_rate") else style.format_short
     heights = vertical.normalize(np.array(vertical.ticks, float))
     for tick, y in zip(vertical.ticks, heights, strict=True):
         axes.annotate(
@@ -146,5 +138,5 @@ def _draw_axis(axes: Axes, vertical: _Axis, x: int, width: int) -> None:
             bbox=behind,
             zorder=4,
         )
-    text = wrap(vertical.label, width)
+    text = style.wrap(vertical.label, width)
     axes.annotate(text, (x, 1 + MARGIN), (0, 5), textcoords="offset points", ha="center")

@@ -12,17 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from shaperun.report.plots.style import (
-    GREY,
-    MUTED,
-    label_axes,
-    legend_columns,
-    new_figure,
-    split_rows,
-    styled,
-    to_floats,
-    wrap,
-)
+from shaperun.report.plots import style
 from shaperun.report.plots.trials import (
     BEST,
     TRIAL,
@@ -44,7 +34,7 @@ _MIN_LINES = 24  # that the lowest figure has room for
 Sample = NDArray[np.float64]
 
 
-@styled
+@style.styled
 def plot_pareto_front(
     trials: pl.DataFrame, *, objectives: Sequence[str], title: str, note: str
 ) -> Figure:
@@ -54,22 +44,22 @@ def plot_pareto_front(
     front = done.filter("best").sort(y, x, descending=True)
     named = front.head(MAX_NAMED)
     lines = [wrap_name(name, _NAME_WIDTH).count("\n") + 1 for name in named["arm"]]
-    figure = new_figure(title, max(4.6, 1.6 + _LINE_HEIGHT * sum(lines)))
-    [body] = split_rows(figure, [1])
+    figure = style.new_figure(title, max(4.6, 1.6 + _LINE_HEIGHT * sum(lines)))
+    [body] = style.split_rows(figure, [1])
     axes, column = body.subplots(1, 2, width_ratios=_WIDTHS)
     column.set_axis_off()
     text = f"{note} Better is towards the {_corner(objectives)}."
-    axes.set_title(wrap(text, 76), color=MUTED)
+    axes.set_title(style.wrap(text, 76), color=style.MUTED)
     _draw_trials(axes, done.filter(~pl.col("best")), x, y, TRIAL, 0.3)
     _draw_steps(axes, front, objectives)
     _draw_fresh(axes, front, fresh_trials(trials), x, y)
     _draw_trials(axes, front, x, y, BEST, 1.0)
-    label_axes(axes, objective_label(objectives[0]), objective_label(objectives[1]))
+    style.label_axes(axes, objective_label(objectives[0]), objective_label(objectives[1]))
     format_metric(axes, x, vertical=False)
     format_metric(axes, y)
     _draw_names(axes, column, named, lines, (x, y))
     handles = _legend(trials, len(front) - len(named))
-    columns = legend_columns([str(handle.get_label()) for handle in handles])
+    columns = style.legend_columns([str(handle.get_label()) for handle in handles])
     body.legend(handles=handles, loc="outside upper left", ncols=columns)
     return figure
 
@@ -111,12 +101,12 @@ def _draw_names(
     """Write names in a column, each close to the height of its point, with a leader line."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    wanted = (to_floats(named[xy[1]]) - low) / (high - low)
+    wanted = (style.to_floats(named[xy[1]]) - low) / (high - low)
     middles = _separate(wanted, np.array(lines) / max(sum(lines), _MIN_LINES))
     rows = named.select("arm", *xy).iter_rows()
     for (arm, x, y), middle in zip(rows, middles, strict=True):
         column.text(0, middle, wrap_name(arm, _NAME_WIDTH), va="center", fontsize=7.5)
-        leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0}
+        leader = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkA": 0}
         axes.annotate("", (x, y), (-0.02, middle), textcoords=column.transAxes, arrowprops=leader)
 
 

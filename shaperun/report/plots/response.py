@@ -10,31 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from shaperun.common.text import format_number
-from shaperun.report.plots.style import (
-    MUTED,
-    PALETTE,
-    draw_band,
-    figure_without_data,
-    format_percent,
-    format_short,
-    label_axes,
-    new_figure,
-    styled,
-    text_colour,
-    to_floats,
-    wrap,
-)
+from shaperun.report.plots import style
 
 
 def log_scale(axes: Axes, which: str) -> None:
     """Make an axis ("x" or "y") logarithmic, with the same short numbers as other axes."""
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(format_short)
+    axis.set_major_formatter(style.format_short)
     axis.set_minor_formatter(NullFormatter())
 
 
-@styled
+@style.styled
 def plot_response_curve(table: pl.DataFrame, *, weight: str, title: str, note: str = "") -> Figure:
     """Draw environment return and success rate over one weight.
 
@@ -47,29 +34,29 @@ def plot_response_curve(table: pl.DataFrame, *, weight: str, title: str, note: s
         note: statistic and band, below the title.
     """
     if table.is_empty():
-        return figure_without_data(title, "no evaluations yet")
+        return style.figure_without_data(title, "no evaluations yet")
     table = table.sort("value")
     succeeds = "success_rate" in table.columns
-    figure = new_figure(title, 4.4 if succeeds else 3.0)
+    figure = style.new_figure(title, 4.4 if succeeds else 3.0)
     heights = [3, 2] if succeeds else [3]
     upper, *below = figure.subplots(
         len(heights), 1, sharex=True, height_ratios=heights, squeeze=False
     )[:, 0]
-    upper.set_title(note, color=MUTED)
-    draw_band(upper, table, "value", PALETTE[1], 0.16)
-    upper.vlines(table["value"], table["return_low"], table["return_high"], color=PALETTE[1])
-    upper.plot(table["value"], table["return"], "o-", color=PALETTE[1], linewidth=2)
-    label_axes(upper, "", "environment return\nper episode")
+    upper.set_title(note, color=style.MUTED)
+    style.draw_band(upper, table, "value", style.PALETTE[1], 0.16)
+    upper.vlines(table["value"], table["return_low"], table["return_high"], color=style.PALETTE[1])
+    upper.plot(table["value"], table["return"], "o-", color=style.PALETTE[1], linewidth=2)
+    style.label_axes(upper, "", "environment return\nper episode")
     for lower in below:
-        lower.plot(table["value"], table["success_rate"], "o-", color=PALETTE[3], linewidth=2)
-        label_axes(lower, "", "success rate")
+        lower.plot(table["value"], table["success_rate"], "o-", color=style.PALETTE[3], linewidth=2)
+        style.label_axes(lower, "", "success rate")
         lower.set_ylim(-0.05, 1.05)
         lower.yaxis.set_major_formatter(PercentFormatter(1))
-    [upper, *below][-1].set_xlabel(f"weight of {wrap(weight, 60)}")
+    [upper, *below][-1].set_xlabel(f"weight of {style.wrap(weight, 60)}")
     return figure
 
 
-@styled
+@style.styled
 def plot_heatmap(
     table: pl.DataFrame, *, x: str, y: str, title: str, log: Collection[str] = ()
 ) -> Figure:
@@ -84,22 +71,24 @@ def plot_heatmap(
         log: the weights with a logarithmic axis.
     """
     if table.is_empty():
-        return figure_without_data(title, "no evaluations yet")
+        return style.figure_without_data(title, "no evaluations yet")
     # Pairs drawn at random hardly share any value, so they are drawn as points.
     cells = 2 * len(table) > table[x].n_unique() * table[y].n_unique()
     draw = _draw_cells if cells else _draw_points
-    figure = new_figure(title, min(8.0, 1.5 + 0.42 * table[y].n_unique()) if cells else 3.6)
+    figure = style.new_figure(title, min(8.0, 1.5 + 0.42 * table[y].n_unique()) if cells else 3.6)
     succeeds = "success_rate" in table.columns
     left, *right = figure.subplots(1, 1 + succeeds, sharey=True, squeeze=False)[0]
     draw(left, table.select(x, y, "return"), format_number, None)
-    left.set(title="return per episode, interquartile mean", ylabel=f"weight of {wrap(y, 32)}")
+    left.set(
+        title="return per episode, interquartile mean", ylabel=f"weight of {style.wrap(y, 32)}"
+    )
     for axes in right:
-        draw(axes, table.select(x, y, "success_rate"), format_percent, (0, 1))
+        draw(axes, table.select(x, y, "success_rate"), style.format_percent, (0, 1))
         axes.set(title="success rate, interquartile mean")
     for axes, (axis, name) in itertools.product([left, *right], zip("xy", (x, y), strict=True)):
         if name in log and not cells:
             log_scale(axes, axis)
-    figure.supxlabel(f"weight of {wrap(x, 60)}")
+    figure.supxlabel(f"weight of {style.wrap(x, 60)}")
     return figure
 
 
@@ -125,7 +114,7 @@ def _draw_cells(
         return
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
-            colour = text_colour(mesh.to_rgba(value))
+            colour = style.text_colour(mesh.to_rgba(value))
             text = format_value(value)
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour)
 
@@ -137,8 +126,8 @@ def _draw_points(
     limits: tuple[float, float] | None,
 ) -> None:
     """Draw rows of (x, y, value) as colored points."""
-    xs, ys, values = (to_floats(table.to_series(column)) for column in range(3))
+    xs, ys, values = (style.to_floats(table.to_series(column)) for column in range(3))
     low, high = limits or (None, None)
     points = axes.scatter(xs, ys, 70, values, vmin=low, vmax=high, cmap="viridis", ec="white")
-    label_axes(axes, "", "")
+    style.label_axes(axes, "", "")
     axes.figure.colorbar(points, ax=axes, format=lambda value, _: format_value(value))

@@ -19,13 +19,7 @@ from shaperun.study.sweep import GridSweep, Sweep
 def draw_figures(
     study: Study, ranking: pl.DataFrame, trials: pl.DataFrame
 ) -> Iterator[tuple[str, Figure]]:
-    """Yield the figures of the study's sweep, with their names.
-
-    Args:
-        study: the study.
-        ranking: as in `SweepResults.ranking`.
-        trials: as in `SweepResults.table`.
-    """
+    """Yield the named figures of a sweep from its `SweepResults.ranking` and `.table`."""
     if study.sweep is None:
         return
     title = f"{study.study}: sweep on {study.environment.id}"

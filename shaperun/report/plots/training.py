@@ -12,25 +12,10 @@ from shaperun.analysis.diagnostics import Measure
 from shaperun.analysis.exploitation import Drift
 from shaperun.common.text import humanize
 from shaperun.envs.base import OWN_REWARD
-from shaperun.report.plots.style import (
-    GREY,
-    MUTED,
-    PALETTE,
-    add_heading,
-    assign_colours,
-    figure_height,
-    figure_without_data,
-    iter_panels,
-    label_axes,
-    legend_columns,
-    new_figure,
-    split_rows,
-    styled,
-    to_floats,
-)
+from shaperun.report.plots import style
 
 
-@styled
+@style.styled
 def plot_drifts(
     curves: pl.DataFrame, runs: Sequence[Drift], *, title: str, arms: Sequence[str]
 ) -> Figure:
@@ -44,14 +29,14 @@ def plot_drifts(
     """
     shown = list(dict.fromkeys(drift.arm for drift in runs))
     if not shown:
-        return figure_without_data(title, "every arm learns from the environment's reward")
-    figure = new_figure(title, 2 * figure_height(shown, 4, 1.3))
-    upper, lower = split_rows(figure, [1, 1])
-    palette, by_run = assign_colours(arms), {(d.arm, d.seed): d for d in runs}
+        return style.figure_without_data(title, "every arm learns from the environment's reward")
+    figure = style.new_figure(title, 2 * style.figure_height(shown, 4, 1.3))
+    upper, lower = style.split_rows(figure, [1, 1])
+    palette, by_run = style.assign_colours(arms), {(d.arm, d.seed): d for d in runs}
     rows = ((upper, "return", "Environment return"), (lower, "shaped_return", "Shaped return"))
     for part, column, text in rows:
-        add_heading(part, f"{text} per episode, single runs; dot: best environment return")
-        for axes, arm in iter_panels(part, shown, 4):
+        style.add_heading(part, f"{text} per episode, single runs; dot: best environment return")
+        for axes, arm in style.iter_panels(part, shown, 4):
             _draw_drifts(axes, curves.filter(arm=arm), column, by_run, palette[arm])
     lower.supxlabel("environment steps")
     return figure
@@ -70,11 +55,11 @@ def _draw_drifts(
         axes.plot(run["timesteps"], run[column], color=colour, linewidth=width, alpha=alpha)
         best = run.filter(timesteps=drift.best_at)
         axes.plot(best["timesteps"], best[column], "o", color=colour, markersize=3, alpha=alpha)
-    label_axes(axes, "", "")
+    style.label_axes(axes, "", "")
     _few_ticks(axes)
 
 
-@styled
+@style.styled
 def plot_terms(table: pl.DataFrame, *, title: str, arms: Sequence[str]) -> Figure:
     """Draw the contribution of each term over training, one panel per arm.
 
@@ -84,28 +69,28 @@ def plot_terms(table: pl.DataFrame, *, title: str, arms: Sequence[str]) -> Figur
         arms: the arms to draw, in order.
     """
     if table.is_empty():
-        return figure_without_data(title, "no evaluations yet")
+        return style.figure_without_data(title, "no evaluations yet")
     names = [t for t in dict.fromkeys(table["term"]) if t != OWN_REWARD]
-    shades = {n: PALETTE[1 + k % (len(PALETTE) - 1)] for k, n in enumerate(names)}
+    shades = {n: style.PALETTE[1 + k % (len(style.PALETTE) - 1)] for k, n in enumerate(names)}
     if OWN_REWARD in table["term"]:
-        shades[OWN_REWARD] = GREY
-    figure = new_figure(title, figure_height(arms, 3, 1.7) + 0.5)
-    body = split_rows(figure, [1])[0]
-    for axes, arm in iter_panels(body, arms, 3):
+        shades[OWN_REWARD] = style.GREY
+    figure = style.new_figure(title, style.figure_height(arms, 3, 1.7) + 0.5)
+    body = style.split_rows(figure, [1])[0]
+    for axes, arm in style.iter_panels(body, arms, 3):
         for term in dict.fromkeys(table.filter(arm=arm)["term"]):
             line = table.filter(arm=arm, term=term)
             axes.plot(line["timesteps"], line["contribution"], color=shades[term], linewidth=1.6)
-        axes.axhline(0, color=MUTED, linewidth=0.6)
-        label_axes(axes, "", "")
+        axes.axhline(0, color=style.MUTED, linewidth=0.6)
+        style.label_axes(axes, "", "")
         _few_ticks(axes)
     handles = [Line2D([], [], color=shade, linewidth=2) for shade in shades.values()]
     labels = [humanize(name) for name in shades]
-    body.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
+    body.legend(handles, labels, loc="outside upper left", ncols=style.legend_columns(labels))
     body.supxlabel("environment steps; contribution per episode, mean over runs, scale per panel")
     return figure
 
 
-@styled
+@style.styled
 def plot_health(
     updates: pl.DataFrame, measures: Sequence[Measure], *, title: str, arms: Sequence[str]
 ) -> Figure:
@@ -118,15 +103,17 @@ def plot_health(
         arms: all arms, in order, for their colors.
     """
     if updates.is_empty() or not measures:
-        return figure_without_data(title, "the learner reported no updates")
-    palette = {a: c for a, c in assign_colours(arms).items() if a in updates["arm"]}
+        return style.figure_without_data(title, "the learner reported no updates")
+    palette = {a: c for a, c in style.assign_colours(arms).items() if a in updates["arm"]}
     by_title = {measure.title: measure for measure in measures}
-    figure = new_figure(title, figure_height(by_title, 2, 1.6) + 0.2 * len(palette) / 4 + 0.3)
-    body = split_rows(figure, [1])[0]
-    for axes, name in iter_panels(body, by_title, 2):
+    figure = style.new_figure(
+        title, style.figure_height(by_title, 2, 1.6) + 0.2 * len(palette) / 4 + 0.3
+    )
+    body = style.split_rows(figure, [1])[0]
+    for axes, name in style.iter_panels(body, by_title, 2):
         _draw_measure(axes, updates, by_title[name], palette)
     handles = [Line2D([], [], color=colour, linewidth=2) for colour in palette.values()]
-    body.legend(handles, palette, loc="outside upper left", ncols=legend_columns(palette))
+    body.legend(handles, palette, loc="outside upper left", ncols=style.legend_columns(palette))
     body.supxlabel("environment steps; lines: single runs; dashed: rule of thumb or target")
     return figure
 
@@ -136,13 +123,13 @@ def _draw_measure(
 ) -> None:
     faint = min(0.8, 8 / len(palette))
     for (arm, _seed), run in updates.group_by("arm", "seed", maintain_order=True):
-        values = to_floats(run[measure.column])
+        values = style.to_floats(run[measure.column])
         axes.plot(run["timesteps"], values, color=palette[str(arm)], linewidth=0.8, alpha=faint)
     if measure.bound is not None:
-        axes.axhline(measure.bound, color=MUTED, linewidth=1, linestyle="--")
+        axes.axhline(measure.bound, color=style.MUTED, linewidth=1, linestyle="--")
     if measure.logarithmic:
         axes.set_yscale("log")
-    label_axes(axes, "", "")
+    style.label_axes(axes, "", "")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 

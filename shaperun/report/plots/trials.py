@@ -22,27 +22,12 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from shaperun.common.text import humanize
+from shaperun.report.plots import style
 from shaperun.report.plots.response import log_scale
-from shaperun.report.plots.style import (
-    GREY,
-    MUTED,
-    PALETTE,
-    format_percent,
-    format_short,
-    iter_panels,
-    label_axes,
-    label_bars,
-    legend_columns,
-    max_lines,
-    new_figure,
-    split_rows,
-    styled,
-    wrap,
-)
 
 Sample = NDArray[np.float64]
 
-TRIAL, BEST = PALETTE[1], PALETTE[2]
+TRIAL, BEST = style.PALETTE[1], style.PALETTE[2]
 _PRUNED_MARKERS = ("o", "s", "^", "D")
 
 
@@ -110,10 +95,10 @@ def format_metric(axes: Axes, objective: str, *, vertical: bool = True) -> None:
     """Format an axis as percentages for rates, else as short numbers."""
     axis = axes.yaxis if vertical else axes.xaxis
     share = objective.endswith("_rate")
-    axis.set_major_formatter(PercentFormatter(1) if share else format_short)
+    axis.set_major_formatter(PercentFormatter(1) if share else style.format_short)
 
 
-@styled
+@style.styled
 def plot_response_scatter(
     trials: pl.DataFrame, *, weight: SweptWeight, objectives: Sequence[str], title: str, note: str
 ) -> Figure:
@@ -121,23 +106,25 @@ def plot_response_scatter(
 
     Pruned trials are hollow, at the value that they had when they were pruned.
     """
-    figure = new_figure(title, 1.0 + 3.0 * len(objectives))
-    [body] = split_rows(figure, [1])
+    figure = style.new_figure(title, 1.0 + 3.0 * len(objectives))
+    [body] = style.split_rows(figure, [1])
     grid = body.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
     for axes, objective in zip(grid, objectives, strict=True):
         _draw_response(axes, trials, weight, objective)
-        label_axes(axes, "", wrap(objective_label(objective), 34))
+        style.label_axes(axes, "", style.wrap(objective_label(objective), 34))
         format_metric(axes, objective)
     weight.set_x_axis(grid[-1])
-    grid[0].set_title(wrap(note, 110), color=MUTED)
-    grid[-1].set_xlabel(f"weight of {wrap(weight.name, 60)}")
+    grid[0].set_title(style.wrap(note, 110), color=style.MUTED)
+    grid[-1].set_xlabel(f"weight of {style.wrap(weight.name, 60)}")
     handles = _legend(trials)
-    columns = legend_columns([line for x in handles for line in str(x.get_label()).split("\n")])
+    columns = style.legend_columns(
+        [line for x in handles for line in str(x.get_label()).split("\n")]
+    )
     body.legend(handles=handles, loc="outside upper left", ncols=columns)
     return figure
 
 
-@styled
+@style.styled
 def plot_importance(table: pl.DataFrame, *, title: str, note: str) -> Figure:
     """Draw the share of each objective's variance per weight, one panel per objective.
 
@@ -149,21 +136,25 @@ def plot_importance(table: pl.DataFrame, *, title: str, note: str) -> Figure:
     """
     objectives = list(dict.fromkeys(table["objective"]))
     weights = table.n_unique("weight")
-    figure = new_figure(title, 1.3 + weights * max(0.42, 0.17 * max_lines(table["weight"], 24)))
-    [body] = split_rows(figure, [1])
-    body.suptitle(wrap(note, 110), x=0.01, ha="left", color=MUTED, fontweight="normal")
-    for axes, objective in iter_panels(body, objectives, 2):
-        axes.set_title(wrap(objective_label(objective), 64 // len(objectives)))
+    figure = style.new_figure(
+        title, 1.3 + weights * max(0.42, 0.17 * style.max_lines(table["weight"], 24))
+    )
+    [body] = style.split_rows(figure, [1])
+    body.suptitle(style.wrap(note, 110), x=0.01, ha="left", color=style.MUTED, fontweight="normal")
+    for axes, objective in style.iter_panels(body, objectives, 2):
+        axes.set_title(style.wrap(objective_label(objective), 64 // len(objectives)))
         _draw_shares(axes, table.filter(objective=objective))
     return figure
 
 
 def _draw_shares(axes: Axes, rows: pl.DataFrame) -> None:
     for y, (share, chance) in enumerate(rows.select("share", "chance").iter_rows()):
-        axes.barh(y, share, color=TRIAL if share > chance else GREY, height=0.6)
+        axes.barh(y, share, color=TRIAL if share > chance else style.GREY, height=0.6)
         axes.vlines(chance, y - 0.4, y + 0.4, color=BEST, linewidth=2)
-        axes.text(max(share, chance), y, f"  {format_percent(share)}", va="center", fontsize=8)
-    label_bars(axes, rows["weight"].to_list(), len(rows))
+        axes.text(
+            max(share, chance), y, f"  {style.format_percent(share)}", va="center", fontsize=8
+        )
+    style.label_bars(axes, rows["weight"].to_list(), len(rows))
     longest = rows.select("share", "chance").max().max_horizontal()[0]
     axes.set(xlim=(0, max(0.3, 1.15 * longest)), xlabel="share of the variance between trials")
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -174,7 +165,9 @@ def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, object
     name = objective.removeprefix("-")
     done = finished_trials(trials)
     for (_, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):
-        axes.plot(rows[weight.column], rows[name], marker, mfc="none", mec=GREY, alpha=0.8, ms=5)
+        axes.plot(
+            rows[weight.column], rows[name], marker, mfc="none", mec=style.GREY, alpha=0.8, ms=5
+        )
     for rows, marker, colour, size in (
         (done.filter(~pl.col("best")), "o", TRIAL, 6),
         (done.filter("best"), "*", BEST, 13),
@@ -220,7 +213,7 @@ def _legend(trials: pl.DataFrame) -> list[Line2D]:
     handles += fresh_legend(trials)
     for (steps, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):
         text = f"pruned after {steps:,} steps, not ranked ({len(rows)})"
-        handles.append(legend_marker(marker, text, mfc="none", markeredgecolor=GREY))
+        handles.append(legend_marker(marker, text, mfc="none", markeredgecolor=style.GREY))
     return handles
 
 
@@ -253,7 +246,7 @@ def wrap_name(name: str, width: int) -> str:
         if lines[-1] and len(lines[-1] + part) > width:
             lines.append("")
         lines[-1] += part
-    return "\n".join(wrap(line, width) for line in lines)
+    return "\n".join(style.wrap(line, width) for line in lines)
 
 
 def pluralize(count: int, noun: str) -> str:

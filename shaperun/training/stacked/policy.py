@@ -111,11 +111,7 @@ class PolicyEvaluation:
 
 
 class StackedPolicy:
-    """Actors and critics of R runs, from policies of the same architecture.
-
-    Args:
-        policies: one per run.
-        device: device of parameters and updates; policies stay on the CPU.
+    """Actors and critics of R runs, from policies of one architecture, which stay on the CPU.
 
     Attributes:
         rows: the parameters (R, width).
