@@ -70,8 +70,7 @@ def fit(
 ) -> None:
     """Fit the weights of a reward to the answers saved from the page of ask.
 
-    Prints the weights with intervals, the held-out accuracy, what the answers leave open, and the
-    arm as YAML.
+    Prints the weights with intervals, the held-out accuracy, and the arm as YAML.
 
     Example: shaperun fit study-answers.json --into study.yaml --name fitted
     """

@@ -77,6 +77,16 @@ def _note_on_trials(study: Study, folder: StudyFolder) -> str:
     return f"{text} {best} compares the best trial with the baseline, on fresh seeds."
 
 
+Pick = Annotated[
+    Literal["best", "median", "worst", "failure"] | None,
+    typer.Option(
+        metavar="RULE",
+        help="best, median, worst or failure: show that final episode of each arm (failure: its "
+        "median failure, leaving out arms without failures).",
+    ),
+]
+
+
 @app.command(rich_help_panel=RESULTS)
 @flatten_options
 def record_gif(
@@ -88,14 +98,7 @@ def record_gif(
         int | None,
         typer.Option(metavar="SEED", help="Only runs with this seed (default: all)."),
     ] = None,
-    pick: Annotated[
-        Literal["best", "median", "worst", "failure"] | None,
-        typer.Option(
-            metavar="RULE",
-            help="best, median, worst or failure: show that final episode of each arm (failure: "
-            "its median failure, leaving out arms without failures).",
-        ),
-    ] = None,
+    pick: Pick = None,
     episode_seed: Annotated[
         int | None,
         typer.Option(
