@@ -44,7 +44,7 @@ TINY = {
 
 
 def call_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command line within this process, which has imported everything long ago."""
+    """Run the command line in this process, which has already imported everything."""
     command = ["shaperun", *arguments]
     polite = signal.getsignal(signal.SIGTERM)
     status, out, err = 0, io.StringIO(), io.StringIO()
@@ -64,7 +64,7 @@ def call_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
 
 
 def run_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
+    """Run the command line in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "shaperun", *arguments],
         cwd=cwd,
@@ -78,7 +78,7 @@ def run_shaperun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def shaperun(tmp_path: Path) -> Shaperun:
-    """The command line in an empty folder of its own."""
+    """The command line in an empty folder."""
     return lambda *arguments: call_shaperun(*arguments, cwd=tmp_path)
 
 
@@ -91,7 +91,7 @@ def tiny_file(tmp_path: Path) -> Path:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that is made by the first of several test processes to need it; others copy it.
+    """Return a folder made by the first test process that needs it; others copy it.
 
     Each has its own, so that none sees what another reads or locks. Of two that begin to make it
     at once, none waits for the other.
@@ -113,7 +113,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tiny study trained in it; nobody may change it."""
+    """A folder with the tiny study trained in it; tests must not change it."""
     return made_once(tmp_path_factory, "trained", _train)
 
 
@@ -149,7 +149,7 @@ SEARCHED = TINY | {
 
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a search in it, its arms trained: two trials finished, four were pruned."""
+    """A folder with a finished sweep: two trials finished, four were pruned."""
     return made_once(tmp_path_factory, "searched", _search)
 
 

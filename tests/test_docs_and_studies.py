@@ -53,9 +53,9 @@ def readme_commands() -> list[str]:
 
 
 def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, in one folder; trainings are cut short, everything else is typed as it stands.
+    """In order, in one folder; trainings are shortened, everything else is run as written.
 
-    What stands there for several studies is tried with the last of them.
+    A command given for several studies is run for the last of them.
     """
     monkeypatch.setattr(
         "shaperun.check.preview.FILMED_EPISODES", 1

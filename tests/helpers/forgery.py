@@ -1,4 +1,4 @@
-"""What a forger would put into a results folder, and what must come of it."""
+"""Forged files for results folders, and checks of their effects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Evil:
 
 
 class Commands:
-    """The command line in this process, in a folder of its own."""
+    """The command line in this process, in a separate folder."""
 
     def __init__(
         self, folder: Path, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]
@@ -35,7 +35,7 @@ class Commands:
         self._folder, self._patch, self._captured = folder, patch, captured
 
     def __call__(self, *arguments: str) -> tuple[int, str]:
-        """The exit status, and all that was printed; it is never what steers a terminal."""
+        """Return the exit status and the output, which must never control a terminal."""
         self._patch.chdir(self._folder)
         self._patch.setattr(sys, "argv", ["shaperun", *arguments])
         self._captured.readouterr()
@@ -48,7 +48,7 @@ class Commands:
 
 
 def tree(folder: Path) -> dict[str, tuple[int, str]]:
-    """Every file below a folder, with when it was changed and its hash."""
+    """Return every file below a folder, with its modification time and hash."""
     return {
         str(path.relative_to(folder)): (path.lstat().st_mtime_ns, _hash(path))
         for path in sorted(folder.rglob("*"))
@@ -62,7 +62,7 @@ def _hash(path: Path) -> str:
 
 @contextmanager
 def memory_within(megabytes: int) -> Iterator[None]:
-    """Let this process take no more memory than it has and some; a bomb is a MemoryError."""
+    """Limit the memory of this process; a bomb raises MemoryError."""
     import resource
 
     with Path("/proc/self/statm").open() as file:

@@ -43,13 +43,13 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The outcome where nothing was forged."""
+    """The outcome without a forgery."""
     return read_outcome(train_to_end(tmp_path_factory.mktemp("whole") / "run", config()))
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run that was killed, with its checkpoints; nobody may change it."""
+    """A run that was killed, with its checkpoints; tests must not change it."""
     path = tmp_path_factory.mktemp("killed") / "run"
     with pytest.MonkeyPatch.context() as patch:
         return train_until_killed(path, config(), patch, at=220)
@@ -204,7 +204,7 @@ MEMORIES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
         at("learner", "optimizer", 0, 1, "exp_avg"),
         np.zeros((1, 1), np.float32),
     ),
-    "an optimiser of nobody": (at("learner", "optimizer", 0, 0), 99),
+    "an optimizer state without a parameter": (at("learner", "optimizer", 0, 0), 99),
     "an optimiser without": (at("learner", "optimizer", 0, 1, "exp_avg"), REMOVED),
     "noise": (at("learner", "noise", "sample"), np.zeros(2, np.float32)),
     "last observations": (at("learner", "last_obs"), np.zeros((2, 9), np.float32)),
@@ -217,7 +217,7 @@ MEMORIES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
     "an episode from nowhere": (at(*COPY, "start"), {"bit_generator": "x"}),
     "an episode from below": (at(*COPY, "start"), -1),
     "actions that are no numbers": (at(*COPY, "actions"), np.full(3, np.nan)),
-    "actions that nobody can take": (at(*COPY, "actions"), np.full(3, 7)),
+    "invalid actions": (at(*COPY, "actions"), np.full(3, 7)),
     "actions for ever": (at(*COPY, "actions"), np.zeros(10**6, np.int64)),
     "actions that are text": (at(*COPY, "actions"), "x"),
     "sums of another shape": (at("environments", "recorder", "sums"), np.zeros(3)),

@@ -1,6 +1,6 @@
-"""A results folder from somebody else: it runs nothing, reaches nothing outside, and never hangs.
+"""Forged results folders run nothing, reach nothing outside, and never hang.
 
-Every forged run verifies: whoever writes the files writes their hashes too.
+Every forged run verifies: an attacker who writes the files writes their hashes too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def folder(trained: Path, tmp_path: Path) -> StudyFolder:
 
 @pytest.fixture
 def sentinel(tmp_path: Path) -> Path:
-    """A file that must never come to be."""
+    """A file that must never be created."""
     return tmp_path / "sentinel"
 
 
@@ -386,9 +386,9 @@ def test_forged_json_is_ignored(
     began = time.monotonic()
     code, said = command("status", "tiny", "--json")
     assert code == 0
-    stands = next(r for r in json.loads(said)["runs"] if (r["arm"], r["seed"]) == ("guided", 1))
-    assert stands["state"] == ("done" if name == "progress.json" else "interrupted")
-    assert stands["timesteps"] >= 0
+    shown_run = next(r for r in json.loads(said)["runs"] if (r["arm"], r["seed"]) == ("guided", 1))
+    assert shown_run["state"] == ("done" if name == "progress.json" else "interrupted")
+    assert shown_run["timesteps"] >= 0
     status = read_run_status(folder, run)
     for shown in (status, replace(status, state="running")):
         SafeConsole(stderr=False, quiet=False).print(progress.build_run_table([shown]))
