@@ -131,7 +131,7 @@ def print_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) ->
     """Print what is finished, and how to resume."""
     done = sum(folder.run(run.arm, run.seed).is_done() for run in runs)
     print(f"\ninterrupted: {done} of {len(runs)} runs are finished", file=sys.stderr)
-    print(f"To resume the others: {command}", file=sys.stderr)
+    print(f"To resume: {command}", file=sys.stderr)
 
 
 def print_outcome(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) -> int:
