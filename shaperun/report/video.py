@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Sequence
-from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -61,18 +59,16 @@ def _encode_webp(frames: Frames, delay_ms: int) -> bytes:
 
 
 def _encode_mp4(frames: Frames, delay_ms: int) -> bytes:
-    import av
-
+    """Encode with chroma subsampling (yuv420p), which all players support; it needs even sizes."""
     height, width, _ = frames[0].shape
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(1000, delay_ms))
-        # All players support chroma subsampling (yuv420p), which needs even sizes.
-        stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "20", "preset": "slow"}
-        for frame in frames:
-            padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()
+    padding = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
+    return imageio.imwrite(
+        "<bytes>",
+        np.pad(np.stack(frames), padding, mode="edge"),
+        extension=".mp4",
+        plugin="pyav",
+        is_batch=True,
+        codec="libx264",
+        fps=1000 / delay_ms,
+        out_pixel_format="yuv420p",
+    )
