@@ -22,8 +22,8 @@ ROUNDS = 50
 # State of the run -> the fault that led to it.
 STARTS = {
     "nothing": "",
-    "killed before its first checkpoint": "die 3 replaced */progress.json",
-    "killed after its second checkpoint": "die 1 kept */checkpoint-2.bin",
+    "killed before its first checkpoint": "die 3 after replace */progress.json",
+    "killed after its second checkpoint": "die 1 after replace */checkpoint-2.bin",
 }
 
 Result = tuple[list[list[object]], str, Counter[str]]

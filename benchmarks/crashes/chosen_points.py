@@ -25,9 +25,11 @@ ENVIRONMENTS = (
 POINTS: dict[str, dict[str, Any]] = {
     "in a rollout": {"kill_at_step": 700},
     "in an evaluation": {"kill_in_evaluation": 0.4},
-    "while a checkpoint is written": {"fault": "die 2 written */checkpoint-*.bin"},
-    "between its replacement and the folder's sync": {"fault": "die 2 replaced */checkpoint-*.bin"},
-    "just before DONE.json": {"fault": "die 1 synced */DONE.json"},
+    "while a checkpoint is written": {"fault": "die 2 before sync */checkpoint-*.bin"},
+    "between its replacement and the folder's sync": {
+        "fault": "die 2 after replace */checkpoint-*.bin"
+    },
+    "just before DONE.json": {"fault": "die 1 after sync */DONE.json"},
 }
 
 

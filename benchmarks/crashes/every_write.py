@@ -9,6 +9,7 @@ from itertools import cycle
 from pathlib import Path
 
 from benchmarks.crashes.comparison import count_harm, read_outcome
+from benchmarks.crashes.fault_injection import is_refusable
 from benchmarks.crashes.fork_server import NEVER, ForkServer, ProcessResult
 from benchmarks.crashes.studies import tiny_run
 from shaperun.runs.run_folder import RunFolder
@@ -38,8 +39,9 @@ class EveryWrite:
         return self._interrupt((number, "die") for number in numbers)
 
     def fail_from(self, numbers: Sequence[int]) -> Counter[str]:
-        """Let all writes fail from these points on, with another error each time."""
-        return self._interrupt(zip(numbers, cycle(ERRORS)))
+        """Refuse all writes from these points on, if they can be, with another error each time."""
+        refusable = [number for number in numbers if is_refusable(self.points[number - 1])]
+        return self._interrupt(zip(refusable, cycle(ERRORS)))
 
     def _interrupt(self, faults: Iterable[tuple[int, str]]) -> Counter[str]:
         counts, saved = Counter[str](), -1
@@ -47,7 +49,7 @@ class EveryWrite:
             run = RunFolder(self._new_folder(f"{number} {kind}"))
             result = self._train(run.path, fault=f"{kind} {number}")
             assert result.killed if kind == "die" else result.status == 1, (number, result)
-            if any(p.startswith("replaced") and "DONE" in p for p in self.points[:number]):
+            if any(p.startswith("after replace") and "DONE" in p for p in self.points[:number]):
                 counts["runs not finished"] += not run.is_done()
             else:  # the number of saved steps must never decrease from point to point
                 steps = int(

@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.crashes import fault_injection
 from benchmarks.crashes.studies import tiny_run
 from benchmarks.doc_tables import ROOT
 from shaperun.runs.process_pool import Job
@@ -49,7 +50,7 @@ class Task:
 
     target: str  # as in `Job`
     arguments: list[Any]
-    fault: str = ""  # as in the variable SHAPERUN_FAULT
+    fault: str = ""  # as in `fault_injection`
     list_points: bool = False
     kill_at_step: int | None = None  # in the rollout that has reached this timestep
     kill_in_evaluation: float | None = None  # in the first one after this share of training
@@ -88,16 +89,6 @@ class ForkServer:
         return ProcessResult(**json.loads(self._process.stdout.readline()))
 
 
-class _PointWriter:
-    """A substitute for a fault that writes the points to a pipe."""
-
-    def __init__(self, pipe: int) -> None:
-        self._pipe = pipe
-
-    def trigger(self, point: str) -> None:
-        os.write(self._pipe, f"{point}\n".encode())
-
-
 def _kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -105,13 +96,12 @@ def _kill_self() -> None:
 def _apply_options(task: Task) -> None:
     import resource
 
-    from shaperun.common import fault_injection
     from shaperun.training import recorder
 
     recorder.CHECKPOINT_SECONDS = task.checkpoint_seconds
     recorder.PROGRESS_SECONDS = NEVER  # else the points would depend on the machine's speed
     if task.fault:
-        fault_injection.active_fault = fault_injection.Fault(task.fault)
+        fault_injection.install(fault_injection.Fault(task.fault))
     if task.max_file_size:
         resource.setrlimit(resource.RLIMIT_FSIZE, (task.max_file_size, task.max_file_size))
     if task.user is not None:
@@ -155,18 +145,20 @@ def _kill_in_evaluation(share: float) -> None:
 
 
 def _work(task: Task, pipe: int) -> int:
-    from shaperun.common import fault_injection
-
     try:
         importlib.import_module(task.target.split(":")[0])  # while all files are readable
         _apply_options(task)
         if task.list_points:
-            fault_injection.active_fault = _PointWriter(pipe)  # type: ignore[assignment]
+            fault_injection.install(lambda point: _write(pipe, f"{point}\n"))
         Job(task.target, tuple(task.arguments))()
     except Exception:
-        os.write(pipe, f"\0{traceback.format_exc()}".encode())
+        _write(pipe, f"\0{traceback.format_exc()}")
         return 1
     return 0
+
+
+def _write(pipe: int, text: str) -> None:
+    os.write(pipe, text.encode())
 
 
 def _fork(task: Task) -> ProcessResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from benchmarks.crashes.comparison import (
     is_harmless,
     read_outcome,
 )
-from shaperun.common.fault_injection import CHECKPOINT_SECONDS
+from benchmarks.doc_tables import ROOT
 from shaperun.common.files import is_temporary
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
@@ -48,7 +47,7 @@ COUNTS = (
 
 KILLS = 3  # on average, within the time of the uninterrupted study
 DRIVER_SHARE = 0.2  # of the kills; the others hit workers
-SAVE_SECONDS = 0.3  # between checkpoints: short, so that many are interrupted
+FREQUENT_CHECKPOINTS = "benchmarks.crashes.frequent_checkpoints"
 GRACE_SECONDS = 10.0  # within which all processes of a killed driver must end
 MAX_ROUND_SECONDS = 300.0
 
@@ -62,7 +61,7 @@ class RandomKills:
         self._study.write_text(STUDY, encoding="utf-8")
         results = folder / "undisturbed"
         started = time.monotonic()
-        status = self._start_command(results, {}).wait()
+        status = self._start_command(results, "shaperun").wait()
         if status:
             raise RuntimeError(f"without kills, the study exited with status {status}")
         self.undisturbed = time.monotonic() - started
@@ -86,20 +85,20 @@ class RandomKills:
             shutil.rmtree(results)
         return counts
 
-    def _start_command(self, results: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _start_command(self, results: Path, module: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "shaperun", "train", self._study, "--quiet"),
+                *(sys.executable, "-m", module, "train", self._study, "--quiet"),
                 *("--results", results, "--workers", str(WORKERS)),
             ],
-            env=os.environ | environment,
+            cwd=ROOT,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
     def _run_under_kills(self, results: Path, counts: Counter[str]) -> int:
         """Return the exit status of one command; not 0 if it was killed or runs failed."""
-        with self._start_command(results, {CHECKPOINT_SECONDS: str(SAVE_SECONDS)}) as driver:
+        with self._start_command(results, FREQUENT_CHECKPOINTS) as driver:
             while driver.poll() is None:
                 try:
                     driver.wait(float(self._rng.exponential(self.undisturbed / KILLS)))

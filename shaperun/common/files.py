@@ -17,8 +17,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from shaperun.common.fault_injection import chunk_size, fail_point
-
 TEMPORARY_SUFFIX = ".tmp"
 STALE_SECONDS = 3600.0  # temporary files unchanged for this long have no living writer
 MAX_JSON_BYTES = 10_000_000  # normalization statistics of image observations take a fifth
@@ -64,23 +62,17 @@ def atomic_replace(path: Path) -> Iterator[Path]:
     with _naming_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
-        fail_point("make", path)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
         temporary.touch(exist_ok=False)
         try:
-            fail_point("made", path)
             yield temporary
-            fail_point("written", path)
             fsync(temporary)
-            fail_point("synced", path)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        fail_point("replaced", path)
         _fsync_folder(path.parent)
-        fail_point("kept", path)
 
 
 def find_temporary_files(folder: Path) -> list[Path]:
@@ -95,9 +87,7 @@ def is_temporary(path: Path) -> bool:
 
 def remove_file(path: Path) -> None:
     """Remove a file if it exists."""
-    fail_point("remove", path)
     path.unlink(missing_ok=True)
-    fail_point("removed", path)
 
 
 def fsync(path: Path) -> None:
@@ -188,10 +178,8 @@ class AppendOnlyCsv:
         self.path = path
         self.columns = list(columns)
         with _naming_path(path):
-            fail_point("open", path)
             if keep_bytes is not None:
                 os.truncate(path, keep_bytes)
-                fail_point("truncated", path)
             # Opening the file for every row would cost more than writing the row. A buffer would
             # be written again on close, after an error.
             self._file = path.open("ab", buffering=0)
@@ -201,7 +189,6 @@ class AppendOnlyCsv:
     def fsync(self) -> int:
         """Flush all rows to disk and return the size in bytes."""
         with _naming_path(self.path):
-            fail_point("settle", self.path)
             os.fsync(self._file.fileno())
         return self._file.tell()
 
@@ -215,8 +202,7 @@ class AppendOnlyCsv:
         data = text.getvalue().encode()
         with _naming_path(self.path):
             while data:  # a full disk accepts a part, and fails at the next attempt
-                fail_point("append", self.path)
-                data = data[self._file.write(data[: chunk_size()]) :]
+                data = data[self._file.write(data) :]
 
     def close(self) -> None:
         """Close the file; all rows are already written."""
@@ -241,21 +227,15 @@ class Lock:
 
     def acquire(self) -> bool:
         """Acquire the lock; False if another process holds it."""
-        fail_point("take", self._path)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
-        fail_point("taken", self._path)
         return True
 
     def release(self) -> None:
         """Release the lock."""
-        try:
-            fail_point("release", self._path)
-        finally:  # even after an error, this process must not hold the lock until it exits
-            self._lock.release()
-        fail_point("released", self._path)
+        self._lock.release()
 
     @staticmethod
     def is_held(path: Path) -> bool:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shaperun.common import fault_injection
 from shaperun.common.files import AppendOnlyCsv, read_json
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.train_options import TrainOptions
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.5
 # Time between checkpoints: a killed run loses at most this and a rollout.
-CHECKPOINT_SECONDS = fault_injection.checkpoint_seconds(10.0)
+CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_SHARE = 0.02  # largest share of the training time that checkpoints take
 MAX_UPDATE_ROWS = 1000  # a learner that updates at every step would fill the disk
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from stable_baselines3.common.save_util import load_from_zip_file
 
+from benchmarks.doc_tables import ROOT
 from shaperun.common.errors import UserError
 from shaperun.common.files import Lock
 from shaperun.runs import driver as runs_driver
@@ -53,13 +54,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path) -> Iterator[Any]:
-    """Start two nodes with one core each, which save a checkpoint after every rollout."""
+    """Start two nodes with one core each."""
     settings = {
         "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "SHAPERUN_KEEP_SECONDS": "0",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
@@ -142,9 +142,13 @@ def test_runs_survive_the_loss_of_a_node(cluster: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     # Ray searches the working directory first and would import it; shaperun does not.
     (tmp_path / "stable_baselines3.py").write_text("raise ImportError('not the library')")
-    command = [sys.executable, "-P", "-m", "shaperun", "train", "long.yaml", "--executor", "ray"]
+    module = "benchmarks.crashes.frequent_checkpoints"
+    command = [sys.executable, "-P", "-m", module, "train", "long.yaml", "--executor", "ray"]
     runs = [RunFolder(tmp_path / f"results/long/runs/{arm}/0") for arm in ("default", "guided")]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as driver:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True
+    ) as driver:
         wait_until(lambda: all(path.exists() for run in runs for path in run.checkpoints))
         records = [run.config.read_bytes() for run in runs]
         (node,) = cluster.worker_nodes

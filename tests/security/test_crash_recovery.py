@@ -5,10 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-import signal
 import struct
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.crashes import fault_injection
 from benchmarks.crashes.chosen_points import POINTS, kill_at_points
 from benchmarks.crashes.comparison import (
     find_differences,
@@ -27,7 +26,7 @@ from benchmarks.crashes.every_write import EveryWrite
 from benchmarks.crashes.fork_server import NEVER, ForkServer
 from benchmarks.crashes.studies import tiny_run
 from shaperun.cli import progress
-from shaperun.common import fault_injection, files
+from shaperun.common import files
 from shaperun.common.errors import UserError
 from shaperun.common.files import AppendOnlyCsv, write_atomically
 from shaperun.runs import driver, prepare, process_pool
@@ -43,6 +42,7 @@ from tests.conftest import TINY, call_shaperun
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 
 NOBODY = 65534
+AFTER_CHECKPOINT = "die 1 after replace */checkpoint-2.bin"
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 
 
@@ -76,43 +76,48 @@ def resume_run(fork_server: ForkServer, folder: RunFolder, expected: dict[str, b
 # --- kills and errors at each step of writing
 
 
+def step_of(point: str) -> str:
+    """Return a point without its path."""
+    when, call, _ = point.split(" ", 2)
+    return f"{when} {call}"
+
+
 def choose_per_step(points: list[str]) -> list[int]:
     """Return the number of one point per step, of a different file for each step if possible."""
     numbers: dict[str, dict[str, int]] = {}
     for number, point in enumerate(points, start=1):
-        step, _, path = point.partition(" ")
-        numbers.setdefault(step, {}).setdefault(Path(path).name, number)
+        numbers.setdefault(step_of(point), {}).setdefault(Path(point).name, number)
     chosen = [list(files.values()) for files in numbers.values()]
     return sorted(files[index % len(files)] for index, files in enumerate(chosen))
 
 
-STEPS = {
-    *("make", "made", "written", "synced", "replaced", "kept"),
-    *("open", "append", "settle", "take", "taken", "release", "released", "remove", "removed"),
-}
+NEW_FILES = ("create", "open", "append", "sync", "replace", "remove", "lock", "unlock")
+WHEN = ("before", "after")
+STEPS = {f"{when} {call}" for when in WHEN for call in NEW_FILES}
 
 
 def test_a_kill_at_any_step_of_writing_is_harmless(fork_server: ForkServer, tmp_path: Path) -> None:
     run = EveryWrite(fork_server, tmp_path)
     numbers = choose_per_step(run.points)
-    assert {run.points[number - 1].split()[0] for number in numbers} == STEPS
+    assert {step_of(run.points[number - 1]) for number in numbers} == STEPS
     counts = run.kill_at(numbers)
     assert counts["cases"] == len(STEPS)
     assert is_harmless(counts), counts
 
 
 def test_a_kill_while_a_run_resumes_is_harmless(fork_server: ForkServer, tmp_path: Path) -> None:
-    run = EveryWrite(fork_server, tmp_path, "die 1 replaced */checkpoint-2.bin")
-    steps = [point.split()[0] for point in run.points]
-    numbers = [steps.index(step) + 1 for step in ("truncated", "removed", "append", "settle")]
+    run = EveryWrite(fork_server, tmp_path, AFTER_CHECKPOINT)
+    steps = [step_of(point) for point in run.points]
+    names = ("before truncate", "after truncate", "after remove", "before append")
+    numbers = [steps.index(name) + 1 for name in names]
     counts = run.kill_at(numbers)
     assert is_harmless(counts), counts
 
 
 def test_refused_writes_are_harmless(fork_server: ForkServer, tmp_path: Path) -> None:
     run = EveryWrite(fork_server, tmp_path)
-    counts = run.fail_from(choose_per_step(run.points)[::2])
-    assert counts["cases"] == 8
+    counts = run.fail_from(choose_per_step(run.points))
+    assert counts["cases"] == len(NEW_FILES) - 1  # nothing refuses an unlock
     assert is_harmless(counts), counts
 
 
@@ -139,10 +144,10 @@ def test_a_half_deleted_run_is_trained_from_scratch(
     work: str, number: int, fork_server: ForkServer, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = StudyFolder(tmp_path).run("arm", 1)
-    kill_run(fork_server, folder, "die 1 kept */checkpoint-2.bin")
+    kill_run(fork_server, folder, AFTER_CHECKPOINT)
     where = folder.path if work == "start_again" else tmp_path
     target = f"tests.security.test_crash_recovery:{work}"
-    assert fork_server.call(target, str(where), fault=f"die {number} removed *").killed
+    assert fork_server.call(target, str(where), fault=f"die {number} after remove *").killed
     resume_run(fork_server, folder, expected)
 
 
@@ -152,7 +157,7 @@ def test_a_checkpoint_with_missing_tables_is_not_resumed(
     name: str, how: str, fork_server: ForkServer, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    kill_run(fork_server, folder, "die 1 kept */checkpoint-2.bin")
+    kill_run(fork_server, folder, AFTER_CHECKPOINT)
     file = folder.path / name
     if how == "missing":
         file.unlink()
@@ -165,7 +170,7 @@ def test_leftovers_of_a_finished_run_are_removed(
     fork_server: ForkServer, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    kill_run(fork_server, folder, "die 1 kept */DONE.json")
+    kill_run(fork_server, folder, "die 1 after replace */DONE.json")
     (folder.path / ".policy.zip.abc.tmp").touch()
     assert folder.read_state() == "done"
     assert len(find_leftovers(folder)) == 3
@@ -176,7 +181,7 @@ def test_leftovers_of_a_finished_run_are_removed(
 
 def test_leftovers_of_an_unfinished_run_are_kept(fork_server: ForkServer, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    kill_run(fork_server, folder, "die 2 synced */checkpoint-*.bin")
+    kill_run(fork_server, folder, "die 2 after sync */checkpoint-*.bin")
     before = sorted(folder.path.iterdir())
     folder.remove_leftovers()
     assert sorted(folder.path.iterdir()) == before
@@ -210,7 +215,7 @@ def test_a_file_size_limit_in_the_middle_of_a_row(
 ) -> None:
     """The system writes some rows and a part of the next, and refuses the rest."""
     folder, table = RunFolder(tmp_path / "run"), expected["evaluations.csv"]
-    kill_run(fork_server, folder, "die 1 kept */checkpoint-2.bin")
+    kill_run(fork_server, folder, AFTER_CHECKPOINT)
     limit = len(table) - 30
     assert table[limit - 1 : limit] != b"\n"
     before = checkpoint.load_latest(folder.checkpoints)
@@ -242,7 +247,7 @@ def test_a_folder_that_becomes_read_only(
     fork_server: ForkServer, expected: dict[str, bytes], open_folder: Path
 ) -> None:
     folder, run = RunFolder(open_folder / "run"), tiny_run()
-    killed = fork_server.train(folder.path, run, user=NOBODY, fault="die 1 kept */checkpoint-2.bin")
+    killed = fork_server.train(folder.path, run, user=NOBODY, fault=AFTER_CHECKPOINT)
     assert killed.killed, killed
     before = [path.read_bytes() for path in folder.checkpoints]
     folder.path.chmod(0o555)
@@ -291,7 +296,7 @@ def test_a_run_with_an_unreadable_folder_does_not_stop_the_others(
 @pytest.mark.parametrize(
     ("pattern", "details"),
     [
-        ("append */default/0/episodes.csv", "{folder}/error.txt"),
+        ("before append */default/0/episodes.csv", "{folder}/error.txt"),
         ("* */default/0/*", "and error.txt cannot be written: No space left on device"),
     ],
     ids=["one file", "no file"],
@@ -305,9 +310,7 @@ def test_a_refused_write_is_reported_in_one_line_and_other_runs_finish(
 ) -> None:
     folder, runs = _two_runs(tmp_path)
     first, second = (folder.run("default", seed) for seed in (0, 1))
-    monkeypatch.setattr(
-        fault_injection, "active_fault", fault_injection.Fault(f"ENOSPC 3 {pattern}")
-    )
+    fault_injection.install(fault_injection.Fault(f"ENOSPC 3 {pattern}"), monkeypatch.setattr)
     *_, last = driver.train_runs(folder, runs, run_inline)
     assert [run.state for run in last] == ["failed", "done"]
     assert progress.print_outcome(folder, last, Console(quiet=True)) == 1
@@ -318,7 +321,7 @@ def test_a_refused_write_is_reported_in_one_line_and_other_runs_finish(
     assert message.count("\n") == 1
     if first.error.exists():
         assert "Traceback" in (first.read_failure() or "")
-    monkeypatch.setattr(fault_injection, "active_fault", None)
+    monkeypatch.undo()
     *_, last = driver.train_runs(folder, runs, run_inline)
     assert [run.state for run in last] == ["done", "done"]
     assert (find_leftovers(first), find_leftovers(second)) == ([], [])
@@ -363,7 +366,7 @@ def test_files_are_synced_before_a_run_is_marked_done(
     fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    kill_run(fork_server, folder, "die 1 make */DONE.json")
+    kill_run(fork_server, folder, "die 1 before create */DONE.json")
     synced, fsync = [], os.fsync
 
     def spy(handle: int) -> None:
@@ -377,38 +380,23 @@ def test_files_are_synced_before_a_run_is_marked_done(
     assert set(before) == folder.read_record()["files"].keys()
 
 
-# --- units
+# --- the faults
 
 
-def test_without_the_variable_no_fault_is_active() -> None:
-    assert fault_injection.active_fault is None
-    assert fault_injection.chunk_size() is None
-    assert fault_injection.checkpoint_seconds(10.0) == 10.0
+def test_points_before_and_after_each_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points: list[str] = []
+    fault_injection.install(points.append, monkeypatch.setattr)
+    write_atomically(tmp_path / "file", b"x")
+    AppendOnlyCsv(tmp_path / "table", ["a" * 60]).close()
+    calls = [f"{call} {tmp_path}/file" for call in ("create", "sync", "replace")]
+    calls += [f"sync {tmp_path}"]
+    calls += [f"{call} {tmp_path}/table" for call in ("open", "append", "append")]
+    assert points == [f"{when} {call}" for call in calls for when in WHEN]
 
 
-def test_the_variables_are_read_when_a_process_starts(tmp_path: Path) -> None:
-    code = f"""
-from pathlib import Path
-from shaperun.common import fault_injection
-from shaperun.common.files import write_atomically
-assert fault_injection.checkpoint_seconds(10.0) == 0.5
-write_atomically(Path({str(tmp_path)!r}) / "other", b"1")
-write_atomically(Path({str(tmp_path)!r}) / "file", b"1")
-write_atomically(Path({str(tmp_path)!r}) / "file", b"2")
-"""
-    variables = {
-        fault_injection.FAULT: "die 2 synced */file",
-        fault_injection.CHECKPOINT_SECONDS: "0.5",
-    }
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | variables, check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert (tmp_path / "file").read_bytes() == b"1"
-    assert sum(files.is_temporary(path) for path in tmp_path.iterdir()) == 1
-
-
-def test_an_injected_error_persists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_persists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault_injection.install(fault_injection.Fault("EIO 3 before append *"), monkeypatch.setattr)
     table = AppendOnlyCsv(tmp_path / "table.csv", ["a"])
-    monkeypatch.setattr(fault_injection, "active_fault", fault_injection.Fault("EIO 2 append *"))
     with pytest.raises(OSError, match=r"Input/output error: '.*table\.csv'"):
         table.append([{"a": "x" * 100}])
     with pytest.raises(OSError, match="Input/output error"):
