@@ -22,14 +22,10 @@ SCHEMA = {
 
 
 def cross_rewards(final: pl.DataFrame, study: Study) -> pl.DataFrame:
-    """Compute the return of each arm's policies under each reward.
+    """Compute the return of each arm's policies under each reward, from the final episodes.
 
     Returns are undiscounted, and exact in every mode; a schedule applies its factor at the end of
     training. An arm without shaping has a row only: its reward is the environment's.
-
-    Args:
-        final: the final episodes of every finished run.
-        study: the arms.
 
     Returns:
         One row per pair: arm (of the policies), reward (of an arm, or `environment`), return (the

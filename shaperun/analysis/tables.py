@@ -14,12 +14,7 @@ _FORMULA_STARTS = r"^[=+\-@\t\r\n＝＋－＠]"
 
 
 def run_table(per_run: pl.DataFrame, final: pl.DataFrame) -> pl.DataFrame:
-    """Return one row per finished run: study, arm, seed, and its metrics over the final episodes.
-
-    Args:
-        per_run: the table of `results.run_metrics`.
-        final: the runs' final episodes, with their study.
-    """
+    """Return one row per finished run: study, arm, seed, and metrics over its final episodes."""
     studies = final.select("study", "arm", "seed").unique()
     return per_run.join(studies, on=["arm", "seed"], how="left", maintain_order="left").select(
         "study", "arm", "seed", pl.exclude("study", "arm", "seed")

@@ -50,14 +50,10 @@ def reward_distances(
     shaped: Mapping[str, Array],
     gamma: float,
 ) -> Distances:
-    """Compute the distances between the environment's reward and every arm's.
+    """Compute the distances between the environment's reward, which comes first, and every arm's.
 
-    Args:
-        environment: the environment; its reward comes first, as `environment`.
-        kernels: the arms; those without shaping are left out.
-        behaviours: the recorded transitions; all behaviors have the same weight.
-        shaped: each arm's shaped reward (N,) on the transitions of all behaviors, in their order.
-        gamma: the learner's discount factor.
+    Arms without shaping are left out; all behaviors have the same weight. `shaped` has each arm's
+    shaped rewards (N,) on the transitions of all behaviors, in their order.
     """
     kernels = {arm: kernel for arm, kernel in kernels.items() if kernel.mode != "log"}
     names = [OWN_REWARD, *kernels]

@@ -77,14 +77,9 @@ def record_filmstrip(
     seed: int,
     episode: Episode,
 ) -> Filmstrip | None:
-    """Play an episode again and return its strip; None if it cannot be rendered or differs.
+    """Play a recorded episode again and return its strip; None if it cannot be rendered or differs.
 
-    Args:
-        env: renders `rgb_array`.
-        environment: its description.
-        act: the policy of the episode.
-        seed: of the reset.
-        episode: as recorded without rendering.
+    The environment renders `rgb_array`; `seed` is that of the reset.
     """
     every = -(-(len(episode) + 1) // MAX_FRAMES)
     frames: list[Image.Image] = []

@@ -22,7 +22,7 @@ from shaperun.check.rule import (
     about_arm,
     about_study,
 )
-from shaperun.common.text import format_number, humanize
+from shaperun.common.text import format_number, humanize, pluralize
 from shaperun.envs.base import OWN_REWARD, Array, Transition
 from shaperun.rewards.expression import difference_factor
 from shaperun.rewards.kernel import RewardKernel
@@ -292,7 +292,7 @@ def too_few_seeds(context: StudyContext) -> Iterator[str]:
         return
     if seeds < fewest:
         yield (
-            f"the study has {seeds} seed{'s' if seeds > 1 else ''} per arm, and with fewer than "
+            f"the study has {pluralize(seeds, 'seed')} per arm, and with fewer than "
             f"{fewest} an exact test at 5% shows no difference, however large. Use {fewest} or more"
         )
     if context.spread:

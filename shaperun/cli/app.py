@@ -12,13 +12,12 @@ PREPARE, TRAIN, RESULTS = "Prepare a study", "Train", "Look at the results"
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    # Unlike rich markup, markdown fills the paragraphs of docstrings.
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Did this reward help, by how much, and what did the agent learn to exploit?\n\n"
     "shaperun trains policies on the rewards of a study file and evaluates all of them on the "
     "environment's own reward. To begin:\n\n"
-    "- shaperun init\n- shaperun train study.yaml\n- shaperun compare",
+    "shaperun init\nshaperun train study.yaml\nshaperun compare",
     epilog="Every command accepts --debug, which shows the traceback of an error.",
 )
 

@@ -18,8 +18,8 @@ from shaperun.analysis.summary import (
     format_estimate,
     format_metric,
 )
-from shaperun.common.text import humanize
-from shaperun.search.ranking import ConfirmedTrial, SweepResults
+from shaperun.common.text import humanize, pluralize
+from shaperun.search.ranking import ConfirmedTrial, SweepResults, format_objectives
 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
 
@@ -131,8 +131,7 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
     if sweep is None:
         return
     rates = [name for name in ("success_rate",) if name in results.ranking.columns]
-    objectives = [name.removeprefix("-") for name in sweep.objective]
-    others = [name for name in objectives if name not in ("return", *rates)]
+    others = [name for name in sweep.metrics if name not in ("return", *rates)]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("", *sweep.weights, "runs", "return", "interval", *rates, *others):
         table.add_column(humanize(name), justify="right")
@@ -150,7 +149,7 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
     hidden = len(results.ranking) - max_rows
     more = f"{hidden} more arms are in ranking.csv. " if hidden > 0 else ""
     console.print(
-        f"\n{more}Ranked by {humanize(objectives[0])}, "
+        f"\n{more}Ranked by {humanize(sweep.metrics[0])}, "
         f"{AGGREGATES[sweep.aggregate]} over {len(results.study.seeds)} runs; returns are "
         "interquartile means of the environment return.\n",
         style="dim",
@@ -170,21 +169,16 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
 def format_confirmation(winner: ConfirmedTrial, results: SweepResults) -> Text:
     """Return the values of the best trial in the search, and with fresh seeds."""
     sweep = results.study.sweep
-    names = [name.removeprefix("-") for name in sweep.objective] if sweep else []
+    assert sweep  # noqa: S101 (its best trials are confirmed)
     text = Text.assemble((winner.result.trial.arm, "bold"), ": ")
-    text.append(f"{_format_objectives(names, winner.result.values)} in the search")
+    text.append(f"{format_objectives(sweep, winner.result.values)} in the search")
     if not winner.seeds:
         return text.append(", not confirmed: the best of many is partly noise.", style="yellow")
-    seeds = f"{len(winner.seeds)} fresh seed{'s' if len(winner.seeds) > 1 else ''}"
+    seeds = pluralize(len(winner.seeds), "fresh seed")
     if winner.values is None:
         return text.append(f", not yet confirmed with {seeds}.", style="yellow")
-    text.append(f", {_format_objectives(names, winner.values)} with {seeds}", style="bold")
+    text.append(f", {format_objectives(sweep, winner.values)} with {seeds}", style="bold")
     return text.append(". Trust the latter: the former is the best of many, which is partly noise.")
-
-
-def _format_objectives(names: list[str], values: tuple[float, ...] | None) -> str:
-    pairs = zip(names, values or (), strict=True)
-    return " and ".join(f"{humanize(name)} {format_metric(name, value)}" for name, value in pairs)
 
 
 def format_unfinished(comparison: StudyComparison) -> Text:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -48,6 +49,13 @@ Arms = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")]
+Results = Annotated[Path, typer.Option(help="Folder that holds the results of all studies.")]
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code", help="Run Python code that the study names, such as module:function."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -55,9 +63,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 class StudyOptions:
     """How a study is found and opened."""
 
-    results: Annotated[Path, typer.Option(help="Folder that holds the results of all studies.")] = (
-        Path("results")
-    )
+    results: Results = Path("results")
     overrides: Annotated[
         list[str],
         typer.Option(
@@ -66,13 +72,7 @@ class StudyOptions:
             help="Override a key of the study, such as seeds=3; may be repeated.",
         ),
     ] = field(default_factory=list)
-    allow_code: Annotated[
-        bool,
-        typer.Option(
-            "--allow-code",
-            help="Run Python code that the study names, such as module:function.",
-        ),
-    ] = False
+    allow_code: AllowCode = False
 
     def open(self, study: str) -> tuple[Study, StudyFolder]:
         """Open a study by its file or name; an empty name is the most recently trained one.
@@ -156,6 +156,7 @@ def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option per field of each of its dataclass parameters.
 
     typer reads the signature of a command; without this, shared options would be repeated in each.
+    Lines within a paragraph of its help are joined, so that they fill the terminal.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {n: hint for n, hint in hints.items() if is_dataclass(hint)}
@@ -173,6 +174,7 @@ def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
         *(option for group in options.values() for option in group),
     ]
     call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    call.__doc__ = re.sub(r"(?<!\n)\n(?![\n-])", " ", cleandoc(command.__doc__ or ""))
     call.__annotations__ = {p.name: p.annotation for p in parameters}
     return call
 

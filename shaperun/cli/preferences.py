@@ -9,7 +9,15 @@ import typer
 
 from shaperun.cli.app import PREPARE, app
 from shaperun.cli.check import check_arms
-from shaperun.cli.options import AsJson, Quiet, StudyArgument, StudyOptions, flatten_options
+from shaperun.cli.options import (
+    AllowCode,
+    AsJson,
+    Quiet,
+    Results,
+    StudyArgument,
+    StudyOptions,
+    flatten_options,
+)
 from shaperun.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,12 +68,8 @@ def fit(
             help="Also fit a small network of the state to what the terms leave unexplained.",
         ),
     ] = False,
-    results: Annotated[
-        Path, typer.Option(help="Folder that holds the results of all studies.")
-    ] = Path("results"),
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Run Python code that the study names.")
-    ] = False,
+    results: Results = Path("results"),
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit the weights of a reward to the answers saved from the page of ask.

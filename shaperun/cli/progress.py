@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shaperun.common.text import escape_control_chars, humanize
+from shaperun.common.text import escape_control_chars
 from shaperun.runs.plan import Run
 from shaperun.runs.status import ELSEWHERE, RunStatus
 from shaperun.runs.study_folder import StudyFolder
@@ -113,15 +113,12 @@ def print_sweep_plan(study: Study, console: Console) -> None:
     samples = (
         math.prod(map(len, sweep.weights.values())) if sweep.method == "grid" else sweep.samples
     )
-    objectives = " and ".join(
-        f"{'lower' if name[0] == '-' else 'higher'} {humanize(name.lstrip('-'))}"
-        for name in sweep.objective
-    )
     fresh = len(study.seeds) if sweep.confirm is None else sweep.confirm
     confirm = f"; the best trial confirmed with {fresh} fresh seeds" if fresh else ""
     pruning = ", the worse half stopped at 25% and again at 50%" if sweep.pruning else ""
     console.print(
-        f"{study.study}: {sweep.method} search of {', '.join(sweep.weights)} for {objectives}; "
+        f"{study.study}: {sweep.method} search of {', '.join(sweep.weights)} for "
+        f"{sweep.describe_objectives()}; "
         f"{samples} trials × {len(study.seeds)} seeds × {study.training.total_timesteps:,} steps"
         f"{pruning}{confirm}"
     )

@@ -34,3 +34,8 @@ def _escape(match: re.Match[str]) -> str:
     character = match[0]
     is_control = unicodedata.category(character) in _CONTROL_CATEGORIES
     return json.dumps(character)[1:-1] if is_control else character
+
+
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count} {noun}{'s' * (count != 1)}"

@@ -42,13 +42,9 @@ class Model(BaseModel):
 def unknown_name_error(
     kind: str, name: str, known: Collection[str], shown: str | None = None
 ) -> PydanticCustomError:
-    """Return the validation error for an unknown name.
+    """Return the validation error for an unknown name of a kind, such as "arm".
 
-    Args:
-        kind: what the name should refer to, as in "arm".
-        name: the unknown name; the message shortens it to 70 characters.
-        known: the valid names.
-        shown: a description of the valid names, if they are too many to list.
+    The message shortens the name to 70 characters, and lists the known ones or says `shown`.
     """
     short = name if len(name) <= 70 else f"{name[:67]}…"
     return PydanticCustomError(

@@ -137,9 +137,7 @@ def fit_answers(sheet: AnswerSheet) -> Fit:
 def compute_scales(sums: Array, undiscounted: Array) -> Array:
     """Return 1 / standard deviation of each term's sums (K,); 0 for constant and negligible terms.
 
-    Args:
-        sums: of every episode and term, with γ (episodes, K).
-        undiscounted: the same without γ.
+    Both tables have shape (episodes, K); `sums` are discounted by γ.
     """
     spread = sums.std(0)
     varies = (spread > 0) & (spread >= NEGLIGIBLE * undiscounted.std(0))

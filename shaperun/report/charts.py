@@ -21,11 +21,9 @@ def make_curve_data(
 ) -> list[dict[str, Any]]:
     """Return the data of the interactive curves, one entry per arm.
 
-    Args:
-        curves: arm, seed, timesteps, return: one row per evaluation of a run.
-        centre: arm, timesteps, return_centre, return_low, return_high, runs.
-        labels: arm -> label, in the order of the colors.
-        shown: the arms that are visible at first.
+    The curves have one row per evaluation of a run: arm, seed, timesteps, return; `centre` has arm,
+    timesteps, return_centre, return_low, return_high, runs. Labels go by arm, in the order of the
+    colors; `shown` are the arms that are visible at first.
     """
     return [
         {

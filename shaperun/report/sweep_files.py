@@ -11,7 +11,7 @@ from shaperun.common.files import write_atomically, write_json
 from shaperun.common.yaml import dump_yaml
 from shaperun.report.plots import style, sweep
 from shaperun.runs.study_folder import StudyFolder
-from shaperun.search.ranking import SweepResults, list_objectives
+from shaperun.search.ranking import SweepResults
 from shaperun.search.trials import make_trial_arms
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
@@ -36,7 +36,7 @@ def sweep_document(ranked: SweepResults) -> dict[str, Any]:
     return {
         "study": study.study,
         "method": study.sweep.method if study.sweep else None,
-        "objective": list_objectives(study),
+        "objective": study.sweep.objective if study.sweep else [],
         "same_for_any_number_of_workers": True,
         "ranking": ranked.ranking.to_dicts(),
         "trials": [

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shaperun.analysis.summary import AGGREGATES, ArmSummary, format_estimate, format_metric
-from shaperun.common.text import humanize
+from shaperun.analysis.summary import AGGREGATES, ArmSummary, format_estimate
+from shaperun.common.text import humanize, pluralize
 from shaperun.report.charts import to_data_url
 from shaperun.report.data import SweepData
-from shaperun.report.plots.trials import pluralize
 from shaperun.search.halving import rung_timesteps
-from shaperun.search.ranking import ConfirmedTrial
+from shaperun.search.ranking import ConfirmedTrial, format_objectives
 from shaperun.study.models import Study
 from shaperun.study.sweep import SearchSweep, Sweep
 
@@ -37,7 +36,7 @@ def make_sweep_section(
         "method": _describe_method(study, sweep, data),
         "state": _describe_state(data),
         "weights": list(sweep.weights),
-        "objectives": [humanize(name) for name in _objective_names(sweep)],
+        "objectives": [humanize(name) for name in sweep.metrics],
         "others": [humanize(name) for name in _other_names(sweep)],
         "ranking": [
             {"rank": rank} | _make_row(row, sweep, summaries)
@@ -53,7 +52,7 @@ def make_sweep_section(
                 "arm": result.trial.arm,
                 "text": f"pruned after {result.stopped_at or 0:,} of "
                 f"{study.training.total_timesteps:,} steps at "
-                f"{_format_values(sweep, result.values)}",
+                f"{format_objectives(sweep, result.values)}",
             }
             for result in data.results.trials
             if result.state == "pruned"
@@ -70,15 +69,15 @@ def write_headline(data: SweepData | None) -> str:
         return "Sweep: no trial is finished yet."
     trials = f"of {len(data.ranked_arms)} finished trials"
     if len(results.best) > 1:
-        both = " and ".join(map(humanize, _objective_names(sweep)))
+        both = " and ".join(map(humanize, sweep.metrics))
         return f"Sweep: {len(results.best)} {trials} are on the Pareto front of {both}."
     (winner,) = results.best
     text = f"Sweep: the best {trials} is {winner.result.trial.arm}, with "
-    text += f"{_format_values(sweep, winner.result.values)} on the seeds of the search"
+    text += f"{format_objectives(sweep, winner.result.values)} on the seeds of the search"
     if winner.values is None:
         return f"{text}, not confirmed on fresh seeds."
     fresh = pluralize(len(winner.seeds), "fresh seed")
-    return f"{text} and {_format_values(sweep, winner.values)} on {fresh}."
+    return f"{text} and {format_objectives(sweep, winner.values)} on {fresh}."
 
 
 def _make_figures(figures: Mapping[str, bytes]) -> Context:
@@ -91,31 +90,19 @@ def _make_figures(figures: Mapping[str, bytes]) -> Context:
     return {"figures": [figure for figure in urls if figure not in pairs], "pairs": pairs}
 
 
-def _objective_names(sweep: Sweep) -> list[str]:
-    return [name.removeprefix("-") for name in sweep.objective]
-
-
 def _other_names(sweep: Sweep) -> list[str]:
-    return [] if "return" in _objective_names(sweep) else ["return"]
-
-
-def _format_values(sweep: Sweep, values: Sequence[float] | None) -> str:
-    pairs = zip(_objective_names(sweep), values or (), strict=True)
-    return " and ".join(f"{humanize(name)} {format_metric(name, value)}" for name, value in pairs)
+    return [] if "return" in sweep.metrics else ["return"]
 
 
 def _describe_method(study: Study, sweep: Sweep, data: SweepData) -> str:
-    objectives = " and ".join(
-        f"{'lower' if name[0] == '-' else 'higher'} {humanize(name.removeprefix('-'))}"
-        for name in sweep.objective
-    )
     single = len(study.seeds) == 1
     seeds = f"seed{'' if single else 's'} {', '.join(map(str, study.seeds))}"
     value = "its run" if single else f"{AGGREGATES[sweep.aggregate]} over its runs"
     return (
         f"Method {sweep.method} over the weights of {sweep.base} ({', '.join(sweep.weights)}), for "
-        f"{objectives}: {_count_planned(data)} trials, each trained with {seeds} and valued by "
-        f"{value}{'; ranked by the first objective' if len(sweep.objective) > 1 else ''}."
+        f"{sweep.describe_objectives()}: {_count_planned(data)} trials, each trained with {seeds} "
+        f"and valued by {value}"
+        f"{'; ranked by the first objective' if len(sweep.objective) > 1 else ''}."
     )
 
 
@@ -134,7 +121,7 @@ def _count_planned(data: SweepData) -> int:
 
 def _make_row(row: Mapping[str, Any], sweep: Sweep, summaries: Mapping[str, ArmSummary]) -> Context:
     arm = summaries[row["arm"]]
-    objectives = [(name, sweep.aggregate, row[name]) for name in _objective_names(sweep)]
+    objectives = [(name, sweep.aggregate, row[name]) for name in sweep.metrics]
     others = [(name, "iqm", arm.metrics[name].iqm) for name in _other_names(sweep)]
     return {
         "arm": row["arm"],
@@ -166,7 +153,7 @@ def _make_best_row(
     def cells(
         values: Sequence[float] | None, arms: Mapping[str, ArmSummary]
     ) -> list[tuple[str, str]]:
-        pairs = zip(_objective_names(sweep), values or (), strict=True)
+        pairs = zip(sweep.metrics, values or (), strict=True)
         return [_make_cell(name, sweep.aggregate, value, arms[arm]) for name, value in pairs]
 
     return {

@@ -187,14 +187,9 @@ class RewardKernel:
     def returns_by_term(
         self, parts: Array, env_return: Array, schedule: float = 1.0
     ) -> dict[str, Array]:
-        """Split the shaped returns (N,) of N episodes by term.
+        """Split the shaped returns (N,) of N episodes by term, given its contributions (N, K).
 
         The environment's reward counts as the term `environment` if the learner sees it.
-
-        Args:
-            parts: result of `contributions_from_sums`, (N, K).
-            env_return: returns of the environment, (N,).
-            schedule: factor of the schedule, constant over the episodes.
         """
         if self.mode == "log":
             return {OWN_REWARD: env_return}

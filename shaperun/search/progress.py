@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
+from shaperun.common.text import pluralize
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.runs.status import RunStatus
 from shaperun.runs.study_folder import StudyFolder
@@ -63,18 +64,14 @@ def describe_remaining_work(
     counts = {"unfinished": len(unfinished), "failed": len(failed)}
     if isinstance(study.sweep, SearchSweep):
         counts["not drawn"] = study.sweep.samples - len(load_trials(study, folder))
-    parts = [f"{_count(n, 'trial')} {state}" for state, n in counts.items() if n]
+    parts = [f"{pluralize(n, 'trial')} {state}" for state, n in counts.items() if n]
     fresh = fresh_seeds(study)
     if parts or not fresh:
         return parts
     best = plan_trial_runs(study, _load_best_trials(study, LoadedRuns(folder)), fresh)
     if all(folder.run(run.arm, run.seed).is_done() for run in best):
         return []
-    return [f"confirmation of the best on {_count(len(fresh), 'fresh seed')}"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return [f"confirmation of the best on {pluralize(len(fresh), 'fresh seed')}"]
 
 
 def _load_best_trials(study: Study, loaded: LoadedRuns) -> list[Trial]:

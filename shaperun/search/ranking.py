@@ -9,6 +9,7 @@ import polars as pl
 
 from shaperun.analysis import results, summary
 from shaperun.analysis.results import LoadedRuns
+from shaperun.common.text import humanize
 from shaperun.runs.plan import plan_runs
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.search.driver import fresh_seeds
@@ -19,9 +20,11 @@ from shaperun.search.trial_results import (
     measure_trials,
     objective_values,
     select_best_trials,
+    sweep_of,
 )
 from shaperun.search.trials import load_trials, make_trial_arms, plan_trial_runs
 from shaperun.study.models import Study
+from shaperun.study.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -109,19 +112,14 @@ def _make_ranking(
     per_run = results.run_metrics(final, environment)
     summaries = summary.summarize(swept, environment, per_run, "return").arms
     rows = pl.DataFrame([_ranking_row(arm, done[arm.arm], study) for arm in summaries])
-    first = list_objectives(study)[0]
-    return rows.sort(first.removeprefix("-"), descending=first[0] != "-", maintain_order=True)
-
-
-def list_objectives(study: Study) -> list[str]:
-    """Return the objectives of the sweep; less is better for those with a leading minus."""
-    return list(study.sweep.objective) if study.sweep else []
+    sweep = sweep_of(study)
+    descending = sweep.objective[0][0] != "-"
+    return rows.sort(sweep.metrics[0], descending=descending, maintain_order=True)
 
 
 def _ranking_row(arm: summary.ArmSummary, result: TrialResult, study: Study) -> dict[str, object]:
     returns = arm.metrics["return"]
     success = arm.metrics.get("success_rate")
-    names = [name.removeprefix("-") for name in list_objectives(study)]
     return {
         "arm": arm.arm,
         **result.trial.weights,
@@ -130,5 +128,12 @@ def _ranking_row(arm: summary.ArmSummary, result: TrialResult, study: Study) -> 
         "return_low": returns.low,
         "return_high": returns.high,
         **({"success_rate": success.iqm} if success else {}),
-        **dict(zip(names, result.values or (), strict=True)),
+        **dict(zip(sweep_of(study).metrics, result.values or (), strict=True)),
     }
+
+
+def format_objectives(sweep: Sweep, values: Sequence[float] | None) -> str:
+    """Return the values of the objectives, with their names."""
+    pairs = zip(sweep.metrics, values or (), strict=True)
+    parts = [f"{humanize(name)} {summary.format_metric(name, value)}" for name, value in pairs]
+    return " and ".join(parts)

@@ -85,7 +85,7 @@ def evaluate_generation(
 
 def select_best_trials(study: Study, evaluated: Sequence[TrialResult]) -> list[TrialResult]:
     """Return the best finished trial; with two objectives, the Pareto front of finished trials."""
-    signs = _signs(_sweep(study))
+    signs = _signs(sweep_of(study))
     done = {result.trial.arm: result for result in evaluated if result.state == "done"}
     scores = {arm: signs * np.array(result.values) for arm, result in done.items()}
     if len(signs) == 1:
@@ -117,7 +117,7 @@ def measure_trials(
     metrics = results.run_metrics(chosen, study.environment.describe())
     runs = {trial.number: metrics.filter(arm=trial.arm) for trial in trials}
     return {
-        number: _aggregate(_sweep(study), table)
+        number: _aggregate(sweep_of(study), table)
         for number, table in runs.items()
         if len(table) == len(seeds)
     }
@@ -125,7 +125,7 @@ def measure_trials(
 
 def objective_values(study: Study, metrics: dict[str, float]) -> tuple[float, ...]:
     """Return the values of the objectives among the metrics of a trial."""
-    return tuple(metrics[name.removeprefix("-")] for name in _sweep(study).objective)
+    return tuple(metrics[name] for name in sweep_of(study).metrics)
 
 
 def select_unevaluated_runs(
@@ -150,8 +150,7 @@ def _select_at(episodes: pl.DataFrame, timesteps: int, study: Study) -> pl.DataF
 
 def _aggregate(sweep: Sweep, runs: pl.DataFrame) -> dict[str, float]:
     aggregate = _AGGREGATES[sweep.aggregate]
-    names = (name.removeprefix("-") for name in sweep.objective)
-    signs = {"return": 1.0} | dict(zip(names, map(float, _signs(sweep)), strict=True))
+    signs = {"return": 1.0} | dict(zip(sweep.metrics, map(float, _signs(sweep)), strict=True))
     return {
         name: sign * aggregate(sign * runs[name].to_numpy().astype(float))
         for name, sign in signs.items()
@@ -162,7 +161,8 @@ def _signs(sweep: Sweep) -> np.ndarray:
     return np.array([-1.0 if name[0] == "-" else 1.0 for name in sweep.objective])
 
 
-def _sweep(study: Study) -> Sweep:
+def sweep_of(study: Study) -> Sweep:
+    """Return the sweep of a study that has one."""
     assert study.sweep  # noqa: S101 (trials are of a sweep)
     return study.sweep
 
@@ -176,8 +176,8 @@ def make_trial_table(
     of each swept term, runs (the number of seeds), and for each objective the value, `_low` and
     `_high`: the trial's lowest and highest seed, null with one seed or if the trial is not done.
     """
-    sweep = _sweep(study)
-    names = [name.removeprefix("-") for name in sweep.objective]
+    sweep = sweep_of(study)
+    names = sweep.metrics
     columns = [
         pl.Series("trial", [r.trial.number for r in evaluated], pl.Int64),
         pl.Series("generation", [r.trial.generation for r in evaluated], pl.Int64),

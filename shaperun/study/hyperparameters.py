@@ -114,10 +114,7 @@ BOUNDS: dict[str, Any] = {
 
 @cache
 def signature(implementation: str) -> dict[str, tuple[str, Any]]:
-    """Return annotation (as text) and default of every hyperparameter of an installed class.
-
-    Args:
-        implementation: the class, as `module:class`.
+    """Return annotation (as text) and default of every hyperparameter of a class, `module:class`.
 
     Raises:
         ModuleNotFoundError: the package of the class is not installed.

@@ -26,10 +26,8 @@ class StudyError(UserError):
 def load_study(path: Path, overrides: Sequence[str] = (), *, allow_code: bool = False) -> Study:
     """Read, override and validate a study file.
 
-    Args:
-        path: the YAML file.
-        overrides: texts `KEY=VALUE`, with a dotted key and a value in YAML.
-        allow_code: accept references to Python code that no package declares.
+    Overrides are texts `KEY=VALUE`, with a dotted key and a value in YAML; `allow_code` accepts
+    references to Python code that no package declares.
 
     Raises:
         StudyError: lists all mistakes.

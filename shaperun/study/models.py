@@ -201,9 +201,7 @@ class RunConfig(Model):
 def parse_study(data: object, *, allow_code: bool = False) -> Study:
     """Validate the data of a study file, including its terms against its environment.
 
-    Args:
-        data: the data, as read from YAML.
-        allow_code: accept references to Python code that no package declares.
+    `allow_code` accepts references to Python code that no package declares.
 
     Raises:
         pydantic.ValidationError: lists all mistakes.

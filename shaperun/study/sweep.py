@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from shaperun.common.text import humanize
 from shaperun.common.validation import (
     Integer,
     Model,
@@ -117,6 +118,18 @@ class SweepModel(Model):
         None,
         description="Number of new seeds that confirm the best trials (default: as many as seeds).",
     )
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of the objectives, without the sign that minimizes."""
+        return [name.removeprefix("-") for name in self.objective]
+
+    def describe_objectives(self) -> str:
+        """Return the objectives in words, such as "higher return and lower length"."""
+        return " and ".join(
+            f"{'lower' if name[0] == '-' else 'higher'} {humanize(name.removeprefix('-'))}"
+            for name in self.objective
+        )
 
     @field_validator("pruning")
     @classmethod

@@ -33,10 +33,8 @@ def read_parameters(
 ) -> dict[str, torch.Tensor]:
     """Return the parameters in a file that stable-baselines3 saved.
 
-    Args:
-        path: the file.
-        expected: parameters with the same names, shapes and types.
-        obs_bytes: size of the observations that the file holds too.
+    They must have the names, shapes and types of the expected ones. The file also holds
+    observations of `obs_bytes`.
 
     Raises:
         ValueError: the file does not hold such parameters; the message says why.

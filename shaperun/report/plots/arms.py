@@ -160,10 +160,8 @@ def _draw_level(axes: Axes, y: float, text: str) -> None:
 def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     """Draw one bar of outcomes per arm, successes on the left.
 
-    Args:
-        table: arm, outcome, share (0 to 1 of the arm's episodes) and good (true for a success,
-            false for a failure, null for neither).
-        title: of the figure.
+    The table has arm, outcome, share (0 to 1 of the arm's episodes) and good (true for a success,
+    false for a failure, null for neither).
     """
     if table.is_empty():
         return style.figure_without_data(title, "no episodes yet")
@@ -206,11 +204,8 @@ def plot_contributions(
 ) -> Figure:
     """Draw the contribution of each term, one panel per arm, each on its own scale.
 
-    Args:
-        table: arm, term and contribution (mean over episodes of the sum over an episode of the
-            term's weighted value); the term `environment` is the environment's reward.
-        title: of the figure.
-        arms: the arms to draw, in order; by default those in the table.
+    The table has arm, term and contribution (mean over episodes of the sum over an episode of the
+    term's weighted value); the term `environment` is the environment's reward.
     """
     palette = style.assign_colours(arms or table["arm"].to_list())
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)

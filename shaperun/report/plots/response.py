@@ -25,13 +25,9 @@ def log_scale(axes: Axes, which: str) -> None:
 def plot_response_curve(table: pl.DataFrame, *, weight: str, title: str, note: str = "") -> Figure:
     """Draw environment return and success rate over one weight.
 
-    Args:
-        table: value (of the weight), return, return_low, return_high (environment return per
-            episode and its interval, null without one) and, if the environment defines successes,
-            success_rate (0 to 1).
-        weight: the weight's name.
-        title: of the figure.
-        note: statistic and band, below the title.
+    The table has value (of the weight), return, return_low, return_high (environment return per
+    episode and its interval, null without one) and, if the environment defines successes,
+    success_rate (0 to 1).
     """
     if table.is_empty():
         return style.figure_without_data(title, "no evaluations yet")
@@ -62,13 +58,9 @@ def plot_heatmap(
 ) -> Figure:
     """Draw environment return and success rate over two weights, as cells or points.
 
-    Args:
-        table: one row per pair of weights: the columns named by `x` and `y`, return (interquartile
-            mean over runs, per episode) and, if the environment defines successes, success_rate.
-        x: the weight on the horizontal axis.
-        y: the weight on the vertical axis.
-        title: of the figure.
-        log: the weights with a logarithmic axis.
+    The table has one row per pair of weights: the columns named by `x` and `y`, return
+    (interquartile mean over runs, per episode) and, if the environment defines successes,
+    success_rate. Weights in `log` have a logarithmic axis.
     """
     if table.is_empty():
         return style.figure_without_data(title, "no evaluations yet")

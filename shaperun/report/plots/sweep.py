@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
+from shaperun.common.text import pluralize
 from shaperun.report.plots import parallel, pareto, response, style
 from shaperun.report.plots import trials as plots
-from shaperun.report.plots.trials import SweptWeight, pluralize
+from shaperun.report.plots.trials import SweptWeight
 from shaperun.stats.importance import explained_variance_shares
 from shaperun.study.models import Study
 from shaperun.study.sweep import GridSweep, Sweep

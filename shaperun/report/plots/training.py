@@ -21,11 +21,8 @@ def plot_drifts(
 ) -> Figure:
     """Draw environment return above shaped return, per run, with each run's best step marked.
 
-    Args:
-        curves: arm, seed, timesteps, return, shaped_return (means over one evaluation's episodes).
-        runs: the runs to draw; those that diverged are emphasized.
-        title: of the figure.
-        arms: all arms, in order, for their colors.
+    The curves have arm, seed, timesteps, return and shaped_return (means over the episodes of one
+    evaluation); runs that diverged are emphasized. `arms` are all arms in order, for their colors.
     """
     shown = list(dict.fromkeys(drift.arm for drift in runs))
     if not shown:
@@ -63,10 +60,7 @@ def _draw_drifts(
 def plot_terms(table: pl.DataFrame, *, title: str, arms: Sequence[str]) -> Figure:
     """Draw the contribution of each term over training, one panel per arm.
 
-    Args:
-        table: arm, timesteps, term and contribution (mean over runs and episodes).
-        title: of the figure.
-        arms: the arms to draw, in order.
+    The table has arm, timesteps, term and contribution (mean over runs and episodes).
     """
     if table.is_empty():
         return style.figure_without_data(title, "no evaluations yet")
@@ -94,13 +88,10 @@ def plot_terms(table: pl.DataFrame, *, title: str, arms: Sequence[str]) -> Figur
 def plot_health(
     updates: pl.DataFrame, measures: Sequence[Measure], *, title: str, arms: Sequence[str]
 ) -> Figure:
-    """Draw the update statistics of every run, with their usual bounds.
+    """Draw the update statistics of every run, one panel per measure, with their usual bounds.
 
-    Args:
-        updates: arm, seed, timesteps, and one column per measure.
-        measures: one panel each.
-        title: of the figure.
-        arms: all arms, in order, for their colors.
+    The table has arm, seed, timesteps, and one column per measure. `arms` are all arms in order,
+    for their colors.
     """
     if updates.is_empty() or not measures:
         return style.figure_without_data(title, "the learner reported no updates")

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from shaperun.common.text import humanize
+from shaperun.common.text import humanize, pluralize
 from shaperun.report.plots import style
 from shaperun.report.plots.response import log_scale
 
@@ -128,11 +128,8 @@ def plot_response_scatter(
 def plot_importance(table: pl.DataFrame, *, title: str, note: str) -> Figure:
     """Draw the share of each objective's variance per weight, one panel per objective.
 
-    Args:
-        table: objective, weight, share (0 to 1) and chance (95th percentile of the share of a
-            weight without effect).
-        title: of the figure.
-        note: below the title.
+    The table has objective, weight, share (0 to 1) and chance (95th percentile of the share of a
+    weight without effect).
     """
     objectives = list(dict.fromkeys(table["objective"]))
     weights = table.n_unique("weight")
@@ -247,8 +244,3 @@ def wrap_name(name: str, width: int) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(style.wrap(line, width) for line in lines)
-
-
-def pluralize(count: int, noun: str) -> str:
-    """Return a count with its noun."""
-    return f"{count} {noun}{'s' * (count != 1)}"

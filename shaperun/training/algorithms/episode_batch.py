@@ -41,10 +41,7 @@ class EpisodeBatch:
     ) -> EpisodeBatch:
         """Make a batch of episodes that were played at the same time.
 
-        Args:
-            obs: (T, E, …); ignored after the end of an episode.
-            actions: (T, E, …), likewise.
-            rewards: the rewards of each episode.
+        Observations and actions, (T, E, …), are ignored after the end of an episode.
         """
         lengths = np.array([len(episode) for episode in rewards])
         padded = np.zeros((len(rewards), len(obs)))

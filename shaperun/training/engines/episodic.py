@@ -33,11 +33,9 @@ class EpisodicLearner(Protocol):
     """
 
     def update(self, batch: EpisodeBatch, progress_remaining: float) -> dict[str, float]:
-        """Learn from a batch; return statistics by stable-baselines3's names.
+        """Learn from one episode per environment; return statistics by stable-baselines3's names.
 
-        Args:
-            batch: one episode per environment.
-            progress_remaining: 1 at the start of training, 0 at its end.
+        `progress_remaining` is 1 at the start of training and 0 at its end.
         """
         ...
 

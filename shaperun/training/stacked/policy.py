@@ -162,11 +162,7 @@ class StackedPolicy:
     ) -> None:
         """Write a loss's gradient by all parameters into `gradient`.
 
-        Args:
-            evaluation: the forward pass.
-            by_outputs: gradient by the actors' outputs (R, B, K).
-            by_log_std: gradient by log_std (R, D).
-            by_values: gradient by the values (R, B).
+        It is given by the actors' outputs (R, B, K), by log_std (R, D) and by the values (R, B).
         """
         self._networks.backward(evaluation.forward_pass, by_outputs, by_values)
         if by_log_std is not None:
