@@ -20,9 +20,7 @@ def learning_speed(curves: pl.DataFrame, solved: float | None) -> pl.DataFrame:
       such times are restricted means (Royston & Parmar 2013). The time limit is the last
       evaluation of the shortest run, the same for all, as some learners finish their last rollout.
 
-    Args:
-        curves: one row per evaluation of a finished run: arm, seed, timesteps, return.
-        solved: the return that counts as solved, if the environment has one.
+    The curves have one row per evaluation of a finished run: arm, seed, timesteps, return.
     """
     curves = curves.sort("timesteps", maintain_order=True)
     speed = curves.group_by("arm", "seed", maintain_order=True).agg(

@@ -42,13 +42,9 @@ class PooledStudy(Study):
 
 @dataclass(frozen=True)
 class Pool:
-    """Several studies as one.
+    """Several studies, by name, as one, with sentences on their equal and differing arms.
 
-    Attributes:
-        study: the pooled study.
-        studies: the names of the studies.
-        runs: all runs, arm by arm; a seed that two studies have of the same arm occurs once.
-        notes: sentences on equal and differing arms.
+    Runs are listed arm by arm; a seed that two studies have of the same arm occurs once.
     """
 
     study: PooledStudy

@@ -167,14 +167,10 @@ class Summary:
 
 
 def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: str) -> Summary:
-    """Summarize the finished runs, the best arm first.
+    """Summarize the finished runs, the best arm by a metric first.
 
-    Args:
-        study: has the arms and the baseline.
-        environment: has the metrics.
-        runs: one row per run with its metrics (`results.run_metrics`), optionally joined with the
-            columns of `learning_speed`.
-        by: the metric to rank the arms by.
+    The table has one row per run with its metrics (`results.run_metrics`), optionally joined with
+    the columns of `learning_speed`.
 
     Raises:
         UserError: arms cannot be ranked by this metric.

@@ -108,12 +108,9 @@ def check_study(
 ) -> Check:
     """Record the environment's behaviors once, and apply every arm's reward to them.
 
-    Args:
-        study: the study.
-        arms: its arms, or those of its sweep.
-        difference: the smallest difference in environment return that matters; by default a tenth
-            of the range of the behaviors' returns.
-        spread: the standard deviation between finished runs of an arm, if known.
+    The arms are the study's, or those of its sweep. `difference` is the smallest difference in
+    environment return that matters, by default a tenth of the range of the behaviors' returns;
+    `spread` is the standard deviation between finished runs of an arm, if known.
 
     Raises:
         UserError: the environment cannot be played, or a reward is not finite.

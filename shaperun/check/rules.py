@@ -148,17 +148,10 @@ def repeats_environment(arm: ArmContext) -> Iterator[str]:
 def _find_linear_parts(
     env_reward: Array, raw: Array, before: Array, kernel: RewardKernel
 ) -> tuple[dict[str, str], float]:
-    """Regress the environment's reward on the terms and their changes from s to s′.
+    """Regress the environment's rewards (N,) on the terms (N, K) and their changes from s to s′.
 
-    Args:
-        env_reward: the environment's rewards, (N,).
-        raw: the terms' values, (N, K).
-        before: the state terms' values at s, (N, K).
-        kernel: names the terms.
-
-    Returns:
-        The parts of the reward in words, by term, and the share of its variance explained; no
-        parts where that is less than 80%.
+    `before` has the state terms' values at s, (N, K). Return the parts of the reward in words, by
+    term, and the share of its variance explained; no parts where that is less than 80%.
     """
     names, columns = [], []
     for index, term in enumerate(kernel.terms):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
@@ -182,15 +182,6 @@ def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
 def _options(group: type[Any]) -> Iterator[Parameter]:
     hints = get_type_hints(group, include_extras=True)
     for item in fields(group):
-        yield Parameter(
-            item.name,
-            Parameter.KEYWORD_ONLY,
-            default=_default(item),
-            annotation=hints[item.name],
-        )
-
-
-def _default(item: Field[Any]) -> Any:
-    if item.default_factory is not MISSING:
-        return item.default_factory()
-    return item.default
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        hint = hints[item.name]
+        yield Parameter(item.name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from shaperun.common.text import truncate
+
 Differences = list[tuple[str, Any, Any]]
 
 _MAX_DIFFERENCES = 8
-_MAX_VALUE_LENGTH = 60
 
 
 def iter_differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -33,7 +34,4 @@ def format_differences(differences: Differences, old_name: str, new_name: str) -
 
 def format_value(value: Any) -> str:
     """Return a value as text, shortened to 60 characters; "absent" for None."""
-    text = "absent" if value is None else str(value)
-    if len(text) <= _MAX_VALUE_LENGTH:
-        return text
-    return f"{text[: _MAX_VALUE_LENGTH - 1]}…"
+    return "absent" if value is None else truncate(str(value), 60)

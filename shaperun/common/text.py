@@ -39,3 +39,8 @@ def _escape(match: re.Match[str]) -> str:
 def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def truncate(text: str, max_length: int = 70) -> str:
+    """Shorten a text to at most so many characters."""
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"

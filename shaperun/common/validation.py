@@ -15,6 +15,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from shaperun.common.text import truncate
+
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
 
 
@@ -44,9 +46,9 @@ def unknown_name_error(
 ) -> PydanticCustomError:
     """Return the validation error for an unknown name of a kind, such as "arm".
 
-    The message shortens the name to 70 characters, and lists the known ones or says `shown`.
+    The message lists the known names, or says `shown`.
     """
-    short = name if len(name) <= 70 else f"{name[:67]}…"
+    short = truncate(name)
     return PydanticCustomError(
         "unknown",
         "unknown {kind} {short}",

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from shaperun.common.text import truncate
+
 MAX_SIZE = 1_000_000  # bytes; characters if the input is text
 MAX_DEPTH = 50
 MAX_EVENTS = 100_000  # with aliases expanded
@@ -310,7 +312,7 @@ class _Builder:
 
 
 def _quote(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:59] + "…")
+    return repr(truncate(text, 60))
 
 
 def _to_int(text: str) -> int:

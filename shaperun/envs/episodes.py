@@ -46,15 +46,10 @@ def play_episode(
     on_step: Callable[[float], None] | None = None,
     max_steps: float = float("inf"),
 ) -> Episode:
-    """Play one episode to its end.
+    """Play one episode of an unshaped environment to its end, or for `max_steps`.
 
-    Args:
-        env: the unshaped environment.
-        environment: its declaration.
-        act: the policy, from an observation as the environment returns it to an action.
-        seed: the reset seed.
-        on_step: called with 0 after the reset and with the reward after every step.
-        max_steps: number of steps after which the episode is truncated.
+    The policy maps an observation as the environment returns it to an action; `seed` is that of the
+    reset. `on_step` is called with 0 after the reset and with the reward after every step.
     """
     obs, _ = env.reset(seed=seed)
     if on_step:

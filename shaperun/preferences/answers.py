@@ -17,6 +17,7 @@ from pydantic import Field, FiniteFloat, ValidationError, field_validator
 from shaperun.check.behaviours import MAX_EPISODE_STEPS
 from shaperun.common.errors import UserError
 from shaperun.common.files import parse_json, read_regular
+from shaperun.common.text import truncate
 from shaperun.common.validation import Model
 from shaperun.envs.base import Array
 from shaperun.study.models import Study
@@ -195,9 +196,10 @@ def ensure_same_study(sheet: AnswerSheet, study: Study) -> None:
     for name in Subject.model_fields:
         theirs, ours = getattr(sheet.subject, name), getattr(subject, name)
         if theirs != ours:
+            other, own = (truncate(str(value), 100) for value in (theirs, ours))
             raise UserError(
-                f"the answers are about another study, {sheet.study}: its {name} is "
-                f"{_shorten(theirs)}, but that of {study.study} is {_shorten(ours)}"
+                f"the answers are about another study, {sheet.study}: its {name} is {other}, but "
+                f"that of {study.study} is {own}"
             )
     size = study.environment.describe().observation_size
     if sheet.observation_size not in (0, size):
@@ -205,11 +207,6 @@ def ensure_same_study(sheet: AnswerSheet, study: Study) -> None:
             f"the answers are about observations of size {sheet.observation_size}, but those of "
             f"{study.environment.id} have size {size}"
         )
-
-
-def _shorten(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def _format_first(error: ValueError) -> str:

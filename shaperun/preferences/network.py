@@ -22,15 +22,8 @@ from torch import Tensor
 
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array
+from shaperun.preferences import fit
 from shaperun.preferences.answers import AnswerSheet, EpisodeSummary, split_steps
-from shaperun.preferences.fit import (
-    FOLDS,
-    Fit,
-    NetworkFit,
-    fit_weights,
-    held_out_folds,
-    select_ridge,
-)
 from shaperun.rewards.network_term import Layer, NetworkTerm
 
 HIDDEN_UNITS = 16
@@ -45,7 +38,7 @@ Parameters = list[Tensor]
 OnProgress = Callable[[int, int], None]
 """Callback with the number of finished fits and the total."""
 
-N_FITS = (len(RIDGES) * FOLDS + 1) * (FOLDS + 1)
+N_FITS = (len(RIDGES) * fit.FOLDS + 1) * (fit.FOLDS + 1)
 
 
 @dataclass(frozen=True)
@@ -60,8 +53,8 @@ class _Dataset:
 
 
 def fit_network(
-    sheet: AnswerSheet, linear: Fit, on_progress: OnProgress = lambda *_: None
-) -> NetworkFit:
+    sheet: AnswerSheet, linear: fit.Fit, on_progress: OnProgress = lambda *_: None
+) -> fit.NetworkFit:
     """Fit a network to what the weights of the terms leave unexplained.
 
     Raises:
@@ -78,7 +71,7 @@ def fit_network(
     accuracy = trainer.held_out_accuracy()
     ridge, parameters = trainer.fit_best(np.ones(len(data.preferred), dtype=bool))
     if ridge == VANISHING_RIDGE:
-        return NetworkFit(None, accuracy, ridge)
+        return fit.NetworkFit(None, accuracy, ridge)
     first, bias, last, constant = (part.numpy() for part in parameters)
     scale = linear.logit / unit
     weights = (first / spread, scale * last[None])
@@ -87,7 +80,7 @@ def fit_network(
         Layer(weights=_round_values(weight), bias=_round_values(bias))
         for weight, bias in zip(weights, biases, strict=True)
     ]
-    return NetworkFit(NetworkTerm(kind="network", layers=layers), accuracy, ridge)
+    return fit.NetworkFit(NetworkTerm(kind="network", layers=layers), accuracy, ridge)
 
 
 class _Trainer:
@@ -100,7 +93,7 @@ class _Trainer:
         """Return the share of held-out answers that prefer one of two and are predicted."""
         correct: list[float] = []
         preferred = self._data.preferred
-        for out in held_out_folds(len(preferred)):
+        for out in fit.held_out_folds(len(preferred)):
             _, parameters = self.fit_best(~out)
             logits = (self._linear_logits(~out) + self._network_logits(parameters).numpy())[out]
             decided = preferred[out] != 0.5
@@ -110,7 +103,7 @@ class _Trainer:
     def fit_best(self, known: npt.NDArray[np.bool_]) -> tuple[float, Parameters]:
         """Return the ridge with the lowest held-out loss among these answers, and its fit."""
         indices, losses = np.flatnonzero(known), np.zeros(len(RIDGES))
-        for out in held_out_folds(len(indices)):
+        for out in fit.held_out_folds(len(indices)):
             rest = np.zeros_like(known)
             rest[indices[~out]] = True
             linear, answers = self._linear_logits(rest), self._data.preferred[indices[out]]
@@ -124,7 +117,7 @@ class _Trainer:
     def _linear_logits(self, known: npt.NDArray[np.bool_]) -> Array:
         """Return the logits of all pairs (n,) by the terms alone, fitted to some answers."""
         differences, preferred = self._data.differences[known], self._data.preferred[known]
-        weights = fit_weights(differences, preferred, select_ridge(differences, preferred))
+        weights = fit.fit_weights(differences, preferred, fit.select_ridge(differences, preferred))
         return np.asarray(self._data.differences @ weights)
 
     def _fit_parameters(
@@ -173,7 +166,7 @@ def _initial_parameters(size: int) -> Parameters:
     return [torch.from_numpy(value).requires_grad_() for value in values]
 
 
-def _prepare_data(sheet: AnswerSheet, linear: Fit) -> tuple[_Dataset, Array, Array, float]:
+def _prepare_data(sheet: AnswerSheet, linear: fit.Fit) -> tuple[_Dataset, Array, Array, float]:
     """Return the data, the center and spread of the states, and the unit of the shares."""
     episodes, max_states = sheet.episodes, max(len(e.states) for e in sheet.episodes)
     observations = np.array([state for episode in episodes for state in episode.states])

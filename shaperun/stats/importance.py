@@ -44,9 +44,7 @@ def explained_variance_shares(
 ) -> list[ImportanceShare]:
     """Return the share of each quantity; none if there are too few outcomes or all are equal.
 
-    Args:
-        quantities: values of each quantity, shape (n,), on a scale on which they are uniform.
-        outcomes: the outcomes, shape (n,).
+    Quantities and outcomes have shape (n,); quantities are on a scale on which they are uniform.
     """
     spread = np.ptp(outcomes) if len(outcomes) else 0.0
     if len(outcomes) < min_trials(len(quantities)) or spread == 0:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from shaperun.common.text import truncate
 from shaperun.common.validation import NAME
 from shaperun.common.yaml import YamlSource
 from shaperun.rewards.config import TERM_NAME, PythonTerm
@@ -107,7 +108,7 @@ def describe_errors(errors: list[ErrorDetails], data: Any, positions: Positions)
     for (path, cause, about_key), alternatives in expected_by_mistake.items():
         expected = " or ".join(dict.fromkeys(filter(None, alternatives)))
         text = f"{cause}, expected {expected}" if expected else cause
-        name = ".".join(_truncate(str(part)) for part in path) or "study"
+        name = ".".join(truncate(str(part)) for part in path) or "study"
         sort_key, position = positions(path, key=about_key, offset=offsets.get(path))
         messages.append((sort_key, f"{position}: {name}: {text}"))
     return [message for _, message in sorted(messages, key=lambda item: item[0])]
@@ -146,7 +147,7 @@ def _explain(error: ErrorDetails, data: Any) -> tuple[str, str]:
     if kind in ("formula", "unknown"):
         known = context["known"]
         expected = _choices(known, str(context["name"]), context.get("shown")) if known else ""
-        return _truncate(message, 200), expected
+        return truncate(message, 200), expected
     if kind == "literal_error":
         names = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
         return f"found {show_value(value)}", _choices(names, str(value))
@@ -193,8 +194,4 @@ def show_value(value: object) -> str:
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool | None) else repr(value)
-    return _truncate(text)
-
-
-def _truncate(text: str, max_length: int = 70) -> str:
-    return text if len(text) <= max_length else f"{text[: max_length - 3]}…"
+    return truncate(text)

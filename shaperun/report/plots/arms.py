@@ -40,15 +40,11 @@ def plot_learning_curves(
 ) -> Figure:
     """Draw the environment return of all arms in one panel, and below it their shaped returns.
 
-    Args:
-        runs: arm, seed, timesteps (environment steps), return and shaped_return (means over the
-            episodes of one evaluation of one run).
-        centre: arm, timesteps, return_centre, return_low, return_high (null without an interval)
-            and runs (the number of runs at this point).
-        title: of the figure.
-        threshold: the environment return that counts as solved.
-        arms: the arms to draw, in order; by default those in the tables.
-        note: meaning of the thin lines, the thick lines and the bands.
+    The runs have arm, seed, timesteps (environment steps), return and shaped_return (means over the
+    episodes of one evaluation of one run); `centre` has arm, timesteps, return_centre, return_low,
+    return_high (null without an interval) and runs (their number at this point). `threshold` is
+    the return that counts as solved. The arms are drawn in the given order, by default those in
+    the tables; `note` says what the thin lines, the thick lines and the bands are.
     """
     if runs.is_empty():
         return style.figure_without_data(title, "no evaluations yet")

@@ -173,7 +173,6 @@ class StackedPPO:
     Args:
         models: one per run, built and seeded as for training alone, with equal hyperparameters.
         shuffles: the generator of each run's order of minibatches.
-        device: device of parameters and updates.
 
     Attributes:
         updates: number of epochs of each run so far (R,).
