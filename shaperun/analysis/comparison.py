@@ -23,18 +23,10 @@ from shaperun.study.models import Study
 
 @dataclass(frozen=True)
 class StudyComparison:
-    """A study's results, and its unfinished runs.
+    """A study's results, and its unfinished ones among all planned runs.
 
-    Attributes:
-        study: the study; for several, one with the arms of all.
-        curves: the table of `results.learning_curves`.
-        final: the episodes of the last evaluations, with every column.
-        runs: the table of `tables.run_table`.
-        episodes: the table of `tables.episode_table`.
-        summary: the statistics per arm, and against the baseline.
-        planned: the number of runs in the plan.
-        unfinished: the statuses of unfinished runs.
-        pool: the pooled arms of several studies.
+    Several studies are one with the arms of all. The tables are those of `results.learning_curves`,
+    `results.final_episodes`, `tables.run_table` and `tables.episode_table`.
     """
 
     study: Study

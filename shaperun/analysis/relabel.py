@@ -34,11 +34,7 @@ def contributions(
 ) -> dict[str, Array]:
     """Return each weighted term's contribution (N,) to the shaped return of each episode.
 
-    Args:
-        episodes: N evaluation episodes that recorded the reward's terms.
-        study: has the environment and the learner's γ.
-        reward: the reward to apply.
-        progress: the share of training at which to evaluate a schedule.
+    The N episodes recorded the reward's terms; a schedule is evaluated at the share `progress`.
     """
     environment = study.environment.describe()
     gamma = study.training_of(reward).gamma

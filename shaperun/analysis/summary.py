@@ -12,6 +12,7 @@ import polars as pl
 
 from shaperun.analysis.learning_speed import AUC, SOLVED, STEPS_TO_SOLVED
 from shaperun.common.errors import UserError
+from shaperun.common.text import format_fixed
 from shaperun.envs.base import Environment
 from shaperun.envs.metrics import metric_direction, metric_names
 from shaperun.stats import intervals, permutation
@@ -71,7 +72,7 @@ def format_estimate(metric: str, estimate: Estimate) -> tuple[str, str]:
     def show(value: float) -> str:
         if percent:  # the interval of a share may exceed 0 to 1
             return f"{min(1.0, max(0.0, value)):.0%}"
-        return f"{value:,.{digits}f}".replace("-", "−")
+        return format_fixed(value, digits)
 
     if estimate.low is None or estimate.high is None:
         return show(estimate.iqm), ""
@@ -82,7 +83,7 @@ def format_estimate(metric: str, estimate: Estimate) -> tuple[str, str]:
 
 def format_metric(name: str, value: float) -> str:
     """Return a rate in percent, any other metric as a number."""
-    return f"{value:.0%}" if name.endswith("_rate") else f"{value:,.1f}".replace("-", "−")
+    return f"{value:.0%}" if name.endswith("_rate") else format_fixed(value, 1)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,8 @@ from shaperun.study.models import Study
 class Invariance:
     """The error of the invariance theorem over the episodes of all behaviors.
 
-    Attributes:
-        episodes: number of episodes.
-        deviation: the largest |G_shaped − G − (γᴺ Φ(s_N) where truncated − Φ(s₀))|.
-        tolerance: the rounding error that sums of that size may have.
+    `deviation` is the largest |G_shaped − G − (γᴺ Φ(s_N) where truncated − Φ(s₀))|, and `tolerance`
+    the rounding error that sums of that size may have.
     """
 
     episodes: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from shaperun.analysis.summary import (
     format_estimate,
     format_metric,
 )
-from shaperun.common.text import humanize, pluralize
+from shaperun.common.text import format_fixed, humanize, pluralize
 from shaperun.search.ranking import ConfirmedTrial, SweepResults, format_objectives
 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
@@ -56,8 +57,9 @@ def _describe_intervals(summary: Summary) -> str:
 
 def build_arm_table(summary: Summary) -> Table:
     """Return a table of arms × metrics, with the number of runs and intervals."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("arm", no_wrap=True)
+    # So narrow that six metrics fit into 80 columns without losing digits.
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("arm", min_width=12, max_width=16, overflow="fold")
     table.add_column("runs", justify="right")
     names = list(summary.arms[0].metrics)
     for name in names:
@@ -113,10 +115,12 @@ def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
 def _format_difference(comparison: ArmComparison) -> str:
     """Return a difference and its interval, if any."""
     result = comparison.result
-    if result.low != result.low:  # NaN
-        return f"{result.difference:+,.0f}"
+    values = (result.difference, result.low, result.high)
+    difference, low, high = (format_fixed(value, sign="+") for value in values)
+    if math.isnan(result.low):
+        return difference
     level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%} interval)"
-    return f"{result.difference:+,.0f} [{result.low:+,.0f}, {result.high:+,.0f}]{level}"
+    return f"{difference} [{low}, {high}]{level}"
 
 
 def _format_correction(comparison: ArmComparison) -> str:
@@ -137,12 +141,13 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
         table.add_column(humanize(name), justify="right")
     for rank, row in enumerate(results.ranking.head(max_rows).iter_rows(named=True), start=1):
         low, high = row["return_low"], row["return_high"]
+        interval = "one run" if low is None else f"[{format_fixed(low)}, {format_fixed(high)}]"
         table.add_row(
             str(rank),
             *(f"{row[name]:g}" for name in sweep.weights),
             str(row["runs"]),
-            f"{row['return']:,.1f}",
-            Text("one run" if low is None else f"[{low:,.0f}, {high:,.0f}]", style="dim"),
+            format_fixed(row["return"], 1),
+            Text(interval, style="dim"),
             *(format_metric(name, row[name]) for name in (*rates, *others)),
         )
     console.print(table)

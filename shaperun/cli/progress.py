@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shaperun.common.text import escape_control_chars
+from shaperun.common.text import escape_control_chars, format_fixed
 from shaperun.runs.plan import Run
 from shaperun.runs.status import ELSEWHERE, RunStatus
 from shaperun.runs.study_folder import StudyFolder
@@ -191,7 +191,7 @@ def _build_bar(run: RunStatus) -> Text:
 
 def _format_return(run: RunStatus) -> str:
     latest = run.training_return if run.evaluated_return is None else run.evaluated_return
-    return "" if latest is None else f"{latest:,.1f}"
+    return "" if latest is None else format_fixed(latest, 1)
 
 
 def _build_summary(runs: Sequence[RunStatus], hidden: int) -> Text:

@@ -17,6 +17,12 @@ def format_number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def format_fixed(value: float, digits: int = 0, *, sign: str = "") -> str:
+    """Return a number with so many decimals; with `sign="+"`, positive ones have a sign, too."""
+    rounded = round(value, digits) + 0.0  # avoids −0
+    return f"{rounded:{sign},.{digits}f}".replace("-", "−")
+
+
 def humanize(name: str) -> str:
     """Return a name with its underscores replaced by spaces."""
     return name.replace("_", " ")

@@ -73,11 +73,8 @@ class Fit:
 class NetworkFit:
     """A network fitted to what the terms leave unexplained.
 
-    Attributes:
-        term: the network as a term of a study file, with weight 1 next to those of the fit; None
-            if held-out answers are most likely without it.
-        accuracy: held-out accuracy of terms and network together, all ridges refitted.
-        ridge: λ.
+    Its term has weight 1 next to those of the fit, and is None if held-out answers are most likely
+    without it. `accuracy` is that of terms and network together, all ridges refitted.
     """
 
     term: NetworkTerm | None

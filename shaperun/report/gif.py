@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from shaperun.common.files import write_atomically
+from shaperun.common.text import format_fixed
 
 PANEL_WIDTH = 400  # pixels, including the margin
 DRAWN_PER_SECOND = 25  # 40 ms per frame; viewers slow down below 20 ms
@@ -235,7 +236,7 @@ def _draw_caption(draw: ImageDraw.ImageDraw, clip: Clip, step: int, layout: _Lay
         draw.text((right - badge / 2, upper), clip.outcome, PAPER, small, "mm")
 
     pace = f"  ·  {layout.speed}×" if layout.speed > 1 else ""
-    total = _format_fixed(clip.returns[step], 1)
+    total = format_fixed(clip.returns[step], 1)
     draw.text((left, lower), f"step {step}{pace}", FADED, small, "lm")
     draw.text((right, lower), total, INK, small, "rm")
     digits = max(
@@ -258,22 +259,17 @@ def _draw_bars(draw: ImageDraw.ImageDraw, clip: Clip, step: int, top: int, layou
     middle = top + layout.row // 2
     total = sum(float(values[step]) for values in clip.contributions.values())
     draw.text((left, middle), "shaped return so far, by term", FADED, font, "lm")
-    draw.text((right, middle), _format_fixed(total, decimals), INK, font, "rm")
+    draw.text((right, middle), format_fixed(total, decimals), INK, font, "rm")
     for term, values in clip.contributions.items():
         middle += layout.row
         value = float(values[step])
         draw.text((left, middle), _truncate(term, font, round(width * 0.3)), INK, font, "lm")
-        draw.text((right, middle), _format_fixed(value, decimals), INK, font, "rm")
+        draw.text((right, middle), format_fixed(value, decimals), INK, font, "rm")
         low, high = sorted((zero, zero + round(reach * value / scale)))
         if low < high:
             half = round(layout.row * 0.32)
             draw.rectangle((low, middle - half, high, middle + half), clip.colour)
     draw.line((zero, top + layout.row, zero, middle + layout.row // 2), FADED)
-
-
-def _format_fixed(value: float, decimals: int) -> str:
-    rounded = round(value, decimals) + 0.0  # avoids −0
-    return f"{rounded:,.{decimals}f}".replace("-", "−")
 
 
 def _truncate(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 from shaperun.analysis import results
 from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
+from shaperun.common.text import format_fixed
 from shaperun.report import gif, video
 from shaperun.report.plots import style
 from shaperun.runs.plan import Run, plan_runs
@@ -191,10 +192,10 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
 def _describe(clip: gif.Clip, chosen: _Choice) -> str:
     replayed, recorded = clip.returns[-1], chosen.episode["return"]
     which = f"seed {chosen.episode['seed']}, episode {chosen.episode['episode_seed']}"
-    text = f"{clip.arm} ({which}): {clip.outcome}, environment return {replayed:,.1f}"
+    text = f"{clip.arm} ({which}): {clip.outcome}, environment return {format_fixed(replayed, 1)}"
     if abs(replayed - recorded) < 1e-6:
         return text
-    return f"{text}; {recorded:,.1f} on the machine that trained it"
+    return f"{text}; {format_fixed(recorded, 1)} on the machine that trained it"
 
 
 def _write(path: Path, clips: Sequence[gif.Clip]) -> Path:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from shaperun.common.text import format_number
+from shaperun.common.text import format_number, humanize
 from shaperun.report.plots import style
 
 MAX_LINES = 200  # single runs in one figure; more are unreadable
@@ -171,7 +171,7 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
         for arm, share in table.filter(outcome=outcome).select("arm", "share").iter_rows():
             axes.barh(arms.index(arm), share, left=ends[arm], color=colour, height=0.7)
             percent, x = style.format_percent(share), ends[arm] + share / 2
-            texts = (f"{outcome} {percent}", percent)
+            texts = (f"{humanize(outcome)} {percent}", percent)
             text = next((text for text in texts if share > 0.0125 * len(text)), "")  # if it fits
             ink = style.text_colour(colour)
             axes.text(x, arms.index(arm), text, ha="center", va="center", color=ink, fontsize=8)
@@ -180,7 +180,8 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     axes.set(xlim=(0, 1), xlabel="share of the final episodes of all runs")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     patches = [Patch(color=colour) for colour in palette.values()]
-    body.legend(patches, palette, loc="outside upper left", ncols=style.legend_columns(palette))
+    names = [humanize(outcome) for outcome in palette]
+    body.legend(patches, names, loc="outside upper left", ncols=style.legend_columns(names))
     return figure
 
 
