@@ -21,7 +21,7 @@ def render(runs: list[RunStatus], *, terminal: bool) -> str:
 
 def test_a_row_shows_a_run() -> None:
     text = render([RUN], terminal=True)
-    for part in ("article", "3", "running", "25%", "5,000", "0:30", "-123.4", "1 running"):
+    for part in ("article", "3", "running", "25%", "5,000", "0:30", "−123.4", "1 running"):
         assert part in text
 
 
