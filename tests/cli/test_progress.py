@@ -49,6 +49,6 @@ def test_without_a_terminal_progress_is_plain_lines() -> None:
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "default/0: done after 0:12, environment return 200.0 (already finished)",
         "article/3: running",
-        "article/3: done after 0:12, environment return -100.0",
+        "article/3: done after 0:12, environment return −100.0",
         "article/3: failed: ValueError: no",
     ]
