@@ -93,22 +93,22 @@ def tiny_file(tmp_path: Path) -> Path:
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """Return a folder made by the first test process that needs it; others copy it.
 
-    Each has its own, so that none sees what another reads or locks. Of two that begin to make it
-    at once, none waits for the other.
+    Each process has a copy, so that none sees what another reads or locks. Two that begin at the
+    same time do not wait for each other.
     """
-    own, together = factory.mktemp(name), factory.getbasetemp()
+    folder, shared = factory.mktemp(name), factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        together = together.parent
-    whole = together / f"whole-{name}"
-    if whole.exists():
-        shutil.copytree(whole, own, dirs_exist_ok=True)
-        return own
-    make(own)
+        shared = shared.parent
+    original = shared / f"original-{name}"
+    if original.exists():
+        shutil.copytree(original, folder, dirs_exist_ok=True)
+        return folder
+    make(folder)
     part = factory.mktemp(f"part-{name}") / name
-    shutil.copytree(own, part)
-    with suppress(OSError):  # another was quicker
-        part.rename(whole)
-    return own
+    shutil.copytree(folder, part)
+    with suppress(OSError):  # another process was faster
+        part.rename(original)
+    return folder
 
 
 @pytest.fixture(scope="session")

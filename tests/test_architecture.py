@@ -93,7 +93,7 @@ def test_only_training_imports_learners() -> None:
     assert [path.name for path in users if package_of(path) == "preferences"] == ["network.py"]
 
 
-# Of namedtuples, of gymnasium's BipedalWalker, and of os.
+# From namedtuple, gymnasium's BipedalWalker and os. Subclasses may use protected methods of `self`.
 PRIVATE_MEMBERS = {"_replace", "_destroy", "_exit"}
 
 

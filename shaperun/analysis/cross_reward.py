@@ -25,7 +25,7 @@ def cross_rewards(final: pl.DataFrame, study: Study) -> pl.DataFrame:
     """Compute the return of each arm's policies under each reward, from the final episodes.
 
     Returns are undiscounted, and exact in every mode; a schedule applies its factor at the end of
-    training. An arm without shaping has a row only: its reward is the environment's.
+    training. An arm without shaping occurs only as `arm`, since its reward is the environment's.
 
     Returns:
         One row per pair: arm (of the policies), reward (of an arm, or `environment`), return (the

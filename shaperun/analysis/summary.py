@@ -127,7 +127,7 @@ class Summary:
     comparisons: list[ArmComparison]
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document that `compare --json` prints."""
+        """Return the statistics as JSON, for `compare --json`."""
         return {
             "study": self.study,
             "baseline": self.baseline,

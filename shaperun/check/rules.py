@@ -6,7 +6,7 @@ their consequence and a remedy. Rule names are stable: scripts may rely on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,10 +14,7 @@ from shaperun.analysis.term_history import DOMINANT_SHARE
 from shaperun.check.behaviours import Behaviour
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions, most_rewarded
 from shaperun.check.rule import (
-    ARM_RULES,
-    STUDY_RULES,
     ArmContext,
-    Rule,
     StudyContext,
     about_arm,
     about_study,
@@ -319,6 +316,3 @@ def default_difference(behaviours: Sequence[Behaviour]) -> float:
     """Return a tenth of the range of the behaviors' environment returns, to one digit."""
     means = [float(b.returns.mean()) for b in behaviours]
     return float(f"{(max(means) - min(means)) / 10:.1g}") or 1.0
-
-
-RULES: Mapping[str, Rule] = {**ARM_RULES, **STUDY_RULES}

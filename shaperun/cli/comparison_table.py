@@ -36,9 +36,9 @@ def print_comparison(comparison: StudyComparison, console: Console) -> None:
             f"evaluated by the environment's reward on the same {episodes} held-out episodes.\n",
             style="dim",
         )
-    for arm in summary.comparisons:
-        if arm.metric == "return":
-            console.print(format_verdict(arm, summary))
+    for compared in summary.comparisons:
+        if compared.metric == "return":
+            console.print(format_verdict(compared, summary))
     grid = training_differences.training_grid(comparison.study)
     if grid and summary.arms:
         console.print(build_grid_table(grid, summary), "\n")

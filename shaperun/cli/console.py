@@ -23,7 +23,7 @@ class SafeConsole(Console):
     ) -> Iterable[Segment]:
         """Render with control characters escaped."""
         for segment in super().render(renderable, options):
-            # What moves the cursor is the console's own.
+            # Control segments move the cursor and come from rich itself.
             text = segment.text if segment.control else escape_control_chars(segment.text)
             yield segment._replace(text=text)
 

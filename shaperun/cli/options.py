@@ -61,7 +61,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """How a study is found and opened."""
+    """Options that find and open a study."""
 
     results: Results = Path("results")
     overrides: Annotated[
@@ -88,7 +88,7 @@ class StudyOptions:
 
 @dataclass(frozen=True)
 class TrainingArguments:
-    """Which runs are trained, and how."""
+    """Options that select runs and say how to train them."""
 
     arms: Arms = ""
     seeds: Annotated[

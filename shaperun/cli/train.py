@@ -75,7 +75,7 @@ def train_runs(
     executor = driver.make_executor(arguments.executor, arguments.workers)
     drive: Any = partial(driver.train_runs, folder, runs)
     if whole_sweep:
-        from shaperun.search import driver as search  # imports polars, which training does not need
+        from shaperun.search import driver as search
 
         search.ensure_not_running(folder)
         drive = partial(search.run_sweep, study, folder, fresh=arguments.fresh)

@@ -85,11 +85,6 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
 
 
-def remove_file(path: Path) -> None:
-    """Remove a file if it exists."""
-    path.unlink(missing_ok=True)
-
-
 def fsync(path: Path) -> None:
     """Flush a file to disk, so that its content survives a power cut."""
     with path.open("rb+") as file:

@@ -187,6 +187,9 @@ class Environment:
 
         A function maps one observation (observation size,) to an action. A class is a policy with
         memory: each instance plays one episode.
+
+        Raises:
+            ValueError: the name is taken.
         """
         name = policy.__name__.lower()
         if name in self.controllers:
@@ -196,12 +199,24 @@ class Environment:
         return policy
 
     def state_term(self, function: StateFunction) -> StateFunction:
-        """Register a term that depends on the state only; its docstring is its formula."""
+        """Register a term that depends on the state only; its docstring is its formula.
+
+        The function maps N states (N, observation size) to values (N,).
+
+        Raises:
+            ValueError: the name is taken.
+        """
         self._add(function, state_only=True)
         return function
 
     def action_term(self, function: Callable[[Transition], Array]) -> Callable[[Transition], Array]:
-        """Register a term that depends on the whole transition; its docstring is its formula."""
+        """Register a term that depends on the whole transition; its docstring is its formula.
+
+        The function maps N transitions to values (N,).
+
+        Raises:
+            ValueError: the name is taken.
+        """
         self._add(function, state_only=False)
         return function
 

@@ -33,7 +33,7 @@ _DIGITS = 4
 _MAX_ITERATIONS = 40
 
 Parameters = list[Tensor]
-"""Weights (UNITS, size), bias (UNITS,), weights (UNITS,), bias ()."""
+"""Weights (HIDDEN_UNITS, size), bias (UNITS,), weights (UNITS,), bias ()."""
 
 OnProgress = Callable[[int, int], None]
 """Callback with the number of finished fits and the total."""
@@ -90,14 +90,15 @@ class _Trainer:
         self._data, self._on_progress, self._done = data, on_progress, 0
 
     def held_out_accuracy(self) -> float:
-        """Return the share of held-out answers that prefer one of two and are predicted."""
+        """Return the held-out accuracy of terms and network, as `Fit.accuracy` counts it."""
         correct: list[float] = []
         preferred = self._data.preferred
         for out in fit.held_out_folds(len(preferred)):
             _, parameters = self.fit_best(~out)
             logits = (self._linear_logits(~out) + self._network_logits(parameters).numpy())[out]
             decided = preferred[out] != 0.5
-            correct += ((logits > 0) == (preferred[out] > 0.5))[decided].tolist()
+            hits = np.where(logits == 0, 0.5, (logits > 0) == (preferred[out] > 0.5))
+            correct += hits[decided].tolist()
         return float(np.mean(correct))
 
     def fit_best(self, known: npt.NDArray[np.bool_]) -> tuple[float, Parameters]:

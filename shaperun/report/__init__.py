@@ -1,1 +1,1 @@
-"""Figures, GIFs and the HTML report. Internal."""
+"""Figures, films (GIF, WebP, MP4) and the HTML report. Internal."""

@@ -22,7 +22,6 @@ from shaperun.common.files import (
     open_regular,
     read_json,
     read_regular,
-    remove_file,
     write_atomically,
     write_json,
 )
@@ -70,13 +69,13 @@ class RunFolder:
     def clear(self) -> None:
         """Remove everything but the lock; first the checkpoints, which need the other files."""
         for checkpoint in self.checkpoints:
-            remove_file(checkpoint)
+            checkpoint.unlink(missing_ok=True)
         lock = self.lock
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path != lock:
-                remove_file(path)
+                path.unlink(missing_ok=True)
 
     def has_tables(self, identity: str, sizes: Mapping[str, int]) -> bool:
         """Return whether the folder holds this run, with at least so many bytes per table."""
@@ -109,7 +108,7 @@ class RunFolder:
     def mark_resumed(self) -> None:
         """Remove the earlier failure and temporary files of a run that resumes."""
         for file in (self.error, *find_temporary_files(self.path)):
-            remove_file(file)
+            file.unlink(missing_ok=True)
 
     def write_failure(self, reason: str) -> str:
         """Write why the run failed; return it, with a note if it cannot be written."""
@@ -145,7 +144,7 @@ class RunFolder:
             },
         )
         for file in self._list_leftovers():
-            remove_file(file)
+            file.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
         """Remove files that a killed process left in the folder of a finished run."""
@@ -153,7 +152,7 @@ class RunFolder:
         # Listed first: files of a process that is still writing must not be removed.
         if leftovers and self.is_done():
             for file in leftovers:
-                remove_file(file)
+                file.unlink(missing_ok=True)
 
     def _list_leftovers(self) -> list[Path]:
         checkpoints = [path for path in self.checkpoints if path.exists()]

@@ -52,7 +52,7 @@ class RunStatus:
 def read_run_status(
     folder: StudyFolder, run: Run, state: State | None = None, *, by_size: bool = False
 ) -> RunStatus:
-    """Return the status of a run from its folder, which is asked for its `state` if not given.
+    """Return the status of a run from its folder; the `state` is read as well unless given.
 
     For `by_size`, see `RunFolder.read_state`.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import is_temporary, read_regular, remove_file, write_atomically
+from shaperun.common.files import is_temporary, read_regular, write_atomically
 from shaperun.common.yaml import MAX_SIZE, dump_yaml
 from shaperun.runs.entry import Entry, safe_join
 from shaperun.runs.run_folder import RunFolder
@@ -49,7 +49,7 @@ class StudyFolder:
     def delete_trials(self) -> None:
         """Delete the trials of a sweep, but not their runs."""
         for file in (self.trials, self.sweep_record):
-            remove_file(file)
+            file.unlink(missing_ok=True)
 
     def write_study(self, study: dict[str, Any]) -> None:
         """Write the resolved study."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How runs are trained, besides their configuration.
+    """Options of training besides the configuration of a run.
 
     Attributes:
         tensorboard: also write TensorBoard event files.

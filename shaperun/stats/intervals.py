@@ -19,7 +19,7 @@ MIN_RUNS_FOR_MEAN = 20  # with fewer runs, no interval for the mean reaches its 
 
 @dataclass(frozen=True)
 class Interval:
-    """Confidence interval for one statistic of a population."""
+    """Confidence interval for one statistic of a population, and the name of its method."""
 
     low: float
     high: float

@@ -1,7 +1,7 @@
 """Registry of learners: one entry per algorithm that a study may name.
 
-To add a learner, write `training/algorithms/<name>.py` and an entry here; everything
-else asks the entry. CONTRIBUTING.md has an example.
+To add a learner, add an entry here and, unless a library has its class, a module of
+`training/algorithms`; the rest of the program depends on the entry only. See CONTRIBUTING.md.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Train one run, or several in lockstep. Internal."""
+"""Train runs, alone or in lockstep, evaluate them and replay their episodes. Internal."""

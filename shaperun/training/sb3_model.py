@@ -1,6 +1,6 @@
 """Adapter to stable-baselines3: build a model, save and restore it, let it act.
 
-This is the only module that touches private members of stable-baselines3.
+This is the only module that touches private members of stable-baselines3's objects.
 """
 
 from __future__ import annotations

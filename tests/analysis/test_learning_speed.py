@@ -88,11 +88,11 @@ def test_without_threshold_only_the_area_is_measured() -> None:
 
 
 @pytest.mark.parametrize("solved", [None, 5.0])
-def test_no_runs(solved: float | None) -> None:
+def test_no_runs_give_an_empty_table(solved: float | None) -> None:
     assert len(learning_speed(curve([]), solved)) == 0
 
 
-def test_trained_runs(trained: Path) -> None:
+def test_trained_runs_have_learning_speeds(trained: Path) -> None:
     study, folder = open_study("tiny", trained / "results")
     episodes = results.LoadedRuns(folder).episodes(plan_runs(study, study.arms))
     curves = results.learning_curves(episodes, study.evaluation.episodes)

@@ -247,5 +247,7 @@ def find_missing(runs_of: dict[str, Any], reward: dict[str, Any]) -> set[str]:
         ({}, {"mode": "add", "weights": {"bowl": 1}, "terms": {"bowl": "x"}}, {"bowl"}),
     ],
 )
-def test_missing_terms(runs_of: dict[str, Any], reward: dict[str, Any], missing: set[str]) -> None:
+def test_unrecorded_terms_are_missing(
+    runs_of: dict[str, Any], reward: dict[str, Any], missing: set[str]
+) -> None:
     assert find_missing(runs_of, reward) == missing

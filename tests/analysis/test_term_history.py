@@ -106,7 +106,7 @@ def test_without_shaping_only_the_environment_pays() -> None:
     assert term_notes(history, "default") == []
 
 
-def test_constant_term() -> None:
+def test_a_constant_term_is_noted() -> None:
     result = notes(added(upright=1, off_track=7), upright=[1, 2, 3, 4, 5, 6])
     assert result[0] == "off track paid 7 in every episode, so it had no effect on learning"
     assert not any("upright paid" in note for note in result)

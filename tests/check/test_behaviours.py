@@ -108,6 +108,6 @@ def test_endless_episodes_are_truncated() -> None:
         (gym.spaces.MultiBinary(2), [0, 0]),
     ],
 )
-def test_no_op(space: gym.Space[Any], action: Any) -> None:
+def test_no_op_is_a_valid_action(space: gym.Space[Any], action: Any) -> None:
     assert np.array_equal(no_op(space), action)
     assert space.contains(no_op(space))

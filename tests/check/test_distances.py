@@ -43,7 +43,7 @@ def arm(mode: Any, scale: float = 1.0, **weights: float) -> RewardConfig:
     return RewardConfig(mode=mode, weights=weights, scale=scale)
 
 
-def test_identities() -> None:
+def test_equivalent_rewards_have_distance_zero() -> None:
     result = measure(
         "LunarLander-v3",
         plain=arm("log"),

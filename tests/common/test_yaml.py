@@ -87,12 +87,12 @@ def problems(text: bytes | str) -> list[tuple[int, int, str]]:
         (r'"\ud83d\ude00"', "😀"),
     ],
 )
-def test_scalars(text: str, expected: object) -> None:
+def test_scalars_follow_the_core_schema(text: str, expected: object) -> None:
     value = read_yaml(f"a: {text}").data["a"]
     assert repr(value) == repr(expected)  # distinguishes 1, 1.0 and True
 
 
-def test_nan() -> None:
+def test_nan_is_read_as_a_float() -> None:
     assert repr(read_yaml(".nan").data) == "nan"
 
 
@@ -129,7 +129,9 @@ def test_keys_are_kept_as_text() -> None:
         (["nope"], (2, 1), (2, 1)),
     ],
 )
-def test_marks(path: list[str | int], value: tuple[int, int], key: tuple[int, int]) -> None:
+def test_marks_of_keys_and_values(
+    path: list[str | int], value: tuple[int, int], key: tuple[int, int]
+) -> None:
     source = read_yaml(STUDY)
     assert source.mark(path) == Mark(*value)
     assert source.mark(path, key=True) == Mark(*key)
@@ -240,7 +242,7 @@ def deep_by_aliases(levels: int) -> str:
         (b"\xff" * (MAX_SIZE + 1), "larger than 1,000,000"),
     ],
 )
-def test_limits(text: bytes | str, message: str) -> None:
+def test_text_beyond_a_limit_is_refused(text: bytes | str, message: str) -> None:
     [(_, _, problem)] = problems(text)
     assert message in problem
 

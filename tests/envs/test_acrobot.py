@@ -72,7 +72,7 @@ def test_torque_along_the_rotation_adds_energy() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_controllers(seed: int) -> None:
+def test_controllers_end_as_they_say(seed: int) -> None:
     swing, hang, strain = (play_controller(acrobot, n, seed) for n in ("swing", "hang", "strain"))
     assert [outcome(acrobot, s) for s in (swing, hang, strain)] == [
         "swung_up",

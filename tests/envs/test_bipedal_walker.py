@@ -109,7 +109,7 @@ def test_outcomes_by_hand(terminated: bool, env_reward: float, ended_as: str) ->
     assert outcome(bipedal_walker, end) == ended_as
 
 
-def test_controllers() -> None:
+def test_controllers_end_as_they_say() -> None:
     walk, stand, fall = (
         play_controller(bipedal_walker, name) for name in ("walk", "stand", "fall")
     )

@@ -47,19 +47,19 @@ def last_step(policy: Policy, *, start: list[float] | None = None) -> Transition
     return one_step(cartpole, action, next_obs=obs.tolist(), terminated=terminated)
 
 
-def test_fell() -> None:
+def test_a_tilted_pole_counts_as_fallen() -> None:
     end = last_step(lambda obs: 1)
     assert outcome(cartpole, end) == "fell"
     assert cartpole.terms["upright"](end) < 0 < cartpole.terms["centred"](end)
 
 
-def test_off_track() -> None:
+def test_a_cart_beyond_the_edge_is_off_track() -> None:
     end = last_step(lambda obs: 1, start=[2.3, 2.0, 0.0, 0.0])
     assert outcome(cartpole, end) == "off_track"
     assert cartpole.terms["centred"](end) < 0 < cartpole.terms["upright"](end)
 
 
-def test_balanced() -> None:
+def test_lasting_to_the_time_limit_counts_as_balanced() -> None:
     end = last_step(lambda obs: int(obs @ [0.1, 0.3, 1.0, 0.5] > 0))
     assert outcome(cartpole, end) == "balanced"
 
@@ -71,7 +71,7 @@ def test_falling_on_the_last_step_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_controllers(seed: int) -> None:
+def test_controllers_end_as_they_say(seed: int) -> None:
     balance, fall, drift = (
         play_controller(cartpole, n, seed) for n in ("balance", "fall", "drift")
     )

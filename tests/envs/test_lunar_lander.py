@@ -86,15 +86,15 @@ def outcomes(policy: Policy, *, limit: int = 1000) -> set[str]:
     return {outcome(lunar_lander, play_policy(policy, seed, limit=limit)) for seed in range(3)}
 
 
-def test_landed() -> None:
+def test_coming_to_rest_counts_as_landed() -> None:
     assert outcomes(land) == {"landed"}
 
 
-def test_crashed() -> None:
+def test_doing_nothing_crashes() -> None:
     assert outcomes(lambda env, obs: NOTHING) == {"crashed"}
 
 
-def test_out_of_bounds() -> None:
+def test_full_power_leaves_the_screen() -> None:
     # At full power without steering, the lander leaves the screen.
     assert outcomes(lambda env, obs: MAIN_ENGINE) == {"out_of_bounds"}
 
@@ -139,7 +139,7 @@ def test_fuel_is_the_cost_of_the_environment() -> None:
 
 
 @both
-def test_landing(lander: Environment) -> None:
+def test_land_lands_with_a_high_return(lander: Environment) -> None:
     played = [play_controller(lander, "land", seed) for seed in range(5)]
     assert {outcome(lander, steps) for steps in played} == {"landed"}
     assert np.mean([steps.env_reward.sum() for steps in played]) > 230
@@ -164,7 +164,7 @@ def test_hovering_stays_in_the_air(lander: Environment) -> None:
 
 
 @both
-def test_burning(lander: Environment) -> None:
+def test_burn_fires_until_out_of_bounds(lander: Environment) -> None:
     steps = play_controller(lander, "burn")
     assert outcome(lander, steps) == "out_of_bounds"
     assert (lander.terms["main_engine"](steps) == -1).all()

@@ -68,7 +68,7 @@ def test_energy_is_conserved_without_a_push(car: Environment) -> None:
 
 @both
 @pytest.mark.parametrize("seed", range(3))
-def test_controllers(car: Environment, seed: int) -> None:
+def test_controllers_end_as_they_say(car: Environment, seed: int) -> None:
     climb, rest, strain = (play_controller(car, name, seed) for name in ("climb", "rest", "strain"))
     assert [outcome(car, steps) for steps in (climb, rest, strain)] == [
         *("climbed", "timeout", "timeout")

@@ -72,7 +72,7 @@ def test_outcomes_by_hand(last: list[float], ended_as: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_controllers(seed: int) -> None:
+def test_controllers_end_as_they_say(seed: int) -> None:
     up, spin, hang = (
         play_controller(pendulum, name, seed) for name in ("swing_up", "spin", "hang")
     )

@@ -240,7 +240,7 @@ def test_invalid_name_is_refused(name: str) -> None:
     assert "should match pattern" in error_of({"terms": {name: "y"}})
 
 
-def test_valid_names() -> None:
+def test_names_at_the_limits_are_valid() -> None:
     for name in ("x", "obs", "a" * 40, "a_1", "distance2", "abs"):
         result = study({"mode": "add", "weights": {name: 1}, "terms": {name: "y"}})
         assert result.arms["arm"].terms == {name: "y"}
@@ -395,7 +395,7 @@ def test_invalid_formula_is_reported_once() -> None:
     assert shared.startswith("unknown name hight")
 
 
-def test_define_term() -> None:
+def test_a_defined_term_is_usable() -> None:
     formula = define_term(LANDER, "own", "y + 1")
     assert (formula.name, formula.state_only) == ("own", True)
     assert formula.function(np.eye(8)[:2]).tolist() == [1, 2]

@@ -341,7 +341,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @as_root
-def test_a_full_disk(small_disk: Path, tiny_file: Path, trained: Path) -> None:
+def test_a_run_resumes_after_a_full_disk(small_disk: Path, tiny_file: Path, trained: Path) -> None:
     command = ["train", "tiny.yaml", "--arms", "default", "--workers", "1"]
     done = call_shaperun(*command, cwd=tiny_file.parent)
     assert done.returncode == 1, done.stderr

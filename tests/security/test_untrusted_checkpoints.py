@@ -64,7 +64,7 @@ def signed(archive: bytes) -> bytes:
     return hashlib.sha256(archive).digest() + archive
 
 
-def begins_anew(folder: RunFolder, expected: dict[str, bytes]) -> None:
+def starts_again(folder: RunFolder, expected: dict[str, bytes]) -> None:
     train.train_run(folder, config())
     assert read_outcome(folder) == expected
     assert folder.read_state() == "done"
@@ -77,7 +77,7 @@ def test_an_intact_checkpoint_is_resumed(folder: RunFolder, expected: dict[str, 
     assert folder.read_record()["resume"] == "exact"
 
 
-# Files that are no memory at all
+# Files that are not checkpoints
 
 
 def npz(compressed: bool = False, **arrays: Any) -> bytes:
@@ -145,7 +145,7 @@ def test_a_run_restarts_next_to_an_invalid_checkpoint(
     forged = signed(FILES["a pickle for the tree"](tmp_path / "sentinel"))
     for path in folder.checkpoints:
         path.write_bytes(forged)
-    begins_anew(folder, expected)
+    starts_again(folder, expected)
     assert not (tmp_path / "sentinel").exists()
 
 
@@ -160,8 +160,8 @@ def test_an_array_is_read_once_even_if_referenced_often() -> None:
 
 
 def at(*path: str | int) -> Callable[[StateDict, Any], None]:
-    def change(memory: StateDict, value: Any) -> None:
-        inner: Any = memory
+    def change(state: StateDict, value: Any) -> None:
+        inner: Any = state
         for part in path[:-1]:
             inner = inner[part]
         if value is REMOVED:
@@ -174,7 +174,7 @@ def at(*path: str | int) -> Callable[[StateDict, Any], None]:
 
 REMOVED = object()
 COPY = ("environments", "copies", 0)
-MEMORIES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
+STATES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
     "no identity": (at("made_by"), []),
     "other versions": (at("made_by", "versions"), {"torch": "0"}),
     "steps that are text": (at("timesteps"), "100"),
@@ -225,19 +225,19 @@ MEMORIES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize("name", STATES)
 def test_a_forged_checkpoint_is_skipped(
     name: str, folder: RunFolder, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     neighbour = tmp_path / "x.csv"
     neighbour.write_text("mine")
-    memory = checkpoint.load_latest(folder.checkpoints)
-    assert memory is not None
-    change, value = MEMORIES[name]
-    change(memory, value)
+    state = checkpoint.load_latest(folder.checkpoints)
+    assert state is not None
+    change, value = STATES[name]
+    change(state, value)
     for path in folder.checkpoints:
-        path.write_bytes(checkpoint.dump(memory))
-    begins_anew(folder, expected)
+        path.write_bytes(checkpoint.dump(state))
+    starts_again(folder, expected)
     assert neighbour.read_text() == "mine"
 
 
@@ -248,4 +248,4 @@ def test_a_record_that_contradicts_the_checkpoint(
     record = json.loads(folder.config.read_text())
     del record[key]
     write_json(folder.config, record)
-    begins_anew(folder, expected)
+    starts_again(folder, expected)

@@ -334,7 +334,9 @@ def test_improvement_by_hand() -> None:
         (1, 1, True, 0.95, 6),
     ],
 )
-def test_underpowered(n: int, m: int, paired: bool, level: float, needed: int | None) -> None:
+def test_underpowered_gives_seeds_needed(
+    n: int, m: int, paired: bool, level: float, needed: int | None
+) -> None:
     result = compare_samples(np.arange(n) + 1000, np.arange(m), paired=paired, level=level)
     assert result.seeds_needed == needed
     if paired and needed is None:

@@ -1,1 +1,1 @@
-"""Learners, one module each, named as in `algorithm:`. Internal."""
+"""Learners that stable-baselines3 does not have: PPO in lockstep, REINFORCE, GRPO. Internal."""
