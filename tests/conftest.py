@@ -158,6 +158,6 @@ def _search(path: Path) -> None:
     runs = plan_runs(study, study.arms)
     prepare.prepare(study, folder, runs, fresh=False)
     sweep = search.run_sweep(study, folder, run_inline)
-    for states in (sweep, driver.train_runs(folder, runs, run_inline)):
+    for states in (sweep, driver.execute_runs(folder, runs, run_inline)):
         *_, last = states
         assert {state.state for state in last} <= {"done", "pruned"}

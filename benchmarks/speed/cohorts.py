@@ -21,11 +21,11 @@ from shaperun.report.plots.style import (
     GREY,
     PALETTE,
     add_heading,
+    create_figure,
     finish_layout,
     format_short,
     label_axes,
     label_bars,
-    new_figure,
     split_rows,
     styled,
     text_colour,
@@ -108,7 +108,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
     """Write the figure as PNG."""
     lines = {point.backend: [p for p in points if p.backend == point.backend] for point in points}
     heights = [2.5, 0.8 + 0.3 * max(map(len, lines.values()))]
-    figure = new_figure(TITLE, sum(heights))
+    figure = create_figure(TITLE, sum(heights))
     upper, lower = split_rows(figure, heights)
     _draw_speeds(upper, lines)
     _draw_parts(lower, lines)

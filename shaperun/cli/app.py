@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-FINE, SOME_FAILED, WRONG, BUG, INTERRUPTED = 0, 1, 2, 3, 130
+OK, SOME_FAILED, USER_ERROR, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
 # Panels of `shaperun --help`.
 PREPARE, TRAIN, RESULTS = "Prepare a study", "Train", "Look at the results"
@@ -27,7 +27,7 @@ def _print_version(value: bool) -> None:
         from shaperun import __version__
 
         typer.echo(f"shaperun {__version__}")
-        raise typer.Exit(FINE)
+        raise typer.Exit(OK)
 
 
 @app.callback()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shaperun.cli.app import FINE, PREPARE, SOME_FAILED, app
+from shaperun.cli.app import OK, PREPARE, SOME_FAILED, app
 from shaperun.cli.options import (
     Arms,
     AsJson,
@@ -66,7 +66,7 @@ def check(
         print_json(result.document())
     else:
         _print_check(result, folder, quiet=quiet)
-    raise typer.Exit(SOME_FAILED if strict and result.findings else FINE)
+    raise typer.Exit(SOME_FAILED if strict and result.findings else OK)
 
 
 def _print_check(result: Check, folder: StudyFolder, *, quiet: bool) -> None:

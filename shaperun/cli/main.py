@@ -8,7 +8,7 @@ import traceback
 
 # Importing a module registers its commands; --help lists them in this order.
 from shaperun.cli import inspect, check, preferences, train, sweep, report  # isort: skip # noqa: F401
-from shaperun.cli.app import BUG, FINE, INTERRUPTED, WRONG, app
+from shaperun.cli.app import BUG, INTERRUPTED, OK, USER_ERROR, app
 from shaperun.cli.options import command_line
 from shaperun.common.errors import UserError
 from shaperun.common.text import escape_control_chars
@@ -21,7 +21,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _fail(str(error), WRONG, debug=debug)
+        _fail(str(error), USER_ERROR, debug=debug)
     except SystemExit as end:
         # typer handles Ctrl-C itself, without a message; training has printed one by then.
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
@@ -29,7 +29,7 @@ def main() -> None:
         raise
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FINE)
+        sys.exit(OK)
     except Exception as error:
         name = type(error).__name__
         hint = "" if debug else "; --debug shows the traceback"

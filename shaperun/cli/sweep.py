@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from shaperun.cli.app import FINE, SOME_FAILED, TRAIN, app
+from shaperun.cli.app import OK, SOME_FAILED, TRAIN, app
 from shaperun.cli.options import StudyArgument, StudyOptions, TrainingArguments, flatten_options
 from shaperun.cli.train import train_runs
 from shaperun.common.errors import UserError
@@ -37,7 +37,7 @@ def sweep(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     failed = train_runs(opened, folder, runs, arguments, whole_sweep=whole)
     if not arguments.dry_run:
         _print_ranking(opened, folder, quiet=arguments.quiet)
-    raise typer.Exit(SOME_FAILED if failed else FINE)
+    raise typer.Exit(SOME_FAILED if failed else OK)
 
 
 def _load_trials(study: Study, folder: StudyFolder, *, fresh: bool) -> list[Trial]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from shaperun.cli.app import FINE, INTERRUPTED, SOME_FAILED, TRAIN, app
+from shaperun.cli.app import INTERRUPTED, OK, SOME_FAILED, TRAIN, app
 from shaperun.cli.options import (
     AsJson,
     OptionalStudy,
@@ -50,7 +50,7 @@ def train(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     if failed < len(runs) and not (arguments.dry_run or arguments.quiet):
         where = "" if options.results == Path("results") else f" --results {options.results}"
         typer.echo(f"See the results: shaperun compare {opened.study}{where}", err=True)
-    raise typer.Exit(SOME_FAILED if failed else FINE)
+    raise typer.Exit(SOME_FAILED if failed else OK)
 
 
 def train_runs(
@@ -73,7 +73,7 @@ def train_runs(
         return 0
     console = SafeConsole(quiet=arguments.quiet)
     executor = driver.make_executor(arguments.executor, arguments.workers)
-    drive: Any = partial(driver.train_runs, folder, runs)
+    drive: Any = partial(driver.execute_runs, folder, runs)
     if whole_sweep:
         from shaperun.search import driver as search
 

@@ -239,7 +239,7 @@ def _resolve_terms(environment: Environment, config: RewardConfig) -> dict[str, 
     return environment.terms | defined | {name: known[name] for name in config.weights}
 
 
-def check_identity(name: str, recorded: Array, derived: Array) -> None:
+def check_sums(name: str, recorded: Array, derived: Array) -> None:
     """Check that two computations of the same number agree up to the rounding of long sums.
 
     Raises:

@@ -55,7 +55,7 @@ def count_parallel_jobs(name: str, workers: int) -> int:
     return workers if workers or name == "ray" else process_pool.count_available_cores()
 
 
-def train_runs(
+def execute_runs(
     folder: StudyFolder,
     runs: Sequence[Run],
     execute_jobs: Executor,

@@ -34,7 +34,7 @@ from shaperun.study.sweep import SearchSweep
 StatusUpdates = Generator[list[RunStatus]]
 
 
-def fresh_seeds(study: Study) -> list[int]:
+def confirmation_seeds(study: Study) -> list[int]:
     """Return the seeds that confirm the best trials; the sweep's trials do not use them."""
     count = len(study.seeds)
     if study.sweep and study.sweep.confirm is not None:
@@ -57,7 +57,7 @@ def read_run_statuses(study: Study, folder: StudyFolder) -> list[RunStatus]:
     if study.sweep.pruning:
         pruned = _pruned_arms(evaluate_trials(study, LoadedRuns(folder), trials))
     runs = plan_trial_runs(study, trials, study.seeds)
-    fresh = plan_trial_runs(study, trials, fresh_seeds(study))
+    fresh = plan_trial_runs(study, trials, confirmation_seeds(study))
     runs += [run for run in fresh if folder.run(run.arm, run.seed).config.exists()]
     statuses = [status.read_run_status(folder, run, by_size=True) for run in runs]
     return [
@@ -113,7 +113,7 @@ def run_sweep(
 
     def train_runs(runs: list[Run], until: int | None) -> StatusUpdates:
         until_rung = replace(options, until=until)
-        return driver.train_runs(folder, runs, execute_jobs, workers=workers, options=until_rung)
+        return driver.execute_runs(folder, runs, execute_jobs, workers=workers, options=until_rung)
 
     prepare_runs = partial(prepare.delete_runs if fresh else prepare.ensure_unchanged, folder)
     try:
@@ -142,7 +142,7 @@ class _SweepTraining:
             yield from self._train_generation(generation)
             self.results += self._evaluate(generation)
         best = [result.trial for result in select_best_trials(self.study, self.results)]
-        confirmation = plan_trial_runs(self.study, best, fresh_seeds(self.study))
+        confirmation = plan_trial_runs(self.study, best, confirmation_seeds(self.study))
         self.prepare_runs(confirmation)
         yield from self._train(confirmation, None)
 

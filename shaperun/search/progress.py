@@ -10,7 +10,7 @@ from shaperun.common.text import pluralize
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.runs.status import RunStatus
 from shaperun.runs.study_folder import StudyFolder
-from shaperun.search.driver import fresh_seeds
+from shaperun.search.driver import confirmation_seeds
 from shaperun.search.trial_results import TrialResult, evaluate_trials, select_best_trials
 from shaperun.search.trials import Trial, load_trials, make_trial_arms, plan_trial_runs
 from shaperun.study.models import Arm, Study
@@ -65,7 +65,7 @@ def describe_remaining_work(
     if isinstance(study.sweep, SearchSweep):
         counts["not drawn"] = study.sweep.samples - len(load_trials(study, folder))
     parts = [f"{pluralize(n, 'trial')} {state}" for state, n in counts.items() if n]
-    fresh = fresh_seeds(study)
+    fresh = confirmation_seeds(study)
     if parts or not fresh:
         return parts
     best = plan_trial_runs(study, _load_best_trials(study, LoadedRuns(folder)), fresh)

@@ -12,7 +12,7 @@ from shaperun.analysis.results import LoadedRuns
 from shaperun.common.text import humanize
 from shaperun.runs.plan import plan_runs
 from shaperun.runs.prepare import ensure_unchanged
-from shaperun.search.driver import fresh_seeds
+from shaperun.search.driver import confirmation_seeds
 from shaperun.search.trial_results import (
     TrialResult,
     evaluate_trials,
@@ -71,7 +71,7 @@ def rank_trials(study: Study, loaded: LoadedRuns) -> SweepResults:
     ensure_unchanged(folder, plan_trial_runs(study, trials, study.seeds))
     evaluated = evaluate_trials(study, loaded, trials)
     winners = select_best_trials(study, evaluated)
-    fresh = fresh_seeds(study)
+    fresh = confirmation_seeds(study)
     measured = measure_trials(study, loaded, [w.trial for w in winners], fresh) if fresh else {}
     values = {number: objective_values(study, metrics) for number, metrics in measured.items()}
     best = [ConfirmedTrial(w, fresh, values.get(w.trial.number)) for w in winners]

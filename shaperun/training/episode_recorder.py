@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Environment, Transition
-from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards, check_identity
+from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards, check_sums
 
 Row = dict[str, object]
 
@@ -93,7 +93,7 @@ class EpisodeRecorder:
         Raises:
             ArithmeticError: they do not.
         """
-        check_identity("sum of all steps", self._all_steps, self._all_episodes + self._sums.sum(0))
+        check_sums("sum of all steps", self._all_steps, self._all_episodes + self._sums.sum(0))
 
     def _add_steps(self, steps: npt.NDArray[np.float64]) -> None:
         """Add steps (T, N, parts); episodes end in the last one only."""
@@ -107,9 +107,9 @@ class EpisodeRecorder:
         raw, (env_return, shaping, shaped, schedule) = sums[:, :-4], sums[:, -4:].T
         # Parts that depend on more than the sums of an episode cannot be checked here.
         if not (self._kernel.mode == "potential" or self._kernel.scheduled):
-            check_identity("shaping of an episode", shaping, raw @ self._kernel.weights)
+            check_sums("shaping of an episode", shaping, raw @ self._kernel.weights)
         if not (self._kernel.mode == "replace" and self._kernel.scheduled):
-            check_identity("shaped return", shaped, self._kernel.shaped_reward(env_return, shaping))
+            check_sums("shaped return", shaped, self._kernel.shaped_reward(env_return, shaping))
         outcomes = self._environment.outcome(ends)
         mean_schedules = (schedule / self.lengths[copies]).tolist()
         for row, copy in enumerate(copies):

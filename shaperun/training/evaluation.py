@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shaperun.envs.base import Array, Transition
 from shaperun.envs.episodes import EpisodeBuilder, held_out_seeds
-from shaperun.rewards.kernel import RewardError, RewardKernel, check_identity
+from shaperun.rewards.kernel import RewardError, RewardKernel, check_sums
 from shaperun.study.models import RunConfig
 
 Act = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
@@ -135,5 +135,5 @@ class Evaluation:
         parts = self.kernel.contributions_from_sums(sums, first, last, terminated, factor)
         shaping = parts.sum(axis=1)
         shaped = self.kernel.shaped_reward(totals[:1], shaping, factor)
-        check_identity("shaping", totals[1:2], shaping)
-        check_identity("shaped return", totals[2:], shaped)
+        check_sums("shaping", totals[1:2], shaping)
+        check_sums("shaped return", totals[2:], shaped)

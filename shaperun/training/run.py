@@ -93,7 +93,7 @@ class TrainingRun:
         return CorruptCheckpointError(f"{type(error).__name__}: {error}")
 
     @contextmanager
-    def restoring(self) -> Iterator[None]:
+    def explaining_errors(self) -> Iterator[None]:
         """Raise the cause of an error instead of it."""
         try:
             yield
@@ -174,7 +174,7 @@ def open_run(
                 log=log,
             )
             if checkpoint:
-                with run.restoring():
+                with run.explaining_errors():
                     base_envs.set_state(checkpoint["environments"])
                     sb3_model.set_state(model, checkpoint["learner"], checkpoint["timesteps"])
         yield run
@@ -190,7 +190,7 @@ def train_sequentially(
     failures: dict[int, Exception] = {}
     for index, run in enumerate(runs):
         try:
-            with run.redirect_output(), run.restoring():
+            with run.redirect_output(), run.explaining_errors():
                 if learn(run):
                     run.finish()
         except Exception as error:

@@ -31,7 +31,7 @@ from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import RunFolder, State
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import trial_results
-from shaperun.search.driver import fresh_seeds
+from shaperun.search.driver import confirmation_seeds
 from shaperun.search.trial_results import TrialResult
 from shaperun.search.trials import load_trials
 from shaperun.study.models import Study
@@ -117,7 +117,7 @@ def test_fresh_runs_are_shown_for_the_best_trial_only(
     report: ReportData, text: str, searched: Path
 ) -> None:
     study, folder = open_study("searched", searched / "results")
-    fresh = fresh_seeds(study)
+    fresh = confirmation_seeds(study)
     [winner] = sweep_of(report).results.best
     best = winner.result.trial.arm
     assert winner.values

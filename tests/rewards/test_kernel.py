@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from shaperun.envs.base import Array, Transition
 from shaperun.envs.builtin import environments
 from shaperun.rewards.config import Mode, RewardConfig
-from shaperun.rewards.kernel import RewardKernel, check_identity
+from shaperun.rewards.kernel import RewardKernel, check_sums
 
 ENVIRONMENT = environments()["LunarLander-v3"]
 TERMS = list(ENVIRONMENT.terms)
@@ -265,13 +265,13 @@ def test_environment_reward_that_is_not_finite_is_refused(mode: Mode) -> None:
 @properties
 @given(arrays(np.float64, 4, elements=st.floats(-1e6, 1e6)))
 def test_check_identity_allows_only_rounding(values: Array) -> None:
-    check_identity("return", values, values * (1 + 1e-12))
+    check_sums("return", values, values * (1 + 1e-12))
     off = values.copy()
     off[2] += 1e-5 + 1e-6 * abs(off[2])
     with pytest.raises(ArithmeticError, match="the return was recorded as"):
-        check_identity("return", values, off)
+        check_sums("return", values, off)
 
 
 def test_check_identity_refuses_nan() -> None:
     with pytest.raises(ArithmeticError):
-        check_identity("return", np.array([np.nan]), np.array([np.nan]))
+        check_sums("return", np.array([np.nan]), np.array([np.nan]))

@@ -45,7 +45,7 @@ def start_elsewhere(folder: StudyFolder, run: Run) -> Lock:
 def test_failures_are_recorded_and_retried(runs: list[Run], tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "tiny")
     for _ in range(2):
-        first, *_, last = list(driver.train_runs(folder, runs, failing))
+        first, *_, last = list(driver.execute_runs(folder, runs, failing))
         assert {run.state for run in first} == {"waiting"}
         assert {run.state for run in last} == {"failed"}
         assert last[0].failure == "the process was killed by SIGKILL"
@@ -59,7 +59,7 @@ def test_a_run_of_another_command_is_waited_for_and_taken_over(
     monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
     folder = StudyFolder(tmp_path / "tiny")
     lock = start_elsewhere(folder, runs[0])
-    states = driver.train_runs(folder, runs, failing)
+    states = driver.execute_runs(folder, runs, failing)
     for _ in range(20):
         statuses = next(states)
     assert [run.state for run in statuses] == ["running", "failed", "failed", "failed"]
@@ -83,7 +83,7 @@ def test_the_executor_is_not_called_while_all_runs_are_elsewhere(
         called.append(list(jobs))
         yield None
 
-    states = driver.train_runs(folder, runs, counting)
+    states = driver.execute_runs(folder, runs, counting)
     assert {run.phase for run in next(states)} == {status.ELSEWHERE}
     locks[0].release()
     while next(states)[0].phase == status.ELSEWHERE:
@@ -95,7 +95,7 @@ def test_the_executor_is_not_called_while_all_runs_are_elsewhere(
 
 def test_finished_runs_are_not_trained_again(runs: list[Run], trained: Path) -> None:
     folder = StudyFolder(trained / "results" / "tiny")
-    (states,) = driver.train_runs(folder, runs, failing)
+    (states,) = driver.execute_runs(folder, runs, failing)
     assert {run.state for run in states} == {"done"}
 
 

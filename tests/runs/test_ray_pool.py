@@ -186,7 +186,7 @@ def test_a_lock_that_outlives_its_worker_is_waited_for(folder: Path, tmp_path: P
     runs = plan_runs(study, study.arms, ["default"])
     run = results.run("default", 0)
     lock = Lock(run.lock)
-    states = runs_driver.train_runs(results, runs, runs_driver.make_executor("ray", 0))
+    states = runs_driver.execute_runs(results, runs, runs_driver.make_executor("ray", 0))
     for _ in states:
         if run.progressed_since(0.0):
             break

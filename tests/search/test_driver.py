@@ -102,7 +102,7 @@ def test_a_sweep_prunes_finishes_and_confirms(whole: StudyFolder) -> None:
             assert progress == (r.stopped_at or 400)  # it trained no further than it was evaluated
     (winner,) = select_best_trials(config, evaluated)
     assert winner.values == max(r.values for r in evaluated if r.state == "done" and r.values)
-    assert driver.fresh_seeds(config) == [2]
+    assert driver.confirmation_seeds(config) == [2]
     assert whole.run(winner.trial.arm, 2).is_done()
     assert {s.state for s in driver.read_run_statuses(config, whole)} == {"done", "pruned"}
 

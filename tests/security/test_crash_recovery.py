@@ -272,7 +272,7 @@ def fail_with_unreadable_folder(path: str) -> None:
         for job in list(jobs):
             yield JobResult(job, "ValueError: on purpose")
 
-    *_, last = driver.train_runs(folder, runs, failing)
+    *_, last = driver.execute_runs(folder, runs, failing)
     unreadable.chmod(0o755)
     assert [run.state for run in last] == ["failed", "failed"]
     assert last[0].failure == f"ValueError: on purpose\ncannot read {unreadable}: Permission denied"
@@ -311,7 +311,7 @@ def test_a_refused_write_is_reported_in_one_line_and_other_runs_finish(
     folder, runs = _two_runs(tmp_path)
     first, second = (folder.run("default", seed) for seed in (0, 1))
     fault_injection.install(fault_injection.Fault(f"ENOSPC 3 {pattern}"), monkeypatch.setattr)
-    *_, last = driver.train_runs(folder, runs, run_inline)
+    *_, last = driver.execute_runs(folder, runs, run_inline)
     assert [run.state for run in last] == ["failed", "done"]
     assert progress.print_outcome(folder, last, Console(quiet=True)) == 1
     message = capsys.readouterr().err
@@ -322,7 +322,7 @@ def test_a_refused_write_is_reported_in_one_line_and_other_runs_finish(
     if first.error.exists():
         assert "Traceback" in (first.read_failure() or "")
     monkeypatch.undo()
-    *_, last = driver.train_runs(folder, runs, run_inline)
+    *_, last = driver.execute_runs(folder, runs, run_inline)
     assert [run.state for run in last] == ["done", "done"]
     assert (find_leftovers(first), find_leftovers(second)) == ([], [])
     assert not first.error.exists()

@@ -47,14 +47,14 @@ def plot_learning_curves(
     the tables; `note` says what the thin lines, the thick lines and the bands are.
     """
     if runs.is_empty():
-        return style.figure_without_data(title, "no evaluations yet")
+        return style.create_empty_figure(title, "no evaluations yet")
     palette = style.assign_colours(arms or [*runs["arm"], *centre["arm"]])
     shown = list(palette)[:MAX_PANELS]
     heights = [
-        3.3 + 0.2 * len(palette) / style.legend_columns(palette),
+        3.3 + 0.2 * len(palette) / style.count_columns(palette),
         style.figure_height(shown, 4, 1.3),
     ]
-    figure = style.new_figure(title, sum(heights) + 0.4)
+    figure = style.create_figure(title, sum(heights) + 0.4)
     lines = _limit_runs(runs)
     if len(lines) < len(runs):
         note = f"{note} (single runs: only the first of each arm)"
@@ -106,7 +106,7 @@ def _draw_returns(
     if partial:
         labels.append("not all runs reached this step")
         handles.append(Line2D([], [], color=style.MUTED, linewidth=2, linestyle=":"))
-    part.legend(handles, labels, loc="outside upper left", ncols=style.legend_columns(labels))
+    part.legend(handles, labels, loc="outside upper left", ncols=style.count_columns(labels))
     axes.set_xlim(left=0)
     style.label_axes(axes, "environment steps", "environment return per episode")
     return axes
@@ -160,10 +160,12 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     false for a failure, null for neither).
     """
     if table.is_empty():
-        return style.figure_without_data(title, "no episodes yet")
+        return style.create_empty_figure(title, "no episodes yet")
     arms = list(dict.fromkeys(table["arm"]))
     palette = outcome_colours(table)
-    figure = style.new_figure(title, 0.9 + len(arms) * max(0.42, 0.17 * style.max_lines(arms, 24)))
+    figure = style.create_figure(
+        title, 0.9 + len(arms) * max(0.42, 0.17 * style.max_lines(arms, 24))
+    )
     [body] = style.split_rows(figure, [1])
     axes = body.subplots()
     ends = dict.fromkeys(arms, 0.0)
@@ -181,7 +183,7 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     patches = [Patch(color=colour) for colour in palette.values()]
     names = [humanize(outcome) for outcome in palette]
-    body.legend(patches, names, loc="outside upper left", ncols=style.legend_columns(names))
+    body.legend(patches, names, loc="outside upper left", ncols=style.count_columns(names))
     return figure
 
 
@@ -207,7 +209,7 @@ def plot_contributions(
     palette = style.assign_colours(arms or table["arm"].to_list())
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
     bar = max(0.2, 0.17 * style.max_lines(table["term"], 24))
-    figure = style.new_figure(title, 0.3 + style.figure_height(palette, 2, 0.2 + bar * bars))
+    figure = style.create_figure(title, 0.3 + style.figure_height(palette, 2, 0.2 + bar * bars))
     for axes, arm in style.iter_panels(figure, palette, 2):
         rows = table.filter(arm=arm)
         if rows.is_empty():

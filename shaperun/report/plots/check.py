@@ -33,7 +33,7 @@ def plot_rankings(check: Check) -> Figure:
     arms = check.select_arms(MAX_ARMS)
     title = f"{check.study.study}: return of each behavior, before training"
     rows = max(len(check.behaviours), 4)
-    figure = style.new_figure(title, style.figure_height(arms, 2, 0.5 + 0.24 * rows))
+    figure = style.create_figure(title, style.figure_height(arms, 2, 0.5 + 0.24 * rows))
     for axes, arm in style.iter_panels(figure, arms, 2):
         _draw_ranking(axes, check.returns[arm])
     return figure
@@ -70,7 +70,7 @@ def plot_distances(check: Check) -> Figure:
     """Draw the EPIC and Pearson distances between the rewards as two heatmaps."""
     names = [style.wrap(name, 16) for name in check.distances.names]
     title = f"{check.study.study}: distances between rewards (0: identical, 1: opposite)"
-    figure = style.new_figure(title, 1.2 + 0.42 * len(names))
+    figure = style.create_figure(title, 1.2 + 0.42 * len(names))
     matrices = {
         "EPIC, invariant to potentials": check.distances.epic,
         "Pearson": check.distances.pearson,

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from shaperun.report.plots import style
-from shaperun.report.plots.trials import SweptWeight, finished_trials, name_best, objective_label
+from shaperun.report.plots.trials import SweptWeight, name_best, objective_label, select_finished
 
 Sample = NDArray[np.float64]
 MARGIN = 0.04  # beyond either end of an axis, relative to its length
@@ -49,11 +49,11 @@ def plot_parallel_coordinates(
     The better end of an objective is up. Lines of pruned trials end at the last weight, as their
     final values are unknown.
     """
-    done = finished_trials(trials)
+    done = select_finished(trials)
     pruned = trials.filter(seeds="search", state="pruned")
     ends = [_objective_axis(done, objective) for objective in objectives]
     verticals = [*(_weight_axis(weight) for weight in weights), *ends]
-    figure = style.new_figure(title, 4.6)
+    figure = style.create_figure(title, 4.6)
     [body] = style.split_rows(figure, [1])
     axes = body.subplots()
     body.suptitle(style.wrap(note, 110), x=0.01, ha="left", color=style.MUTED, fontweight="normal")

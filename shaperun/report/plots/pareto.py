@@ -16,12 +16,12 @@ from shaperun.report.plots import style
 from shaperun.report.plots.trials import (
     BEST,
     TRIAL,
-    finished_trials,
-    format_metric,
-    fresh_legend,
-    fresh_trials,
-    legend_marker,
+    make_fresh_legend,
+    make_marker,
     objective_label,
+    select_finished,
+    select_fresh,
+    set_metric_format,
     wrap_name,
 )
 
@@ -40,11 +40,11 @@ def plot_pareto_front(
 ) -> Figure:
     """Draw all finished trials by two objectives, x and y, with the front joined and named."""
     x, y = (objective.removeprefix("-") for objective in objectives)
-    done = finished_trials(trials)
+    done = select_finished(trials)
     front = done.filter("best").sort(y, x, descending=True)
     named = front.head(MAX_NAMED)
     lines = [wrap_name(name, _NAME_WIDTH).count("\n") + 1 for name in named["arm"]]
-    figure = style.new_figure(title, max(4.6, 1.6 + _LINE_HEIGHT * sum(lines)))
+    figure = style.create_figure(title, max(4.6, 1.6 + _LINE_HEIGHT * sum(lines)))
     [body] = style.split_rows(figure, [1])
     axes, column = body.subplots(1, 2, width_ratios=_WIDTHS)
     column.set_axis_off()
@@ -52,14 +52,14 @@ def plot_pareto_front(
     axes.set_title(style.wrap(text, 76), color=style.MUTED)
     _draw_trials(axes, done.filter(~pl.col("best")), x, y, TRIAL, 0.3)
     _draw_steps(axes, front, objectives)
-    _draw_fresh(axes, front, fresh_trials(trials), x, y)
+    _draw_fresh(axes, front, select_fresh(trials), x, y)
     _draw_trials(axes, front, x, y, BEST, 1.0)
     style.label_axes(axes, objective_label(objectives[0]), objective_label(objectives[1]))
-    format_metric(axes, x, vertical=False)
-    format_metric(axes, y)
+    set_metric_format(axes, x, vertical=False)
+    set_metric_format(axes, y)
     _draw_names(axes, column, named, lines, (x, y))
     handles = _legend(trials, len(front) - len(named))
-    columns = style.legend_columns([str(handle.get_label()) for handle in handles])
+    columns = style.count_columns([str(handle.get_label()) for handle in handles])
     body.legend(handles=handles, loc="outside upper left", ncols=columns)
     return figure
 
@@ -124,12 +124,12 @@ def _separate(wanted: Sample, heights: Sample) -> Sample:
 
 
 def _legend(trials: pl.DataFrame, unnamed: int) -> list[Line2D]:
-    done = finished_trials(trials)
+    done = select_finished(trials)
     on_front = int(done["best"].sum())
     others = len(done) - on_front
     more = f"; {unnamed} more in trials.csv" if unnamed else ""
     handles = (
-        [legend_marker("o", f"finished trial ({others})", color=TRIAL, alpha=0.5)] if others else []
+        [make_marker("o", f"finished trial ({others})", color=TRIAL, alpha=0.5)] if others else []
     )
-    handles.append(legend_marker("o", f"on the front ({on_front}){more}", color=BEST))
-    return handles + fresh_legend(trials)
+    handles.append(make_marker("o", f"on the front ({on_front}){more}", color=BEST))
+    return handles + make_fresh_legend(trials)

@@ -30,10 +30,10 @@ def plot_response_curve(table: pl.DataFrame, *, weight: str, title: str, note: s
     success_rate (0 to 1).
     """
     if table.is_empty():
-        return style.figure_without_data(title, "no evaluations yet")
+        return style.create_empty_figure(title, "no evaluations yet")
     table = table.sort("value")
     succeeds = "success_rate" in table.columns
-    figure = style.new_figure(title, 4.4 if succeeds else 3.0)
+    figure = style.create_figure(title, 4.4 if succeeds else 3.0)
     heights = [3, 2] if succeeds else [3]
     upper, *below = figure.subplots(
         len(heights), 1, sharex=True, height_ratios=heights, squeeze=False
@@ -63,11 +63,13 @@ def plot_heatmap(
     success_rate. Weights in `log` have a logarithmic axis.
     """
     if table.is_empty():
-        return style.figure_without_data(title, "no evaluations yet")
+        return style.create_empty_figure(title, "no evaluations yet")
     # Pairs drawn at random hardly share any value, so they are drawn as points.
     cells = 2 * len(table) > table[x].n_unique() * table[y].n_unique()
     draw = _draw_cells if cells else _draw_points
-    figure = style.new_figure(title, min(8.0, 1.5 + 0.42 * table[y].n_unique()) if cells else 3.6)
+    figure = style.create_figure(
+        title, min(8.0, 1.5 + 0.42 * table[y].n_unique()) if cells else 3.6
+    )
     succeeds = "success_rate" in table.columns
     left, *right = figure.subplots(1, 1 + succeeds, sharey=True, squeeze=False)[0]
     draw(left, table.select(x, y, "return"), format_number, None)

@@ -88,7 +88,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     return [png, svg]
 
 
-def new_figure(title: str, height: float) -> Figure:
+def create_figure(title: str, height: float) -> Figure:
     """Return an empty figure with a title; `height` in inches excludes the title."""
     lines = wrap(title, 70)
     size = (WIDTH, height + 0.2 * (2 + lines.count("\n")))
@@ -97,9 +97,9 @@ def new_figure(title: str, height: float) -> Figure:
     return figure
 
 
-def figure_without_data(title: str, text: str) -> Figure:
+def create_empty_figure(title: str, text: str) -> Figure:
     """Return a figure with a message in place of data."""
-    figure = new_figure(title, 1.0)
+    figure = create_figure(title, 1.0)
     annotate_center(figure.subplots(), text)
     return figure
 
@@ -195,7 +195,7 @@ def max_lines(texts: Iterable[str], width: int) -> int:
     return max((1 + wrap(text, width).count("\n") for text in texts), default=1)
 
 
-def legend_columns(labels: Collection[str]) -> int:
+def count_columns(labels: Collection[str]) -> int:
     """Return the number of legend columns that fit into the width of a figure."""
     return max(1, 108 // (max(map(len, labels), default=0) + 7))
 

@@ -47,7 +47,7 @@ def share_table(
 
     The table is empty if too few trials are finished, or if all have the same value.
     """
-    done = plots.finished_trials(trials)
+    done = plots.select_finished(trials)
     positions = [weight.normalize(style.to_floats(done[weight.column])) for weight in weights]
     rows = [
         (objective, weight.name, share.share, share.chance, len(done))

@@ -26,8 +26,8 @@ def plot_drifts(
     """
     shown = list(dict.fromkeys(drift.arm for drift in runs))
     if not shown:
-        return style.figure_without_data(title, "every arm learns from the environment's reward")
-    figure = style.new_figure(title, 2 * style.figure_height(shown, 4, 1.3))
+        return style.create_empty_figure(title, "every arm learns from the environment's reward")
+    figure = style.create_figure(title, 2 * style.figure_height(shown, 4, 1.3))
     upper, lower = style.split_rows(figure, [1, 1])
     palette, by_run = style.assign_colours(arms), {(d.arm, d.seed): d for d in runs}
     rows = ((upper, "return", "Environment return"), (lower, "shaped_return", "Shaped return"))
@@ -63,12 +63,12 @@ def plot_terms(table: pl.DataFrame, *, title: str, arms: Sequence[str]) -> Figur
     The table has arm, timesteps, term and contribution (mean over runs and episodes).
     """
     if table.is_empty():
-        return style.figure_without_data(title, "no evaluations yet")
+        return style.create_empty_figure(title, "no evaluations yet")
     names = [t for t in dict.fromkeys(table["term"]) if t != OWN_REWARD]
     shades = {n: style.PALETTE[1 + k % (len(style.PALETTE) - 1)] for k, n in enumerate(names)}
     if OWN_REWARD in table["term"]:
         shades[OWN_REWARD] = style.GREY
-    figure = style.new_figure(title, style.figure_height(arms, 3, 1.7) + 0.5)
+    figure = style.create_figure(title, style.figure_height(arms, 3, 1.7) + 0.5)
     body = style.split_rows(figure, [1])[0]
     for axes, arm in style.iter_panels(body, arms, 3):
         for term in dict.fromkeys(table.filter(arm=arm)["term"]):
@@ -79,7 +79,7 @@ def plot_terms(table: pl.DataFrame, *, title: str, arms: Sequence[str]) -> Figur
         _few_ticks(axes)
     handles = [Line2D([], [], color=shade, linewidth=2) for shade in shades.values()]
     labels = [humanize(name) for name in shades]
-    body.legend(handles, labels, loc="outside upper left", ncols=style.legend_columns(labels))
+    body.legend(handles, labels, loc="outside upper left", ncols=style.count_columns(labels))
     body.supxlabel("environment steps; contribution per episode, mean over runs, scale per panel")
     return figure
 
@@ -94,17 +94,17 @@ def plot_health(
     for their colors.
     """
     if updates.is_empty() or not measures:
-        return style.figure_without_data(title, "the learner reported no updates")
+        return style.create_empty_figure(title, "the learner reported no updates")
     palette = {a: c for a, c in style.assign_colours(arms).items() if a in updates["arm"]}
     by_title = {measure.title: measure for measure in measures}
-    figure = style.new_figure(
+    figure = style.create_figure(
         title, style.figure_height(by_title, 2, 1.6) + 0.2 * len(palette) / 4 + 0.3
     )
     body = style.split_rows(figure, [1])[0]
     for axes, name in style.iter_panels(body, by_title, 2):
         _draw_measure(axes, updates, by_title[name], palette)
     handles = [Line2D([], [], color=colour, linewidth=2) for colour in palette.values()]
-    body.legend(handles, palette, loc="outside upper left", ncols=style.legend_columns(palette))
+    body.legend(handles, palette, loc="outside upper left", ncols=style.count_columns(palette))
     body.supxlabel("environment steps; lines: single runs; dashed: rule of thumb or target")
     return figure
 

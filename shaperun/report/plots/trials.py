@@ -67,13 +67,13 @@ class SweptWeight:
             log_scale(axes, "x")
 
 
-def finished_trials(trials: pl.DataFrame) -> pl.DataFrame:
+def select_finished(trials: pl.DataFrame) -> pl.DataFrame:
     """Return the finished trials, with weights that were drawn twice only once."""
     done = trials.filter(seeds="search", state="done")
     return done.unique("arm", keep="first", maintain_order=True)
 
 
-def fresh_trials(trials: pl.DataFrame) -> pl.DataFrame:
+def select_fresh(trials: pl.DataFrame) -> pl.DataFrame:
     """Return the best trials on fresh seeds."""
     return trials.filter(seeds="fresh").unique("arm", keep="first", maintain_order=True)
 
@@ -91,7 +91,7 @@ def objective_label(objective: str) -> str:
     return metric_name(objective) + (" (less is better)" if objective[0] == "-" else "")
 
 
-def format_metric(axes: Axes, objective: str, *, vertical: bool = True) -> None:
+def set_metric_format(axes: Axes, objective: str, *, vertical: bool = True) -> None:
     """Format an axis as percentages for rates, else as short numbers."""
     axis = axes.yaxis if vertical else axes.xaxis
     share = objective.endswith("_rate")
@@ -106,18 +106,18 @@ def plot_response_scatter(
 
     Pruned trials are hollow, at the value that they had when they were pruned.
     """
-    figure = style.new_figure(title, 1.0 + 3.0 * len(objectives))
+    figure = style.create_figure(title, 1.0 + 3.0 * len(objectives))
     [body] = style.split_rows(figure, [1])
     grid = body.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
     for axes, objective in zip(grid, objectives, strict=True):
         _draw_response(axes, trials, weight, objective)
         style.label_axes(axes, "", style.wrap(objective_label(objective), 34))
-        format_metric(axes, objective)
+        set_metric_format(axes, objective)
     weight.set_x_axis(grid[-1])
     grid[0].set_title(style.wrap(note, 110), color=style.MUTED)
     grid[-1].set_xlabel(f"weight of {style.wrap(weight.name, 60)}")
     handles = _legend(trials)
-    columns = style.legend_columns(
+    columns = style.count_columns(
         [line for x in handles for line in str(x.get_label()).split("\n")]
     )
     body.legend(handles=handles, loc="outside upper left", ncols=columns)
@@ -133,7 +133,7 @@ def plot_importance(table: pl.DataFrame, *, title: str, note: str) -> Figure:
     """
     objectives = list(dict.fromkeys(table["objective"]))
     weights = table.n_unique("weight")
-    figure = style.new_figure(
+    figure = style.create_figure(
         title, 1.3 + weights * max(0.42, 0.17 * style.max_lines(table["weight"], 24))
     )
     [body] = style.split_rows(figure, [1])
@@ -160,7 +160,7 @@ def _draw_shares(axes: Axes, rows: pl.DataFrame) -> None:
 
 def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, objective: str) -> None:
     name = objective.removeprefix("-")
-    done = finished_trials(trials)
+    done = select_finished(trials)
     for (_, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):
         axes.plot(
             rows[weight.column], rows[name], marker, mfc="none", mec=style.GREY, alpha=0.8, ms=5
@@ -171,7 +171,7 @@ def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, object
     ):
         _draw_spread(axes, rows, weight.column, name, colour)
         axes.plot(rows[weight.column], rows[name], marker, color=colour, mec="white", ms=size)
-    fresh = fresh_trials(trials)
+    fresh = select_fresh(trials)
     # Shifted, as the marker of the search has the same weight.
     shift = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
     ends = fresh[f"{name}_low"], fresh[f"{name}_high"]
@@ -203,34 +203,34 @@ def _pruned_by_rung(trials: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
 
 def _legend(trials: pl.DataFrame) -> list[Line2D]:
     handles = []
-    done = finished_trials(trials)
+    done = select_finished(trials)
     if not done["best"].all():
-        handles.append(legend_marker("o", f"finished trial ({(~done['best']).sum()})", color=TRIAL))
-    handles.append(legend_marker("*", name_best(trials, 44), color=BEST, markersize=11))
-    handles += fresh_legend(trials)
+        handles.append(make_marker("o", f"finished trial ({(~done['best']).sum()})", color=TRIAL))
+    handles.append(make_marker("*", name_best(trials, 44), color=BEST, markersize=11))
+    handles += make_fresh_legend(trials)
     for (steps, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):
         text = f"pruned after {steps:,} steps, not ranked ({len(rows)})"
-        handles.append(legend_marker(marker, text, mfc="none", markeredgecolor=style.GREY))
+        handles.append(make_marker(marker, text, mfc="none", markeredgecolor=style.GREY))
     return handles
 
 
-def fresh_legend(trials: pl.DataFrame) -> list[Line2D]:
+def make_fresh_legend(trials: pl.DataFrame) -> list[Line2D]:
     """Return the legend entry of trials on fresh seeds, if any."""
-    fresh = fresh_trials(trials)
+    fresh = select_fresh(trials)
     if fresh.is_empty():
         return []
     text = f"the same with {pluralize(fresh['runs'][0], 'fresh seed')}"
-    return [legend_marker("D", text, markerfacecolor="white", markeredgecolor=BEST)]
+    return [make_marker("D", text, markerfacecolor="white", markeredgecolor=BEST)]
 
 
-def legend_marker(marker: str, text: str, **look: Any) -> Line2D:
+def make_marker(marker: str, text: str, **look: Any) -> Line2D:
     """Return a marker as a legend entry."""
     return Line2D([], [], marker=marker, linestyle="none", label=text, **look)
 
 
 def name_best(trials: pl.DataFrame, width: int) -> str:
     """Return the name of the best trial, or the size of the front."""
-    names = finished_trials(trials).filter("best")["arm"]
+    names = select_finished(trials).filter("best")["arm"]
     if len(names) == 1:
         return wrap_name(f"best: {names[0]}", width)
     return f"on the front: {len(names)} trials"

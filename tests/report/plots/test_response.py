@@ -30,7 +30,7 @@ from shaperun.report.plots import trials as search_plots
 from shaperun.report.plots.trials import SweptWeight
 from shaperun.runs.open_study import open_study
 from shaperun.search import trial_results
-from shaperun.search.driver import fresh_seeds
+from shaperun.search.driver import confirmation_seeds
 from shaperun.search.ranking import rank_trials
 from shaperun.search.trial_results import make_trial_table
 from shaperun.search.trials import load_trials
@@ -381,7 +381,7 @@ def test_trial_table_matches_the_runs(searched: Path, search: Search) -> None:
     assert best["return"] == done["return"].max()
     (again,) = trials.filter(seeds="fresh").to_dicts()
     assert (again["arm"], again["runs"]) == (best["arm"], 2)
-    fresh = [final_return(searched, best["arm"], seed) for seed in fresh_seeds(study)]
+    fresh = [final_return(searched, best["arm"], seed) for seed in confirmation_seeds(study)]
     assert (again["return_low"], again["return_high"]) == (min(fresh), max(fresh))
 
 

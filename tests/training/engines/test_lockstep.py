@@ -180,7 +180,7 @@ def test_a_failure_in_a_cohort_belongs_to_its_run(tmp_path: Path) -> None:
         submitted.extend(jobs)
         return run_inline(submitted)
 
-    *_, last = driver.train_runs(folder, runs, counting)
+    *_, last = driver.execute_runs(folder, runs, counting)
     assert len(submitted) == 1
     states = {run.arm: run.state for run in last}
     assert states.pop("diverges") == "failed"
