@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from shaperun.common.yaml import dump_yaml
+from shaperun.envs.base import OWN_REWARD
 from shaperun.envs.builtin import environments
 from shaperun.study.error_messages import MODELS
 from shaperun.study.learners import LEARNERS
 from shaperun.study.loader import StudyError, load_study
 from shaperun.study.models import Study, parse_study
+
+LANDER = environments()["LunarLander-v3"]
+LANDER_TERMS = [*LANDER.terms, *LANDER.outcomes, OWN_REWARD]
 
 STUDY = """\
 study: lander
@@ -124,7 +128,7 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
             "PPO",
             "ppo",
             "5:14: training.algorithm: unknown algorithm ppo, "
-            "expected one of PPO, A2C, DQN, TRPO, REINFORCE, GRPO; did you mean PPO?",
+            f"expected one of {', '.join(LEARNERS)}; did you mean PPO?",
         ),
         (
             "mode: add",
@@ -136,15 +140,13 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
             "distance",
             "velocty",
             "10:33: arms.custom.weights.velocty: unknown LunarLander-v3 term velocty, "
-            "expected one of distance, velocity, angle, legs, main_engine, side_engine, landed, "
-            "crashed, out_of_bounds, timeout, environment; did you mean velocity?",
+            f"expected one of {', '.join(LANDER_TERMS)}; did you mean velocity?",
         ),
         (
             "distance",
             "wealth",
             "10:33: arms.custom.weights.wealth: unknown LunarLander-v3 term wealth, "
-            "expected one of distance, velocity, angle, legs, main_engine, side_engine, landed, "
-            "crashed, out_of_bounds, timeout, environment",
+            f"expected one of {', '.join(LANDER_TERMS)}",
         ),
         (
             "arms:",

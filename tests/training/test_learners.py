@@ -21,14 +21,15 @@ from shaperun.training.checkpoint import StateDict
 from shaperun.training.sb3_model import load_implementation, load_policy
 from tests.training.test_checkpoint import read_outcome, train_to_end, train_until_killed
 
-# Hyperparameters for short runs, and for groups where they are optional.
+# Hyperparameters for short runs; GROUPS for other learners that begin episodes in groups.
+GROUPS = {"group_size": 2}
 SMALL: dict[str, dict[str, Any]] = {
     "PPO": {"n_steps": 25, "batch_size": 50, "n_epochs": 2},
     "A2C": {"n_steps": 25},
     "DQN": {"learning_starts": 50, "buffer_size": 500},
     "TRPO": {"n_steps": 25, "batch_size": 50},
-    "REINFORCE": {"baseline": "group", "group_size": 2},
-    "GRPO": {"group_size": 2, "batch_size": 64},
+    "REINFORCE": {"baseline": "group", **GROUPS},
+    "GRPO": {"batch_size": 64, **GROUPS},
 }
 EPISODIC = [name for name, learner in LEARNERS.items() if learner.own_hyperparameters]
 each_learner = pytest.mark.parametrize("name", LEARNERS)
@@ -47,7 +48,7 @@ def make_config(name: str, engine: str = "auto", env_id: str = "CartPole-v1") ->
                 "total_timesteps": 300,
                 "n_envs": 4,
                 "engine": engine,
-                "hyperparameters": SMALL.get(name, {}),
+                "hyperparameters": SMALL.get(name, GROUPS if name in EPISODIC else {}),
             },
             "evaluation": {"every": 150, "episodes": 2, "final_episodes": 3},
             "arms": {"arm": {"mode": "add", "weights": {"upright": 1}}},
