@@ -13,12 +13,9 @@ from shaperun.study.training import TrainingConfig
 
 @dataclass(frozen=True)
 class TrainingGrid:
-    """Rewards × learners.
+    """Rewards, by the first arm of each, × learners, by algorithm and what distinguishes them.
 
-    Attributes:
-        rewards: names of the first arms with each reward.
-        learners: their algorithms, and the settings that distinguish them.
-        arms: the arm with a reward and a learner, where one exists.
+    `arms` has the arm of a reward and a learner, where one exists.
     """
 
     rewards: list[str]

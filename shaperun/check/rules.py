@@ -19,7 +19,7 @@ from shaperun.check.rule import (
     about_arm,
     about_study,
 )
-from shaperun.common.text import format_number, humanize, pluralize
+from shaperun.common.text import format_exact, format_number, humanize, pluralize
 from shaperun.envs.base import OWN_REWARD, Array, Transition
 from shaperun.rewards.expression import difference_factor
 from shaperun.rewards.kernel import RewardKernel
@@ -184,9 +184,9 @@ def constant_term(arm: ArmContext) -> Iterator[str]:
     for index, term, weight in arm.weighted_terms:
         if np.ptp(raw[:, index]) <= 1e-12 * np.abs(raw[:, index]).max():
             yield (
-                f"{term.name} (weight {weight:g}) is {raw[0, index]:g} on all {len(raw):,} "
-                "recorded steps, so it cannot tell behaviors apart except by their length. Remove "
-                "it, or check its formula"
+                f"{term.name} (weight {format_exact(weight)}) is {format_exact(raw[0, index])} on "
+                f"all {len(raw):,} recorded steps, so it cannot tell behaviors apart except by "
+                "their length. Remove it, or check its formula"
             )
 
 

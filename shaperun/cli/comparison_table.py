@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -19,7 +20,7 @@ from shaperun.analysis.summary import (
     format_estimate,
     format_metric,
 )
-from shaperun.common.text import format_fixed, humanize, pluralize
+from shaperun.common.text import format_exact, format_fixed, humanize, pluralize
 from shaperun.search.ranking import ConfirmedTrial, SweepResults, format_objectives
 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
@@ -29,7 +30,7 @@ def print_comparison(comparison: StudyComparison, console: Console) -> None:
     """Print the table, the verdicts, and what is missing."""
     summary = comparison.summary
     if summary.arms:
-        console.print(build_arm_table(summary))
+        console.print(build_arm_table(summary), crop=False)  # rather wrap lines than cut digits
         episodes = comparison.study.evaluation.final_episodes
         console.print(
             f"\nInterquartile means over runs, {_describe_intervals(summary)}. Every run is "
@@ -62,12 +63,13 @@ def build_arm_table(summary: Summary) -> Table:
     table.add_column("arm", min_width=12, max_width=16, overflow="fold")
     table.add_column("runs", justify="right")
     names = list(summary.arms[0].metrics)
-    for name in names:
-        table.add_column(humanize(name), justify="right")
-    for arm in summary.arms:
+    estimates = {n: [format_estimate(n, arm.metrics[n]) for arm in summary.arms] for n in names}
+    for name, texts in estimates.items():
+        words = " ".join([humanize(name), *itertools.chain(*texts)]).split()
+        table.add_column(humanize(name), justify="right", min_width=max(map(len, words)))
+    for arm, *texts in zip(summary.arms, *estimates.values(), strict=True):
         label = Text(arm.arm, style="bold" if arm.arm == summary.baseline else "")
-        cells = [_build_cell(*format_estimate(name, arm.metrics[name])) for name in names]
-        table.add_row(label, str(arm.runs), *cells)
+        table.add_row(label, str(arm.runs), *(_build_cell(*text) for text in texts))
     return table
 
 
@@ -144,7 +146,7 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
         interval = "one run" if low is None else f"[{format_fixed(low)}, {format_fixed(high)}]"
         table.add_row(
             str(rank),
-            *(f"{row[name]:g}" for name in sweep.weights),
+            *(format_exact(row[name]) for name in sweep.weights),
             str(row["runs"]),
             format_fixed(row["return"], 1),
             Text(interval, style="dim"),

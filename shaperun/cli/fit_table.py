@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shaperun.common.text import format_number
+from shaperun.common.text import format_fixed, format_number
 from shaperun.preferences.answers import AnswerSheet
 from shaperun.preferences.arm import format_arm
 from shaperun.preferences.fit import NEGLIGIBLE, Fit, NetworkFit
@@ -76,7 +76,8 @@ def list_caveats(fit: Fit, sheet: AnswerSheet) -> list[str]:
     """Return what the answers leave open, one sentence each."""
     caveats = [
         f"{one} and {other} are {'' if correlation > 0 else 'negatively '}correlated in these "
-        f"episodes ({correlation:.2f}): the answers hardly determine how they share a weight."
+        f"episodes ({format_fixed(correlation, 2)}): the answers hardly determine how they share a "
+        "weight."
         for one, other, correlation in fit.collinear
     ]
     if fit.constant:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ def init(
         write_atomically(path, files("shaperun.study").joinpath("starter.yaml").read_bytes())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"Wrote {path}. To train it: shaperun train {path}")
+    typer.echo(f"Wrote {path}. To train it: shaperun train {shlex.quote(str(path))}")
 
 
 @app.command(rich_help_panel=PREPARE)

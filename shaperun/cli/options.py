@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -143,8 +144,8 @@ class TrainingArguments:
 
 
 def command_line() -> str:
-    """Return the command as it was typed."""
-    return " ".join(["shaperun", *sys.argv[1:]])
+    """Return the command as it was typed, quoted for a shell."""
+    return shlex.join(["shaperun", *sys.argv[1:]])
 
 
 def split_names(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,7 +105,8 @@ def fit(
     console = SafeConsole(stderr=False)
     fit_table.print_fit(linear, learned, sheet, name, arm, console)
     if not into:
-        console.print(f"\nTo add it to a study: shaperun fit {answers} --into STUDY", style="dim")
+        file = shlex.quote(str(answers))
+        console.print(f"\nTo add it to a study: shaperun fit {file} --into STUDY", style="dim")
         return
     console.print(f"\nAdded to {into}. Its returns:\n", style="dim")
     check_table.print_check(check_arms(*options.open(str(into)), [name]), console)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -48,7 +48,8 @@ def train(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     runs = arguments.select_runs(opened, opened.arms)
     failed = train_runs(opened, folder, runs, arguments)
     if failed < len(runs) and not (arguments.dry_run or arguments.quiet):
-        where = "" if options.results == Path("results") else f" --results {options.results}"
+        results = shlex.quote(str(options.results))
+        where = "" if results == "results" else f" --results {results}"
         typer.echo(f"See the results: shaperun compare {opened.study}{where}", err=True)
     raise typer.Exit(SOME_FAILED if failed else OK)
 

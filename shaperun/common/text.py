@@ -23,6 +23,11 @@ def format_fixed(value: float, digits: int = 0, *, sign: str = "") -> str:
     return f"{rounded:{sign},.{digits}f}".replace("-", "−")
 
 
+def format_exact(value: float) -> str:
+    """Return a number with up to six significant digits, and without trailing zeros."""
+    return f"{value + 0.0:g}".replace("-", "−")
+
+
 def humanize(name: str) -> str:
     """Return a name with its underscores replaced by spaces."""
     return name.replace("_", " ")

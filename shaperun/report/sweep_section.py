@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from shaperun.analysis.summary import AGGREGATES, ArmSummary, format_estimate
-from shaperun.common.text import humanize, pluralize
+from shaperun.common.text import format_exact, humanize, pluralize
 from shaperun.report.charts import to_data_url
 from shaperun.report.data import SweepData
 from shaperun.search.halving import rung_timesteps
@@ -125,7 +125,7 @@ def _make_row(row: Mapping[str, Any], sweep: Sweep, summaries: Mapping[str, ArmS
     others = [(name, "iqm", arm.metrics[name].iqm) for name in _other_names(sweep)]
     return {
         "arm": row["arm"],
-        "weights": [f"{row[name]:g}" for name in sweep.weights],
+        "weights": [format_exact(row[name]) for name in sweep.weights],
         "runs": row["runs"],
         "cells": [_make_cell(*item, arm) for item in [*objectives, *others]],
     }

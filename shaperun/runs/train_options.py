@@ -9,10 +9,7 @@ from dataclasses import dataclass
 class TrainOptions:
     """Options of training besides the configuration of a run.
 
-    Attributes:
-        tensorboard: also write TensorBoard event files.
-        until: pause at the first rollout that starts after this many environment steps; None
-            trains to the end.
+    Training pauses at the first rollout that starts after `until` environment steps, if given.
     """
 
     tensorboard: bool = False

@@ -61,8 +61,8 @@ EXPECTED_TYPES = {
 }
 
 NAME_RULES = {
-    NAME: "up to 64 letters, digits, _ or -, not starting with -",
-    TERM_NAME: "up to 40 lower-case letters, digits or _, starting with a letter",
+    NAME: "up to 64 letters (a to z, A to Z), digits, _ or -, not starting with -",
+    TERM_NAME: "up to 40 lower-case letters (a to z), digits or _, starting with a letter",
 }
 
 KeyPath = tuple[str | int, ...]

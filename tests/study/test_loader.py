@@ -86,7 +86,7 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
 """
     messages = problems(file, text)
     expected = [
-        ("1:8", "study: invalid name 'a/b', expected up to 64 letters, digits, _ or -, not"),
+        ("1:8", "study: invalid name 'a/b', expected up to 64 letters (a to z, A to Z), digits"),
         ("2:1", "environmen: unknown key, expected one of study, environment, training"),
         ("5:12", "environment.options: render_mode is set by shaperun; remove it"),
         ("7:3", "training.total_timesteps: missing"),
@@ -99,7 +99,7 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
         ("11:88", "training.hyperparameters.policy_kwargs.net_arch.pj: unknown key, expected one"),
         ("12:8", "seeds: duplicate seeds; list each seed once"),
         ("13:24", "evaluation.episodes: found 'x', expected a valid integer"),
-        ("15:3", "arms.-a: invalid name '-a', expected up to 64 letters, digits, _ or -, not"),
+        ("15:3", "arms.-a: invalid name '-a', expected up to 64 letters (a to z, A to Z), digits"),
         ("16:13", "arms.b.mode: found 'ad', expected one of log, add, replace, potential; did you"),
         ("16:27", "arms.b.weights.distanc: unknown LunarLander-v3 term distanc"),
         ("17:6", "arms.c.mode: an arm with weights needs a mode"),

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from shaperun.common.text import format_number
+from shaperun.common.text import format_exact, format_number
 from shaperun.report.plots import style
 
 
@@ -101,8 +101,8 @@ def _draw_cells(
     if limits:
         mesh.set_clim(*limits)
     axes.patch.set(facecolor="#EBEBEB", edgecolor="#B0B0B0", hatch="////")
-    axes.set_xticks(np.arange(len(xs)) + 0.5, [f"{x:g}" for x in xs])
-    axes.set_yticks(np.arange(len(ys)) + 0.5, [f"{y:g}" for y in ys])
+    axes.set_xticks(np.arange(len(xs)) + 0.5, list(map(format_exact, xs)))
+    axes.set_yticks(np.arange(len(ys)) + 0.5, list(map(format_exact, ys)))
     if len(xs) > 8:
         axes.figure.colorbar(mesh, ax=axes, format=lambda value, _: format_value(value))
         return

@@ -168,15 +168,11 @@ class StackedAdam:
 
 
 class StackedPPO:
-    """PPO of R runs.
+    """PPO of R runs, whose models are built and seeded as for training alone.
 
-    Args:
-        models: one per run, built and seeded as for training alone, with equal hyperparameters.
-        shuffles: the generator of each run's order of minibatches.
-
-    Attributes:
-        updates: number of epochs of each run so far (R,).
-        diverged: runs with a loss that was not finite (R,); they are not updated any more.
+    The models have equal hyperparameters; `shuffles` generate each run's order of minibatches.
+    `updates` counts the epochs of each run (R,), and `diverged` marks runs with a loss that was
+    not finite (R,), which are not updated any more.
     """
 
     def __init__(

@@ -62,12 +62,7 @@ def _trim_memory() -> None:
 
 
 class Cohort:
-    """R runs that are trained together.
-
-    Attributes:
-        timesteps: environment steps that each run has taken.
-        failures: the exception of each dropped run, by index.
-    """
+    """R runs that are trained together; `failures` has the exception of each dropped run."""
 
     def __init__(self, runs: Sequence[TrainingRun]) -> None:
         self._runs = runs
