@@ -61,7 +61,7 @@ def test_existing_and_invalid_names_are_refused(tmp_path: Path) -> None:
     path.write_text(FILES["last"])
     with pytest.raises(UserError, match="already has an arm other"):
         fitted.add_arm_to_file(path, "other", ARM)
-    with pytest.raises(UserError, match="letters, digits"):
+    with pytest.raises(UserError, match=r"letters \(a to z, A to Z\), digits"):
         fitted.add_arm_to_file(path, "../up", ARM)
     assert path.read_text() == FILES["last"]
 
