@@ -41,7 +41,7 @@ from tests.conftest import TINY, call_shaperun
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 
-NOBODY = 65534
+UNPRIVILEGED_USER = 65534
 AFTER_CHECKPOINT = "die 1 after replace */checkpoint-2.bin"
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 
@@ -235,9 +235,9 @@ def test_a_file_size_limit_in_the_middle_of_a_row(
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """Return a folder that every user may enter, owned by the user nobody."""
+    """Return a folder that every user may enter, owned by an unprivileged user."""
     with tempfile.TemporaryDirectory() as name:
-        os.chown(name, NOBODY, NOBODY)
+        os.chown(name, UNPRIVILEGED_USER, UNPRIVILEGED_USER)
         Path(name).chmod(0o755)
         yield Path(name)
 
@@ -247,11 +247,11 @@ def test_a_folder_that_becomes_read_only(
     fork_server: ForkServer, expected: dict[str, bytes], open_folder: Path
 ) -> None:
     folder, run = RunFolder(open_folder / "run"), tiny_run()
-    killed = fork_server.train(folder.path, run, user=NOBODY, fault=AFTER_CHECKPOINT)
+    killed = fork_server.train(folder.path, run, user=UNPRIVILEGED_USER, fault=AFTER_CHECKPOINT)
     assert killed.killed, killed
     before = [path.read_bytes() for path in folder.checkpoints]
     folder.path.chmod(0o555)
-    ended = fork_server.train(folder.path, run, user=NOBODY)
+    ended = fork_server.train(folder.path, run, user=UNPRIVILEGED_USER)
     assert ended.error.splitlines()[-1] == (
         f"shaperun.common.errors.UserError: {folder.checkpoints[0]}: Permission denied; check "
         "the write permissions and run the same command again"
@@ -289,7 +289,7 @@ def test_a_run_with_an_unreadable_folder_does_not_stop_the_others(
     fork_server: ForkServer, open_folder: Path
 ) -> None:
     target = f"tests.security.test_crash_recovery:{fail_with_unreadable_folder.__name__}"
-    ended = fork_server.call(target, str(open_folder), user=NOBODY)
+    ended = fork_server.call(target, str(open_folder), user=UNPRIVILEGED_USER)
     assert ended.status == 0, ended.error
 
 
