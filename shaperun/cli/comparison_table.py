@@ -61,7 +61,7 @@ def build_arm_table(summary: Summary) -> Table:
     # So narrow that six metrics fit into 80 columns without losing digits.
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("arm", min_width=12, max_width=16, overflow="fold")
-    table.add_column("runs", justify="right")
+    table.add_column("runs", justify="right", min_width=4)
     names = list(summary.arms[0].metrics)
     estimates = {n: [format_estimate(n, arm.metrics[n]) for arm in summary.arms] for n in names}
     for name, texts in estimates.items():

@@ -1,0 +1,25 @@
+"""The comparison in the terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from shaperun.analysis.comparison import compare_studies
+from shaperun.analysis.summary import format_estimate
+from shaperun.cli.comparison_table import print_comparison
+from shaperun.runs.open_study import open_study
+
+
+def test_no_digit_is_cut_in_a_narrow_terminal(trained: Path) -> None:
+    comparison = compare_studies([open_study("tiny", trained / "results")], "return")
+    console = Console(file=io.StringIO(), width=30)
+    print_comparison(comparison, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    for arm in comparison.summary.arms:
+        for name, estimate in arm.metrics.items():
+            for text in format_estimate(name, estimate):
+                assert all(word in shown for word in text.split())
