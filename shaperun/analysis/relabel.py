@@ -37,8 +37,7 @@ def contributions(
     The N episodes recorded the reward's terms; a schedule is evaluated at the share `progress`.
     """
     environment = study.environment.describe()
-    gamma = study.training_of(reward).gamma
-    kernel = RewardKernel(environment, study.resolve_reward(reward), gamma)
+    kernel = study.training_of(reward).kernel(environment, study.resolve_reward(reward))
     return contributions_with_kernel(episodes, kernel, environment, progress)
 
 
@@ -51,7 +50,8 @@ def contributions_with_kernel(
         _recorded_values(episodes, kind, kernel, environment) for kind in ("sum", "first", "last")
     )
     terminated = episodes["terminated"].to_numpy().astype(float)
-    parts = kernel.contributions_from_sums(sums, first, last, terminated, factor)
+    final = terminated if kernel.bootstraps else np.ones(len(episodes))
+    parts = kernel.contributions_from_sums(sums, first, last, final, factor)
     return kernel.returns_by_term(parts, episodes["return"].to_numpy().astype(float), factor)
 
 

@@ -12,7 +12,6 @@ from shaperun.analysis.evaluations import Evaluations
 from shaperun.analysis.relabel import contributions_with_kernel
 from shaperun.envs.base import Environment
 from shaperun.envs.metrics import counted_outcomes
-from shaperun.rewards.kernel import RewardKernel
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import State
 from shaperun.runs.status import RunStatus, read_run_status
@@ -213,8 +212,8 @@ def mean_contributions(final: pl.DataFrame, study: Study, environment: Environme
     for arm, reward in study.arms.items():
         episodes = final.filter(arm=arm)
         if len(episodes):
-            gamma = study.training_of(reward).gamma
-            kernel = RewardKernel(environment, study.resolve_reward(reward), gamma)
+            training = study.training_of(reward)
+            kernel = training.kernel(environment, study.resolve_reward(reward))
             rows += [
                 {"arm": arm, "term": term, "contribution": float(values.mean())}
                 for term, values in contributions_with_kernel(episodes, kernel, environment).items()

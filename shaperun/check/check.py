@@ -32,8 +32,8 @@ from shaperun.study.models import Study
 class Invariance:
     """The error of the invariance theorem over the episodes of all behaviors.
 
-    `deviation` is the largest |G_shaped − G − (γᴺ Φ(s_N) where truncated − Φ(s₀))|, and `tolerance`
-    the rounding error that sums of that size may have.
+    `deviation` is the largest |G_shaped − G + Φ(s₀)|, with the tail −γᴺ Φ(s_N) in G_shaped where an
+    episode goes on for the learner, and `tolerance` the rounding error of sums of that size.
     """
 
     episodes: int
@@ -118,7 +118,7 @@ def check_study(
     kernels, returns, findings = {}, {}, []
     for arm, config in arms.items():
         reward, training = study.resolve_reward(config), study.training_of(config)
-        kernel = kernels[arm] = RewardKernel(environment, reward, training.gamma)
+        kernel = kernels[arm] = training.kernel(environment, reward)
         try:
             results = behaviour_returns(kernel, behaviours, training.gamma)
         except RewardError as error:
@@ -133,20 +133,16 @@ def check_study(
 
 
 def _verify_invariance(kernel: RewardKernel, returns: Sequence[BehaviourReturn]) -> Invariance:
-    """Measure how far discounted shaped less environment returns are from γᴺ Φ(s_N) − Φ(s₀)."""
+    """Measure how far discounted shaped less environment returns are from −Φ(s₀)."""
     deviations, sizes = [0.0], [1.0]
     for result in returns:
         behaviour, gamma = result.behaviour, result.gamma
-        transition, starts, ends = behaviour.transition, behaviour.starts, behaviour.ends
-        factor = kernel.factor(0.0)
-        first = factor * kernel.potential(transition.obs[starts])
-        last = factor * kernel.potential(transition.next_obs[ends])
-        discount = np.where(transition.terminated[ends], 0.0, gamma ** (behaviour.ages[ends] + 1.0))
+        transition = behaviour.transition
+        first = kernel.factor(0.0) * kernel.potential(transition.obs[behaviour.starts])
         env_return = behaviour.sum_per_episode(transition.env_reward, gamma)
-        difference = result.discounted - env_return
-        deviations.append(float(np.abs(difference - (discount * last - first)).max()))
+        deviations.append(float(np.abs(result.discounted - env_return + first).max()))
         sizes.append(float(behaviour.sum_per_episode(np.abs(result.rewards.shaped), gamma).max()))
-        sizes.append(float(np.abs(last).max() + np.abs(first).max()))
+        sizes.append(float(np.abs(result.tails).max() + np.abs(first).max()))
     steps = max(len(r.behaviour.transition) for r in returns)
     episodes = sum(len(r.behaviour.episodes) for r in returns)
     return Invariance(episodes, max(deviations), max(sizes) * steps * float(np.finfo(float).eps))

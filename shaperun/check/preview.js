@@ -33,7 +33,7 @@ async function unpackEpisodes() {
  * tests/check/test_preview.py::test_moved_weights_mode_and_gamma_match_the_kernel.
  */
 function shaping(reward, episode, gamma, terms) {
-  const { length, values, first, terminated } = episode;
+  const { length, values, first } = episode;
   const { mode, factor } = reward;
   const result = new Float64Array(length);
   if (mode === "log") return result;
@@ -42,8 +42,7 @@ function shaping(reward, episode, gamma, terms) {
     let after = 0;
     for (const term of terms) after += term.weight * values[term.column * length + t];
     if (mode === "potential") {
-      // Φ is 0 where the episode terminated; where it was truncated the learner bootstraps.
-      const next = terminated && t === length - 1 ? 0 : after;
+      const next = isFinal(episode) && t === length - 1 ? 0 : after;
       result[t] = gamma * (next * factor) - factor * before;
     } else {
       result[t] = factor * after;
@@ -51,6 +50,26 @@ function shaping(reward, episode, gamma, terms) {
     before = after;
   }
   return result;
+}
+
+/**
+ * Whether the potential is 0 after an episode: a truncated one goes on for learners that bootstrap.
+ * Mirrors shaperun/rewards/kernel.py: RewardKernel.is_final; held together by
+ * tests/check/test_preview.py::test_moved_weights_mode_and_gamma_match_the_kernel.
+ */
+function isFinal(episode) {
+  return episode.terminated || !DATA.bootstraps;
+}
+
+/**
+ * Discounted potential that the learner still has to pay back after an episode.
+ * Mirrors shaperun/check/ranking.py: _potential_tails; held together by
+ * tests/check/test_preview.py::test_moved_weights_mode_and_gamma_match_the_kernel.
+ */
+function potentialTail(reward, { length, values, ...episode }, gamma) {
+  if (reward.mode !== "potential" || isFinal(episode)) return 0;
+  const last = (term) => term.weight * values[(term.column + 1) * length - 1];
+  return gamma ** length * reward.factor * sum(reward.terms.map(last));
 }
 
 /**
@@ -98,12 +117,13 @@ function behaviourReturns(reward, behaviours, gamma) {
   const lengths = behaviours.flatMap((b) => b.episodes.map((e) => e.length));
   const powers = Float64Array.from({ length: Math.max(...lengths) }, (_, t) => gamma ** t);
   return behaviours.map((behaviour) => {
-    const shaped = behaviour.episodes.map((e) => returns(shapedRewards(reward, e, gamma), powers));
+    const { episodes } = behaviour;
+    const shaped = episodes.map((e) => returns(shapedRewards(reward, e, gamma), powers));
     return {
       behaviour,
       shaped: shaped.map((pair) => pair[0]),
-      discounted: shaped.map((pair) => pair[1]),
-      environment: behaviour.episodes.map((e) => returns(e.envReward, powers)[0]),
+      discounted: shaped.map((pair, i) => pair[1] - potentialTail(reward, episodes[i], gamma)),
+      environment: episodes.map((e) => returns(e.envReward, powers)[0]),
     };
   });
 }

@@ -54,6 +54,7 @@ def page_data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
         "study": study.study,
         "environment": environment.id,
         "gamma": study.training.gamma,
+        "bootstraps": study.training.learner.has_critic,
         "errors": ranking.STANDARD_ERRORS,
         "part": ranking.MIN_SHARE,
         "terms": [

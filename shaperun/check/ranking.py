@@ -21,12 +21,14 @@ STANDARD_ERRORS, MIN_SHARE = 3.0, 0.05
 class BehaviourReturn:
     """The rewards (N,) of one behavior's transitions under one arm, and their sums per episode.
 
-    `gamma` is the learner's discount factor.
+    `gamma` is the learner's discount factor. `tails` (episodes,) are the discounted potentials that
+    the learner still has to pay back after truncated episodes, as they go on for it; else 0.
     """
 
     behaviour: Behaviour
     rewards: Rewards
     gamma: float
+    tails: Array
 
     @property
     def name(self) -> str:
@@ -41,7 +43,7 @@ class BehaviourReturn:
     @cached_property
     def discounted(self) -> Array:
         """The discounted shaped return of each episode, which the learner maximizes."""
-        return self.behaviour.sum_per_episode(self.rewards.shaped, self.gamma)
+        return self.behaviour.sum_per_episode(self.rewards.shaped, self.gamma) - self.tails
 
     def without_terms(self) -> BehaviourReturn:
         """Return a copy without the raw values of the terms, which take most of the memory."""
@@ -69,19 +71,34 @@ class BehaviourReturn:
 
 
 def behaviour_returns(
-    kernel: RewardKernel, behaviours: Sequence[Behaviour], gamma: float
+    kernel: RewardKernel, behaviours: Sequence[Behaviour], gamma: float, progress: float = 0.0
 ) -> list[BehaviourReturn]:
-    """Apply a reward, as at the start of training, to every behavior.
+    """Apply a reward, as after a share of training, to every behavior.
 
     Raises:
         RewardError: the reward is not finite; the message names the behavior and the step.
     """
-    return [BehaviourReturn(b, _compute_rewards(kernel, b), gamma) for b in behaviours]
+    return [
+        BehaviourReturn(
+            b, _compute_rewards(kernel, b, progress), gamma, _potential_tails(kernel, b, progress)
+        )
+        for b in behaviours
+    ]
 
 
-def _compute_rewards(kernel: RewardKernel, behaviour: Behaviour) -> Rewards:
+def _potential_tails(kernel: RewardKernel, behaviour: Behaviour, progress: float) -> Array:
+    """Return γᴺ Φ(s_N) of each episode (episodes,) that goes on for the learner, else 0."""
+    ends = behaviour.transition.take(behaviour.ends)
+    if kernel.mode != "potential":
+        return np.zeros(len(ends))
+    steps = behaviour.ages[behaviour.ends] + 1.0
+    tails = kernel.gamma**steps * kernel.factor(progress) * kernel.potential(ends.next_obs)
+    return np.where(kernel.is_final(ends), 0.0, tails)
+
+
+def _compute_rewards(kernel: RewardKernel, behaviour: Behaviour, progress: float) -> Rewards:
     try:
-        return kernel(behaviour.transition)
+        return kernel(behaviour.transition, (progress, progress))
     except RewardError as error:
         if error.row is None:
             raise

@@ -132,8 +132,7 @@ def format_invariance(check: Check) -> Iterable[Text]:
         verdict = "as the theorem states" if result.holds else "which exceeds rounding error"
         yield Text(
             f"{arm} changes no ranking: over {result.episodes} episodes the discounted shaped "
-            f"return minus the environment's equals −Φ(s₀), plus γᴺΦ(s_N) where truncated, up to "
-            f"{result.deviation:.1g}, {verdict}.",
+            f"return less the environment's equals −Φ(s₀) up to {result.deviation:.1g}, {verdict}.",
             style="green" if result.holds else "red",
         )
 

@@ -226,4 +226,8 @@ def _is_state_term(environment: Environment, terms: Mapping[str, Any], name: str
 
 def shaping_factor(config: RewardConfig) -> Callable[[float], float]:
     """Return the factor on shaping as a function of the share of training; 1 without a schedule."""
-    return config.schedule or (lambda progress: 1.0)
+    return config.schedule or _constant_factor
+
+
+def _constant_factor(_progress: float) -> float:
+    return 1.0

@@ -9,8 +9,9 @@ term values c, weights w and S = scale · Σ w c, the learner sees
     potential  r + γ Φ(s′) − Φ(s), where Φ(s) = scale · Σ w c(s)
 
 Potential-based shaping does not change the optimal policy (Ng, Harada & Russell 1999), provided
-that Φ is 0 where an episode terminates (Grześ 2017). Where an episode is truncated, Φ(s′) stays:
-the learner bootstraps from the last observation as if the episode continued.
+that Φ is 0 where an episode ends (Grześ 2017). A truncated episode has not ended for a learner that
+bootstraps from its last observation, so there Φ(s′) stays; for any other learner the time limit is
+an end, and Φ(s′) is 0.
 
 With a schedule, which has a factor f(t) at training progress t, the learner sees
 
@@ -27,6 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Term, Transition
 from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
@@ -67,15 +69,23 @@ class RewardKernel:
         environment: environment that declares terms.
         config: reward that defines further terms and the weights.
         gamma: discount factor of the learner; required in mode `potential`.
+        bootstraps: whether the learner bootstraps from the last observation of truncated episodes.
 
     Raises:
         ValueError: a weighted term is unknown, a term of a potential depends on more than the
-            state, a formula is invalid, or γ is missing.
+            state, a formula is invalid, or γ is missing or not from 0 to 1.
     """
 
     def __init__(
-        self, environment: Environment, config: RewardConfig, gamma: float | None = None
+        self,
+        environment: Environment,
+        config: RewardConfig,
+        gamma: float | None = None,
+        *,
+        bootstraps: bool = True,
     ) -> None:
+        if gamma is not None and (isinstance(gamma, bool) or not 0 <= gamma <= 1):
+            raise ValueError(f"gamma must be a number from 0 to 1, not {gamma!r}")
         terms = _resolve_terms(environment, config)
         if config.mode == "potential":
             check_potential(environment, config.terms, config.weights)
@@ -85,6 +95,7 @@ class RewardKernel:
                 )
         self.mode = config.mode
         self.gamma = gamma or 0.0
+        self.bootstraps = bootstraps
         self.terms = tuple(terms.values())
         self.names = tuple(terms)
         self.weights = config.scale * np.array([config.weights.get(n, 0.0) for n in self.names])
@@ -103,7 +114,7 @@ class RewardKernel:
             raw += 0.0  # turns −0.0 into 0.0 for readability in tables
             shaping = raw @ self.weights
             if self.mode == "potential":
-                after = np.where(transition.terminated, 0.0, shaping) * then
+                after = np.where(self.is_final(transition), 0.0, shaping) * then
                 shaping = self.gamma * after - now * self.potential(transition.obs)
             elif self.scheduled:
                 shaping *= now
@@ -146,6 +157,10 @@ class RewardKernel:
                     values[:, column] = term.function(obs)
         return values + 0.0
 
+    def is_final(self, transition: Transition) -> npt.NDArray[np.bool_]:
+        """Return the mask (N,) of transitions after which the potential is 0."""
+        return transition.terminated if self.bootstraps else transition.ended
+
     def potential(self, obs: Array) -> Array:
         """Compute Φ (N,) of observations (N, observation size)."""
         total = np.zeros(len(obs))
@@ -165,7 +180,7 @@ class RewardKernel:
         return env_reward + shaping
 
     def contributions_from_sums(
-        self, sums: Array, first: Array, last: Array, terminated: Array, schedule: float = 1.0
+        self, sums: Array, first: Array, last: Array, final: Array, schedule: float = 1.0
     ) -> Array:
         """Compute undiscounted shaping by term, (N, K), from recorded values of N episodes.
 
@@ -173,14 +188,14 @@ class RewardKernel:
             sums: raw term values summed over the states s₁ … s_T after each step, (N, K).
             first: values of state terms at s₀, (N, K); 0 for other terms.
             last: values of state terms at the last state s_T, (N, K).
-            terminated: 1 for terminated and 0 for truncated episodes, (N,).
+            final: 1 for episodes after which the potential is 0, and 0 for others, (N,).
             schedule: factor of the schedule, constant over the episodes.
         """
         weights = schedule * self.weights
         if self.mode != "potential":
             return sums * weights
-        # Σ γ Φ(s′) lacks Φ(s_T) if the episode terminated; Σ Φ(s) runs from s₀ to s_{T−1}.
-        after = sums - terminated[:, None] * last
+        # Σ γ Φ(s′) lacks Φ(s_T) after the end; Σ Φ(s) runs from s₀ to s_{T−1}.
+        after = sums - final[:, None] * last
         before = sums - last + first
         return (self.gamma * after - before) * weights
 

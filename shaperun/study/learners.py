@@ -93,7 +93,7 @@ class Learner:
             one with the methods of `training.engines.episodic.EpisodicLearner`.
         engines: the engines that can train it, the preferred one first.
         own_hyperparameters: their model; None for the keyword arguments of the class.
-        has_critic: whether it learns a value function.
+        has_critic: whether it learns a value function, with which it bootstraps at time limits.
         actions: the kinds of actions that it can learn.
         exact_resume: whether a run resumes exactly from a checkpoint; otherwise it restarts.
         optimizer_kwargs: keyword arguments of its optimizer.

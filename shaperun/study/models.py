@@ -194,6 +194,9 @@ class RunConfig(Model):
         for key, value in _IMPLIED_TRAINING.items():
             if data["training"][key] == value:
                 del data["training"][key]
+        if self.reward.mode == "potential" and not self.training.learner.has_critic:
+            # Earlier versions kept the potential at time limits, which changes the rewards.
+            data["reward"]["potential_at_time_limit"] = 0
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,6 +8,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from shaperun.common.validation import Integer, Model, validation_context
 from shaperun.envs.base import Environment
+from shaperun.rewards.config import RewardConfig
+from shaperun.rewards.kernel import RewardKernel
 from shaperun.study.learners import (
     LEARNERS,
     Algorithm,
@@ -120,6 +122,10 @@ class TrainingConfig(Model):
     def gamma(self) -> float:
         """Discount factor of the learner."""
         return float(self.hyperparameters["gamma"])
+
+    def kernel(self, environment: Environment, reward: RewardConfig) -> RewardKernel:
+        """Return the kernel of a reward for this learner; raises as the kernel does."""
+        return RewardKernel(environment, reward, self.gamma, bootstraps=self.learner.has_critic)
 
     @property
     def episodes_per_start(self) -> int:

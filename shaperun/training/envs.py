@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 
 from shaperun.envs.base import Array, Transition, flatten_rows
-from shaperun.rewards.kernel import RewardError, RewardKernel
+from shaperun.rewards.kernel import RewardError
 from shaperun.rewards.wrapper import Clock
 from shaperun.study.models import RunConfig
 from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
@@ -39,7 +39,7 @@ class TrainingEnvs(VecEnv):
 
     def __init__(self, config: RunConfig, seeds: list[int], emit: Callable[[Row], None]) -> None:
         environment = config.environment.describe()
-        self.kernel = RewardKernel(environment, config.reward, config.training.gamma)
+        self.kernel = config.training.kernel(environment, config.reward)
         self.recorder = EpisodeRecorder(environment, self.kernel, len(seeds), emit)
         envpool = config.environment.backend == "envpool"
         simulator = EnvPoolVectorEnv if envpool else SequentialVectorEnv

@@ -45,7 +45,7 @@ class Evaluation:
 
     def __init__(self, config: RunConfig) -> None:
         self.environment = config.environment.describe()
-        self.kernel = RewardKernel(self.environment, config.reward, config.training.gamma)
+        self.kernel = config.training.kernel(self.environment, config.reward)
         self._envs = [config.environment.make() for _ in range(EVAL_BATCH_SIZE)]
 
     def close(self) -> None:
@@ -131,8 +131,8 @@ class Evaluation:
     ) -> None:
         """Raise ArithmeticError unless an episode's totals follow from its recorded columns."""
         sums, first, last = (numbers[None] for numbers in values.values())
-        terminated = end.terminated.astype(float)
-        parts = self.kernel.contributions_from_sums(sums, first, last, terminated, factor)
+        final = self.kernel.is_final(end).astype(float)
+        parts = self.kernel.contributions_from_sums(sums, first, last, final, factor)
         shaping = parts.sum(axis=1)
         shaped = self.kernel.shaped_reward(totals[:1], shaping, factor)
         check_sums("shaping", totals[1:2], shaping)

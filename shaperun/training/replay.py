@@ -38,7 +38,7 @@ def replay_episode(
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
     sb3_model.use_one_thread()  # as in training
     environment = config.environment.describe()
-    kernel = RewardKernel(environment, config.reward, config.training.gamma)
+    kernel = config.training.kernel(environment, config.reward)
     env = config.environment.make(render_mode="rgb_array")
     frames: list[Frame] = []
     returns: list[float] = []
@@ -68,12 +68,12 @@ def _contributions_so_far(kernel: RewardKernel, episode: Transition) -> dict[str
     After the last step their sum is the shaped return that the final evaluation records.
     """
     factor = kernel.factor(1.0)
-    # The episode so far counts as one that is truncated there, unless it has ended.
+    # The episode so far counts as one that goes on, unless it has ended.
     parts = kernel.contributions_from_sums(
         np.cumsum(kernel(episode, (1.0, 1.0)).raw, axis=0),
         kernel.state_values(episode.obs[:1]),
         kernel.state_values(episode.next_obs),
-        episode.terminated.astype(float),
+        kernel.is_final(episode).astype(float),
         factor,
     )
     return kernel.returns_by_term(parts, np.cumsum(episode.env_reward), factor)

@@ -47,6 +47,17 @@ def test_potentials_are_invariant() -> None:
     assert proof.episodes == sum(len(b.episodes) for b in check.behaviours)
 
 
+def test_cut_off_episodes_keep_the_ranking_of_a_potential() -> None:
+    study = load_study(
+        EXPERIMENTS / "lunar-lander.yaml", ["arms.high={mode: potential, weights: {legs: 300}}"]
+    )
+    check = check_study(study, study.arms)
+    assert check.invariance["high"].holds
+    assert any(b.transition.truncated.any() for b in check.behaviours)
+    wrong = {f.arm for f in check.findings if f.rule == "inverted-ranking"}
+    assert ("high" in wrong) == ("default" in wrong)
+
+
 def test_potential_kept_at_termination_is_not_invariant() -> None:
     check = checked("cartpole")
     study = check.study

@@ -99,10 +99,7 @@ class Case:
     ) -> list[BehaviourReturn]:
         environment = self.study.environment.describe()
         kernel = RewardKernel(environment, self.study.resolve_reward(reward), gamma)
-        if not progress:
-            return behaviour_returns(kernel, self.behaviours, gamma)
-        now = (progress, progress)
-        return [BehaviourReturn(b, kernel(b.transition, now), gamma) for b in self.behaviours]
+        return behaviour_returns(kernel, self.behaviours, gamma, progress)
 
 
 def without_strips(config: object, behaviours: Sequence[Behaviour]) -> list[list[None]]:
