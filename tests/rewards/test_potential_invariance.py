@@ -102,7 +102,8 @@ def test_best_actions_are_those_of_the_environment(algorithm: str, gamma: float)
         else:
             own = (process.reward, process.reward)
             tables = [cut_off(process, *r, gamma) for r in (own, (inside, last))]
-        assert np.array_equal(*map(best_actions, tables))
+        unshaped, shaped = map(best_actions, tables)
+        assert np.array_equal(unshaped, shaped)
 
 
 @each_gamma
