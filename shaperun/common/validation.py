@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from numbers import Real
 from typing import Annotated, Any
 
 from pydantic import (
@@ -23,6 +24,11 @@ STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias
 def to_integer(value: object) -> object:
     """Return floats such as 1e6 as integers, and any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 Integer = Annotated[int, BeforeValidator(to_integer)]

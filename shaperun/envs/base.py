@@ -231,3 +231,17 @@ def flatten_rows(obs: Any) -> Array:
     """Return observations as the kernel takes them: a float64 copy with one flat row each."""
     # Always a copy: a vector environment may return the same buffer at every step.
     return np.array(obs, dtype=np.float64).reshape(len(obs), -1)
+
+
+def scalar_reward(reward: Any) -> float:
+    """Return the reward of one step as a number; an array of one entry is one.
+
+    Raises:
+        ValueError: the reward is a vector.
+    """
+    if np.size(reward) != 1:
+        raise ValueError(
+            f"the environment's reward is an array of shape {np.shape(reward)}, not a number; "
+            "combine its entries in a wrapper of the environment first"
+        )
+    return float(np.reshape(reward, ())) if np.ndim(reward) else float(reward)

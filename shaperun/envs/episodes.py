@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Environment, Transition, flatten_rows
+from shaperun.envs.base import Environment, Transition, flatten_rows, scalar_reward
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -62,10 +62,10 @@ def play_episode(
         obs, reward, terminated, truncated, _ = env.step(action)
         states.append(np.array(obs))
         actions.append(np.array(action))
-        env_rewards.append(float(reward))
+        env_rewards.append(scalar_reward(reward))
         truncated = truncated or len(actions) >= max_steps
         if on_step:
-            on_step(float(reward))
+            on_step(env_rewards[-1])
     transition = episode_transitions(states, actions, env_rewards, terminated, truncated)
     end = transition.take(np.array([-1]))
     return Episode(transition, str(environment.outcome(end)[0]))
@@ -94,7 +94,7 @@ class EpisodeBuilder:
         obs, reward, terminated, truncated, _ = self.env.step(action)
         self.states.append(np.array(obs))  # a copy, as in play_episode
         self.actions.append(action)
-        self.env_rewards.append(float(reward))
+        self.env_rewards.append(scalar_reward(reward))
         self.ended = terminated, truncated
         return terminated or truncated
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Discriminator,
     Field,
     FiniteFloat,
@@ -14,9 +15,11 @@ from pydantic import (
     StringConstraints,
     Tag,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_serializer,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from shaperun.common.validation import Model, unknown_name_error, validation_context
@@ -57,20 +60,42 @@ class PythonTerm(Model):
         return value
 
 
+class FunctionTerm(Model):
+    """Term that a script defines as a function; written out as a reference to it."""
+
+    python: Callable[[Any], Any]
+    state_only: bool = False
+
+    @field_serializer("python")
+    def _name(self, function: Callable[[Any], Any]) -> str:
+        return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def _take_function(value: object) -> object:
+    if callable(value):
+        return FunctionTerm(python=value)
+    is_function = isinstance(value, dict) and callable(value.get("python"))
+    return FunctionTerm.model_validate(value) if is_function else value
+
+
 def _definition_kind(value: object) -> str:
+    if isinstance(value, FunctionTerm):
+        return "object"
     if isinstance(value, NetworkTerm) or (isinstance(value, dict) and "kind" in value):
         return "network"
     return "function" if isinstance(value, dict | PythonTerm) else "formula"
 
 
-TermDefinition = str | PythonTerm | NetworkTerm
+TermDefinition = str | PythonTerm | FunctionTerm | NetworkTerm
 """A formula over the transition, a Python function, or a network of the state."""
 
 _TaggedDefinition = Annotated[
     Annotated[str, Tag("formula")]
     | Annotated[PythonTerm, Tag("function")]
-    | Annotated[NetworkTerm, Tag("network")],
+    | Annotated[NetworkTerm, Tag("network")]
+    | SkipJsonSchema[Annotated[FunctionTerm, Tag("object")]],
     Discriminator(_definition_kind),
+    BeforeValidator(_take_function),
 ]
 
 
@@ -80,7 +105,7 @@ def define_term(environment: Environment, name: str, definition: TermDefinition)
     Raises:
         ExpressionError: the formula is invalid.
     """
-    if isinstance(definition, PythonTerm):
+    if isinstance(definition, PythonTerm | FunctionTerm):
         return python_term.python_term(name, definition.python, state_only=definition.state_only)
     if isinstance(definition, NetworkTerm):
         return network_term.network_term(name, definition)
@@ -212,7 +237,7 @@ def _is_state_term(environment: Environment, terms: Mapping[str, Any], name: str
     if built_in:
         return built_in.state_only
     definition = terms.get(name)
-    if isinstance(definition, PythonTerm):
+    if isinstance(definition, PythonTerm | FunctionTerm):
         return definition.state_only
     if isinstance(definition, NetworkTerm):
         return True

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.common.validation import is_number
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Term, Transition
 from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
 
@@ -84,7 +85,7 @@ class RewardKernel:
         *,
         bootstraps: bool = True,
     ) -> None:
-        if gamma is not None and (isinstance(gamma, bool) or not 0 <= gamma <= 1):
+        if gamma is not None and not (is_number(gamma) and 0 <= gamma <= 1):
             raise ValueError(f"gamma must be a number from 0 to 1, not {gamma!r}")
         terms = _resolve_terms(environment, config)
         if config.mode == "potential":

@@ -21,8 +21,10 @@ def installed_terms() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def python_term(name: str, reference: str, *, state_only: bool) -> Term:
-    """Return a term whose function is imported on the first call: reading results imports no code.
+def python_term(name: str, python: str | Callable[[Any], Any], *, state_only: bool) -> Term:
+    """Return the term of a function, or of a reference to one.
+
+    A reference is imported on the first call: reading results imports no code.
 
     Raises:
         ImportError: on a call, if the function cannot be imported.
@@ -30,12 +32,14 @@ def python_term(name: str, reference: str, *, state_only: bool) -> Term:
     """
 
     def function(argument: Any) -> Array:
-        values = np.asarray(_load(reference)(_read_only(argument)), dtype=np.float64)
+        compute = _load(python) if isinstance(python, str) else python
+        values = np.asarray(compute(_read_only(argument)), dtype=np.float64)
         if values.shape != (len(argument),):
             raise ValueError(f"expected an array of shape ({len(argument)},), not {values.shape}")
         return values
 
-    return Term(name, f"Python function {reference}.", function, state_only)
+    shown = python if isinstance(python, str) else getattr(python, "__qualname__", repr(python))
+    return Term(name, f"Python function {shown}.", function, state_only)
 
 
 def _read_only(argument: Any) -> Any:

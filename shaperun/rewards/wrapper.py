@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -9,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from shaperun.envs.base import Array, Environment, Transition, flatten_rows
+from shaperun.common.validation import is_number
+from shaperun.envs.base import Array, Environment, Transition, flatten_rows, scalar_reward
 from shaperun.envs.builtin import environments
 from shaperun.envs.generic import from_spaces
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import START, Progress, RewardError, RewardKernel, Rewards
+from shaperun.rewards.own_observations import OwnObservations
 
 
 class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -28,15 +31,28 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
     - ``shaped``: the reward that the step returns;
     - ``schedule``: the factor of the schedule at this step, only for rewards with a schedule.
 
+    The info of the last step of an episode also has the sum of each part over the episode, as
+    ``sum_distance`` or ``sum_shaped``, which stable-baselines3's
+    ``Monitor(env, info_keywords=("sum_distance",))`` can log.
+
+    Built-in terms read the environment's own observations. Wrappers that change them, such as
+    `FrameStackObservation` or `NormalizeObservation`, belong around this one.
+
     Args:
         env: the environment to wrap. `shaperun terms` lists environments with built-in terms; for
-            any other environment, define terms as formulas over ``obs`` and ``action``.
-        config: the reward.
+            any other environment, define terms as formulas over ``obs`` and ``action``, or as
+            functions.
+        config: the reward, or a mapping with its fields.
         gamma: the discount factor of the learner; required in mode `potential`.
         total_timesteps: the length of training in steps; required by a schedule.
+        bootstraps: whether the learner bootstraps from the last observation of a truncated episode,
+            as learners with a critic do; otherwise a potential is 0 there.
 
     Raises:
-        ValueError: the reward is invalid for the environment, or a required argument is missing.
+        ValueError: the reward is invalid for the environment, a required argument is missing, or
+            another wrapper changes the observations of built-in terms (found at the latest on the
+            first step).
+        ResetNeeded: on a step before the first reset.
         RewardError: on a step, if a term raises, or a term or reward is not finite.
 
     Example:
@@ -55,28 +71,49 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
     def __init__(
         self,
         env: gym.Env[Any, Any],
-        config: RewardConfig,
+        config: RewardConfig | Mapping[str, Any],
         *,
         gamma: float | None = None,
         total_timesteps: int | None = None,
+        bootstraps: bool = True,
     ) -> None:
+        config = RewardConfig.model_validate(config)
         gym.utils.RecordConstructorArgs.__init__(
-            self, config=config, gamma=gamma, total_timesteps=total_timesteps
+            self,
+            config=config.model_dump(mode="json"),
+            gamma=gamma,
+            total_timesteps=total_timesteps,
+            bootstraps=bootstraps,
         )
         super().__init__(env)
-        environment = _environment(env.spec, env.observation_space, env.action_space)
-        self.kernel = RewardKernel(environment, config, gamma)
-        self._clock = Clock(self.kernel, total_timesteps)
+        self._config = config, gamma, bootstraps
+        self.kernel, self._call = self._prepare()
+        self._clock = Clock(total_timesteps, scheduled=self.kernel.scheduled)
         self._episode = -1
         self._length = 0
-        self._obs: Array
+        self._sums: Array = np.zeros(0)
+        self._obs: Array | None = None
         self._last_action: npt.NDArray[Any]
+
+    def _prepare(self) -> tuple[RewardKernel, Callable[..., Any]]:
+        config, gamma, bootstraps = self._config
+        env = self.env
+        environment, call = _environment(env, env.observation_space, env.action_space)
+        return RewardKernel(environment, config, gamma, bootstraps=bootstraps), call
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The functions of terms cannot be pickled; the configuration defines them.
+        return {k: v for k, v in vars(self).items() if k not in ("kernel", "_call")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.kernel, self._call = self._prepare()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment."""
-        obs, info = self.env.reset(seed=seed, options=options)
+        obs, info = self._call("reset", seed=seed, options=options)
         self._obs = flatten_rows([obs])
         self._episode += 1
         self._length = 0
@@ -84,13 +121,15 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment and return the shaped reward, with its parts in the info."""
-        obs, env_reward, terminated, truncated, info = self.env.step(action)
+        if self._obs is None:
+            raise gym.error.ResetNeeded("call reset before step")
+        obs, env_reward, terminated, truncated, info = self._call("step", action)
         next_obs, actions = flatten_rows([obs]), np.array([action])
         transition = Transition(
             obs=self._obs,
             action=actions,
             next_obs=next_obs,
-            env_reward=np.array([env_reward], dtype=np.float64),
+            env_reward=np.array([scalar_reward(env_reward)]),
             terminated=np.array([terminated]),
             truncated=np.array([truncated]),
             last_action=self._last_action if self._length else actions,
@@ -100,12 +139,14 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         except RewardError as error:
             raise error.at(self._episode, self._length) from None
         self._obs, self._last_action = next_obs, actions
-        self._length += 1
-        parts = {
-            name: float(column[0])
-            for name, column in component_columns(self.kernel, rewards).items()
-        }
+        columns = component_columns(self.kernel, rewards)
+        parts = {name: float(column[0]) for name, column in columns.items()}
         info = {**info, "reward_components": parts}
+        values = _summands(rewards)[0]
+        self._sums = self._sums + values if self._length else values
+        self._length += 1
+        if terminated or truncated:
+            info |= zip(_sum_names(self.kernel), self._sums.tolist(), strict=True)
         return obs, parts["shaped"], terminated, truncated, info
 
 
@@ -113,8 +154,10 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
     """Replaces the rewards of a vector environment with shaped rewards, and reports their parts.
 
     This is `RewardShapingWrapper` for N environments and any autoreset mode.
-    ``info["reward_components"]`` has the same entries, each an array of shape (N,). With next-step
-    autoreset, the step that resets an environment is not a transition, and its entries are 0.
+    ``info["reward_components"]`` has the same entries, each an array of shape (N,), and so have the
+    sums over episodes, which are those of the environments in the mask ``info["_sum_shaped"]``, as
+    in all infos of vectors. With next-step autoreset, the step that resets an environment is not a
+    transition, and its entries are 0.
 
     Arguments and errors are those of `RewardShapingWrapper`; ``total_timesteps`` is the sum over
     the N environments. After each step, the attributes ``transition`` and ``rewards`` have the
@@ -134,31 +177,33 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
     def __init__(
         self,
         env: VectorEnv[Any, Any, Any],
-        config: RewardConfig,
+        config: RewardConfig | Mapping[str, Any],
         *,
         gamma: float | None = None,
         total_timesteps: int | None = None,
+        bootstraps: bool = True,
     ) -> None:
+        config = RewardConfig.model_validate(config)
         super().__init__(env)
-        spec = env.spec or env.get_attr("spec")[0]  # type: ignore[attr-defined]
-        environment = _environment(spec, env.single_observation_space, env.single_action_space)
-        self.kernel = RewardKernel(environment, config, gamma)
-        self._clock = Clock(self.kernel, total_timesteps)
+        spaces = env.single_observation_space, env.single_action_space
+        environment, self._call = _environment(env, *spaces)
+        self.kernel = RewardKernel(environment, config, gamma, bootstraps=bootstraps)
+        self._clock = Clock(total_timesteps, scheduled=self.kernel.scheduled)
         self._autoreset = env.metadata["autoreset_mode"]
         self.transition: Transition
         self.rewards: Rewards
-        self._obs: Array
+        self._obs: Array | None = None
         self._last_action: npt.NDArray[Any] | None = None
         self._resets = np.zeros(env.num_envs, dtype=bool)
         self._lengths, self._episodes = np.zeros((2, env.num_envs), dtype=int)
+        self._sums = np.zeros((env.num_envs, len(_sum_names(self.kernel))))
         self._any_first_step = True
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environments, or those selected by the option `reset_mask`."""
-        # The base class declares an int only; all vector environments accept a list as well.
-        obs, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        obs, info = self._call("reset", seed=seed, options=options)
         self._obs = flatten_rows(obs)
         self._resets[:] = False
         self._lengths[(options or {}).get("reset_mask", slice(None))] = 0
@@ -169,7 +214,9 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self, actions: Any
     ) -> tuple[Any, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
         """Step the environments and return the shaped rewards, with their parts in the info."""
-        obs, env_reward, terminated, truncated, info = self.env.step(actions)
+        if self._obs is None:
+            raise gym.error.ResetNeeded("call reset before step")
+        obs, env_reward, terminated, truncated, info = self._call("step", actions)
         next_obs = flatten_rows(obs)
         done = terminated | truncated
         reached = next_obs
@@ -197,9 +244,14 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         if self._autoreset == AutoresetMode.NEXT_STEP:
             for column in (rewards.raw, rewards.shaping, rewards.shaped):
                 column[self._resets] = 0.0
+        info["reward_components"] = component_columns(self.kernel, rewards)
+        values = _summands(rewards)
+        self._sums = np.where(self._lengths[:, None] > 0, self._sums, 0.0) + values
+        if any_done:
+            for name, column in zip(_sum_names(self.kernel), self._sums.T, strict=True):
+                info |= {name: np.where(done, column, 0.0), f"_{name}": done}
         self._update_counters(done, any_done=any_done)
         self._obs, self.rewards = next_obs, rewards
-        info["reward_components"] = component_columns(self.kernel, rewards)
         return obs, rewards.shaped, terminated, truncated, info
 
     def _update_counters(self, done: npt.NDArray[np.bool_], *, any_done: bool) -> None:
@@ -239,13 +291,25 @@ def component_columns(kernel: RewardKernel, rewards: Rewards) -> dict[str, Array
     return parts
 
 
+def _sum_names(kernel: RewardKernel) -> list[str]:
+    return [f"sum_{name}" for name in (*kernel.names, "env_reward", "shaping", "shaped")]
+
+
+def _summands(rewards: Rewards) -> Array:
+    """Return the parts of the rewards that have sums, (N, K + 3)."""
+    return np.column_stack([rewards.raw, rewards.env_reward, rewards.shaping, rewards.shaped])
+
+
 class Clock:
     """Training progress from the number of `steps`; constant for rewards without a schedule."""
 
-    def __init__(self, kernel: RewardKernel, total_timesteps: int | None) -> None:
-        if kernel.scheduled and not total_timesteps:
-            raise ValueError("a schedule requires total_timesteps, the length of training")
-        self._total = total_timesteps if kernel.scheduled else None
+    def __init__(self, total_timesteps: int | None, *, scheduled: bool) -> None:
+        if total_timesteps is None:
+            if scheduled:
+                raise ValueError("a schedule requires total_timesteps, the length of training")
+        elif not (is_number(total_timesteps) and total_timesteps >= 1):
+            raise ValueError(f"total_timesteps must be a positive number, not {total_timesteps!r}")
+        self._total = total_timesteps if scheduled else None
         self.steps = 0
 
     def tick(self, steps: int) -> Progress:
@@ -268,7 +332,18 @@ class Clock:
 
 
 def _environment(
-    spec: gym.envs.registration.EnvSpec | None, observation_space: Any, action_space: Any
-) -> Environment:
-    name = spec.id if spec else "an unregistered environment"
-    return environments().get(name) or from_spaces(name, observation_space, action_space)
+    env: Any, observation_space: Any, action_space: Any
+) -> tuple[Environment, Callable[..., Any]]:
+    """Return the declaration of an environment, and a function that calls its methods."""
+    base = env.unwrapped
+    spec = env.spec
+    if spec is None and isinstance(base, VectorEnv):
+        spec = base.get_attr("spec")[0]  # type: ignore[attr-defined]
+    name = spec.id if spec else type(base).__name__
+    declared = environments().get(name)
+    if declared:
+        return declared, OwnObservations(env)
+    return (
+        from_spaces(name, observation_space, action_space),
+        lambda method, *args, **kwargs: getattr(env, method)(*args, **kwargs),
+    )

@@ -46,7 +46,7 @@ class TrainingEnvs(VecEnv):
         self._vector_env: SequentialVectorEnv | EnvPoolVectorEnv = simulator.from_config(
             config.environment, len(seeds)
         )
-        self._clock = Clock(self.kernel, config.training.total_timesteps)
+        self._clock = Clock(config.training.total_timesteps, scheduled=self.kernel.scheduled)
         self._env_seeds = seeds
         self._obs: npt.NDArray[Any]  # after the last step
         self._previous_obs: Array  # after the last shaped step, flat as the kernel takes them

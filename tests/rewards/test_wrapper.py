@@ -1,6 +1,8 @@
 """The wrappers on real environments: consistency, and gymnasium's contract."""
 
 import doctest
+import pickle
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,10 +11,12 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import shaperun
+from shaperun.envs.base import Transition
 from shaperun.envs.builtin import environments
 from shaperun.rewards import wrapper
 from shaperun.rewards.config import RewardConfig
@@ -246,6 +250,129 @@ def test_invalid_reward_is_refused(config: RewardConfig, message: str) -> None:
         RewardShapingWrapper(gym.make("CartPole-v1"), config)
     with pytest.raises(ValueError, match=message):
         VectorRewardShapingWrapper(SyncVectorEnv([partial(gym.make, "CartPole-v1")]), config)
+
+
+@pytest.mark.parametrize("gamma", [-1, 1.5, True, float("nan"), "0.9"])
+def test_gamma_outside_its_range_is_refused(gamma: Any) -> None:
+    with pytest.raises(ValueError, match="gamma must be a number from 0 to 1"):
+        RewardShapingWrapper(gym.make("CartPole-v1"), RewardConfig(), gamma=gamma)
+
+
+@pytest.mark.parametrize("total", [-5, 0, True, float("nan"), "9"])
+def test_total_timesteps_must_be_positive(total: Any) -> None:
+    with pytest.raises(ValueError, match="total_timesteps must be a positive number"):
+        RewardShapingWrapper(gym.make("CartPole-v1"), RewardConfig(), total_timesteps=total)
+
+
+def test_step_before_reset_is_refused() -> None:
+    bare = gym.make("CartPole-v1").unwrapped
+    with pytest.raises(gym.error.ResetNeeded):
+        RewardShapingWrapper(bare, RewardConfig()).step(0)
+    vector = VectorRewardShapingWrapper(SyncVectorEnv([partial(gym.make, "CartPole-v1")]), {})
+    with pytest.raises(gym.error.ResetNeeded):
+        vector.step(np.zeros(1, dtype=int))
+
+
+UPRIGHT = RewardConfig(mode="add", weights={"upright": 1.0})
+
+
+def test_wrapper_is_pickled_in_the_middle_of_an_episode() -> None:
+    env = RewardShapingWrapper(gym.make("CartPole-v1"), UPRIGHT)
+    env.reset(seed=0)
+    env.step(1)
+    again = pickle.loads(pickle.dumps(env))  # noqa: S301
+    assert env.step(0)[4] == again.step(0)[4]
+
+
+def test_spec_is_json() -> None:
+    env = RewardShapingWrapper(gym.make("CartPole-v1"), UPRIGHT)
+    assert env.spec is not None
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    env.reset(seed=0)
+    again.reset(seed=0)
+    assert env.step(1)[1] == again.step(1)[1]
+
+
+def test_mapping_is_a_configuration() -> None:
+    env = RewardShapingWrapper(gym.make("CartPole-v1"), UPRIGHT.model_dump())
+    assert env.kernel.weights.tolist() == [1.0, 0.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="weight"):
+        RewardShapingWrapper(gym.make("CartPole-v1"), {"weight": {"upright": 1.0}})
+
+
+def speed(transition: Transition) -> npt.NDArray[np.float64]:
+    return np.abs(transition.next_obs[:, 1])
+
+
+def test_functions_are_terms() -> None:
+    terms = {"speed": speed, "lean": {"python": lambda obs: obs[:, 2], "state_only": True}}
+    config = RewardConfig(mode="add", terms=terms, weights={"speed": -1.0})
+    env = RewardShapingWrapper(gym.make("CartPole-v1"), config)
+    env.reset(seed=0)
+    obs, *_, info = env.step(1)
+    parts = info["reward_components"]
+    assert (parts["speed"], parts["lean"]) == (pytest.approx(abs(obs[1])), pytest.approx(obs[2]))
+    named = RewardConfig(mode="add", terms={"speed": speed}, weights={"speed": -1.0})
+    assert named.model_dump()["terms"] == {
+        "speed": {"python": f"{__name__}:speed", "state_only": False}
+    }
+    potential = {"mode": "potential", "terms": terms, "weights": {"lean": 1.0}}
+    RewardShapingWrapper(gym.make("CartPole-v1"), potential, gamma=0.9)
+    of_speed = potential | {"weights": {"speed": 1.0}}
+    with pytest.raises(ValueError, match="speed depends on more"):
+        RewardShapingWrapper(gym.make("CartPole-v1"), of_speed, gamma=0.9)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_last_step_has_the_sums_of_its_episode(mode: AutoresetMode) -> None:
+    make = partial(gym.make, "CartPole-v1")
+    vector = VectorRewardShapingWrapper(SyncVectorEnv([make] * 2, autoreset_mode=mode), UPRIGHT)
+    env = RewardShapingWrapper(gym.make("CartPole-v1"), UPRIGHT)
+    env.reset(seed=4)
+    totals: Counter[str] = Counter()
+    done = False
+    while not done:
+        *_, terminated, truncated, info = env.step(1)
+        totals.update(info["reward_components"])
+        done = terminated or truncated
+    sums = {f"sum_{name}": value for name, value in totals.items()}
+    assert {name: info[name] for name in sums} == pytest.approx(sums)
+    vector.reset(seed=[4, 5])
+    for _ in range(int(sums["sum_env_reward"])):
+        *_, info = vector.step(np.array([1, 1]))
+    assert info["_sum_shaped"][0]
+    assert {name: info[name][0] for name in sums} == pytest.approx(sums)
+
+
+def test_monitor_logs_the_sums() -> None:
+    monitor = pytest.importorskip("stable_baselines3.common.monitor").Monitor
+    env = monitor(wrapped("CartPole-v1", UPRIGHT), info_keywords=("sum_upright",))
+    env.reset(seed=0)
+    done = False
+    while not done:
+        *_, terminated, truncated, info = env.step(1)
+        done = terminated or truncated
+    assert info["episode"]["sum_upright"] == info["sum_upright"]
+
+
+class ArrayReward(gym.Wrapper[Any, Any, Any, Any]):
+    """Environment whose reward is an array."""
+
+    size = 1
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = self.env.step(action)
+        return (obs, np.full(self.size, reward), *rest)
+
+
+def test_array_rewards_have_one_entry() -> None:
+    env = ArrayReward(gym.make("CartPole-v1", disable_env_checker=True))
+    shaped = RewardShapingWrapper(env, UPRIGHT)
+    shaped.reset(seed=0)
+    assert shaped.step(1)[4]["reward_components"]["env_reward"] == 1.0
+    env.size = 2
+    with pytest.raises(ValueError, match=r"array of shape \(2,\), not a number; combine"):
+        shaped.step(1)
 
 
 class Unregistered(gym.Env[Any, Any]):
