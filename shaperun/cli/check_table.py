@@ -24,6 +24,7 @@ HEADLINES = (
     "every-step-pays",
     "goal-lost",
     "repeats-environment",
+    "too-few-updates",
 )
 """Rules that `train` reports before it starts."""
 

@@ -72,7 +72,7 @@ def build_run_table(runs: Sequence[RunStatus]) -> Group:
 
 def build_plan_table(study: Study, folder: StudyFolder, runs: Sequence[Run]) -> Table:
     """Return a table of the runs that a command would train, with their current state."""
-    title = f"{study.study}: {len(runs)} runs of {study.training.total_timesteps:,} steps"
+    title = f"{study.study}: {len(runs)} runs of {describe_length(runs)}"
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     table.add_column("arm", overflow="ellipsis", no_wrap=True, max_width=32)
     table.add_column("seed", justify="right", no_wrap=True)
@@ -87,6 +87,14 @@ def build_plan_table(study: Study, folder: StudyFolder, runs: Sequence[Run]) -> 
     return table
 
 
+def describe_length(runs: Sequence[Run]) -> str:
+    """Return the steps of each run, and its updates where their number is known."""
+    trainings = [run.config.training for run in runs]
+    steps = " or ".join(dict.fromkeys(f"{t.total_timesteps:,}" for t in trainings))
+    updates = dict.fromkeys(f"{t.algorithm} {t.updates:,}" for t in trainings if t.updates)
+    return f"{steps} steps" + (f" (updates: {', '.join(updates)})" if updates else "")
+
+
 def status_document(study: Study, runs: Sequence[RunStatus]) -> dict[str, Any]:
     """Return the states of a study's runs for `status --json`."""
     keys = ("arm", "seed", "state", "timesteps", "total_timesteps")
@@ -99,7 +107,7 @@ def print_plan(study: Study, runs: Sequence[Run], console: Console) -> None:
     algorithms = dict.fromkeys(run.config.training.algorithm for run in runs)
     console.print(
         f"{study.study}: {' and '.join(algorithms)} on {study.environment.id}, {len(arms)} arms × "
-        f"{len({run.seed for run in runs})} seeds × {study.training.total_timesteps:,} steps"
+        f"{len({run.seed for run in runs})} seeds × {describe_length(runs)}"
     )
     for reference in study.code_references:
         console.print(Text(f"runs code that is not installed: {reference}", style="yellow"))

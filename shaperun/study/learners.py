@@ -95,6 +95,7 @@ class Learner:
         own_hyperparameters: their model; None for the keyword arguments of the class.
         has_critic: whether it learns a value function, with which it bootstraps at time limits.
         actions: the kinds of actions that it can learn.
+        on_policy: whether each update learns from the rollout before it alone.
         exact_resume: whether a run resumes exactly from a checkpoint; otherwise it restarts.
         optimizer_kwargs: keyword arguments of its optimizer.
     """
@@ -104,6 +105,7 @@ class Learner:
     own_hyperparameters: type[EpisodicHyperparameters] | None = None
     has_critic: bool = True
     actions: tuple[Actions, ...] = ("discrete", "continuous")
+    on_policy: bool = True
     exact_resume: bool = True
     # The actor-critic policies set this eps themselves, but only if they are given no options.
     optimizer_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"eps": 1e-5})
@@ -126,6 +128,7 @@ LEARNERS: dict[str, Learner] = {
         "stable_baselines3.dqn.dqn:DQN",
         ("sb3",),
         actions=("discrete",),
+        on_policy=False,
         exact_resume=False,
         optimizer_kwargs={},
     ),

@@ -128,6 +128,18 @@ class TrainingConfig(Model):
         return RewardKernel(environment, reward, self.gamma, bootstraps=self.learner.has_critic)
 
     @property
+    def steps_per_update(self) -> int | None:
+        """Environment steps of a rollout; None without rollouts of a fixed length."""
+        n_steps = self.hyperparameters.get("n_steps") if self.learner.on_policy else None
+        return n_steps * self.n_envs if n_steps else None
+
+    @property
+    def updates(self) -> int | None:
+        """Number of rollouts, each followed by an update; None if it depends on the episodes."""
+        steps = self.steps_per_update
+        return -(-self.total_timesteps // steps) if steps else None
+
+    @property
     def episodes_per_start(self) -> int:
         """Number of episodes of an update that begin in the same state."""
         return self.learner.episodes_per_start(self.hyperparameters)

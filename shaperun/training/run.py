@@ -41,6 +41,7 @@ class TrainingRun:
         batch_seed: seed of the generator that orders minibatches.
         checkpoint: state that the run resumes from; None if it starts from scratch.
         advanced: whether the run has completed a rollout and an update since then.
+        evaluated: number of updates before the last evaluation, and its rows.
     """
 
     folder: RunFolder
@@ -56,6 +57,7 @@ class TrainingRun:
     checkpoint: StateDict | None
     advanced: bool
     log: TextIO
+    evaluated: tuple[int, list[Row]] = (-1, [])
 
     @property
     def total_timesteps(self) -> int:
@@ -71,6 +73,23 @@ class TrainingRun:
         """Return the number of episodes of an evaluation."""
         protocol = self.config.evaluation
         return protocol.final_episodes if final else protocol.episodes
+
+    def known_evaluation(self, *, final: bool) -> list[Row] | None:
+        """Return the rows of the next evaluation if they follow from the last one, else None.
+
+        They do if the policy has not been updated since, sees observations in the same scale, and
+        is paid by the same schedule.
+        """
+        updates, rows = self.evaluated
+        changes = self.scaling is not None or self.evaluation.kernel.scheduled
+        unchanged = updates == sb3_model.get_updates(self.model) and not changes
+        episodes = self.episodes(final=final)
+        return rows[:episodes] if unchanged and len(rows) >= episodes else None
+
+    def record_evaluation(self, timesteps: int, rows: list[Row]) -> None:
+        """Record the episodes of an evaluation."""
+        self.evaluated = sb3_model.get_updates(self.model), rows
+        self.recorder.on_evaluation(timesteps, rows)
 
     @contextmanager
     def redirect_output(self) -> Iterator[None]:

@@ -135,7 +135,9 @@ def test_rule_does_not_flag_other_rewards(rule: str) -> None:
 
 
 def test_every_rule_has_a_case_a_docstring_and_a_row_in_the_guide() -> None:
-    about_studies = {"too-few-seeds", "too-few-episodes", "nothing-told-apart"}
+    about_studies = {
+        *("too-few-seeds", "too-few-updates", "too-few-episodes", "nothing-told-apart"),
+    }
     rules = ARM_RULES | STUDY_RULES
     assert rules.keys() == CASES.keys() | about_studies
     assert all(rule.__doc__ for rule in rules.values())
@@ -175,3 +177,16 @@ def test_environment_that_pays_all_behaviors_alike() -> None:
     [message] = messages(check_study(study, study.arms), "nothing-told-apart", None)
     assert "pays 0 to every recorded behavior (do nothing, act randomly)" in message
     assert messages(checked({}), "nothing-told-apart", None) == []
+
+
+def test_too_few_updates() -> None:
+    few = {"training": {"total_timesteps": 60_000, "n_envs": 16}}
+    [message] = messages(checked({}, few), "too-few-updates", None)
+    assert "PPO updates its policy 2 times in 60,000 steps, once per 32,768" in message
+    assert "training.hyperparameters.n_steps: 64, or training.total_timesteps: 655_360" in message
+    remedies = ({"hyperparameters": {"n_steps": 64}}, {"total_timesteps": 655_360})
+    for remedy in remedies:
+        enough = {"training": few["training"] | remedy}
+        assert messages(checked({}, enough), "too-few-updates", None) == []
+    dqn = {"training": few["training"] | {"algorithm": "DQN"}}
+    assert messages(checked({}, dqn), "too-few-updates", None) == []

@@ -18,7 +18,9 @@ from shaperun.envs.builtin import environments
 from shaperun.runs.run_folder import RunFolder
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training.envs import TrainingEnvs
+from shaperun.training.evaluation import Evaluation
 from shaperun.training.normalization import ObservationScaling
+from shaperun.training.run import TrainingRun
 from shaperun.training.sb3_model import build_algorithm, deterministic_policy, load_policy
 from shaperun.training.train import train_run
 
@@ -67,7 +69,8 @@ def make_config(env_id: str, seed: int = 0, **changes: Any) -> RunConfig:
         "study": "test",
         "environment": {"id": env_id},
         "training": training | changes.pop("training", {}),
-        "evaluation": {"every": 200, "episodes": 4, "final_episodes": 6},
+        "evaluation": {"every": 200, "episodes": 4, "final_episodes": 6}
+        | changes.pop("evaluation", {}),
         "arms": {"arm": changes.pop("reward", {})},
     }
     study = parse_study(document)
@@ -196,3 +199,56 @@ def test_the_scaling_of_a_policy_is_frozen(tmp_path: Path) -> None:
         envs.step(np.array([0, 1]))
     assert np.array_equal(before.mean, mean)
     assert deterministic_policy(model, before)(np.zeros((3, 4), np.float32)).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("engine", "algorithm", "n_envs"),
+    [("sb3", "PPO", 4), ("lockstep", "PPO", 4), ("auto", "DQN", 1), ("auto", "GRPO", 8)],
+)
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_unchanged_policy_is_not_evaluated_twice(
+    engine: str,
+    algorithm: str,
+    n_envs: int,
+    scheduled: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reward = {"mode": "add", "weights": {"upright": 1}}
+    reward |= {"schedule": {"kind": "linear"}} if scheduled else {}
+    rollout = {"n_steps": 64, "batch_size": 64} if algorithm == "PPO" else {}
+    config = make_config(
+        "CartPole-v1",
+        reward=reward,
+        training={
+            "algorithm": algorithm,
+            "engine": engine,
+            "n_envs": n_envs,
+            "hyperparameters": {"gamma": 0.9} | rollout,
+        },
+        evaluation={"every": 64, "episodes": 4, "final_episodes": 6},
+    )
+    folder = train(tmp_path / "known", config)
+    played = len(played_evaluations(monkeypatch, tmp_path / "counted", config))
+    rows = pl.read_csv(folder.evaluations)
+    points = rows["timesteps"].n_unique()
+    assert played == points if scheduled else 1 < played < points
+    monkeypatch.setattr(TrainingRun, "known_evaluation", lambda run, *, final: None)
+    again = train(tmp_path / "again", config)
+    assert read_table(folder.evaluations) == read_table(again.evaluations)
+
+
+def played_evaluations(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, config: RunConfig
+) -> list[int]:
+    """Train a run; return the number of episodes of each evaluation that is played."""
+    played, play = [], Evaluation.play
+
+    def count(evaluation: Evaluation, episodes: int, progress: float) -> Any:
+        played.append(episodes)
+        return play(evaluation, episodes, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "play", count)
+        train(folder, config)
+    return played

@@ -94,9 +94,8 @@ class EpisodicTraining:
             batch = self._play_batch(total - began)
             if batch is None:
                 self._evaluate_between(began, total)
-                recorder = self._run.recorder
-                recorder.on_update(self.timesteps, self._report, last=True)
-                recorder.on_evaluation(total, self._evaluate(total, final=True))
+                self._run.recorder.on_update(self.timesteps, self._report, last=True)
+                self._evaluate(total, final=True)
                 return True
             self._evaluate_between(began, self.timesteps)
             self._update(batch)
@@ -162,20 +161,21 @@ class EpisodicTraining:
             raise divergence_error(self.timesteps)
 
     def _evaluate_between(self, first: int, end: int) -> None:
-        """Evaluate the policy once for all evaluations due between two steps."""
-        run, rows = self._run, None
-        every = run.config.evaluation.every or 1
+        """Run all evaluations due between two steps, with the present policy."""
+        every = self._run.config.evaluation.every or 1
         for timesteps in range(-(-first // every) * every, end, every):
-            if run.recorder.evaluation_due(timesteps):
-                rows = rows or self._evaluate(timesteps, final=False)
-                run.recorder.on_evaluation(timesteps, rows)
+            if self._run.recorder.evaluation_due(timesteps):
+                self._evaluate(timesteps, final=False)
 
-    def _evaluate(self, timesteps: int, *, final: bool) -> list[dict[str, object]]:
+    def _evaluate(self, timesteps: int, *, final: bool) -> None:
         run = self._run
         run.recorder.report_progress(self.timesteps, "evaluating")
-        act = sb3_model.stacked_policy(self._model, run.scaling)
-        progress = min(1.0, timesteps / run.total_timesteps)
-        return run.evaluation(act, run.episodes(final=final), progress)
+        rows = run.known_evaluation(final=final)
+        if rows is None:
+            act = sb3_model.stacked_policy(self._model, run.scaling)
+            progress = min(1.0, timesteps / run.total_timesteps)
+            rows = run.evaluation(act, run.episodes(final=final), progress)
+        run.record_evaluation(timesteps, rows)
 
     def _noise(self) -> npt.NDArray[Any]:
         """Draw the noise of the actions of some steps (steps, 1, N, K)."""

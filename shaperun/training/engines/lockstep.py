@@ -201,6 +201,11 @@ class Cohort:
         playing = {}
         for index in indices:
             with self._isolated(index) as run:
+                sb3_model.set_updates(run.model, int(self._learners.updates[index]))
+                known = run.known_evaluation(final=final)
+                if known is not None:
+                    run.record_evaluation(self.timesteps, known)
+                    continue
                 run.recorder.report_progress(self.timesteps, "evaluating")
                 playing[index] = run.evaluation.play(run.episodes(final=final), progress)
         scalings = {index: self._runs[index].scaling for index in playing}
@@ -213,7 +218,7 @@ class Cohort:
                         obs[index] = scaling(raw_obs) if scaling else raw_obs
                     except StopIteration as end:
                         del playing[index]
-                        run.recorder.on_evaluation(self.timesteps, end.value)
+                        run.record_evaluation(self.timesteps, end.value)
                 if index in self.failures:
                     playing.pop(index, None)
             if playing:

@@ -89,9 +89,11 @@ class _Callback(BaseCallback):
         run = self._run
         self._recorder.report_progress(self.num_timesteps, "evaluating")
         progress = min(1.0, self.num_timesteps / run.total_timesteps)
-        act = deterministic_policy(self.model, run.scaling)
-        rows = run.evaluation(act, run.episodes(final=final), progress)
-        self._recorder.on_evaluation(self.num_timesteps, rows)
+        rows = run.known_evaluation(final=final)
+        if rows is None:
+            act = deterministic_policy(self.model, run.scaling)
+            rows = run.evaluation(act, run.episodes(final=final), progress)
+        run.record_evaluation(self.num_timesteps, rows)
 
     def _save_checkpoint(self) -> None:
         """Write a checkpoint; off-policy learners restart instead."""
