@@ -302,19 +302,18 @@ def too_few_seeds(context: StudyContext) -> Iterator[str]:
 def too_few_updates(context: StudyContext) -> Iterator[str]:
     """Flag training that ends after a few updates of the policy."""
     trainings = [context.study.training_of(arm) for arm in context.study.arms.values()]
-    yield from dict.fromkeys(_describe_few_updates(t) for t in trainings if _has_few_updates(t))
+    yield from dict.fromkeys(filter(None, map(describe_few_updates, trainings)))
 
 
-def _has_few_updates(training: TrainingConfig) -> bool:
-    return training.updates is not None and training.updates < MIN_UPDATES
-
-
-def _describe_few_updates(training: TrainingConfig) -> str:
-    steps = training.steps_per_update or 1
+def describe_few_updates(training: TrainingConfig) -> str:
+    """Return that a learner makes too few updates, and the remedy; empty if it makes enough."""
+    steps, updates = training.steps_per_update, training.updates
+    if not steps or not updates or updates >= MIN_UPDATES:
+        return ""
     shorter = _rollout_length(training)
     remedy = f"training.hyperparameters.n_steps: {shorter}, or " if shorter else ""
     return (
-        f"{training.algorithm} updates its policy {pluralize(training.updates or 0, 'time')} in "
+        f"{training.algorithm} updates its policy {pluralize(updates, 'time')} in "
         f"{training.total_timesteps:,} steps, once per {steps:,} (n_steps × n_envs = "
         f"{steps // training.n_envs:,} × {training.n_envs}), so a comparison shows the first "
         f"updates rather than what the rewards lead to. Set {remedy}training.total_timesteps: "

@@ -13,6 +13,7 @@ from shaperun.analysis.learning_speed import learning_speed
 from shaperun.analysis.results import LoadedRuns
 from shaperun.analysis.summary import ArmSummary, Summary, summarize
 from shaperun.analysis.updates import update_statistics
+from shaperun.check.check import Check, check_study
 from shaperun.common.errors import UserError
 from shaperun.report.plots import style, sweep
 from shaperun.runs.plan import Run, plan_runs
@@ -47,6 +48,8 @@ class ReportData:
     resolved: str
     """The study file with all defaults."""
     sweep: SweepData | None = None
+    check: Check | None = None
+    """What the rewards of the drawn arms pay scripted behaviors; None if they cannot be played."""
 
     @property
     def drawn_arms(self) -> list[str]:
@@ -124,7 +127,9 @@ def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], Non
     )
     keys = [(status.arm, status.seed) for status in data.all_statuses]
     records = {key: folder.run(*key).read_record() for key in keys}
-    return replace(data, records=records, gif=_record_gif(data, loaded, log))
+    return replace(
+        data, records=records, gif=_record_gif(data, loaded, log), check=_check(data, log)
+    )
 
 
 def summarize_episodes(study: Study, episodes: pl.DataFrame) -> Summary:
@@ -135,6 +140,14 @@ def summarize_episodes(study: Study, episodes: pl.DataFrame) -> Summary:
     learning = learning_speed(curves, environment.solved)
     per_run = per_run.join(learning, on=["arm", "seed"], maintain_order="left")
     return summarize(study, environment, per_run, "return")
+
+
+def _check(data: ReportData, log: Callable[[str], None]) -> Check | None:
+    try:
+        return check_study(data.study, {arm: data.study.arms[arm] for arm in data.drawn_arms})
+    except UserError as error:
+        log(f"no predictions: {error}")
+        return None
 
 
 def _record_gif(data: ReportData, loaded: LoadedRuns, log: Callable[[str], None]) -> bytes | None:

@@ -8,7 +8,7 @@ import jinja2
 
 from shaperun.analysis import training_differences
 from shaperun.common.text import escape_control_chars, format_number, humanize
-from shaperun.report import charts, sections, sweep_section
+from shaperun.report import cards, charts, sections, sweep_section
 from shaperun.report.data import MAX_ARMS, ReportData
 from shaperun.report.sections import Context
 
@@ -49,7 +49,7 @@ def _make_context(data: ReportData) -> Context:
         "algorithms": sections.join_names(training_differences.algorithms(data.study)),
         "training_notes": list(training_differences.training_notes(data.study)),
         "grid": sections.make_training_grid(data),
-        "cards": sections.make_cards(data),
+        "cards": cards.make_cards(data),
         "drawn": sections.describe_drawn_arms(data),
         "listed": arms if len(arms) <= 3 * MAX_ARMS else data.drawn_arms,
         "missing": sections.describe_missing_runs(data),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,37 +80,6 @@ def join_names(names: Sequence[str], max_names: int = 6) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def make_cards(data: ReportData) -> list[Context]:
-    """Return one card per drawn arm: its verdicts, and what it learned."""
-    compared = {comparison.arm for comparison in data.summary.comparisons}
-    return [_make_card(data, arm) for arm in data.drawn_arms if arm in compared]
-
-
-def _make_card(data: ReportData, arm: str) -> Context:
-    comparisons = {c.metric: c for c in data.summary.comparisons if c.arm == arm}
-    comparison = comparisons["return"]
-    verdict = comparison.result.verdict
-    judgment = exploitation.judge_exploitation(data.episodes, data.study, arm)
-    labels = {
-        "return": "final return",
-        "auc": "return over training",
-        "steps_to_solved": "steps to solve",
-    }
-    return {
-        "arm": arm,
-        "baseline": comparison.baseline,
-        "verdict": verdict,
-        "facts": [
-            _make_fact(label, comparisons[metric])
-            for metric, label in labels.items()
-            if metric in comparisons
-        ],
-        "improvement": f"{comparison.result.improvement:.0%}",
-        "seeds_needed": comparison.result.seeds_needed,
-        "behaviour": exploitation.describe_exploitation(judgment, verdict) if judgment else "",
-    }
-
-
 def make_training_grid(data: ReportData) -> Context | None:
     """Return the environment return by reward and learner, if several learners share a reward."""
     grid = training_differences.training_grid(data.study)
@@ -126,26 +94,6 @@ def make_training_grid(data: ReportData) -> Context | None:
         arms = [grid.arms.get((reward, learner), "") for learner in grid.learners]
         rows.append({"reward": reward, "cells": [returns.get(arm) for arm in arms]})
     return {"learners": grid.learners, "rows": rows}
-
-
-def _make_fact(label: str, comparison: summary.ArmComparison) -> Context:
-    result = comparison.result
-    interval = ""
-    if math.isfinite(result.low):
-        level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%})"
-        interval = f"[{_format_signed(result.low)}, {_format_signed(result.high)}]{level}"
-    return {
-        "label": label,
-        "difference": _format_signed(result.difference),
-        "interval": interval,
-        "p": f"{comparison.p_adjusted:.2g}",
-        "verdict": result.verdict,
-    }
-
-
-def _format_signed(value: float) -> str:
-    size = _format_steps(value) if abs(value) >= 10_000 else format_number(value)
-    return f"+{size}" if value > 0 else size
 
 
 def describe_missing_runs(data: ReportData) -> str:
@@ -188,7 +136,7 @@ def _make_learning_row(arm: summary.ArmSummary, cost: Mapping[str, Any] | None) 
         "arm": arm.arm,
         "auc": summary.format_estimate("auc", arm.learning["auc"]),
         "steps": _format_steps_to_solved(arm),
-        "timesteps": _format_steps(cost["timesteps"]) if cost else "",
+        "timesteps": format_steps(cost["timesteps"]) if cost else "",
         "minutes": f"{cost['seconds'] / 60 / cost['runs']:.1f}" if cost else "",
         "speed": f"{cost['steps_per_second']:,.0f}" if cost else "",
     }
@@ -202,15 +150,16 @@ def _format_steps_to_solved(arm: summary.ArmSummary) -> tuple[str, str]:
     if not arm.solved:
         return "never", f"0 of {arm.runs} runs"
     bound = "≥ " if arm.runs - arm.solved > arm.runs // 4 else ""
-    return f"{bound}{_format_steps(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
+    return f"{bound}{format_steps(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
 
 
 def _describe_cost(cost: pl.DataFrame) -> str:
     steps, seconds, runs = (float(cost[c].sum()) for c in ("timesteps", "seconds", "runs"))
-    return f"{runs:g} runs, {_format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
+    return f"{runs:g} runs, {format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
 
 
-def _format_steps(steps: float) -> str:
+def format_steps(steps: float) -> str:
+    """Return a number of steps with three significant digits, as 1.5M."""
     return format_short(float(f"{steps:.3g}"))
 
 

@@ -1,0 +1,109 @@
+"""The cards of the report: an arm's verdicts, its prediction, its policies and its training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from shaperun.analysis import diagnostics, exploitation
+from shaperun.analysis.exploitation import Conduct, ExploitVerdict
+from shaperun.analysis.summary import ArmComparison
+from shaperun.check.check import Check
+from shaperun.check.ranking import best_by_environment, most_rewarded
+from shaperun.check.rules import default_difference, describe_few_updates
+from shaperun.common.text import format_number, humanize
+from shaperun.report.data import ReportData
+from shaperun.report.sections import format_steps, group_diagnostics
+
+Context = dict[str, Any]
+
+LABELS = {
+    "return": "final return",
+    "auc": "return over training",
+    "steps_to_solved": "steps to solve",
+}
+
+
+def make_cards(data: ReportData) -> list[Context]:
+    """Return one card per drawn arm: its verdicts, and what it learned."""
+    compared = {comparison.arm for comparison in data.summary.comparisons}
+    return [_make_card(data, arm) for arm in data.drawn_arms if arm in compared]
+
+
+def _make_card(data: ReportData, arm: str) -> Context:
+    comparisons = {c.metric: c for c in data.summary.comparisons if c.arm == arm}
+    comparison = comparisons["return"]
+    judgment = _judge(data, arm)
+    return {
+        "arm": arm,
+        "baseline": comparison.baseline,
+        "verdict": comparison.result.verdict,
+        "facts": [
+            _make_fact(label, comparisons[metric])
+            for metric, label in LABELS.items()
+            if metric in comparisons
+        ],
+        "improvement": f"{comparison.result.improvement:.0%}",
+        "seeds_needed": comparison.result.seeds_needed,
+        "prediction": _describe_prediction(data.check, arm, judgment) if judgment else "",
+        "behaviour": exploitation.describe_exploitation(judgment) if judgment else "",
+        "training": list(_describe_training(data, arm)),
+    }
+
+
+def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
+    if data.check is None or arm not in data.check.returns:
+        return exploitation.judge_exploitation(data.episodes, data.study, arm)
+    right = best_by_environment(data.check.returns[arm])
+    counts = right.behaviour.outcomes
+    scripted = Conduct(
+        f"the scripted “{right.name}”",
+        right.environment_return,
+        right.shaped_return,
+        {name: count / counts.total() for name, count in counts.items()},
+        right.behaviour.length,
+    )
+    difference = default_difference(data.check.behaviours)
+    return exploitation.judge_exploitation(data.episodes, data.study, arm, scripted, difference)
+
+
+def _describe_prediction(check: Check | None, arm: str, judgment: ExploitVerdict) -> str:
+    """Return what the scripted behaviors predicted, next to what the policies do."""
+    if check is None or arm not in check.returns:
+        return ""
+    best, outcome = most_rewarded(check.returns[arm]), judgment.outcome
+    predicted = f"{best.name} ({humanize(best.behaviour.outcome)})"
+    observed = f"{humanize(outcome)} in {judgment.policies.outcomes[outcome]:.0%}"
+    return f"Predicted by check: {predicted}. Observed: {observed} of the final episodes."
+
+
+def _describe_training(data: ReportData, arm: str) -> Iterator[str]:
+    """Yield what is wrong with an arm's training, which its verdict may be due to."""
+    few = describe_few_updates(data.study.training_of(data.study.arms[arm]))
+    if few:
+        yield f"{few}."
+    found = [d for d in diagnostics.diagnose(data.updates, data.study) if d.arm == arm]
+    groups = [f"{g['rule']} (seeds {g['seeds']})" for g in group_diagnostics(found)]
+    if groups:
+        yield f"Training: {', '.join(groups)}; see “Training health”."
+
+
+def _make_fact(label: str, comparison: ArmComparison) -> Context:
+    result = comparison.result
+    interval = ""
+    if math.isfinite(result.low):
+        level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%})"
+        interval = f"[{_format_signed(result.low)}, {_format_signed(result.high)}]{level}"
+    return {
+        "label": label,
+        "difference": _format_signed(result.difference),
+        "interval": interval,
+        "p": f"{comparison.p_adjusted:.2g}",
+        "verdict": result.verdict,
+    }
+
+
+def _format_signed(value: float) -> str:
+    size = format_steps(value) if abs(value) >= 10_000 else format_number(value)
+    return f"+{size}" if value > 0 else size
