@@ -152,6 +152,9 @@ def _draw_level(axes: Axes, y: float, text: str) -> None:
     axes.text(1.008, y, text, transform=axes.get_yaxis_transform(), va="center", color=style.MUTED)
 
 
+OUTCOME_LABEL = "share of all final episodes: a mean over runs, not an interquartile mean"
+
+
 @style.styled
 def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     """Draw one bar of outcomes per arm, successes on the left.
@@ -179,7 +182,7 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
             axes.text(x, arms.index(arm), text, ha="center", va="center", color=ink, fontsize=8)
             ends[arm] += share
     style.label_bars(axes, arms, len(arms))
-    axes.set(xlim=(0, 1), xlabel="share of the final episodes of all runs")
+    axes.set(xlim=(0, 1), xlabel=OUTCOME_LABEL)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     patches = [Patch(color=colour) for colour in palette.values()]
     names = [humanize(outcome) for outcome in palette]
@@ -217,7 +220,7 @@ def plot_contributions(
         else:
             _draw_contributions(axes, rows, palette[arm], bars)
     figure.supxlabel(
-        "contribution per episode, mean over all final episodes; each panel on its own scale"
+        "contribution per final episode: mean over runs, not interquartile mean; scale per panel"
     )
     return figure
 
