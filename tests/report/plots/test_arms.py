@@ -281,7 +281,7 @@ def test_outcomes_are_stacked_from_success_to_failure() -> None:
     starts = [bar.get_path().get_extents(bar.get_patch_transform()).x0 for bar in bars]
     assert starts == pytest.approx([0, 0, 0.7, 0.7, 0.75, 0.75])
     written = words(figure)
-    for text in ("landed 70%", "crashed 25%", "|5%|", "timed out", "share of the final episodes"):
+    for text in ("landed 70%", "crashed 25%", "|5%|", "timed out", "share of all final episodes"):
         assert text in written
 
 
