@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import shaperun.check.rules  # noqa: F401 (registers its rules)
 from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.check.distances import Distances, reward_distances
 from shaperun.check.ranking import BehaviourReturn, behaviour_returns
@@ -21,7 +22,7 @@ from shaperun.check.rule import (
     StudyContext,
     apply_rules,
 )
-from shaperun.check.rules import default_difference
+from shaperun.check.study_rules import default_difference
 from shaperun.common.errors import UserError
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
@@ -107,7 +108,7 @@ def check_study(
     """Record the environment's behaviors once, and apply every arm's reward to them.
 
     The arms are the study's, or those of its sweep. `difference` is the smallest difference in
-    environment return that matters, by default a tenth of the range of the behaviors' returns;
+    environment return that matters, by default a tenth of the range of the controllers' returns;
     `spread` is the standard deviation between finished runs of an arm, if known.
 
     Raises:
@@ -127,7 +128,8 @@ def check_study(
         findings += apply_rules(ARM_RULES, context)
         # Only the findings need single terms; those of many arms would fill the memory.
         returns[arm] = [result.without_terms() for result in results]
-    difference = difference or default_difference(behaviours)
+    if difference is None and environment.controllers:
+        difference = default_difference(behaviours)
     findings += apply_rules(STUDY_RULES, StudyContext(study, behaviours, difference, spread))
     return Check(study, behaviours, kernels, returns, findings)
 

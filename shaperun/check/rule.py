@@ -60,8 +60,8 @@ class StudyContext:
 
     study: Study
     behaviours: Sequence[Behaviour]
-    difference: float
-    """The smallest difference in environment return that matters."""
+    difference: float | None
+    """The smallest difference in environment return that matters; None if unknown."""
     spread: float | None
     """The standard deviation between finished runs of an arm; None without such runs."""
 

@@ -9,30 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from shaperun.analysis.term_history import DOMINANT_SHARE
-from shaperun.check.behaviours import Behaviour
+from shaperun.check.lives import compare_lives, pays_for_goal
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions, most_rewarded
 from shaperun.check.rule import (
     ArmContext,
-    StudyContext,
     about_arm,
-    about_study,
 )
-from shaperun.common.text import format_exact, format_number, humanize, pluralize
+from shaperun.common.text import format_exact, format_number
 from shaperun.envs.base import OWN_REWARD, Array, Transition
-from shaperun.rewards.expression import difference_factor
+from shaperun.rewards.differences import find_difference
 from shaperun.rewards.kernel import RewardKernel
-from shaperun.stats import permutation
-from shaperun.study.training import TrainingConfig
 
 MOST_STEPS_SHARE = 0.8
 LARGE_RETURN = 1_000.0  # a discounted return that a value function learns slowly
 MODERATE_RETURN = 100.0  # one that it learns quickly
 EXPLAINED_SHARE = 0.8  # of the variance of the environment's reward
 MIN_PART_SHARE = 0.1  # of the standard deviation of the environment's reward
-MIN_UPDATES = 20  # tuned studies of on-policy learners make 24 (Pendulum) to 2,500
-DETECTABLE_ERRORS = 2.8  # standard errors of a difference found with 80% power by a test at 5%
 
 
 @about_arm
@@ -59,9 +54,9 @@ def every_step_costs(arm: ArmContext) -> Iterator[str]:
     """Flag a reward that is negative on most steps and pays the shortest episodes best."""
     short, right = most_rewarded(arm.returns), best_by_environment(arm.returns)
     steps = arm.non_final_rewards(short, right)
-    share = (steps < 0).mean()
-    if arm.config.mode in ("log", "potential") or share < MOST_STEPS_SHARE:
+    if arm.config.mode in ("log", "potential") or _share(steps < 0) < MOST_STEPS_SHARE:
         return
+    share, lives = _share(steps < 0), compare_lives(arm)
     if short.behaviour.length < right.behaviour.length and short in inversions(arm.returns):
         yield (
             f"{format_number(100 * share)}% of the steps have a negative reward (mean "
@@ -70,6 +65,15 @@ def every_step_costs(arm: ArmContext) -> Iterator[str]:
             f"{format_number(right.behaviour.length)}. Expect short episodes; weight the outcome "
             "that you want, or use mode potential"
         )
+    elif lives and lives.gap > 0:
+        yield (
+            f"{format_number(100 * share)}% of the steps have a negative reward (mean "
+            f"{format_number(steps.mean())}), so ending the episode early costs least: of the "
+            f"recorded episodes that reached nothing, those of {format_number(lives.short_length)} "
+            f"steps are paid {format_number(lives.short_paid)} and those of "
+            f"{format_number(lives.long_length)} steps {format_number(lives.long_paid)} "
+            f"(discounted). Expect short episodes, {_condition(arm)}"
+        )
 
 
 @about_arm
@@ -77,9 +81,10 @@ def every_step_pays(arm: ArmContext) -> Iterator[str]:
     """Flag a reward that is positive on most steps and pays endless episodes best."""
     long = most_rewarded(arm.returns)
     steps, transition = arm.non_final_rewards(long), long.behaviour.transition
-    share = (steps > 0).mean()
+    share = _share(steps > 0)
     if arm.config.mode in ("log", "potential") or share < MOST_STEPS_SHARE:
         return
+    lives = compare_lives(arm)
     endless = transition.truncated[transition.ended].mean() > 0.5
     if endless and not arm.environment.outcomes.get(long.behaviour.outcome):
         yield (
@@ -89,14 +94,33 @@ def every_step_pays(arm: ArmContext) -> Iterator[str]:
             f"{format_number(long.shaped_return)} without reaching anything. Expect episodes that "
             "never end; reward progress (mode potential) or the outcome that you want"
         )
+    elif lives and lives.gap < 0:
+        yield (
+            f"{format_number(100 * share)}% of the steps have a positive reward (mean "
+            f"{format_number(steps.mean())}), so lingering pays: of the recorded episodes that "
+            f"reached nothing, those of {format_number(lives.long_length)} steps are paid "
+            f"{format_number(lives.long_paid)} and those of {format_number(lives.short_length)} "
+            f"steps {format_number(lives.short_paid)} (discounted). Expect long episodes, "
+            f"{_condition(arm)}"
+        )
+
+
+def _share(mask: npt.NDArray[np.bool_]) -> float:
+    return float(mask.mean()) if len(mask) else 0.0
+
+
+def _condition(arm: ArmContext) -> str:
+    if arm.drops_env_reward:
+        return "as nothing pays for reaching a goal; weight the outcome or the term environment"
+    return "unless reaching the goal pays more than the difference; none of them did"
 
 
 @about_arm
 def goal_lost(arm: ArmContext) -> Iterator[str]:
     """Flag mode replace where no term pays for success instead of the environment's reward."""
     goals = sorted(name for name, good in arm.environment.outcomes.items() if good)
-    pays_goal = any(term.name in goals and weight > 0 for _, term, weight in arm.weighted_terms)
-    if not arm.drops_env_reward or pays_goal:
+    named = any(term.name in goals and weight > 0 for _, term, weight in arm.weighted_terms)
+    if not arm.drops_env_reward or named or pays_for_goal(arm):
         return
     dropped = f"mode replace drops the reward of {arm.environment.id}"
     successes = np.concatenate([_successful_returns(r, goals) for r in arm.returns])
@@ -181,14 +205,17 @@ def _find_linear_parts(
 
 @about_arm
 def constant_term(arm: ArmContext) -> Iterator[str]:
-    """Flag a weighted term with the same value on every step."""
+    """Flag a constant term, unless it pays or costs for the length of episodes."""
+    lengths = np.concatenate([r.behaviour.ends - r.behaviour.starts for r in arm.returns])
+    if arm.config.mode != "potential" and np.ptp(lengths):
+        return
     raw = np.concatenate([r.rewards.raw for r in arm.returns])
     for index, term, weight in arm.weighted_terms:
         if np.ptp(raw[:, index]) <= 1e-12 * np.abs(raw[:, index]).max():
             yield (
                 f"{term.name} (weight {format_exact(weight)}) is {format_exact(raw[0, index])} on "
-                f"all {len(raw):,} recorded steps, so it cannot tell behaviors apart except by "
-                "their length. Remove it, or check its formula"
+                f"all {len(raw):,} recorded steps, so it cannot tell behaviors apart. Remove it, "
+                "or check its formula"
             )
 
 
@@ -243,12 +270,21 @@ def gamma_differs(arm: ArmContext) -> Iterator[str]:
     gamma = arm.training.gamma
     for _, term, _ in arm.weighted_terms:
         definition = arm.config.terms.get(term.name)
-        factor = difference_factor(definition) if isinstance(definition, str) else None
-        if factor is not None and factor != gamma and arm.config.mode != "potential":
+        found = find_difference(definition) if isinstance(definition, str) else None
+        if found is None or arm.config.mode == "potential":
+            continue
+        if found.positive_part:
             yield (
-                f"{term.name} is a difference of potentials with γ = {factor:g}, but the learner's "
-                f"γ is {gamma:g}, so it can change the optimal policy. Define the potential alone "
-                "and use mode potential, which takes the learner's γ and handles episode ends"
+                f"{term.name} pays for an increase of a potential and never takes it back, so "
+                "going back and forth pays again and again. Define the potential alone and use "
+                "mode potential, which pays for a net increase"
+            )
+        elif not np.isclose(found.factor, gamma, rtol=1e-9, atol=0.0):
+            yield (
+                f"{term.name} is a difference of potentials with γ = {found.factor:g}, but the "
+                f"learner's γ is {gamma:g}, so it can change the optimal policy. Define the "
+                "potential alone and use mode potential, which takes the learner's γ and handles "
+                "episode ends"
             )
 
 
@@ -261,91 +297,3 @@ def clipped_potential(arm: ArmContext) -> Iterator[str]:
             "out only approximately and may change the optimal policy. Set it to false to restore "
             "the guarantee"
         )
-
-
-@about_study
-def nothing_told_apart(context: StudyContext) -> Iterator[str]:
-    """Flag an environment that pays all behaviors the same, so that no ranking is meaningful."""
-    means = [float(b.returns.mean()) for b in context.behaviours]
-    if max(means) - min(means) <= 1e-9 * max(1.0, max(map(abs, means))):
-        names = ", ".join(humanize(b.name) for b in context.behaviours)
-        yield (
-            f"{context.study.environment.id} pays {format_number(means[0])} to every recorded "
-            f"behavior ({names}): none reaches what it pays for. Ignore the rankings, which cannot "
-            "tell a good reward from a bad one here"
-        )
-
-
-@about_study
-def too_few_seeds(context: StudyContext) -> Iterator[str]:
-    """Flag a number of runs that cannot show a difference."""
-    seeds, fewest = len(context.study.seeds), permutation.min_runs(0.05, paired=False)
-    if len(context.study.arms) < 2:
-        return
-    if seeds < fewest:
-        yield (
-            f"the study has {pluralize(seeds, 'seed')} per arm, and with fewer than "
-            f"{fewest} an exact test at 5% shows no difference, however large. Use {fewest} or more"
-        )
-    if context.spread:
-        needed = int(np.ceil(2 * (DETECTABLE_ERRORS * context.spread / context.difference) ** 2))
-        if needed > seeds:
-            yield (
-                "finished runs of one arm have a standard deviation of "
-                f"{format_number(context.spread)} in environment return, so detecting a difference "
-                f"of {format_number(context.difference)} with 80% power takes {needed:,} seeds per "
-                f"arm, and the study has {seeds}. Add seeds, or expect to miss such a difference"
-            )
-
-
-@about_study
-def too_few_updates(context: StudyContext) -> Iterator[str]:
-    """Flag training that ends after a few updates of the policy."""
-    trainings = [context.study.training_of(arm) for arm in context.study.arms.values()]
-    yield from dict.fromkeys(filter(None, map(describe_few_updates, trainings)))
-
-
-def describe_few_updates(training: TrainingConfig) -> str:
-    """Return that a learner makes too few updates, and the remedy; empty if it makes enough."""
-    steps, updates = training.steps_per_update, training.updates
-    if not steps or not updates or updates >= MIN_UPDATES:
-        return ""
-    shorter = _rollout_length(training)
-    remedy = f"training.hyperparameters.n_steps: {shorter}, or " if shorter else ""
-    return (
-        f"{training.algorithm} updates its policy {pluralize(updates, 'time')} in "
-        f"{training.total_timesteps:,} steps, once per {steps:,} (n_steps × n_envs = "
-        f"{steps // training.n_envs:,} × {training.n_envs}), so a comparison shows the first "
-        f"updates rather than what the rewards lead to. Set {remedy}training.total_timesteps: "
-        f"{steps * MIN_UPDATES:_} or more"
-    )
-
-
-def _rollout_length(training: TrainingConfig) -> int | None:
-    """Return a power of two as n_steps with which there are enough updates; None without one."""
-    batch_size = training.hyperparameters.get("batch_size", 1)
-    longest = training.total_timesteps // (2 * MIN_UPDATES * training.n_envs)
-    n_steps = 2 ** (longest.bit_length() - 1) if longest else 0
-    return n_steps if n_steps * training.n_envs >= max(2, batch_size) else None
-
-
-@about_study
-def too_few_episodes(context: StudyContext) -> Iterator[str]:
-    """Flag an evaluation too short for the difference that matters."""
-    episodes, seeds = context.study.evaluation.final_episodes, len(context.study.seeds)
-    best = max(context.behaviours, key=lambda b: float(b.returns.mean()))
-    spread = float(best.returns.std(ddof=1)) if len(best.returns) > 1 else 0.0
-    needed = int(np.ceil(2 * (DETECTABLE_ERRORS * spread / context.difference) ** 2 / seeds))
-    if needed > episodes:
-        yield (
-            f"single episodes have a standard deviation of {format_number(spread)} in return (to "
-            f"{humanize(best.name)}), so with {seeds} seeds × {episodes} final episodes their "
-            f"noise alone hides a difference of {format_number(context.difference)}. Set "
-            f"evaluation.final_episodes: {needed}"
-        )
-
-
-def default_difference(behaviours: Sequence[Behaviour]) -> float:
-    """Return a tenth of the range of the behaviors' environment returns, to one digit."""
-    means = [float(b.returns.mean()) for b in behaviours]
-    return float(f"{(max(means) - min(means)) / 10:.1g}") or 1.0

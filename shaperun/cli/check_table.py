@@ -34,6 +34,13 @@ def print_check(check: Check, console: Console) -> None:
     console.print(
         Text.assemble(("Returns of scripted behaviors", "bold"), _describe_conditions(check))
     )
+    if not check.study.environment.describe().controllers:
+        console.print(
+            "Only doing nothing and acting at random were played: "
+            f"{check.study.environment.id} has no controllers. Better policies may be paid "
+            "differently.",
+            style="yellow",
+        )
     shown = check.select_arms(MAX_ARMS)
     for arm in shown:
         console.print()

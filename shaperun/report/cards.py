@@ -11,7 +11,7 @@ from shaperun.analysis.exploitation import Conduct, ExploitVerdict
 from shaperun.analysis.summary import ArmComparison
 from shaperun.check.check import Check
 from shaperun.check.ranking import best_by_environment, most_rewarded
-from shaperun.check.rules import default_difference, describe_few_updates
+from shaperun.check.study_rules import default_difference, describe_few_updates
 from shaperun.common.text import format_number, humanize
 from shaperun.report.data import ReportData
 from shaperun.report.sections import format_steps, group_diagnostics
@@ -64,7 +64,7 @@ def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
         {name: count / counts.total() for name, count in counts.items()},
         right.behaviour.length,
     )
-    difference = default_difference(data.check.behaviours)
+    difference = default_difference(data.check.behaviours) or 0.0
     return exploitation.judge_exploitation(data.episodes, data.study, arm, scripted, difference)
 
 

@@ -60,10 +60,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]] = {
         {"mode": "add", "weights": {"main_engine": 1}},
     ),
     "constant-term": (
-        {"mode": "add", "weights": {"same": 2}, "terms": {"same": "3"}},
+        {"mode": "potential", "weights": {"same": 2}, "terms": {"same": "3"}},
         {},
         r"same \(weight 2\) is 3 on all",
-        {"mode": "add", "weights": {"angle": 1}},
+        {"mode": "add", "weights": {"bonus": 0.01}, "terms": {"bonus": "1"}},  # for survival
     ),
     "drowned-terms": (
         {"mode": "replace", "weights": {"distance": 1000, "angle": 0.1}},
@@ -145,6 +145,41 @@ def test_every_rule_has_a_case_a_docstring_and_a_row_in_the_guide() -> None:
     assert [rule for rule in rules if f"`{rule}`" not in guide] == []
 
 
+@pytest.mark.parametrize(
+    ("env_id", "arm", "lost"),
+    [
+        ("MountainCar-v0", {"bonus": "1000 if terminated else x"}, False),
+        ("MountainCar-v0", {"bonus": "x"}, True),
+        ("Acrobot-v1", {"bonus": "200 if terminated else -abs(spin1)"}, False),
+        ("LunarLander-v3", {"bonus": "100 if terminated else 0"}, True),  # a crash pays as well
+        ("LunarLander-v3", {"bonus": "100 if terminated and env_reward > 0 else 0"}, False),
+        ("CartPole-v1", {"bonus": "1 - abs(angle)"}, False),  # to last is the goal
+        ("CartPole-v1", {"bonus": "-abs(angle)"}, True),
+    ],
+)
+def test_goal_is_found_in_what_the_reward_pays(
+    env_id: str, arm: dict[str, str], lost: bool
+) -> None:
+    reward = {"mode": "replace", "terms": arm, "weights": {"bonus": 1}}
+    check = checked(reward, {"environment": {"id": env_id}})
+    assert bool(messages(check, "goal-lost", "a")) is lost
+
+
+@pytest.mark.parametrize(
+    ("formula", "found"),
+    [
+        ("last_angle - angle", True),
+        ("0.999 * x - last_x", False),
+        ("5 * (0.999 * x - last_x)", False),
+        ("5 * (x - last_x)", True),
+        ("max(0, 0.999 * x - last_x)", True),
+    ],
+)
+def test_hand_written_potentials_in_any_form(formula: str, found: bool) -> None:
+    arm = {"mode": "add", "weights": {"f": 1}, "terms": {"f": formula}}
+    assert bool(messages(checked(arm), "gamma-differs", "a")) is found
+
+
 def test_too_few_seeds() -> None:
     assert messages(checked({}, {"seeds": 5}), "too-few-seeds", None) == []
     [message] = messages(checked({}, {"seeds": 3}), "too-few-seeds", None)
@@ -161,6 +196,10 @@ def test_spread_of_finished_runs_decides_the_number_of_seeds() -> None:
 
 
 def test_too_few_episodes() -> None:
+    assert (
+        messages(checked({}, {"environment": {"id": "FrozenLake-v1"}}), "too-few-episodes", None)
+        == []
+    )
     few = {"evaluation": {"final_episodes": 2}}
     study = parse_study(BASE | few | {"arms": {"default": {}, "a": {}}})
     [message] = messages(check_study(study, study.arms, difference=5), "too-few-episodes", None)

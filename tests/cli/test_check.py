@@ -62,7 +62,8 @@ def test_strict_fails_on_findings(tmp_path: Path, shaperun: Shaperun) -> None:
     write(tmp_path, falls=FALLS)
     assert shaperun("check", "tiny.yaml", "--strict", "--json").returncode == 1
     write(tmp_path, guided=TINY["arms"]["guided"])  # type: ignore[index]
-    fine = shaperun("check", "tiny.yaml", "--strict", "--set", "seeds=5", "--difference", "100")
+    enough = ("--set", "seeds=5", "--set", "training.total_timesteps=4000", "--difference", "100")
+    fine = shaperun("check", "tiny.yaml", "--strict", *enough)
     assert fine.returncode == 0, fine.stdout
     assert "No findings." in fine.stdout
     assert "guided changes no ranking" in fine.stdout

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from shaperun.envs.base import Array, Environment, Transition
 from shaperun.envs.builtin import environments
 from shaperun.rewards.compiler import ExpressionError
-from shaperun.rewards.expression import difference_factor, expression_term
+from shaperun.rewards.differences import find_difference
+from shaperun.rewards.expression import expression_term
 from shaperun.rewards.syntax import FUNCTIONS, NAMESPACE, OPERATORS
 
 NAMES = ("x", "y", "speed", "last_push")
@@ -595,7 +596,7 @@ def test_formula_is_not_executed(
     monkeypatch.chdir(tmp_path)
     error_of(text)
     with contextlib.suppress(ExpressionError):
-        difference_factor(text)
+        find_difference(text)
     assert not Path("sentinel").exists()
     scope = {"__builtins__": vars(builtins), "np": np, "x": np.ones(1), "obs": np.ones(1)}
     with contextlib.suppress(Exception):
@@ -618,77 +619,6 @@ def test_compiled_formula_has_no_other_globals(text: str) -> None:
     assert evaluate.__globals__ == NAMESPACE
     assert evaluate.__globals__ is not NAMESPACE
     assert evaluate.__closure__ is None
-
-
-# Potential-based shaping written as a formula.
-
-
-@pytest.mark.parametrize(
-    ("text", "factor"),
-    [
-        ("0.99 * x - last_x", 0.99),
-        ("x * 0.99 - last_x", 0.99),
-        ("x - last_x", 1.0),
-        ("1 * x - last_x", 1.0),
-        (" \n 0.9 * hypot(x, y)\n - hypot(last_x, last_y)", 0.9),
-        ("hypot(x, y) * 0.5 - hypot(last_x, last_y)", 0.5),
-        ("0.99 * obs[0] - last_obs[0]", 0.99),
-        ("obs[-1] - last_obs[-1]", 1.0),
-        ("0.99 * norm(obs[:2]) - norm(last_obs[:2])", 0.99),
-        ("0.99 * (x + y) - (last_x + last_y)", 0.99),
-        ("0.99 * -abs(x / pi) - -abs(last_x / pi)", 0.99),
-        ("0.99 * (x if y > 0 else 1) - (last_x if last_y > 0 else 1)", 0.99),
-        ("0.99 * (3 * x) - 3 * last_x", 0.99),
-        ("3 * x - 3 * last_x", 1.0),
-        # Other forms.
-        ("x", None),
-        ("-x", None),
-        ("0.99 * x + last_x", None),
-        ("last_x - 0.99 * x", None),
-        ("last_x - x", None),
-        ("x - 0.99 * last_x", None),
-        ("(0.99 * x - last_x) * 2", None),
-        ("y * x - last_x", None),
-        ("0.99 / x - last_x", None),
-        # Both at the same step.
-        ("x - x", None),
-        ("0.99 * x - x", None),
-        ("last_x - last_x", None),
-        ("0.99 * obs[0] - obs[0]", None),
-        ("1 - 1", None),
-        ("0.99 * 1 - 1", None),
-        ("0.99 * pi - pi", None),
-        ("0.99 * abs(2) - abs(2)", None),
-        # Different expressions.
-        ("0.99 * x - last_y", None),
-        ("0.99 * obs[0] - last_obs[1]", None),
-        ("0.99 * abs(x) - last_x", None),
-        ("0.99 * x * y - last_x", None),
-        ("0.99 * (x + y) - (last_x + y)", None),
-        ("0.99 * hypot(x, y) - hypot(last_y, last_x)", None),
-    ],
-)
-def test_difference_factor(text: str, factor: float | None) -> None:
-    assert difference_factor(text) == factor
-    make_term(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "-" * 495 + "x-y",
-        "y-" + "-" * 495 + "x",
-        "x" + "[0]" * 160,
-        "9" * 400 + " * x - last_x",
-    ],
-)
-def test_difference_factor_of_an_oversized_formula(text: str) -> None:
-    assert difference_factor(text) is None
-
-
-def test_difference_factor_of_an_invalid_formula() -> None:
-    with pytest.raises(ExpressionError, match="invalid formula"):
-        difference_factor("x -")
 
 
 # Any text gives a term or an ExpressionError.
@@ -774,7 +704,7 @@ def check_text(text: str, action_size: int | None) -> None:
     error = find_error(text, action_size)
     assert error is None or (str(error) and 0 <= error.offset <= len(text))
     with contextlib.suppress(ExpressionError):
-        difference_factor(text)
+        find_difference(text)
 
 
 fuzzing = settings(deadline=1000, max_examples=250)

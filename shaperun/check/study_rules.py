@@ -1,0 +1,112 @@
+"""Rules about a study as an experiment: whether its runs can show what its author wants to know.
+
+They follow the conventions of the rules about arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from shaperun.check.behaviours import Behaviour
+from shaperun.check.rule import StudyContext, about_study
+from shaperun.common.text import format_number, humanize, pluralize
+from shaperun.stats import permutation
+from shaperun.study.training import TrainingConfig
+
+MIN_UPDATES = 20  # tuned studies of on-policy learners make 24 (Pendulum) to 2,500
+DETECTABLE_ERRORS = 2.8  # standard errors of a difference found with 80% power by a test at 5%
+
+
+@about_study
+def nothing_told_apart(context: StudyContext) -> Iterator[str]:
+    """Flag an environment that pays all behaviors the same, so that no ranking is meaningful."""
+    means = [float(b.returns.mean()) for b in context.behaviours]
+    if max(means) - min(means) <= 1e-9 * max(1.0, max(map(abs, means))):
+        names = ", ".join(humanize(b.name) for b in context.behaviours)
+        yield (
+            f"{context.study.environment.id} pays {format_number(means[0])} to every recorded "
+            f"behavior ({names}): none reaches what it pays for. Ignore the rankings, which cannot "
+            "tell a good reward from a bad one here"
+        )
+
+
+@about_study
+def too_few_seeds(context: StudyContext) -> Iterator[str]:
+    """Flag a number of runs that cannot show a difference."""
+    seeds, fewest = len(context.study.seeds), permutation.min_runs(0.05, paired=False)
+    if len(context.study.arms) < 2:
+        return
+    if seeds < fewest:
+        yield (
+            f"the study has {pluralize(seeds, 'seed')} per arm, and with fewer than "
+            f"{fewest} an exact test at 5% shows no difference, however large. Use {fewest} or more"
+        )
+    if context.spread and context.difference:
+        needed = int(np.ceil(2 * (DETECTABLE_ERRORS * context.spread / context.difference) ** 2))
+        if needed > seeds:
+            yield (
+                "finished runs of one arm have a standard deviation of "
+                f"{format_number(context.spread)} in environment return, so detecting a difference "
+                f"of {format_number(context.difference)} with 80% power takes {needed:,} seeds per "
+                f"arm, and the study has {seeds}. Add seeds, or expect to miss such a difference"
+            )
+
+
+@about_study
+def too_few_updates(context: StudyContext) -> Iterator[str]:
+    """Flag training that ends after a few updates of the policy."""
+    trainings = [context.study.training_of(arm) for arm in context.study.arms.values()]
+    yield from dict.fromkeys(filter(None, map(describe_few_updates, trainings)))
+
+
+def describe_few_updates(training: TrainingConfig) -> str:
+    """Return that a learner makes too few updates, and the remedy; empty if it makes enough."""
+    steps, updates = training.steps_per_update, training.updates
+    if not steps or not updates or updates >= MIN_UPDATES:
+        return ""
+    shorter = _rollout_length(training)
+    remedy = f"training.hyperparameters.n_steps: {shorter}, or " if shorter else ""
+    return (
+        f"{training.algorithm} updates its policy {pluralize(updates, 'time')} in "
+        f"{training.total_timesteps:,} steps, once per {steps:,} (n_steps × n_envs = "
+        f"{steps // training.n_envs:,} × {training.n_envs}), so a comparison shows the first "
+        f"updates rather than what the rewards lead to. Set {remedy}training.total_timesteps: "
+        f"{steps * MIN_UPDATES:_} or more"
+    )
+
+
+def _rollout_length(training: TrainingConfig) -> int | None:
+    """Return a power of two as n_steps with which there are enough updates; None without one."""
+    batch_size = training.hyperparameters.get("batch_size", 1)
+    longest = training.total_timesteps // (2 * MIN_UPDATES * training.n_envs)
+    n_steps = 2 ** (longest.bit_length() - 1) if longest else 0
+    return n_steps if n_steps * training.n_envs >= max(2, batch_size) else None
+
+
+@about_study
+def too_few_episodes(context: StudyContext) -> Iterator[str]:
+    """Flag an evaluation too short for the difference that matters."""
+    if not context.difference:
+        return
+    episodes, seeds = context.study.evaluation.final_episodes, len(context.study.seeds)
+    best = max(context.behaviours, key=lambda b: float(b.returns.mean()))
+    spread = float(best.returns.std(ddof=1)) if len(best.returns) > 1 else 0.0
+    needed = int(np.ceil(2 * (DETECTABLE_ERRORS * spread / context.difference) ** 2 / seeds))
+    if needed > episodes:
+        yield (
+            f"single episodes have a standard deviation of {format_number(spread)} in return (to "
+            f"{humanize(best.name)}), so with {seeds} seeds × {episodes} final episodes their "
+            f"noise alone hides a difference of {format_number(context.difference)}. Set "
+            f"evaluation.final_episodes: {needed}"
+        )
+
+
+def default_difference(behaviours: Sequence[Behaviour]) -> float | None:
+    """Return a tenth of the range of the behaviors' returns, to one digit; None if all are equal.
+
+    Returns are those of the environment.
+    """
+    means = [float(b.returns.mean()) for b in behaviours]
+    return float(f"{(max(means) - min(means)) / 10:.1g}") or None
