@@ -132,19 +132,21 @@ def print_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) ->
 
 
 def print_outcome(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) -> int:
-    """Print how a batch ended, with the reasons of failures; return the number of failed runs."""
+    """Print how a batch ended, with the reasons of failures; return the number of runs undone.
+
+    Pruned runs count as done.
+    """
     failed = [run for run in runs if run.state == "failed"]
     for run in failed:
         error_file = folder.run(run.arm, run.seed).error
         reason = _extract_reason(run.failure)
         message = f"{run.arm}/{run.seed} failed: {reason} (full traceback: {error_file})"
         print(escape_control_chars(message), file=sys.stderr)
-    done = sum(run.state == "done" for run in runs)
+    done, pruned = (sum(run.state == state for run in runs) for state in ("done", "pruned"))
     if done:
-        pruned = sum(run.state == "pruned" for run in runs)
         others = f", {pruned} pruned" if pruned else ""
         console.print(f"{done} of {len(runs)} runs finished{others}, in {folder.path}")
-    return len(failed)
+    return len(runs) - done - pruned
 
 
 def _extract_reason(failure: str | None) -> str:

@@ -34,10 +34,10 @@ def sweep(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     trials = _load_trials(opened, folder, fresh=arguments.fresh)
     runs = arguments.select_runs(opened, make_trial_arms(opened, trials))
     whole = not (arguments.arms or arguments.seeds)
-    failed = train_runs(opened, folder, runs, arguments, whole_sweep=whole)
+    undone = train_runs(opened, folder, runs, arguments, whole_sweep=whole)
     if not arguments.dry_run:
         _print_ranking(opened, folder, quiet=arguments.quiet)
-    raise typer.Exit(SOME_FAILED if failed else OK)
+    raise typer.Exit(SOME_FAILED if undone else OK)
 
 
 def _load_trials(study: Study, folder: StudyFolder, *, fresh: bool) -> list[Trial]:

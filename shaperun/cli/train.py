@@ -46,12 +46,12 @@ def train(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     """
     opened, folder = options.open(study)
     runs = arguments.select_runs(opened, opened.arms)
-    failed = train_runs(opened, folder, runs, arguments)
-    if failed < len(runs) and not (arguments.dry_run or arguments.quiet):
+    undone = train_runs(opened, folder, runs, arguments)
+    if undone < len(runs) and not (arguments.dry_run or arguments.quiet):
         results = shlex.quote(str(options.results))
         where = "" if results == "results" else f" --results {results}"
         typer.echo(f"See the results: shaperun compare {opened.study}{where}", err=True)
-    raise typer.Exit(SOME_FAILED if failed else OK)
+    raise typer.Exit(SOME_FAILED if undone else OK)
 
 
 def train_runs(
@@ -62,7 +62,7 @@ def train_runs(
     *,
     whole_sweep: bool = False,
 ) -> int:
-    """Train the runs, or the whole sweep, or list them; return how many failed."""
+    """Train the runs, or the whole sweep, or list them; return how many are undone."""
     from shaperun.cli import progress
     from shaperun.cli.console import SafeConsole
     from shaperun.runs import driver

@@ -59,8 +59,10 @@ def train_cohort(
         failures = train_runs(runs, options)
     except OSError as lock_error:
         failures = {next(iter(runs)): lock_error}
+    # The driver waits for runs of other processes.
+    failures = {f: e for f, e in failures.items() if not isinstance(e, RunLockedError)}
     for folder, error in failures.items():
-        if len(runs) > 1 and not isinstance(error, OSError | RunLockedError):
+        if len(runs) > 1 and not isinstance(error, OSError):
             folder.write_failure("".join(traceback.format_exception(error)))
     for folder, error in failures.items():
         advised = explain_disk_error(error, folder.path) if isinstance(error, OSError) else None
