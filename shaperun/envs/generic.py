@@ -64,11 +64,22 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
         id=env_id,
         observations=(),
         anonymous_size=int(np.prod(observation_space.shape)),
+        pictures=_is_picture(observation_space),
         discrete_observations=not isinstance(observation_space, spaces.Box),
         action_size=None if discrete else int(np.prod(action_space.shape)),
         outcome=lambda end: np.where(end.terminated, "terminated", "truncated"),
         outcomes={"terminated": None, "truncated": None},
     )
+
+
+def _is_picture(space: Any) -> bool:
+    """Return whether stable-baselines3 takes a space for pictures with their channels last.
+
+    As its `is_image_space` and `is_image_space_channels_first`, which would import torch.
+    """
+    if not hasattr(space, "low") or space.dtype != np.uint8 or len(space.shape) != 3:
+        return False
+    return bool((space.low == 0).all() and (space.high == 255).all() and np.argmin(space.shape))
 
 
 @cache

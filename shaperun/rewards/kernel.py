@@ -143,7 +143,7 @@ class RewardKernel:
         with np.errstate(all="ignore"):
             for column, term in enumerate(self.terms):
                 if term.state_only:
-                    values[:, column] = term.function(obs)
+                    values[:, column] = term.at_states(obs)
         return values + 0.0
 
     def potential(self, obs: Array) -> Array:
@@ -151,7 +151,7 @@ class RewardKernel:
         total = np.zeros(len(obs))
         for term, weight in zip(self.terms, self.weights, strict=True):
             if weight:
-                total += weight * term.function(obs)
+                total += weight * term.at_states(obs)
         return total
 
     def shaped_reward(

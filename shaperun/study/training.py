@@ -102,7 +102,13 @@ class TrainingConfig(Model):
     def _check_engine(cls, value: Engine, info: ValidationInfo) -> Engine:
         if not {"algorithm", "hyperparameters"} <= info.data.keys():  # reported already
             return value
-        return choose_engine(info.data["algorithm"], info.data["hyperparameters"], value)
+        environment: Environment | None = validation_context(info, "environment")
+        return choose_engine(
+            info.data["algorithm"],
+            info.data["hyperparameters"],
+            value,
+            pictures=environment is not None and environment.pictures,
+        )
 
     @field_validator("device")
     @classmethod
