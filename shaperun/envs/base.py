@@ -32,9 +32,9 @@ RESERVED = frozenset(
 class Transition:
     """A batch of N transitions (s, a, s′) as the environment reported them.
 
-    Shapes: ``obs`` and ``next_obs`` (N, observation size) in float64, or bytes in uint8, which terms
-    see in float64; ``action`` (N,) for discrete
-    actions and (N, action size) otherwise; ``env_reward``, ``terminated`` and ``truncated`` (N,).
+    Shapes: ``obs`` and ``next_obs`` (N, observation size) in float64, or uint8 if the environment's
+    are, which terms see in float64; ``action`` (N,) for discrete actions and (N, action size)
+    otherwise; ``env_reward``, ``terminated`` and ``truncated`` (N,).
     At the end of an episode ``next_obs`` is its last observation, never the first of the next one.
     ``last_action`` is the action of the previous step, shaped like ``action``; the first step of
     an episode repeats its action there, so that the difference is 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -39,7 +40,7 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
     options = options or {}
     known = environments().get(env_id)
     if known is None:
-        return _inspect(env_id, tuple(sorted(options.items())))
+        return _inspect(env_id, json.dumps(options, sort_keys=True))
     # gymnasium reads −1 as no limit.
     return replace(known, no_time_limit=True) if options.get("max_episode_steps") == -1 else known
 
@@ -83,7 +84,7 @@ def _is_picture(space: Any) -> bool:
 
 
 @cache
-def _inspect(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment:
+def _inspect(env_id: str, options: str) -> Environment:
     import gymnasium as gym  # slow to import, and most studies do not need it
 
     module, _, name = env_id.rpartition(":")
@@ -92,7 +93,7 @@ def _inspect(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment:
             importlib.import_module(module)
         if name not in gym.registry:
             raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
-        with closing(gym.make(name, disable_env_checker=True, **dict(options))) as env:
+        with closing(gym.make(name, disable_env_checker=True, **json.loads(options))) as env:
             endless = env.spec is None or env.spec.max_episode_steps is None
             known = from_spaces(env_id, env.observation_space, env.action_space)
             return replace(known, no_time_limit=endless)

@@ -289,7 +289,7 @@ def test_every_model_of_the_schema_has_a_path() -> None:
     names = set(Study.model_json_schema()["$defs"])
     for learner in LEARNERS.values():
         names |= set(learner.hyperparameters.model_json_schema()["$defs"])
-    assert names == {model.__name__ for model in MODELS.values()} - {"Study"}
+    assert names == {model.__name__ for model in MODELS.values()} - {"Study"} | {"JsonValue"}
 
 
 def test_duplicate_keys_are_refused(file: Path) -> None:
