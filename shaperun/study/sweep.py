@@ -8,7 +8,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    FiniteFloat,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -16,6 +15,7 @@ from pydantic import (
 
 from shaperun.common.text import humanize
 from shaperun.common.validation import (
+    Bounded,
     Integer,
     Model,
     Name,
@@ -31,8 +31,8 @@ from shaperun.rewards.config import check_weighable
 class Range(Model):
     """Interval from which a search draws a weight."""
 
-    low: FiniteFloat
-    high: FiniteFloat
+    low: Bounded
+    high: Bounded
     log: bool = Field(
         False,
         validate_default=True,
@@ -144,9 +144,7 @@ class GridSweep(SweepModel):
 
     method: Literal["grid"]
     base: ArmName
-    weights: dict[SweptTerm, Annotated[list[FiniteFloat], Field(min_length=1)]] = Field(
-        min_length=1
-    )
+    weights: dict[SweptTerm, Annotated[list[Bounded], Field(min_length=1)]] = Field(min_length=1)
 
 
 class RandomSweep(SweepModel):

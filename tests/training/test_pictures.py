@@ -45,7 +45,7 @@ class Corridor(gym.Env[Any, Any]):
         return picture
 
 
-gym.register("Corridor-v0", Corridor, max_episode_steps=12)
+gym.register("Corridor-v0", lambda **_: Corridor(), max_episode_steps=12)
 
 
 def make_config(algorithm: str, env_id: str = "Corridor-v0", **training: Any) -> RunConfig:
