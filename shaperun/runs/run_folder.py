@@ -28,6 +28,7 @@ from shaperun.common.files import (
 from shaperun.runs.entry import Entry, safe_join
 
 _MAX_ERROR_BYTES = 1_000_000
+MAX_FILE_BYTES = 4_000_000_000  # of a finished run, whose files are hashed
 _MAX_NUMBER = 1e15  # counts of steps, seconds and returns are far smaller
 _PHASES = ("training", "evaluating")
 # Required files of a finished run; statistics of observations are optional.
@@ -180,6 +181,8 @@ class RunFolder:
         if identity is None or done.get("identity") != identity:
             return False
         try:
+            if any(entries[name].stat().st_size > MAX_FILE_BYTES for name in files):
+                return False
             return all(_sha256(self.path / name) == digest for name, digest in files.items())
         except OSError:
             return False

@@ -29,6 +29,7 @@ from shaperun.envs.generic import (
 if TYPE_CHECKING:
     import gymnasium as gym
 
+MAX_OPTIONS_LENGTH = 20_000  # in JSON; maps grow to many times their text
 MAX_EPISODE_STEPS = 1_000_000  # an evaluation holds whole episodes
 
 
@@ -103,6 +104,8 @@ class EnvironmentConfig(Model):
     def _check_options(cls, value: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
         for name in {"id", "render_mode", "disable_env_checker"} & value.keys():
             raise ValueError(f"{name} is set by shaperun; remove it")
+        if len(json.dumps(value)) > MAX_OPTIONS_LENGTH:
+            raise ValueError(f"longer than {MAX_OPTIONS_LENGTH:,} characters")
         limit = value.get("max_episode_steps")
         if isinstance(limit, int | float) and limit > MAX_EPISODE_STEPS:
             raise ValueError(f"max_episode_steps is {limit}, above the limit {MAX_EPISODE_STEPS:,}")

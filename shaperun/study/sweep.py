@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -98,6 +99,9 @@ def _check_objective(name: str, info: ValidationInfo) -> str:
 Objective = Annotated[str, AfterValidator(_check_objective)]
 
 
+MAX_TRIALS = 10_000
+
+
 class SweepModel(Model):
     """Settings of all sweep methods: the objective, pruning and confirmation."""
 
@@ -146,6 +150,14 @@ class GridSweep(SweepModel):
     base: ArmName
     weights: dict[SweptTerm, Annotated[list[Bounded], Field(min_length=1)]] = Field(min_length=1)
 
+    @field_validator("weights")
+    @classmethod
+    def _check_size(cls, value: dict[str, list[float]]) -> dict[str, list[float]]:
+        count = math.prod(map(len, value.values()))
+        if count > MAX_TRIALS:
+            raise ValueError(f"{count:,} combinations, above the limit of {MAX_TRIALS:,}")
+        return value
+
 
 class RandomSweep(SweepModel):
     """Independent random draws of the weights, on top of the base arm."""
@@ -153,7 +165,7 @@ class RandomSweep(SweepModel):
     method: Literal["random"]
     base: ArmName
     weights: dict[SweptTerm, Range] = Field(min_length=1)
-    samples: Annotated[Integer, Field(ge=1, le=10_000)]
+    samples: Annotated[Integer, Field(ge=1, le=MAX_TRIALS)]
     seed: Seed = 0
 
 

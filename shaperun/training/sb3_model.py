@@ -294,16 +294,18 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
     Raises:
         UserError: a file does not hold the parameters of such a policy.
     """
-    envs: VecEnv = DummyVecEnv([config.environment.make] * config.training.n_envs)
+    envs: VecEnv = DummyVecEnv([config.environment.make])
     normalized = config.training.normalize.observations
     if normalized and is_image_space(envs.observation_space):
         envs = VecNormalize(envs)  # pictures are then no pictures for stable-baselines3
     try:
-        model = build_algorithm(config.training, envs)
+        model = build_algorithm(_without_buffers(config.training), envs)
     finally:
         envs.close()
     observations: Any = envs.observation_space
-    obs_bytes = envs.num_envs * int(np.prod(observations.shape)) * observations.dtype.itemsize
+    obs_bytes = (
+        config.training.n_envs * int(np.prod(observations.shape)) * observations.dtype.itemsize
+    )
     try:
         model.policy.load_state_dict(
             read_parameters(folder.policy, model.policy.state_dict(), obs_bytes)
@@ -315,6 +317,13 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
     scaling = ObservationScaling.load(folder, observations.shape) if normalized else None
     policy = deterministic_policy if config.training.engine == "sb3" else stacked_policy
     return policy(model, scaling)
+
+
+def _without_buffers(training: TrainingConfig) -> TrainingConfig:
+    """Return a training whose model holds few transitions; its policy is the same."""
+    small = {"n_steps": 2, "batch_size": 2, "buffer_size": 2}
+    small = {name: value for name, value in small.items() if name in training.hyperparameters}
+    return training.model_copy(update={"hyperparameters": training.hyperparameters | small})
 
 
 def _policy_kwargs(learner: Learner, names: dict[str, Any]) -> dict[str, Any]:
