@@ -81,7 +81,7 @@ def test_imports_go_one_way(path: Path) -> None:
 
 
 def test_imports_are_found() -> None:
-    assert packages(SOURCE / "rewards" / "kernel.py") == {"envs"}
+    assert packages(SOURCE / "rewards" / "kernel.py") == {"common", "envs"}
     assert "runs" in packages(SOURCE / "cli" / "train.py")  # inside a function
     assert "torch" in set(imports(SOURCE / "training" / "sb3_model.py"))
 

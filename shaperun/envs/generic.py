@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -85,20 +86,26 @@ def _is_picture(space: Any) -> bool:
 
 @cache
 def _inspect(env_id: str, options: str) -> Environment:
-    import gymnasium as gym  # slow to import, and most studies do not need it
-
     module, _, name = env_id.rpartition(":")
     try:
-        if module:  # the caller has checked that its code may run
-            importlib.import_module(module)
-        if name not in gym.registry:
-            raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
-        with closing(gym.make(name, disable_env_checker=True, **json.loads(options))) as env:
-            endless = env.spec is None or env.spec.max_episode_steps is None
-            known = from_spaces(env_id, env.observation_space, env.action_space)
-            return replace(known, no_time_limit=endless)
+        with warnings.catch_warnings():  # of environments that are old or registered twice
+            warnings.simplefilter("ignore")
+            return _make_once(module, name, env_id, json.loads(options))
     except (UnknownEnvironmentError, UnsupportedEnvironmentError):
         raise
     except Exception as error:  # code of the environment may raise anything
         message = f"creation failed with {type(error).__name__}: {error}"
         raise UnsupportedEnvironmentError(message) from None
+
+
+def _make_once(module: str, name: str, env_id: str, options: dict[str, Any]) -> Environment:
+    import gymnasium as gym  # slow to import, and most studies do not need it
+
+    if module:  # the caller has checked that its code may run
+        importlib.import_module(module)
+    if name not in gym.registry:
+        raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
+    with closing(gym.make(name, disable_env_checker=True, **options)) as env:
+        endless = env.spec is None or env.spec.max_episode_steps is None
+        known = from_spaces(env_id, env.observation_space, env.action_space)
+        return replace(known, no_time_limit=endless)

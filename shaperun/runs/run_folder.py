@@ -37,6 +37,10 @@ _REQUIRED = ("run.json", "episodes.csv", "evaluations.csv", "updates.csv", "poli
 State = Literal["waiting", "running", "interrupted", "pruned", "failed", "done"]
 
 
+class RunRemovedError(UserError):
+    """The folder of a run was removed while it was trained."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run."""
@@ -87,8 +91,21 @@ class RunFolder:
         )
 
     def write_progress(self, progress: dict[str, Any]) -> None:
-        """Write the progress of the run."""
+        """Write the progress of the run.
+
+        Raises:
+            RunRemovedError: the folder was removed.
+        """
+        self.ensure_present()
         write_json(self._progress, progress)
+
+    def ensure_present(self) -> None:
+        """Raise RunRemovedError if the folder was removed: writing a file would make it again."""
+        if not self.config.exists():
+            raise RunRemovedError(
+                f"{self.path} was removed during training; run the same command again to train "
+                "the run from scratch"
+            )
 
     def progressed_since(self, moment: float) -> bool:
         """Return whether progress was written since a moment, in seconds since the epoch."""
@@ -112,7 +129,12 @@ class RunFolder:
             file.unlink(missing_ok=True)
 
     def write_failure(self, reason: str) -> str:
-        """Write why the run failed; return it, with a note if it cannot be written."""
+        """Write why the run failed; return it, with a note if it cannot be written.
+
+        Nothing is written if the folder of the study was removed.
+        """
+        if not self.path.parents[2].exists():
+            return reason
         try:
             write_atomically(self.error, reason.encode())
         except OSError as error:
@@ -131,7 +153,12 @@ class RunFolder:
             return f"unknown reason: {self.error} cannot be read, {error.strerror}"
 
     def finish(self) -> None:
-        """Mark the run finished; this is the last write into the folder."""
+        """Mark the run finished; this is the last write into the folder.
+
+        Raises:
+            RunRemovedError: the folder was removed.
+        """
+        self.ensure_present()
         files = [self.path / name for name in _REQUIRED]
         files += [self.normalization] if self.normalization.exists() else []
         for file in files:

@@ -77,11 +77,20 @@ class StudyFolder:
             return False
         if not self.path.is_dir():
             return True
-        # These are written before anything is trained.
+        # These are written before anything is trained, or left if the folder is removed meanwhile.
         ours = {self.check.name, self.preview.name, self.ask.name}
         return not self.study.exists() and any(
-            path.name not in ours and not is_temporary(path) for path in self.path.iterdir()
+            path.name not in ours and not is_temporary(path) and not self._is_left_over(path)
+            for path in self.path.iterdir()
         )
+
+    def _is_left_over(self, path: Path) -> bool:
+        """Return whether a folder holds at most runs that have not begun."""
+        if path.name not in ("runs", "search") or path.is_symlink() or not path.is_dir():
+            return False
+        files = (file for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
+        left = {"error.txt", ".lease", "log.txt"}
+        return all(file.name in left or is_temporary(file) for file in files)
 
     def delete_run(self, arm: str, seed: int) -> None:
         """Delete the folder of a run."""

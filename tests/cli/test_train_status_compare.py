@@ -74,6 +74,34 @@ def test_status_lists_every_run(trained: Path) -> None:
         assert (run["state"], run["timesteps"], run["total_timesteps"]) == ("done", 2000, 2000)
 
 
+def test_dry_run_summarizes_many_runs_and_checks_what_train_checks(
+    trained: Path, tiny_file: Path, shaperun: Shaperun
+) -> None:
+    done = shaperun("train", "tiny.yaml", "--dry-run", "--set", "seeds=10000")
+    assert done.returncode == 0, done.stderr
+    assert "PPO (engine lockstep), 20,000 runs of 2,000 steps" in done.stdout
+    assert "20,000 waiting  ·  19,970 more runs not shown" in done.stdout
+    assert len(done.stdout.splitlines()) < 40
+    assert (
+        "unknown executor x" in shaperun("train", "tiny.yaml", "--dry-run", "--executor=x").stderr
+    )
+    results = str(trained / "results")
+    changed = (
+        "train",
+        "tiny.yaml",
+        "--dry-run",
+        "--results",
+        results,
+        "--set",
+        "training.n_envs=2",
+    )
+    done = shaperun(*changed)
+    assert done.returncode == 2
+    assert "training.n_envs: 4 there, 2 here" in done.stderr
+    assert shaperun(*changed, "--fresh").returncode == 0
+    assert not (tiny_file.parent / "results").exists()
+
+
 def test_dry_run_changes_nothing(tiny_file: Path, shaperun: Shaperun) -> None:
     done = shaperun("train", "tiny.yaml", "--dry-run", "--seeds", "1", "--arms", "guided")
     assert done.returncode == 0

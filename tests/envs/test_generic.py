@@ -356,3 +356,15 @@ def test_code_without_the_environment_is_refused(env_id: str, message: str) -> N
 
 def test_plain_id_is_not_code() -> None:
     assert study({"id": "FrozenLake-v1"}).code_references == []
+
+
+def test_warnings_of_gymnasium_are_not_printed(
+    register: Register, recwarn: pytest.WarningsRecorder
+) -> None:
+    def make(**_options: Any) -> Toy:
+        gym.logger.warn("an old environment")
+        return Toy()
+
+    register("Toy-v0", make)
+    study({"id": "Toy-v0", "options": {"max_episode_steps": 9}}).environment.make().close()
+    assert not recwarn.list

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -167,6 +168,19 @@ def test_a_running_run_is_not_deleted(study: Study, runs: list[Run], tmp_path: P
     lock.release()
     prepare.prepare(study, folder, runs, fresh=True)
     assert not run_folder.path.exists()
+
+
+def test_what_a_removed_folder_leaves_is_no_other_study(tmp_path: Path, study: Study) -> None:
+    folder, runs = StudyFolder(tmp_path / "tiny"), plan_runs(study, study.arms)
+    run_folder = folder.run(runs[0].arm, runs[0].seed)
+    run_folder.path.mkdir(parents=True)
+    run_folder.write_failure("removed")
+    assert not folder.is_foreign()
+    (run_folder.path / "notes.txt").touch()
+    assert folder.is_foreign()
+    shutil.rmtree(folder.path)
+    assert run_folder.write_failure("removed") == "removed"
+    assert not folder.path.exists()
 
 
 def test_an_unknown_executor_is_refused() -> None:

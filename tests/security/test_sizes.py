@@ -66,12 +66,10 @@ def test_sparse_checkpoints_are_not_held_in_memory(tmp_path: Path) -> None:
 
 
 def test_too_many_runs_are_refused_before_they_are_planned(tiny_file: Path) -> None:
-    arms = {f"arm{n}": {} for n in range(11)}
+    arms: dict[str, dict[str, str]] = {f"arm{n}": {} for n in range(11)}
     study = load_study(tiny_file, [f"arms={arms}", "seeds=10000"])
     began = time.monotonic()
-    with pytest.raises(
-        UserError, match="11 arms × 10,000 seeds are 110,000 runs, above"
-    ):
+    with pytest.raises(UserError, match="11 arms × 10,000 seeds are 110,000 runs, above"):
         plan_runs(study, study.arms)
     assert time.monotonic() - began < 1
     assert len(plan_runs(study, study.arms, ["arm3"])) == 10_000 < MAX_RUNS
