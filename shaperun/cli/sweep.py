@@ -56,12 +56,13 @@ def _print_ranking(study: Study, folder: StudyFolder, *, quiet: bool) -> None:
     from shaperun.cli import comparison_table
     from shaperun.cli.console import SafeConsole
     from shaperun.report import files
+    from shaperun.runs.study_folder import writing
     from shaperun.search.ranking import rank_trials
 
     results = rank_trials(study, LoadedRuns(folder))
     if results.ranking.is_empty():
         raise UserError(f"no trial of the sweep of {study.study} is finished; run shaperun sweep")
-    with folder.writing():
+    with writing(folder.sweep):
         files.write_sweep(results, folder)
     console = SafeConsole(stderr=False)
     comparison_table.print_ranking(results, console)

@@ -311,12 +311,46 @@ def test_invalid_input_gets_one_clear_message(name: str, bad_folder: Path) -> No
     assert snapshot(bad_folder) == before
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_gets_one_clear_message(tiny_file: Path, shaperun: Shaperun) -> None:
-    results = tiny_file.parent / "results"
-    results.mkdir(mode=0o555)
-    done = shaperun("train", "tiny.yaml")
-    assert (done.returncode, "cannot write to" in done.stderr) == (2, True)
+# Root may write everywhere, unless it gives up this right.
+UNPRIVILEGED = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override"]
+
+
+@pytest.mark.skipif(
+    bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="needs setpriv of util-linux"
+)
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [
+        ("train tiny.yaml", "results/tiny/study.yaml"),
+        ("compare tiny --json", "results/tiny/compare"),
+        ("report tiny", "results/tiny"),
+        ("record-gif tiny", "results/tiny"),
+        ("check tiny.yaml", "results/tiny"),
+    ],
+)
+def test_a_read_only_folder_gets_one_clear_message_at_the_start(
+    command: str, folder: str, copy: Path
+) -> None:
+    study = copy / "results" / "tiny"
+    (study / "compare").mkdir(exist_ok=True)
+    folders = [path for path in (study, study / "compare") if path.is_dir()]
+    for path in folders:
+        path.chmod(0o555)
+    before = snapshot(copy)
+    done = subprocess.run(
+        [*UNPRIVILEGED, sys.executable, "-m", "shaperun", *command.split()],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for path in folders:
+        path.chmod(0o755)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert folder in done.stderr
+    assert "check the write permissions" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert snapshot(copy) == before
 
 
 def test_a_changed_study_is_not_overwritten(copy: Path, shaperun: Shaperun) -> None:
