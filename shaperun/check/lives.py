@@ -21,7 +21,6 @@ Mask = npt.NDArray[np.bool_]
 
 MIN_LIVES = 3  # on each side of the median length
 SPARSE_GOAL = 1.0  # pay of a goal that no recorded episode reached, as is common in gymnasium
-JUMP_ERRORS = 3.0  # standard deviations of the changes between steps
 
 
 @dataclass(frozen=True)
@@ -94,11 +93,11 @@ def pays_for_goal(arm: ArmContext) -> bool:
     if sum(map(len, lasting)):
         return bool(np.median(np.concatenate(lasting)) > 0)
     changes = np.concatenate([_changes(result) for result in arm.returns])
-    spread = JUMP_ERRORS * float(changes.std()) if len(changes) else 0.0
+    usual = float(changes.max(initial=0.0))
     at_end = np.concatenate(jumps)
     failed = ~reached & np.concatenate([_terminated(result) for result in arm.returns])
     elsewhere = float(at_end[failed].mean()) if failed.any() else -np.inf
-    return bool(at_end[reached].mean() > max(spread, elsewhere + 1e-9))
+    return bool(at_end[reached].mean() > max(usual, elsewhere) + 1e-9)
 
 
 def _terminated(result: BehaviourReturn) -> Mask:

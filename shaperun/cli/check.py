@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,6 +53,7 @@ def check(
     Example: shaperun check study.yaml --strict
     """
     from shaperun.cli.console import SafeConsole, print_json
+    from shaperun.runs.study_folder import writing
     from shaperun.study.loader import StudyError
 
     try:
@@ -60,12 +62,13 @@ def check(
         if as_json:
             print_json({"study": study, "errors": error.problems, "warnings": [], "rankings": {}})
         raise
-    with SafeConsole(quiet=quiet or as_json).status("Playing controllers…"):
-        result = check_arms(opened, folder, split_names(arms), difference)
-    if as_json:
-        print_json(result.document())
-    else:
-        _print_check(result, folder, quiet=quiet)
+    with nullcontext() if as_json else writing(folder.check):  # JSON has no figures
+        with SafeConsole(quiet=quiet or as_json).status("Playing controllers…"):
+            result = check_arms(opened, folder, split_names(arms), difference)
+        if as_json:
+            print_json(result.document())
+        else:
+            _print_check(result, folder, quiet=quiet)
     raise typer.Exit(SOME_FAILED if strict and result.findings else OK)
 
 
@@ -77,8 +80,7 @@ def _print_check(result: Check, folder: StudyFolder, *, quiet: bool) -> None:
     console = SafeConsole(stderr=False)
     check_table.print_check(result, console)
     _print_checked_weights(result, console)
-    with folder.writing():
-        plots.write_figures(result, folder.check)
+    plots.write_figures(result, folder.check)
     if not quiet:
         console.print(f"\nFigures: {folder.check}", style="dim")
 
@@ -143,10 +145,11 @@ def preview(study: StudyArgument, options: StudyOptions) -> None:
     from shaperun.check.preview import render_page
     from shaperun.cli.console import SafeConsole
     from shaperun.common.files import write_atomically
+    from shaperun.runs.study_folder import writing
 
     opened, folder = options.open(study)
-    with SafeConsole().status("Playing and filming controllers…"):
-        text = render_page(opened)
-    with folder.writing():
+    with writing(folder.preview):
+        with SafeConsole().status("Playing and filming controllers…"):
+            text = render_page(opened)
         write_atomically(folder.preview, text.encode())
     typer.echo(folder.preview)

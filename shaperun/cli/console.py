@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from shaperun.common.files import dump_json, with_nulls
 from shaperun.common.text import escape_control_chars
 
 
@@ -30,4 +30,4 @@ class SafeConsole(Console):
 
 def print_json(document: object) -> None:
     """Print one JSON document on stdout."""
-    typer.echo(escape_control_chars(json.dumps(document, indent=2, ensure_ascii=False)))
+    typer.echo(escape_control_chars(dump_json(with_nulls(document))))

@@ -38,10 +38,11 @@ def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> No
     from shaperun.cli.console import SafeConsole
     from shaperun.common.files import write_atomically
     from shaperun.preferences.page import render_page
+    from shaperun.runs.study_folder import writing
 
     opened, folder = options.open(study)
     console = SafeConsole(quiet=quiet)
-    with folder.writing():
+    with writing(folder.ask):
         with console.status("Playing and filming episodes…") as status:
 
             def on_progress(played: int, of: int) -> None:

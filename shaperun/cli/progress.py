@@ -16,6 +16,7 @@ from rich.text import Text
 
 from shaperun.common.text import escape_control_chars, format_fixed
 from shaperun.runs.plan import Run
+from shaperun.runs.run_folder import State
 from shaperun.runs.status import ELSEWHERE, RunStatus
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
@@ -70,21 +71,33 @@ def build_run_table(runs: Sequence[RunStatus]) -> Group:
     return Group(table, _build_summary(runs, hidden=len(runs) - len(shown)))
 
 
-def build_plan_table(study: Study, folder: StudyFolder, runs: Sequence[Run]) -> Table:
-    """Return a table of the runs that a command would train, with their current state."""
-    title = f"{study.study}: {len(runs)} runs of {describe_length(runs)}"
+def build_plan_table(study: Study, folder: StudyFolder, runs: Sequence[Run]) -> Group:
+    """Return a table of the runs that a command would train, with their current state.
+
+    It has the first `MAX_ROWS` runs, and a summary of all of them.
+    """
+    engines = dict.fromkeys(
+        f"{run.config.training.algorithm} (engine {run.config.training.engine})" for run in runs
+    )
+    title = f"{study.study}: {' and '.join(engines)}, {len(runs):,} runs of {describe_length(runs)}"
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     table.add_column("arm", overflow="ellipsis", no_wrap=True, max_width=32)
     table.add_column("seed", justify="right", no_wrap=True)
     for name in ("mode", "state"):
         table.add_column(name, no_wrap=True)
     table.add_column("folder", overflow="fold")
-    for run in runs:
+    started = {arm for arm in dict.fromkeys(run.arm for run in runs) if folder.has_runs(arm)}
+    states: list[State] = [
+        folder.run(run.arm, run.seed).read_state() if run.arm in started else "waiting"
+        for run in runs
+    ]
+    for run, state in zip(runs[:MAX_ROWS], states, strict=False):
         run_folder = folder.run(run.arm, run.seed)
-        state = run_folder.read_state()
         cells = (run.config.reward.mode, Text(state, style=STYLES[state]), str(run_folder.path))
         table.add_row(run.arm, str(run.seed), *cells)
-    return table
+    hidden = len(runs) - MAX_ROWS
+    more = f"  ·  {hidden:,} more runs not shown" if hidden > 0 else ""
+    return Group(table, Text(f"\n{_count_states(states)}{more}", style="dim"))
 
 
 def describe_length(runs: Sequence[Run]) -> str:
@@ -140,19 +153,23 @@ def print_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) ->
 
 
 def print_outcome(folder: StudyFolder, runs: Sequence[RunStatus], console: Console) -> int:
-    """Print how a batch ended, with the reasons of failures; return the number of failed runs."""
+    """Print how a batch ended, with the reasons of failures; return the number of runs undone.
+
+    Pruned runs count as done.
+    """
     failed = [run for run in runs if run.state == "failed"]
     for run in failed:
         error_file = folder.run(run.arm, run.seed).error
         reason = _extract_reason(run.failure)
-        message = f"{run.arm}/{run.seed} failed: {reason} (full traceback: {error_file})"
+        message = f"{run.arm}/{run.seed} failed: {reason}"
+        if error_file.exists():
+            message += f" (full traceback: {error_file})"
         print(escape_control_chars(message), file=sys.stderr)
-    done = sum(run.state == "done" for run in runs)
+    done, pruned = (sum(run.state == state for run in runs) for state in ("done", "pruned"))
     if done:
-        pruned = sum(run.state == "pruned" for run in runs)
         others = f", {pruned} pruned" if pruned else ""
         console.print(f"{done} of {len(runs)} runs finished{others}, in {folder.path}")
-    return len(failed)
+    return len(runs) - done - pruned
 
 
 def _extract_reason(failure: str | None) -> str:
@@ -202,9 +219,13 @@ def _format_return(run: RunStatus) -> str:
     return "" if latest is None else format_fixed(latest, 1)
 
 
+def _count_states(states: Iterable[str]) -> str:
+    counts = Counter(states)
+    return ", ".join(f"{counts[state]:,} {state}" for state in STYLES if counts[state])
+
+
 def _build_summary(runs: Sequence[RunStatus], hidden: int) -> Text:
-    counts = Counter[str](run.state for run in runs)
-    text = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
+    text = _count_states(run.state for run in runs)
     running = [run for run in runs if run.state == "running"]
     pace = sum(run.steps_per_second for run in running)
     text += f"  ·  {pace:,.0f} steps/s in total" if running else ""

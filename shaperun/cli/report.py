@@ -48,24 +48,25 @@ def compare(
     from shaperun.analysis import comparison
     from shaperun.cli import comparison_table
     from shaperun.cli.console import SafeConsole, print_json
+    from shaperun.runs.study_folder import writing
 
     opened = [options.open(name) for name in studies or [""]]
     target = comparison.comparison_folder(opened)
-    result = comparison.compare_studies(opened, by)
     console = SafeConsole(stderr=False)
-    if as_json:
-        print_json(result.document())
-    else:
-        comparison_table.print_comparison(result, console)
-        for study, folder in opened:
-            if study.sweep and folder.sweep.exists():
-                console.print(_note_on_trials(study, folder), style="dim")
-    sys.stdout.flush()  # drawing the figures takes another few seconds
-    with opened[0][1].writing():
+    with writing(target):
+        result = comparison.compare_studies(opened, by)
+        if not as_json:
+            comparison_table.print_comparison(result, console)
+            for study, folder in opened:
+                if study.sweep and folder.sweep.exists():
+                    console.print(_note_on_trials(study, folder), style="dim")
+            sys.stdout.flush()  # drawing the figures takes another few seconds
         from shaperun.report import files
 
         paths = files.write_comparison(result, target)
-    if not (as_json or quiet):
+    if as_json:  # only now: a document is followed by no error
+        print_json(result.document())
+    elif not quiet:
         console.print(f"\nFigures and tables: {target} ({len(paths)} files)", style="dim")
 
 
@@ -132,11 +133,12 @@ def record_gif(
     from shaperun.analysis.results import LoadedRuns
     from shaperun.cli.console import SafeConsole
     from shaperun.report.record_gif import EpisodeChoice, record_gifs
+    from shaperun.runs.study_folder import writing
     from shaperun.search.progress import add_trial_arms
 
     opened, folder = options.open(study)
     loaded = LoadedRuns(folder)
-    with folder.writing():
+    with writing(folder.gifs):
         paths = record_gifs(
             add_trial_arms(opened, loaded, split_names(arms)),
             loaded,
@@ -168,10 +170,11 @@ def report(
     from shaperun.common.files import write_atomically
     from shaperun.report.data import load_report_data
     from shaperun.report.page import render_page
+    from shaperun.runs.study_folder import writing
 
     opened, folder = options.open(study)
     console = SafeConsole(quiet=quiet)
-    with folder.writing():
+    with writing(folder.report):
         with console.status("Reading runs and filming policies…"):
             text = render_page(load_report_data(opened, folder, console.print), static=static)
         write_atomically(folder.report, text.encode())

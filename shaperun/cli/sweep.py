@@ -34,10 +34,10 @@ def sweep(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     trials = _load_trials(opened, folder, fresh=arguments.fresh)
     runs = arguments.select_runs(opened, make_trial_arms(opened, trials))
     whole = not (arguments.arms or arguments.seeds)
-    failed = train_runs(opened, folder, runs, arguments, whole_sweep=whole)
+    undone = train_runs(opened, folder, runs, arguments, whole_sweep=whole)
     if not arguments.dry_run:
         _print_ranking(opened, folder, quiet=arguments.quiet)
-    raise typer.Exit(SOME_FAILED if failed else OK)
+    raise typer.Exit(SOME_FAILED if undone else OK)
 
 
 def _load_trials(study: Study, folder: StudyFolder, *, fresh: bool) -> list[Trial]:
@@ -56,12 +56,13 @@ def _print_ranking(study: Study, folder: StudyFolder, *, quiet: bool) -> None:
     from shaperun.cli import comparison_table
     from shaperun.cli.console import SafeConsole
     from shaperun.report import files
+    from shaperun.runs.study_folder import writing
     from shaperun.search.ranking import rank_trials
 
     results = rank_trials(study, LoadedRuns(folder))
     if results.ranking.is_empty():
         raise UserError(f"no trial of the sweep of {study.study} is finished; run shaperun sweep")
-    with folder.writing():
+    with writing(folder.sweep):
         files.write_sweep(results, folder)
     console = SafeConsole(stderr=False)
     comparison_table.print_ranking(results, console)

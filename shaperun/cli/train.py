@@ -46,12 +46,12 @@ def train(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     """
     opened, folder = options.open(study)
     runs = arguments.select_runs(opened, opened.arms)
-    failed = train_runs(opened, folder, runs, arguments)
-    if failed < len(runs) and not (arguments.dry_run or arguments.quiet):
+    undone = train_runs(opened, folder, runs, arguments)
+    if undone < len(runs) and not (arguments.dry_run or arguments.quiet):
         results = shlex.quote(str(options.results))
         where = "" if results == "results" else f" --results {results}"
         typer.echo(f"See the results: shaperun compare {opened.study}{where}", err=True)
-    raise typer.Exit(SOME_FAILED if failed else OK)
+    raise typer.Exit(SOME_FAILED if undone else OK)
 
 
 def train_runs(
@@ -62,18 +62,20 @@ def train_runs(
     *,
     whole_sweep: bool = False,
 ) -> int:
-    """Train the runs, or the whole sweep, or list them; return how many failed."""
+    """Train the runs, or the whole sweep, or list them; return how many are undone."""
     from shaperun.cli import progress
     from shaperun.cli.console import SafeConsole
     from shaperun.runs import driver
-    from shaperun.runs.prepare import prepare
+    from shaperun.runs.prepare import check_runs, prepare
     from shaperun.runs.train_options import TrainOptions
 
-    if arguments.dry_run:
-        SafeConsole(stderr=False).print(progress.build_plan_table(study, folder, runs))
-        return 0
     console = SafeConsole(quiet=arguments.quiet)
     executor = driver.make_executor(arguments.executor, arguments.workers)
+    options = TrainOptions(tensorboard=arguments.tensorboard)
+    if arguments.dry_run:
+        check_runs(study, folder, runs, options, fresh=arguments.fresh)
+        SafeConsole(stderr=False).print(progress.build_plan_table(study, folder, runs))
+        return 0
     drive: Any = partial(driver.execute_runs, folder, runs)
     if whole_sweep:
         from shaperun.search import driver as search
@@ -82,7 +84,6 @@ def train_runs(
         drive = partial(search.run_sweep, study, folder, fresh=arguments.fresh)
     if arguments.executor != "ray":
         _check_devices(runs)
-    options = TrainOptions(tensorboard=arguments.tensorboard)
     prepare(study, folder, runs, options, fresh=arguments.fresh)
     if whole_sweep:
         progress.print_sweep_plan(study, console)

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import math
 import os
 import secrets
 import stat
@@ -100,9 +101,26 @@ def explain_disk_error(error: OSError, folder: Path) -> str | None:
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write a JSON document atomically, indented for people."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode())
+    """Write a JSON document atomically, indented for people.
+
+    Raises:
+        ValueError: a number is not finite, which JSON does not have.
+    """
+    write_atomically(path, f"{dump_json(document)}\n".encode())
+
+
+def dump_json(document: object) -> str:
+    """Return a JSON document as text, indented for people; raise as `write_json` does."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def with_nulls(document: Any) -> Any:
+    """Return a document with null for numbers that are not finite: statistics that do not exist."""
+    if isinstance(document, dict):
+        return {key: with_nulls(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [with_nulls(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def open_regular(path: Path) -> io.BufferedReader:

@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     StringConstraints,
     ValidationInfo,
 )
@@ -33,6 +34,9 @@ def is_number(value: object) -> bool:
 
 Integer = Annotated[int, BeforeValidator(to_integer)]
 """An integer, which may be written as 1e6."""
+
+Bounded = Annotated[FiniteFloat, Field(ge=-1e12, le=1e12)]
+"""A number that can be multiplied by others of its kind and stay within the range of a float."""
 
 Seed = Annotated[Integer, Field(ge=0, lt=2**32)]
 

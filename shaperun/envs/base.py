@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 StateFunction = Callable[[Array], Array]
+
+_FLOATS_AT_ONCE = 2**20  # entries of pictures that terms see in float64 at once
 
 OWN_REWARD = "environment"
 """Name under which the environment's reward can be weighted like a term."""
@@ -30,8 +32,9 @@ RESERVED = frozenset(
 class Transition:
     """A batch of N transitions (s, a, s′) as the environment reported them.
 
-    Shapes: ``obs`` and ``next_obs`` (N, observation size) in float64; ``action`` (N,) for discrete
-    actions and (N, action size) otherwise; ``env_reward``, ``terminated`` and ``truncated`` (N,).
+    Shapes: ``obs`` and ``next_obs`` (N, observation size) in float64, or uint8 if the environment's
+    are, which terms see in float64; ``action`` (N,) for discrete actions and (N, action size)
+    otherwise; ``env_reward``, ``terminated`` and ``truncated`` (N,).
     At the end of an episode ``next_obs`` is its last observation, never the first of the next one.
     ``last_action`` is the action of the previous step, shaped like ``action``; the first step of
     an episode repeats its action there, so that the difference is 0.
@@ -59,8 +62,8 @@ class Transition:
         names = Transition.__dataclass_fields__
         return Transition(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
-    def take(self, rows: npt.NDArray[Any]) -> Transition:
-        """Select transitions by a mask (N,) or by indices."""
+    def take(self, rows: npt.NDArray[Any] | slice) -> Transition:
+        """Select transitions by a mask (N,), by indices or by a slice."""
         return Transition(*(getattr(self, name)[rows] for name in Transition.__dataclass_fields__))
 
 
@@ -79,7 +82,32 @@ class Term:
 
     def __call__(self, transition: Transition) -> Array:
         """Return the raw values (N,) of the term; a state term is evaluated at s′."""
-        return self.function(transition.next_obs if self.state_only else transition)
+        if self.state_only:
+            return self.at_states(transition.next_obs)
+        if transition.obs.dtype != np.uint8:
+            return self.function(transition)
+        parts = (transition.take(rows) for rows in _split_rows(transition.obs))
+        floats = (
+            replace(part, obs=_to_floats(part.obs), next_obs=_to_floats(part.next_obs))
+            for part in parts
+        )
+        return np.concatenate([self.function(part) for part in floats])
+
+    def at_states(self, obs: npt.NDArray[Any]) -> Array:
+        """Return the raw values (N,) of a state term at observations (N, observation size)."""
+        if obs.dtype != np.uint8:
+            return self.function(obs)
+        return np.concatenate([self.function(_to_floats(obs[rows])) for rows in _split_rows(obs)])
+
+
+def _split_rows(obs: npt.NDArray[Any]) -> list[slice]:
+    """Split N rows so that few of them are held in float64 at once; N may be 0."""
+    size = max(1, _FLOATS_AT_ONCE // max(1, obs.shape[1]))
+    return [slice(first, first + size) for first in range(0, max(1, len(obs)), size)]
+
+
+def _to_floats(obs: npt.NDArray[Any]) -> Array:
+    return obs.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -135,6 +163,8 @@ class Environment:
     """Number of entries of an action; None for discrete actions."""
     anonymous_size: int = 0
     """Number of entries of an observation whose entries have no names."""
+    pictures: bool = False
+    """True if observations are pictures with their channels last, which stable-baselines3 turns."""
     discrete_observations: bool = False
     """True if observations are state indices and not measurements."""
     no_time_limit: bool = False
@@ -227,10 +257,17 @@ class Environment:
         self.terms[name] = Term(name, (function.__doc__ or "").strip(), function, state_only)
 
 
-def flatten_rows(obs: Any) -> Array:
-    """Return observations as the kernel takes them: a float64 copy with one flat row each."""
+def flatten_rows(obs: Any) -> npt.NDArray[Any]:
+    """Return observations as the kernel takes them: a copy with one flat row each.
+
+    Its type is float64, or uint8 if that is the type of the observations: pictures would take eight
+    times their bytes.
+    """
     # Always a copy: a vector environment may return the same buffer at every step.
-    return np.array(obs, dtype=np.float64).reshape(len(obs), -1)
+    copy = np.array(obs)
+    if copy.dtype != np.uint8:
+        copy = copy.astype(np.float64, copy=False)
+    return copy.reshape(len(copy), -1)
 
 
 def scalar_reward(reward: Any) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -39,7 +41,7 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
     options = options or {}
     known = environments().get(env_id)
     if known is None:
-        return _inspect(env_id, tuple(sorted(options.items())))
+        return _inspect(env_id, json.dumps(options, sort_keys=True))
     # gymnasium reads −1 as no limit.
     return replace(known, no_time_limit=True) if options.get("max_episode_steps") == -1 else known
 
@@ -64,6 +66,7 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
         id=env_id,
         observations=(),
         anonymous_size=int(np.prod(observation_space.shape)),
+        pictures=_is_picture(observation_space),
         discrete_observations=not isinstance(observation_space, spaces.Box),
         action_size=None if discrete else int(np.prod(action_space.shape)),
         outcome=lambda end: np.where(end.terminated, "terminated", "truncated"),
@@ -71,22 +74,38 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
     )
 
 
-@cache
-def _inspect(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment:
-    import gymnasium as gym  # slow to import, and most studies do not need it
+def _is_picture(space: Any) -> bool:
+    """Return whether stable-baselines3 takes a space for pictures with their channels last.
 
+    As its `is_image_space` and `is_image_space_channels_first`, which would import torch.
+    """
+    if not hasattr(space, "low") or space.dtype != np.uint8 or len(space.shape) != 3:
+        return False
+    return bool((space.low == 0).all() and (space.high == 255).all() and np.argmin(space.shape))
+
+
+@cache
+def _inspect(env_id: str, options: str) -> Environment:
     module, _, name = env_id.rpartition(":")
     try:
-        if module:  # the caller has checked that its code may run
-            importlib.import_module(module)
-        if name not in gym.registry:
-            raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
-        with closing(gym.make(name, disable_env_checker=True, **dict(options))) as env:
-            endless = env.spec is None or env.spec.max_episode_steps is None
-            known = from_spaces(env_id, env.observation_space, env.action_space)
-            return replace(known, no_time_limit=endless)
+        with warnings.catch_warnings():  # of environments that are old or registered twice
+            warnings.simplefilter("ignore")
+            return _make_once(module, name, env_id, json.loads(options))
     except (UnknownEnvironmentError, UnsupportedEnvironmentError):
         raise
     except Exception as error:  # code of the environment may raise anything
         message = f"creation failed with {type(error).__name__}: {error}"
         raise UnsupportedEnvironmentError(message) from None
+
+
+def _make_once(module: str, name: str, env_id: str, options: dict[str, Any]) -> Environment:
+    import gymnasium as gym  # slow to import, and most studies do not need it
+
+    if module:  # the caller has checked that its code may run
+        importlib.import_module(module)
+    if name not in gym.registry:
+        raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
+    with closing(gym.make(name, disable_env_checker=True, **options)) as env:
+        endless = env.spec is None or env.spec.max_episode_steps is None
+        known = from_spaces(env_id, env.observation_space, env.action_space)
+        return replace(known, no_time_limit=endless)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +25,9 @@ def make_environment(
     """
     # Not every environment takes render_mode.
     rendering: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}
-    env = gym.make(environment.id, disable_env_checker=True, **options, **rendering)
+    with warnings.catch_warnings():  # of environments that are old: a study may name any
+        warnings.simplefilter("ignore")
+        env = gym.make(environment.id, disable_env_checker=True, **options, **rendering)
     actual = from_spaces(environment.id, env.observation_space, env.action_space)
     for kind, size, expected in (
         ("observation", actual.observation_size, environment.observation_size),

@@ -8,7 +8,7 @@ from typing import Any
 
 from shaperun.analysis import results, summary, tables, training_differences
 from shaperun.analysis.comparison import StudyComparison
-from shaperun.common.files import write_atomically, write_json
+from shaperun.common.files import with_nulls, write_atomically, write_json
 from shaperun.common.yaml import dump_yaml
 from shaperun.report.plots import arms as plots
 from shaperun.report.plots import style, sweep
@@ -26,7 +26,7 @@ def write_comparison(comparison: StudyComparison, target: Path) -> list[Path]:
     write_atomically(
         table, tables.escape_spreadsheet_formulas(comparison.summary.table()).write_csv().encode()
     )
-    write_json(document, comparison.document())
+    write_json(document, with_nulls(comparison.document()))
     return [
         *paths,
         table,
@@ -73,7 +73,7 @@ def write_sweep(ranked: SweepResults, folder: StudyFolder) -> list[Path]:
         written.append(folder.sweep / f"{name}.csv")
         write_atomically(written[-1], tables.escape_spreadsheet_formulas(rows).write_csv().encode())
     document = folder.sweep / "ranking.json"
-    write_json(document, sweep_document(ranked))
+    write_json(document, with_nulls(sweep_document(ranked)))
     return [*written, document, *_write_best(ranked, folder)]
 
 

@@ -10,7 +10,6 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
-    FiniteFloat,
     SerializerFunctionWrapHandler,
     StringConstraints,
     Tag,
@@ -22,7 +21,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from shaperun.common.validation import Model, unknown_name_error, validation_context
+from shaperun.common.validation import Bounded, Model, unknown_name_error, validation_context
 from shaperun.envs.base import RESERVED, Environment, Term
 from shaperun.rewards import network_term, python_term
 from shaperun.rewards.compiler import ExpressionError
@@ -175,7 +174,7 @@ class RewardConfig(Model):
     terms: Terms = Field(
         {}, description="Terms of this arm only: name -> formula, function or network."
     )
-    weights: dict[Annotated[str, AfterValidator(_check_weight_name)], FiniteFloat] = Field(
+    weights: dict[Annotated[str, AfterValidator(_check_weight_name)], Bounded] = Field(
         {}, description="Term -> weight."
     )
     mode: Mode = Field(
@@ -184,7 +183,7 @@ class RewardConfig(Model):
         description="log: only record; add: r + S; replace: S; potential: r + γΦ(s′) − Φ(s). "
         "Arms without weights log by default.",
     )
-    scale: FiniteFloat = Field(1.0, description="Factor on all weights.")
+    scale: Bounded = Field(1.0, description="Factor on all weights.")
     schedule: Schedule | None = Field(
         None, description="Factor on shaping as a function of training progress."
     )

@@ -26,10 +26,12 @@ optimal policy (Devlin & Kudenko 2012).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.common.text import truncate
 from shaperun.common.validation import is_number
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Term, Transition
 from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
@@ -38,6 +40,11 @@ Progress = tuple[float | Array, float | Array]
 """Share of training done at s and at s′, for all transitions or for each one (N,)."""
 
 START: Progress = (0.0, 0.0)
+
+MAX_VALUE = 1e70
+"""Largest value of a term or of shaping: sums over the longest episodes have finite squares."""
+MAX_REWARD = 1e38
+"""Largest reward: learners compute in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +127,13 @@ class RewardKernel:
             elif self.scheduled:
                 shaping *= now
             shaped = self.shaped_reward(transition.env_reward, shaping, now)
-        finite = (np.isfinite(values).all() for values in (raw, transition.env_reward, shaped))
-        if not all(finite):
-            raise self._non_finite_error(raw, transition, shaped)
+        if not (
+            _in_range(raw, MAX_VALUE).all()
+            and _in_range(shaping, MAX_VALUE).all()
+            and _in_range(transition.env_reward, MAX_REWARD).all()
+            and _in_range(shaped, MAX_REWARD).all()
+        ):
+            self._raise_range_error(raw, transition, shaping, shaped)
         return Rewards(raw, transition.env_reward, shaping, shaped, now)
 
     def _factors(self, progress: float | Array) -> float | Array:
@@ -155,7 +166,7 @@ class RewardKernel:
         with np.errstate(all="ignore"):
             for column, term in enumerate(self.terms):
                 if term.state_only:
-                    values[:, column] = term.function(obs)
+                    values[:, column] = term.at_states(obs)
         return values + 0.0
 
     def is_final(self, transition: Transition) -> npt.NDArray[np.bool_]:
@@ -167,7 +178,7 @@ class RewardKernel:
         total = np.zeros(len(obs))
         for term, weight in zip(self.terms, self.weights, strict=True):
             if weight:
-                total += weight * term.function(obs)
+                total += weight * term.at_states(obs)
         return total
 
     def shaped_reward(
@@ -215,20 +226,40 @@ class RewardKernel:
             return returns
         return {OWN_REWARD: env_share * env_return + returns.pop(OWN_REWARD, 0.0), **returns}
 
-    def _non_finite_error(self, raw: Array, transition: Transition, shaped: Array) -> RewardError:
-        # In mode potential, the state before the step is evaluated as well.
-        before = self.state_values(transition.obs)
-        for values, obs in ((raw, transition.next_obs), (before, transition.obs)):
-            for row, column in np.argwhere(~np.isfinite(values)):
-                return RewardError(
-                    f"the term {self.names[column]} is {values[row, column]} "
-                    f"at the observation {obs[row].tolist()}",
-                    int(row),
-                )
-        if not np.isfinite(transition.env_reward).all():
-            row = int(np.argmin(np.isfinite(transition.env_reward)))
-            return RewardError("the environment's reward is not finite", row)
-        return RewardError("the shaped reward is not finite", int(np.argmin(np.isfinite(shaped))))
+    def check_states(self, obs: Array) -> Array:
+        """Compute `state_values`.
+
+        Raises:
+            RewardError: a value is not finite or out of range; the message names the term.
+        """
+        values = self.state_values(obs)
+        self._check_terms(values, obs)
+        return values
+
+    def _check_terms(self, values: Array, obs: Array) -> None:
+        for row, column in np.argwhere(~_in_range(values, MAX_VALUE)):
+            value, where = values[row, column], truncate(str(obs[row].tolist()), 200)
+            beyond = ", out of range," if np.isfinite(value) else ""
+            message = f"the term {self.names[column]} is {value}{beyond} at the observation {where}"
+            raise RewardError(message, int(row))
+
+    def _raise_range_error(
+        self, raw: Array, transition: Transition, shaping: Array, shaped: Array
+    ) -> NoReturn:
+        self._check_terms(raw, transition.next_obs)
+        self.check_states(transition.obs)  # used in mode potential
+        valid = _in_range(transition.env_reward, MAX_REWARD)
+        if not valid.all():
+            row = int(np.argmin(valid))
+            fault = _fault(transition.env_reward[row])
+            raise RewardError(f"the environment's reward is {fault}", row)
+        name, values, valid = "shaped reward", shaped, _in_range(shaped, MAX_REWARD)
+        if valid.all():
+            name, values, valid = "shaping", shaping, _in_range(shaping, MAX_VALUE)
+        row = int(np.argmin(valid))
+        parts = np.abs(raw[row] * self.weights)
+        cause = f"weight of {self.names[int(np.argmax(parts))]}" if parts.any() else "schedule"
+        raise RewardError(f"the {name} is {_fault(values[row])}; lower the {cause}", row)
 
 
 def _first_failure(term: Term, transition: Transition) -> int | None:
@@ -255,12 +286,23 @@ def _resolve_terms(environment: Environment, config: RewardConfig) -> dict[str, 
     return environment.terms | defined | {name: known[name] for name in config.weights}
 
 
+def _in_range(values: Array, limit: float) -> npt.NDArray[np.bool_]:
+    """Return where values are at most a limit in size, which NaN is not."""
+    return np.asarray(np.abs(values) <= limit)
+
+
+def _fault(value: float) -> str:
+    return f"out of range ({value:.3g})" if np.isfinite(value) else "not finite"
+
+
 def check_sums(name: str, recorded: Array, derived: Array) -> None:
     """Check that two computations of the same number agree up to the rounding of long sums.
 
     Raises:
-        ArithmeticError: they differ, or a value is NaN.
+        ArithmeticError: they differ, or a value is not finite.
     """
+    if not (np.isfinite(recorded).all() and np.isfinite(derived).all()):
+        raise ArithmeticError(f"the {name} is not finite; lower the weights of the reward")
     # np.allclose would be slower, and this runs at the end of every episode.
     if not (np.abs(recorded - derived) <= 1e-6 + 1e-9 * np.abs(derived)).all():
         raise ArithmeticError(

@@ -6,12 +6,12 @@ from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, model_validator
 
-from shaperun.common.validation import Model
+from shaperun.common.validation import Bounded, Model
 from shaperun.envs.base import Array, Term
 
-Numbers = Annotated[list[FiniteFloat], Field(min_length=1, max_length=256)]
+Numbers = Annotated[list[Bounded], Field(min_length=1, max_length=256)]
 
 
 class Layer(Model):

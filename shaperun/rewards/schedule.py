@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, FiniteFloat
 
-from shaperun.common.validation import Model
+from shaperun.common.validation import Bounded, Model
 
 
 class LinearSchedule(Model):
     """Linear change from one factor to another, constant afterwards."""
 
     kind: Literal["linear"]
-    start: FiniteFloat = Field(1.0, alias="from", description="Factor at the start of training.")
-    to: FiniteFloat = Field(0.0, description="Final factor.")
+    start: Bounded = Field(1.0, alias="from", description="Factor at the start of training.")
+    to: Bounded = Field(0.0, description="Final factor.")
     until: Annotated[FiniteFloat, Field(gt=0, le=1)] = Field(
         1.0, description="Share of training after which the final factor is reached."
     )
@@ -40,7 +40,7 @@ class PiecewiseSchedule(Model):
 
     kind: Literal["piecewise"]
     points: Annotated[
-        list[Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]],
+        list[Annotated[list[Bounded], Field(min_length=2, max_length=2)]],
         Field(min_length=1, max_length=100),
         AfterValidator(_check_points),
     ] = Field(description="[share of training, factor] each.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ Executor = Callable[[Iterable[process_pool.Job]], Iterator[process_pool.JobResul
 TRAINING = "shaperun.training.train"
 POLLING_SHARE = 0.01  # of the driver's time, spent on reading the progress of runs
 POLL_SECONDS = 1.0
+MAX_ATTEMPTS = 3  # at a run whose jobs end without an error and without its result
 
 
 def make_executor(name: str, workers: int) -> Executor:
@@ -66,12 +68,14 @@ def execute_runs(
     """Train every unfinished run; yield the status of all runs repeatedly.
 
     Runs that another command is training are waited for, and taken over should it die. The others
-    are divided among so many `workers` (0: an unknown number).
+    are divided among so many `workers` (0: an unknown number). In the end every run is done, failed
+    or paused as `options` say.
 
     Closing the iterator, an interrupt included, stops the workers; their runs are interrupted.
     """
     statuses = {run: read_run_status(folder, run) for run in runs}
     pending = [run for run in runs if statuses[run].state != "done"]
+    attempts = Counter[Run]()
     while pending:
         elsewhere = [run for run in pending if statuses[run].state == "running"]
         ours = [run for run in pending if run not in elsewhere]
@@ -83,12 +87,25 @@ def execute_runs(
             statuses |= {run: _status_elsewhere(folder, run) for run in elsewhere}
             yield list(statuses.values())
         time.sleep(0 if ours else POLL_SECONDS)
-        pending = [
-            run
-            for run in pending
-            if statuses[run].phase == ELSEWHERE and statuses[run].state not in ("done", "failed")
-        ]
+        pending = [run for run in pending if not _has_ended(statuses[run], options)]
+        # Another command may have taken the run before its job did, and died since.
+        attempts.update(run for run in pending if statuses[run].phase != ELSEWHERE)
+        given_up = [run for run in pending if attempts[run] >= MAX_ATTEMPTS]
+        statuses |= {run: _give_up(statuses[run]) for run in given_up}
+        pending = [run for run in pending if run not in given_up]
     yield list(statuses.values())
+
+
+def _has_ended(status: RunStatus, options: TrainOptions) -> bool:
+    """Return whether a run needs no further job: it is done, failed or paused."""
+    if status.state in ("done", "failed"):
+        return True
+    return not status.phase and options.pauses_at(status.timesteps)
+
+
+def _give_up(status: RunStatus) -> RunStatus:
+    why = f"its job ended {MAX_ATTEMPTS} times without a result; run the same command again"
+    return replace(status, state="failed", failure=why)
 
 
 def _execute(
@@ -164,9 +181,9 @@ def _final_status(folder: StudyFolder, run: Run, error: str | None) -> RunStatus
         state = run_folder.read_state()
         if state == "running":  # another command was quicker to start it
             return _status_elsewhere(folder, run)
-        if error is None:
-            return read_run_status(folder, run, state if state in ("done", "failed") else "waiting")
-        if state == "done":  # the error is of another run in its cohort
+        if error is None and state not in ("done", "failed"):  # paused, or not trained at all
+            return replace(read_run_status(folder, run, "interrupted"), state="waiting")
+        if error is None or state == "done":  # then the error is of another run in its cohort
             return read_run_status(folder, run, state)
         failure = run_folder.write_failure(error)
         return replace(read_run_status(folder, run, "failed"), failure=failure)

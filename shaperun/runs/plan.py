@@ -13,6 +13,7 @@ from shaperun.study.models import RunConfig, Study
 # Larger cohorts hardly make an update cheaper per run, and their environments no longer fit into
 # the caches; EnvPool's are smaller.
 MAX_COHORT_SIZE = {"gymnasium": 8, "envpool": 16}
+MAX_RUNS = 100_000  # of one command
 MAX_COHORT_MINIBATCH = 4096  # transitions of a whole cohort; more would not fit into the caches
 
 
@@ -40,16 +41,38 @@ def plan_runs(
     If `only_arms` or `only_seeds` are given, the other runs are left out.
 
     Raises:
+        UserError: a selected arm or seed is unknown, or there are too many runs.
+    """
+    chosen, seeds = select(study, arms, only_arms, only_seeds)
+    count = len(chosen) * len(seeds)
+    if count > MAX_RUNS:
+        raise UserError(
+            f"{len(chosen):,} arms × {len(seeds):,} seeds are {count:,} runs, above the limit of "
+            f"{MAX_RUNS:,}; split the study, or select runs with --arms and --seeds"
+        )
+    first = {name: study.run_config(reward, study.seeds[0]) for name, reward in chosen.items()}
+    return [
+        Run(name, config.model_copy(update={"seed": seed}))
+        for seed in seeds
+        for name, config in first.items()
+    ]
+
+
+def select(
+    study: Study,
+    arms: Mapping[str, RewardConfig],
+    only_arms: Collection[str] = (),
+    only_seeds: Collection[int] = (),
+) -> tuple[dict[str, RewardConfig], list[int]]:
+    """Return the arms and seeds whose runs are selected, in their order.
+
+    Raises:
         UserError: a selected arm or seed is unknown.
     """
     _check_selected("arm", only_arms, arms)
     _check_selected("seed", only_seeds, study.seeds)
-    return [
-        Run(name, study.run_config(reward, seed))
-        for seed in study.seeds
-        for name, reward in arms.items()
-        if (not only_arms or name in only_arms) and (not only_seeds or seed in only_seeds)
-    ]
+    chosen = {name: arm for name, arm in arms.items() if not only_arms or name in only_arms}
+    return chosen, [seed for seed in study.seeds if not only_seeds or seed in only_seeds]
 
 
 def group_for_lockstep(runs: Iterable[Run], workers: int) -> list[list[Run]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -29,23 +29,11 @@ def prepare(
     With `fresh`, existing runs are deleted.
 
     Raises:
-        UserError: a library is missing, or the environment, a reward or the folder cannot be used;
-            nothing was changed.
+        UserError: as `check_runs` does, or the environment or a reward cannot be used; nothing was
+            changed. Or the folder cannot be written.
     """
-    if options.tensorboard and find_spec("tensorboardX") is None:
-        raise UserError(
-            "--tensorboard needs tensorboardX, which is not installed: "
-            'pip install "shaperun[tensorboard]"'
-        )
+    check_runs(study, folder, runs, options, fresh=fresh)
     _check_environment(study, {run.arm: run.config.reward for run in runs})
-    if folder.is_foreign():
-        raise UserError(
-            f"{folder.path} exists and is not a study of shaperun; choose another --results"
-        )
-    if fresh:
-        _ensure_not_running(folder, runs)
-    else:
-        ensure_unchanged(folder, runs)
     try:
         folder.write_study(study.model_dump(mode="json"))
         if fresh:
@@ -56,6 +44,36 @@ def prepare(
     except OSError as error:
         why = explain_disk_error(error, folder.path) or error.strerror
         raise UserError(f"cannot write to {folder.path}: {why}") from None
+
+
+def check_runs(
+    study: Study,
+    folder: StudyFolder,
+    runs: Sequence[Run],
+    options: TrainOptions = TrainOptions(),  # noqa: B008 (it is immutable)
+    *,
+    fresh: bool,
+) -> None:
+    """Check options and folder of a training without making its environment.
+
+    With `fresh`, existing runs may have another configuration.
+
+    Raises:
+        UserError: a library is missing, or the folder cannot be used.
+    """
+    if options.tensorboard and find_spec("tensorboardX") is None:
+        raise UserError(
+            "--tensorboard needs tensorboardX, which is not installed: "
+            'pip install "shaperun[tensorboard]"'
+        )
+    if folder.is_foreign():
+        raise UserError(
+            f"{folder.path} exists and is not a study of shaperun; choose another --results"
+        )
+    if fresh:
+        _ensure_not_running(folder, runs)
+    else:
+        ensure_unchanged(folder, runs)
 
 
 def delete_runs(folder: StudyFolder, runs: Sequence[Run]) -> None:
@@ -69,21 +87,27 @@ def delete_runs(folder: StudyFolder, runs: Sequence[Run]) -> None:
         folder.delete_run(run.arm, run.seed)
 
 
-def _ensure_not_running(folder: StudyFolder, runs: Iterable[Run]) -> None:
-    for run in runs:
+def _select_started(folder: StudyFolder, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of arms that have any: looking for all of ten thousand takes seconds."""
+    started = {arm for arm in dict.fromkeys(run.arm for run in runs) if folder.has_runs(arm)}
+    return [run for run in runs if run.arm in started]
+
+
+def _ensure_not_running(folder: StudyFolder, runs: Sequence[Run]) -> None:
+    for run in _select_started(folder, runs):
         run_folder = folder.run(run.arm, run.seed)
         if Lock.is_held(run_folder.lock):
             raise UserError(f"{run_folder.path} is being trained by another command; stop it")
 
 
-def ensure_unchanged(folder: StudyFolder, runs: Iterable[Run]) -> None:
+def ensure_unchanged(folder: StudyFolder, runs: Sequence[Run]) -> None:
     """Check that existing runs have the same configuration.
 
     Raises:
         UserError: a run has another one; the message lists the differences.
     """
     changed = []
-    for run in runs:
+    for run in _select_started(folder, runs):
         run_folder = folder.run(run.arm, run.seed)
         if run_folder.config.exists() and run_folder.read_identity() != run.config.identity:
             changed.append(run)

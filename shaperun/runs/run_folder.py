@@ -28,12 +28,17 @@ from shaperun.common.files import (
 from shaperun.runs.entry import Entry, safe_join
 
 _MAX_ERROR_BYTES = 1_000_000
+MAX_FILE_BYTES = 4_000_000_000  # of a finished run, whose files are hashed
 _MAX_NUMBER = 1e15  # counts of steps, seconds and returns are far smaller
 _PHASES = ("training", "evaluating")
 # Required files of a finished run; statistics of observations are optional.
 _REQUIRED = ("run.json", "episodes.csv", "evaluations.csv", "updates.csv", "policy.zip")
 
 State = Literal["waiting", "running", "interrupted", "pruned", "failed", "done"]
+
+
+class RunRemovedError(UserError):
+    """The folder of a run was removed while it was trained."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,21 @@ class RunFolder:
         )
 
     def write_progress(self, progress: dict[str, Any]) -> None:
-        """Write the progress of the run."""
+        """Write the progress of the run.
+
+        Raises:
+            RunRemovedError: the folder was removed.
+        """
+        self.ensure_present()
         write_json(self._progress, progress)
+
+    def ensure_present(self) -> None:
+        """Raise RunRemovedError if the folder was removed: writing a file would make it again."""
+        if not self.config.exists():
+            raise RunRemovedError(
+                f"{self.path} was removed during training; run the same command again to train "
+                "the run from scratch"
+            )
 
     def progressed_since(self, moment: float) -> bool:
         """Return whether progress was written since a moment, in seconds since the epoch."""
@@ -111,7 +129,12 @@ class RunFolder:
             file.unlink(missing_ok=True)
 
     def write_failure(self, reason: str) -> str:
-        """Write why the run failed; return it, with a note if it cannot be written."""
+        """Write why the run failed; return it, with a note if it cannot be written.
+
+        Nothing is written if the folder of the study was removed.
+        """
+        if not self.path.parents[2].exists():
+            return reason
         try:
             write_atomically(self.error, reason.encode())
         except OSError as error:
@@ -130,7 +153,12 @@ class RunFolder:
             return f"unknown reason: {self.error} cannot be read, {error.strerror}"
 
     def finish(self) -> None:
-        """Mark the run finished; this is the last write into the folder."""
+        """Mark the run finished; this is the last write into the folder.
+
+        Raises:
+            RunRemovedError: the folder was removed.
+        """
+        self.ensure_present()
         files = [self.path / name for name in _REQUIRED]
         files += [self.normalization] if self.normalization.exists() else []
         for file in files:
@@ -180,6 +208,8 @@ class RunFolder:
         if identity is None or done.get("identity") != identity:
             return False
         try:
+            if any(entries[name].stat().st_size > MAX_FILE_BYTES for name in files):
+                return False
             return all(_sha256(self.path / name) == digest for name, digest in files.items())
         except OSError:
             return False

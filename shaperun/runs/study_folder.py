@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import is_temporary, read_regular, write_atomically
+from shaperun.common.files import explain_disk_error, is_temporary, read_regular, write_atomically
 from shaperun.common.yaml import MAX_SIZE, dump_yaml
 from shaperun.runs.entry import Entry, safe_join
 from shaperun.runs.run_folder import RunFolder
@@ -77,11 +78,20 @@ class StudyFolder:
             return False
         if not self.path.is_dir():
             return True
-        # These are written before anything is trained.
+        # These are written before anything is trained, or left if the folder is removed meanwhile.
         ours = {self.check.name, self.preview.name, self.ask.name}
         return not self.study.exists() and any(
-            path.name not in ours and not is_temporary(path) for path in self.path.iterdir()
+            path.name not in ours and not is_temporary(path) and not self._is_left_over(path)
+            for path in self.path.iterdir()
         )
+
+    def _is_left_over(self, path: Path) -> bool:
+        """Return whether a folder holds at most runs that have not begun."""
+        if path.name not in ("runs", "search") or path.is_symlink() or not path.is_dir():
+            return False
+        files = (file for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
+        left = {"error.txt", ".lease", "log.txt"}
+        return all(file.name in left or is_temporary(file) for file in files)
 
     def delete_run(self, arm: str, seed: int) -> None:
         """Delete the folder of a run."""
@@ -90,17 +100,23 @@ class StudyFolder:
             run.clear()
             shutil.rmtree(run.path)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Turn file system errors into one message.
 
-        Raises:
-            UserError: a file cannot be written.
-        """
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"cannot write into {self.path}: {error.strerror}") from None
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Check that a file or folder can be written, and turn file system errors into one message.
+
+    Raises:
+        UserError: it cannot be written, at the start or later; the message names the path.
+    """
+    folder = target.parent if target.is_file() else target
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write into {existing}; check the write permissions")
+    try:
+        yield
+    except OSError as error:
+        why = explain_disk_error(error, target) or f"{error.filename or target}: {error.strerror}"
+        raise UserError(f"cannot write {why}") from None
 
 
 def list_study_folders(results: Path) -> Iterator[StudyFolder]:

@@ -77,6 +77,11 @@ def append_generation(
     assert isinstance(sweep, SearchSweep)  # noqa: S101 (others draw all trials at once)
     if not folder.sweep_record.exists():
         write_json(folder.sweep_record, _record_settings(study, sweep))
+    if known and not folder.trials.exists():
+        raise UserError(
+            f"{folder.path} was removed during the sweep; run the same command again to start it "
+            "from scratch"
+        )
     generation = known[-1].generation + 1 if known else 0
     new = [
         Trial(number, generation, format_arm_name(weights), weights)

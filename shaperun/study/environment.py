@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+import json
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     Field,
-    FiniteFloat,
+    JsonValue,
     SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
@@ -26,15 +29,30 @@ from shaperun.envs.generic import (
 if TYPE_CHECKING:
     import gymnasium as gym
 
-Scalar = bool | int | FiniteFloat | str | None
+MAX_OPTIONS_LENGTH = 20_000  # in JSON; maps grow to many times their text
+MAX_EPISODE_STEPS = 1_000_000  # an evaluation holds whole episodes
+
+
+def _check_finite(value: JsonValue) -> JsonValue:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError("Input should be plain data with finite numbers") from None
+    return value
+
+
+Option = Annotated[JsonValue, AfterValidator(_check_finite)]
+"""A number, text, true, false or null, or lists and mappings of these."""
 
 
 class EnvironmentConfig(Model):
     """A gymnasium environment and the options it is created with."""
 
     id: str = Field(description="Id under which gymnasium registers the environment.")
-    options: dict[str, Scalar] = Field(
-        {}, validate_default=True, description="Keyword arguments of gymnasium.make."
+    options: dict[str, Option] = Field(
+        {},
+        validate_default=True,
+        description="Keyword arguments of gymnasium.make: numbers, text, lists and mappings.",
     )
     backend: Backend = Field(
         "gymnasium",
@@ -78,13 +96,19 @@ class EnvironmentConfig(Model):
         """Make the environment, unshaped."""
         from shaperun.envs.make import make_environment  # gymnasium is slow to import
 
-        return make_environment(self.describe(), self.options, render_mode=render_mode)
+        options = copy.deepcopy(self.options)  # an environment may change its lists
+        return make_environment(self.describe(), options, render_mode=render_mode)
 
     @field_validator("options")
     @classmethod
-    def _check_options(cls, value: dict[str, Scalar], info: ValidationInfo) -> dict[str, Scalar]:
+    def _check_options(cls, value: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
         for name in {"id", "render_mode", "disable_env_checker"} & value.keys():
             raise ValueError(f"{name} is set by shaperun; remove it")
+        if len(json.dumps(value)) > MAX_OPTIONS_LENGTH:
+            raise ValueError(f"longer than {MAX_OPTIONS_LENGTH:,} characters")
+        limit = value.get("max_episode_steps")
+        if isinstance(limit, int | float) and limit > MAX_EPISODE_STEPS:
+            raise ValueError(f"max_episode_steps is {limit}, above the limit {MAX_EPISODE_STEPS:,}")
         environment: Environment | None = validation_context(info, "environment")
         if info.context is None and "id" in info.data:
             environment, problem = find_environment(
@@ -119,5 +143,5 @@ def find_environment(
         return get_environment(env_id, options if isinstance(options, dict) else {}), None
     except (UnknownEnvironmentError, UnsupportedEnvironmentError) as problem:
         return None, problem
-    except TypeError:  # options that are not plain values, which field validation reports
+    except TypeError:  # options that are not plain data, which field validation reports
         return None, None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, reduce
+from itertools import pairwise
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +27,14 @@ MANAGED = {
     "replay_buffer_kwargs", "policy_kwargs", "_init_setup_model",
 }  # fmt: skip
 
-Layers = list[Annotated[Integer, Field(ge=1, le=65_536)]]
+MAX_PARAMETERS = 10_000_000  # of a network; a checkpoint holds each three times
+
+Layers = Annotated[list[Annotated[Integer, Field(ge=1, le=65_536)]], Field(max_length=32)]
+
+
+def count_weights(layers: Sequence[int]) -> int:
+    """Return the number of weights between layers of these sizes."""
+    return sum(a * b for a, b in pairwise(layers))
 
 
 class Networks(BaseModel):
@@ -36,6 +45,17 @@ class Networks(BaseModel):
     pi: Layers = []
     vf: Layers = []
     qf: Layers = []
+
+
+def _check_size(value: Any) -> Any:
+    networks = value.model_dump().values() if isinstance(value, Networks) else [value or []]
+    for layers in networks:
+        if count_weights(layers) > MAX_PARAMETERS:
+            raise ValueError(
+                f"a network of {count_weights(layers):,} weights, above the limit of "
+                f"{MAX_PARAMETERS:,}; take smaller layers"
+            )
+    return value
 
 
 def _layers_or_networks(value: object) -> str:
@@ -51,6 +71,7 @@ class PolicyKwargs(BaseModel):
         Annotated[
             Annotated[Layers, Tag("layers")] | Annotated[Networks, Tag("networks")],
             Discriminator(_layers_or_networks),
+            AfterValidator(_check_size),
         ]
         | None
     ) = None
@@ -103,10 +124,10 @@ TYPES: dict[str, Any] = {
 BOUNDS: dict[str, Any] = {
     "gamma": Field(gt=0, le=1),
     "gae_lambda": Field(ge=0, le=1),
-    "n_steps": Field(ge=1),
-    "batch_size": Field(ge=2),
-    "n_epochs": Field(ge=1),
-    "buffer_size": Field(ge=1),
+    "n_steps": Field(ge=1, le=10_000_000),
+    "batch_size": Field(ge=2, le=10_000_000),
+    "n_epochs": Field(ge=1, le=100_000),
+    "buffer_size": Field(ge=1, le=1_000_000_000),
     "max_grad_norm": Field(gt=0),
     "tau": Field(ge=0, le=1),
 }

@@ -159,21 +159,27 @@ Algorithm = Annotated[
 ]
 
 
-def choose_engine(algorithm: str, hyperparameters: Mapping[str, Any], wanted: Engine) -> Engine:
+def choose_engine(
+    algorithm: str, hyperparameters: Mapping[str, Any], wanted: Engine, *, pictures: bool
+) -> Engine:
     """Return the engine that trains runs of a learner, given what the study asks for.
+
+    The lockstep engine supports neither state-dependent exploration nor pictures, of which it would
+    hold the rollouts of many runs in floating point.
 
     Raises:
         ValueError: this engine cannot train them.
     """
     engines = LEARNERS[algorithm].engines
-    if hyperparameters.get("use_sde"):
+    obstacle = " with use_sde" if hyperparameters.get("use_sde") else ""
+    obstacle = " on pictures" if pictures else obstacle
+    if obstacle:
         engines = tuple(engine for engine in engines if engine != "lockstep")
     if wanted == "auto":
         return engines[0]
     if wanted not in engines:
-        sde = " with use_sde" if hyperparameters.get("use_sde") else ""
         raise ValueError(
-            f"{algorithm}{sde} is trained by {' or '.join(engines)}, not by {wanted}; "
+            f"{algorithm}{obstacle} is trained by {' or '.join(engines)}, not by {wanted}; "
             "leave engine out"
         )
     return wanted

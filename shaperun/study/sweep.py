@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    FiniteFloat,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -16,6 +16,7 @@ from pydantic import (
 
 from shaperun.common.text import humanize
 from shaperun.common.validation import (
+    Bounded,
     Integer,
     Model,
     Name,
@@ -31,8 +32,8 @@ from shaperun.rewards.config import check_weighable
 class Range(Model):
     """Interval from which a search draws a weight."""
 
-    low: FiniteFloat
-    high: FiniteFloat
+    low: Bounded
+    high: Bounded
     log: bool = Field(
         False,
         validate_default=True,
@@ -98,6 +99,9 @@ def _check_objective(name: str, info: ValidationInfo) -> str:
 Objective = Annotated[str, AfterValidator(_check_objective)]
 
 
+MAX_TRIALS = 10_000
+
+
 class SweepModel(Model):
     """Settings of all sweep methods: the objective, pruning and confirmation."""
 
@@ -144,9 +148,15 @@ class GridSweep(SweepModel):
 
     method: Literal["grid"]
     base: ArmName
-    weights: dict[SweptTerm, Annotated[list[FiniteFloat], Field(min_length=1)]] = Field(
-        min_length=1
-    )
+    weights: dict[SweptTerm, Annotated[list[Bounded], Field(min_length=1)]] = Field(min_length=1)
+
+    @field_validator("weights")
+    @classmethod
+    def _check_size(cls, value: dict[str, list[float]]) -> dict[str, list[float]]:
+        count = math.prod(map(len, value.values()))
+        if count > MAX_TRIALS:
+            raise ValueError(f"{count:,} combinations, above the limit of {MAX_TRIALS:,}")
+        return value
 
 
 class RandomSweep(SweepModel):
@@ -155,7 +165,7 @@ class RandomSweep(SweepModel):
     method: Literal["random"]
     base: ArmName
     weights: dict[SweptTerm, Range] = Field(min_length=1)
-    samples: Annotated[Integer, Field(ge=1, le=10_000)]
+    samples: Annotated[Integer, Field(ge=1, le=MAX_TRIALS)]
     seed: Seed = 0
 
 

@@ -10,6 +10,7 @@ from shaperun.common.validation import Integer, Model, validation_context
 from shaperun.envs.base import Environment
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
+from shaperun.study.hyperparameters import MAX_PARAMETERS, count_weights
 from shaperun.study.learners import (
     LEARNERS,
     Algorithm,
@@ -19,6 +20,8 @@ from shaperun.study.learners import (
     check_group_size,
     choose_engine,
 )
+
+MAX_BUFFER_BYTES = 4_000_000_000
 
 Positive = Annotated[Integer, Field(ge=1)]
 
@@ -34,7 +37,9 @@ class TrainingConfig(Model):
     """Training settings of the arms."""
 
     algorithm: Algorithm = "PPO"
-    total_timesteps: Positive = Field(description="Environment steps per run, summed over n_envs.")
+    total_timesteps: Annotated[Positive, Field(le=10**12)] = Field(
+        description="Environment steps per run, summed over n_envs."
+    )
     n_envs: Annotated[Integer, Field(ge=1, le=1024)] = Field(
         1, description="Parallel copies of the environment per run."
     )
@@ -97,6 +102,9 @@ class TrainingConfig(Model):
         validated = LEARNERS[algorithm].hyperparameters.model_validate(value).model_dump()
         if "n_envs" in info.data:
             check_group_size(algorithm, validated, info.data["n_envs"])
+        environment: Environment | None = validation_context(info, "environment")
+        if environment and {"n_envs", "total_timesteps"} <= info.data.keys():
+            _check_memory(environment, validated, info.data["n_envs"], info.data["total_timesteps"])
         return validated
 
     @field_validator("engine")
@@ -104,7 +112,13 @@ class TrainingConfig(Model):
     def _check_engine(cls, value: Engine, info: ValidationInfo) -> Engine:
         if not {"algorithm", "hyperparameters"} <= info.data.keys():  # reported already
             return value
-        return choose_engine(info.data["algorithm"], info.data["hyperparameters"], value)
+        environment: Environment | None = validation_context(info, "environment")
+        return choose_engine(
+            info.data["algorithm"],
+            info.data["hyperparameters"],
+            value,
+            pictures=environment is not None and environment.pictures,
+        )
 
     @field_validator("device")
     @classmethod
@@ -145,6 +159,36 @@ class TrainingConfig(Model):
         return self.learner.episodes_per_start(self.hyperparameters)
 
 
+def _check_memory(
+    environment: Environment, hyperparameters: dict[str, Any], n_envs: int, total_timesteps: int
+) -> None:
+    """Check the sizes that depend on the observations.
+
+    Raises:
+        ValueError: the first layer, a rollout or the replay buffer would be too large.
+    """
+    size = environment.observation_size
+    architecture = hyperparameters["policy_kwargs"]["net_arch"] or []
+    networks = architecture.values() if isinstance(architecture, dict) else [architecture]
+    weights = max((count_weights([size, *layers]) for layers in networks), default=0)
+    if weights > MAX_PARAMETERS:
+        raise ValueError(
+            f"a network of {weights:,} weights, above the limit of {MAX_PARAMETERS:,}, for "
+            f"observations of {size:,} numbers; set a smaller policy_kwargs.net_arch"
+        )
+    held = {
+        "n_steps": hyperparameters.get("n_steps", 0) * n_envs,
+        "buffer_size": min(hyperparameters.get("buffer_size", 0), total_timesteps),
+    }
+    for name, transitions in held.items():
+        taken = transitions * size * (1 if environment.pictures else 4)
+        if taken > MAX_BUFFER_BYTES:
+            raise ValueError(
+                f"{name}: observations of {transitions:,} steps take {taken / 1e9:,.0f} GB, above "
+                f"the limit of {MAX_BUFFER_BYTES // 10**9} GB; lower {name}"
+            )
+
+
 def merge_training(shared: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
     """Return the study's training section, overridden by the keys of an arm's section."""
     if arm.get("algorithm", shared.get("algorithm")) != shared.get("algorithm"):
@@ -166,7 +210,7 @@ def _mapping(value: object) -> dict[Any, Any]:
 class EvaluationConfig(Model):
     """Evaluation on the environment's reward, with the same held-out episodes for every run."""
 
-    every: Positive | None = Field(
+    every: Annotated[Positive, Field(le=10**12)] | None = Field(
         None,
         description="Environment steps between evaluations (default: a twentieth of training).",
     )

@@ -12,18 +12,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shaperun.common.files import parse_json, read_regular, write_atomically
+from shaperun.common.files import open_regular, parse_json, read_regular, write_atomically
 
 StateDict = dict[str, Any]
 
 TABLES = ("episodes", "evaluations", "updates")
-_MAX_BYTES = 2_000_000_000
+_MAX_BYTES = 500_000_000  # the largest networks, with the state of their optimizers
 _MAX_COUNT = 1e15  # of steps or bytes
 _TREE = "tree"
 _ARRAY = "array:"  # prefix of text that refers to an array
@@ -46,7 +47,7 @@ def dump(state: StateDict) -> bytes:
 
 def load(data: bytes) -> StateDict | None:
     """Return the state that was dumped; None if the bytes are damaged."""
-    digest, archive = data[:_DIGEST], data[_DIGEST:]
+    digest, archive = data[:_DIGEST], memoryview(data)[_DIGEST:]
     if hashlib.sha256(archive).digest() != digest:
         return None
     try:
@@ -57,7 +58,7 @@ def load(data: bytes) -> StateDict | None:
     return state if isinstance(state, dict) else None
 
 
-def _read_arrays(archive: bytes) -> dict[str, Any]:
+def _read_arrays(archive: memoryview) -> dict[str, Any]:
     """Read every array of an archive once, so that many references to one cost nothing."""
     with zipfile.ZipFile(io.BytesIO(archive)) as members:
         infos = members.infolist()
@@ -106,10 +107,18 @@ def load_all(generations: tuple[Path, Path]) -> list[StateDict]:
 
 def _read(path: Path) -> StateDict | None:
     try:
-        state = load(read_regular(path, _MAX_BYTES))
+        state = load(read_regular(path, _MAX_BYTES)) if _is_intact(path) else None
     except OSError:
         return None
     return state if state and _is_complete(state) else None
+
+
+def _is_intact(path: Path) -> bool:
+    """Return whether a file has its checksum, without holding it in memory."""
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+            return False
+        return file.read(_DIGEST) == hashlib.file_digest(file, "sha256").digest()
 
 
 def _timesteps(state: StateDict | None) -> int:

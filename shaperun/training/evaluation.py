@@ -101,13 +101,14 @@ class Evaluation:
         transition = episode.transitions()
         try:
             rewards = self.kernel(transition, (progress, progress))
+            first = self.kernel.check_states(transition.obs[:1])[0]
         except RewardError as error:
             raise error.at(episode.index, error.row or 0) from None
         totals = np.stack([rewards.env_reward, rewards.shaping, rewards.shaped], axis=1).sum(axis=0)
         end, factor = transition.take(np.array([-1])), self.kernel.factor(progress)
         values = {
             "sum": rewards.raw.sum(axis=0),
-            "first": self.kernel.state_values(transition.obs[:1])[0],
+            "first": first,
             "last": self.kernel.state_values(end.next_obs)[0],
         }
         self._check_totals(totals, values, end, factor)

@@ -119,9 +119,10 @@ class RunRecorder:
         self.report_progress(timesteps, "training")
 
     def on_update(self, timesteps: int, report: Mapping[str, Any], *, last: bool = False) -> None:
-        """Record the statistics of an update, if there are any; the last one in any case."""
+        """Record the statistics of an update, if there are any; the last one in any case, once."""
         gap = self._config.training.total_timesteps // MAX_UPDATE_ROWS
-        if report and (last or timesteps >= self._next_update):
+        written = self._next_update == timesteps + gap
+        if report and not written and (last or timesteps >= self._next_update):
             self._next_update = timesteps + gap
             self._write_update(timesteps, report)
         if self._events and (last or timesteps >= self._next_point):
@@ -135,6 +136,7 @@ class RunRecorder:
     def save_checkpoint(self, timesteps: int, learner: StateDict) -> None:
         """Write everything that the run needs to resume."""
         began = time.monotonic()
+        self._folder.ensure_present()
         record = read_json(self._folder.config)
         state = {
             "timesteps": timesteps,

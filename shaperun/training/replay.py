@@ -19,6 +19,8 @@ from shaperun.training.evaluation import EVAL_BATCH_SIZE, Act
 
 Frame = npt.NDArray[np.uint8]
 
+MAX_FRAMES = 10_000  # which take about a gigabyte
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -44,6 +46,8 @@ def replay_episode(
     returns: list[float] = []
 
     def on_step(reward: float) -> None:
+        if len(frames) == MAX_FRAMES:
+            raise ValueError(f"the episode is longer than {MAX_FRAMES:,} steps")
         frame: Any = env.render()
         frames.append(transform(frame))
         returns.append((returns[-1] if returns else 0.0) + reward)

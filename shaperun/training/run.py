@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from shaperun.common.files import atomic_replace
-from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.run_folder import RunFolder, RunRemovedError
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig
 from shaperun.training import sb3_model
@@ -107,7 +107,7 @@ class TrainingRun:
 
         Libraries raise all kinds of errors on numbers that a forged checkpoint may hold.
         """
-        if self.advanced or isinstance(error, ReplayMismatchError | OSError):
+        if self.advanced or isinstance(error, ReplayMismatchError | OSError | RunRemovedError):
             return error
         return CorruptCheckpointError(f"{type(error).__name__}: {error}")
 
@@ -129,6 +129,7 @@ class TrainingRun:
             ArithmeticError: the recorded episodes do not add up to all steps.
         """
         self.base_envs.recorder.check()
+        self.folder.ensure_present()
         with atomic_replace(self.folder.policy) as temporary:
             self.model.save(temporary)
         if self.scaling:

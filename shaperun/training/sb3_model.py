@@ -14,8 +14,14 @@ import numpy.typing as npt
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecEnv,
+    VecNormalize,
+    VecTransposeImage,
+)
 from threadpoolctl import threadpool_limits
 
 from shaperun.common.errors import UserError
@@ -82,6 +88,8 @@ def build_algorithm(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
     if not learner.has_critic:
         hyperparameters, learner = _policy_without_critic(hyperparameters, envs), LEARNERS["PPO"]
     algorithm: Any = load_implementation(learner)
+    if training.engine != "sb3" and is_image_space(envs.observation_space):
+        envs = VecTransposeImage(envs, skip=True)  # the other engines keep the channels in place
     model: BaseAlgorithm = algorithm("MlpPolicy", envs, device="cpu", **hyperparameters)
     # Without a logger, stable-baselines3 makes one that writes temporary folders.
     model.set_logger(Logger(folder=None, output_formats=[]))
@@ -168,7 +176,7 @@ def get_state(model: BaseAlgorithm) -> StateDict:
         "last_episode_starts": np.array(model._last_episode_starts),
         "progress_remaining": model._current_progress_remaining,
         "updates": int(model._n_updates),
-        "normalization": _normalization(model.get_env()),
+        "normalization": _normalization(model.get_vec_normalize_env()),
     }
 
 
@@ -196,8 +204,8 @@ def set_state(model: BaseAlgorithm, state: StateDict, timesteps: int) -> None:
     model._last_obs, model._last_episode_starts = state["last_obs"], state["last_episode_starts"]
     model._current_progress_remaining = state["progress_remaining"]
     model._n_updates = state["updates"]
-    envs = model.get_env()
-    if isinstance(envs, VecNormalize):
+    envs = model.get_vec_normalize_env()  # which is not the outermost for pictures
+    if envs:
         _restore_normalization(envs, state["normalization"])
 
 
@@ -244,8 +252,8 @@ def _noise(policy: Any) -> dict[str, torch.Tensor]:
     return {n: getattr(distribution, n) for n in names if hasattr(distribution, n)}
 
 
-def _normalization(envs: VecEnv | None) -> StateDict:
-    if not isinstance(envs, VecNormalize):
+def _normalization(envs: VecNormalize | None) -> StateDict:
+    if envs is None:
         return {}
     return {
         "returns": envs.returns.copy(),
@@ -286,13 +294,18 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
     Raises:
         UserError: a file does not hold the parameters of such a policy.
     """
-    envs = DummyVecEnv([config.environment.make] * config.training.n_envs)
+    envs: VecEnv = DummyVecEnv([config.environment.make])
+    normalized = config.training.normalize.observations
+    if normalized and is_image_space(envs.observation_space):
+        envs = VecNormalize(envs)  # pictures are then no pictures for stable-baselines3
     try:
-        model = build_algorithm(config.training, envs)
+        model = build_algorithm(_without_buffers(config.training), envs)
     finally:
         envs.close()
     observations: Any = envs.observation_space
-    obs_bytes = envs.num_envs * int(np.prod(observations.shape)) * observations.dtype.itemsize
+    obs_bytes = (
+        config.training.n_envs * int(np.prod(observations.shape)) * observations.dtype.itemsize
+    )
     try:
         model.policy.load_state_dict(
             read_parameters(folder.policy, model.policy.state_dict(), obs_bytes)
@@ -301,10 +314,16 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
         raise folder.damage_error(
             folder.policy, f"it is not a policy of this run, {error}"
         ) from None
-    normalized = config.training.normalize.observations
     scaling = ObservationScaling.load(folder, observations.shape) if normalized else None
     policy = deterministic_policy if config.training.engine == "sb3" else stacked_policy
     return policy(model, scaling)
+
+
+def _without_buffers(training: TrainingConfig) -> TrainingConfig:
+    """Return a training whose model holds few transitions; its policy is the same."""
+    small = {"n_steps": 2, "batch_size": 2, "buffer_size": 2}
+    small = {name: value for name, value in small.items() if name in training.hyperparameters}
+    return training.model_copy(update={"hyperparameters": training.hyperparameters | small})
 
 
 def _policy_kwargs(learner: Learner, names: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import torch._dynamo  # here once; the first optimizer of every worker would tak
 from shaperun.common.errors import UserError
 from shaperun.common.files import Lock, explain_disk_error
 from shaperun.rewards.config import PythonTerm
-from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.run_folder import RunFolder, RunRemovedError
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig
 from shaperun.training import checkpoint, sb3_model
@@ -59,14 +59,16 @@ def train_cohort(
         failures = train_runs(runs, options)
     except OSError as lock_error:
         failures = {next(iter(runs)): lock_error}
+    # The driver waits for runs of other processes.
+    failures = {f: e for f, e in failures.items() if not isinstance(e, RunLockedError)}
     for folder, error in failures.items():
-        if len(runs) > 1 and not isinstance(error, OSError | RunLockedError):
+        if len(runs) > 1 and not isinstance(error, OSError | RunRemovedError):
             folder.write_failure("".join(traceback.format_exception(error)))
     for folder, error in failures.items():
         advised = explain_disk_error(error, folder.path) if isinstance(error, OSError) else None
         if advised:
             raise UserError(advised) from error
-        if len(runs) == 1 or isinstance(error, OSError):
+        if len(runs) == 1 or isinstance(error, OSError | RunRemovedError):
             raise error
 
 

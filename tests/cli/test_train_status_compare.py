@@ -74,6 +74,34 @@ def test_status_lists_every_run(trained: Path) -> None:
         assert (run["state"], run["timesteps"], run["total_timesteps"]) == ("done", 2000, 2000)
 
 
+def test_dry_run_summarizes_many_runs_and_checks_what_train_checks(
+    trained: Path, tiny_file: Path, shaperun: Shaperun
+) -> None:
+    done = shaperun("train", "tiny.yaml", "--dry-run", "--set", "seeds=10000")
+    assert done.returncode == 0, done.stderr
+    assert "PPO (engine lockstep), 20,000 runs of 2,000 steps" in done.stdout
+    assert "20,000 waiting  ·  19,970 more runs not shown" in done.stdout
+    assert len(done.stdout.splitlines()) < 40
+    assert (
+        "unknown executor x" in shaperun("train", "tiny.yaml", "--dry-run", "--executor=x").stderr
+    )
+    results = str(trained / "results")
+    changed = (
+        "train",
+        "tiny.yaml",
+        "--dry-run",
+        "--results",
+        results,
+        "--set",
+        "training.n_envs=2",
+    )
+    done = shaperun(*changed)
+    assert done.returncode == 2
+    assert "training.n_envs: 4 there, 2 here" in done.stderr
+    assert shaperun(*changed, "--fresh").returncode == 0
+    assert not (tiny_file.parent / "results").exists()
+
+
 def test_dry_run_changes_nothing(tiny_file: Path, shaperun: Shaperun) -> None:
     done = shaperun("train", "tiny.yaml", "--dry-run", "--seeds", "1", "--arms", "guided")
     assert done.returncode == 0
@@ -165,10 +193,11 @@ def test_a_sweep_is_trained_and_ranked(tiny_file: Path, shaperun: Shaperun) -> N
 
 
 def test_one_failing_run_does_not_stop_the_others(tiny_file: Path, shaperun: Shaperun) -> None:
-    arms = "arms={default: {}, wild: {mode: add, weights: {upright: 1e308, centred: 1e308}}}"
+    wild = '{mode: add, terms: {wild: "1e40 if abs(obs[2]) > 0.1 else 0"}, weights: {wild: 1}}'
+    arms = f"arms={{default: {{}}, wild: {wild}}}"
     done = shaperun("train", "tiny.yaml", "--set", arms, "--set", "training.total_timesteps=400")
     assert done.returncode == 1
-    assert "wild/0 failed: the shaped reward is not finite (episode 2, step 0)" in done.stderr
+    assert "wild/0 failed: the shaped reward is out of range (1e+40); lower" in done.stderr
     assert "2 of 4 runs finished" in done.stderr
     folder = StudyFolder(tiny_file.parent / "results" / "tiny")
     assert "Traceback" in (folder.run("wild", 1).read_failure() or "")
@@ -282,12 +311,46 @@ def test_invalid_input_gets_one_clear_message(name: str, bad_folder: Path) -> No
     assert snapshot(bad_folder) == before
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_gets_one_clear_message(tiny_file: Path, shaperun: Shaperun) -> None:
-    results = tiny_file.parent / "results"
-    results.mkdir(mode=0o555)
-    done = shaperun("train", "tiny.yaml")
-    assert (done.returncode, "cannot write to" in done.stderr) == (2, True)
+# Root may write everywhere, unless it gives up this right.
+UNPRIVILEGED = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override"]
+
+
+@pytest.mark.skipif(
+    bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="needs setpriv of util-linux"
+)
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [
+        ("train tiny.yaml", "results/tiny/study.yaml"),
+        ("compare tiny --json", "results/tiny/compare"),
+        ("report tiny", "results/tiny"),
+        ("record-gif tiny", "results/tiny"),
+        ("check tiny.yaml", "results/tiny"),
+    ],
+)
+def test_a_read_only_folder_gets_one_clear_message_at_the_start(
+    command: str, folder: str, copy: Path
+) -> None:
+    study = copy / "results" / "tiny"
+    (study / "compare").mkdir(exist_ok=True)
+    folders = [path for path in (study, study / "compare") if path.is_dir()]
+    for path in folders:
+        path.chmod(0o555)
+    before = snapshot(copy)
+    done = subprocess.run(
+        [*UNPRIVILEGED, sys.executable, "-m", "shaperun", *command.split()],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for path in folders:
+        path.chmod(0o755)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert folder in done.stderr
+    assert "check the write permissions" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert snapshot(copy) == before
 
 
 def test_a_changed_study_is_not_overwritten(copy: Path, shaperun: Shaperun) -> None:

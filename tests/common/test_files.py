@@ -12,6 +12,7 @@ from shaperun.common.files import (
     Lock,
     read_json,
     read_table,
+    with_nulls,
     write_atomically,
     write_json,
 )
@@ -44,7 +45,7 @@ def test_failed_write_leaves_the_old_content(
 def test_json_round_trip_and_invalid_json(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     assert read_json(path) is None
-    write_json(path, {"a": [1, 0.1, None]})
+    write_json(path, with_nulls({"a": (1, 0.1, float("nan"))}))
     assert read_json(path) == {"a": [1, 0.1, None]}
     path.write_bytes(b'{"a": [1, 0.')
     assert read_json(path) is None

@@ -213,6 +213,18 @@ def test_options_change_the_environment(register: Register) -> None:
     assert config.describe().observation_size == 7
 
 
+def test_an_environment_cannot_change_its_options(register: Register) -> None:
+    def make(sizes: dict[str, list[int]]) -> Toy:
+        return Toy(size=sizes["all"].pop())
+
+    register("Toy-v0", make)
+    options = {"sizes": {"all": [7]}, "max_episode_steps": 9}
+    config = study({"id": "Toy-v0", "options": options}).environment
+    for _ in range(2):
+        assert config.make().observation_space.shape == (7,)
+    assert config.options == options
+
+
 def test_environment_without_time_limit_is_refused(register: Register) -> None:
     register("Toy-v0", Toy)
     assert get_environment("Toy-v0").no_time_limit
@@ -264,10 +276,12 @@ def test_environment_that_fails_on_creation_is_refused(
     assert message in refusals({"id": "Failing-v0"})["environment.id"]
 
 
-def test_options_must_be_scalars() -> None:
-    paths = refusals({"id": "FrozenLake-v1", "options": {"desc": ["SF", "FG"]}})
-    assert paths
-    assert all(path.startswith("environment.options.desc") for path in paths)
+def test_options_are_plain_data() -> None:
+    lake = study({"id": "FrozenLake-v1", "options": {"desc": ["SFF", "FHF", "FFG"]}}).environment
+    assert lake.make().observation_space.n == 9  # type: ignore[attr-defined]
+    assert isinstance(lake.options["desc"], list)
+    paths = refusals({"id": "FrozenLake-v1", "options": {"desc": [{"S": float("nan")}]}})
+    assert "environment.options.desc" in paths
     assert list(refusals({"id": "FrozenLake-v1", "options": 5})) == ["environment.options"]
     assert list(refusals({"id": 5})) == ["environment.id"]
     assert list(refusals({})) == ["environment.id"]
@@ -342,3 +356,15 @@ def test_code_without_the_environment_is_refused(env_id: str, message: str) -> N
 
 def test_plain_id_is_not_code() -> None:
     assert study({"id": "FrozenLake-v1"}).code_references == []
+
+
+def test_warnings_of_gymnasium_are_not_printed(
+    register: Register, recwarn: pytest.WarningsRecorder
+) -> None:
+    def make(**_options: Any) -> Toy:
+        gym.logger.warn("an old environment")
+        return Toy()
+
+    register("Toy-v0", make)
+    study({"id": "Toy-v0", "options": {"max_episode_steps": 9}}).environment.make().close()
+    assert not recwarn.list

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from shaperun.envs.base import Array, Transition
 from shaperun.envs.builtin import environments
 from shaperun.rewards.config import Mode, RewardConfig
-from shaperun.rewards.kernel import RewardKernel, check_sums
+from shaperun.rewards.kernel import RewardError, RewardKernel, check_sums
 
 ENVIRONMENT = environments()["LunarLander-v3"]
 TERMS = list(ENVIRONMENT.terms)
@@ -256,6 +256,34 @@ def test_environment_reward_that_is_not_finite_is_refused(mode: Mode) -> None:
     kernel = RewardKernel(ENVIRONMENT, RewardConfig(mode=mode), 0.99)
     with pytest.raises(FloatingPointError, match="reward is not finite"):
         kernel(one_step(env_reward=np.array([np.nan])))
+
+
+@pytest.mark.parametrize(
+    ("weights", "scale", "message"),
+    [
+        ({"legs": 1e12, "angle": 1.0}, 1e12, r"lower the weight of legs$"),
+        ({"legs": 0.0, "angle": -1e12}, 1e12, r"lower the weight of angle$"),
+    ],
+)
+def test_a_reward_out_of_range_names_its_largest_term(
+    weights: dict[str, float], scale: float, message: str
+) -> None:
+    config = RewardConfig(mode="add", weights=weights, scale=scale)
+    obs = np.full((1, 8), 1e15)
+    with pytest.raises(RewardError, match=r"the shaped reward is out of range \(.*" + message):
+        RewardKernel(ENVIRONMENT, config, 0.99)(one_step(next_obs=obs))
+
+
+def test_a_term_out_of_range_is_named() -> None:
+    config = RewardConfig(terms={"huge": "1e200 + x"})
+    with pytest.raises(RewardError, match=r"the term huge is 1e\+200, out of range, at the obs"):
+        RewardKernel(ENVIRONMENT, config, 0.99)(one_step())
+
+
+@pytest.mark.parametrize("values", [[np.inf], [-np.inf], [np.nan]])
+def test_sums_that_are_not_finite_are_called_so(values: list[float]) -> None:
+    with pytest.raises(ArithmeticError, match="the return is not finite; lower the weights"):
+        check_sums("return", np.array(values), np.array(values))
 
 
 @properties

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from shaperun.common.errors import UserError
 from shaperun.common.files import Lock
 from shaperun.runs import driver, prepare, status
 from shaperun.runs.plan import Run, plan_runs
-from shaperun.runs.process_pool import Job, JobResult
+from shaperun.runs.process_pool import Job, JobResult, run_inline
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.loader import load_study
 from shaperun.study.models import Study
@@ -68,6 +69,39 @@ def test_a_run_of_another_command_is_waited_for_and_taken_over(
     lock.release()
     *_, last = states
     assert [run.state for run in last] == ["failed"] * 4
+
+
+def test_a_run_that_is_taken_and_dropped_before_its_job_is_trained(
+    study: Study, runs: list[Run], tmp_path: Path
+) -> None:
+    """Another command starts it after the first look, and dies before the second."""
+    folder = StudyFolder(tmp_path / "tiny")
+    taken = [*runs[:1]]
+
+    def racing(jobs: Iterable[Job]) -> Iterator[JobResult | None]:
+        locks = [start_elsewhere(folder, taken.pop())] if taken else []
+        ended = list(run_inline(jobs))
+        for lock in locks:
+            lock.release()
+        yield from ended
+
+    prepare.prepare(study, folder, runs, fresh=False)
+    *_, last = driver.execute_runs(folder, runs, racing)
+    assert {run.state for run in last} == {"done"}
+
+
+def test_a_job_without_a_result_is_given_up(runs: list[Run], tmp_path: Path) -> None:
+    attempts: list[Job] = []
+
+    def idle(jobs: Iterable[Job]) -> Iterator[JobResult | None]:
+        for job in jobs:
+            attempts.append(job)
+            yield JobResult(job, None)
+
+    *_, last = driver.execute_runs(StudyFolder(tmp_path / "tiny"), runs[:1], idle)
+    assert len(attempts) == driver.MAX_ATTEMPTS
+    assert [run.state for run in last] == ["failed"]
+    assert "without a result" in str(last[0].failure)
 
 
 def test_the_executor_is_not_called_while_all_runs_are_elsewhere(
@@ -134,6 +168,19 @@ def test_a_running_run_is_not_deleted(study: Study, runs: list[Run], tmp_path: P
     lock.release()
     prepare.prepare(study, folder, runs, fresh=True)
     assert not run_folder.path.exists()
+
+
+def test_what_a_removed_folder_leaves_is_no_other_study(tmp_path: Path, study: Study) -> None:
+    folder, runs = StudyFolder(tmp_path / "tiny"), plan_runs(study, study.arms)
+    run_folder = folder.run(runs[0].arm, runs[0].seed)
+    run_folder.path.mkdir(parents=True)
+    run_folder.write_failure("removed")
+    assert not folder.is_foreign()
+    (run_folder.path / "notes.txt").touch()
+    assert folder.is_foreign()
+    shutil.rmtree(folder.path)
+    assert run_folder.write_failure("removed") == "removed"
+    assert not folder.path.exists()
 
 
 def test_an_unknown_executor_is_refused() -> None:

@@ -289,7 +289,7 @@ def test_every_model_of_the_schema_has_a_path() -> None:
     names = set(Study.model_json_schema()["$defs"])
     for learner in LEARNERS.values():
         names |= set(learner.hyperparameters.model_json_schema()["$defs"])
-    assert names == {model.__name__ for model in MODELS.values()} - {"Study"}
+    assert names == {model.__name__ for model in MODELS.values()} - {"Study"} | {"JsonValue"}
 
 
 def test_duplicate_keys_are_refused(file: Path) -> None:
@@ -484,3 +484,25 @@ def test_any_file_and_override_gives_a_study_or_a_study_error(
     except StudyError as error:
         messages = error.problems
     assert all(line.startswith((f"{file}:", "--set ")) for line in messages)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "arms.arm.weights.upright=1.1e12",
+        "arms.arm.scale=-1e308",
+        "arms.arm.schedule={kind: linear, from: 1e200}",
+        "arms.arm.schedule={kind: piecewise, points: [[0, 1e13]]}",
+        "terms={net: {kind: network, layers: [{weights: [[1e13, 0, 0, 0]], bias: [0]}]}}",
+        "sweep={base: arm, method: grid, weights: {upright: [1e13]}}",
+    ],
+)
+def test_numbers_whose_products_could_overflow_are_refused(override: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "study: test\nenvironment: {id: CartPole-v1}\ntraining: {total_timesteps: 100}\n"
+        "arms: {arm: {mode: add, weights: {upright: 1e12}}}\n"
+    )
+    load_study(path)
+    with pytest.raises(StudyError, match=r"--set .*: found .*, expected .* to -?1000000"):
+        load_study(path, [override])

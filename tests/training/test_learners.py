@@ -15,6 +15,7 @@ from stable_baselines3 import PPO
 from shaperun.runs.run_folder import RunFolder
 from shaperun.study.learners import LEARNERS, EpisodicHyperparameters, Learner
 from shaperun.study.models import RunConfig, parse_study
+from shaperun.training import recorder
 from shaperun.training.algorithms.episode_batch import EpisodeBatch
 from shaperun.training.algorithms.reinforce import leave_one_out_mean
 from shaperun.training.checkpoint import StateDict
@@ -86,6 +87,22 @@ def test_a_killed_run_ends_in_the_same_bytes(
     assert read_outcome(train_to_end(folder.path, config)) == expected
     resume = "exact" if LEARNERS[name].exact_resume else "from the start"
     assert folder.read_record()["resume"] == resume
+
+
+@pytest.mark.parametrize("rows", [1000, 2])
+@pytest.mark.parametrize("name", EPISODIC)
+def test_the_last_update_is_recorded_once_also_after_a_kill_in_the_last_batch(
+    name: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MAX_UPDATE_ROWS", rows)  # with 2, most updates have no row
+    config = make_config(name)
+    whole = train_to_end(tmp_path / "whole", config)
+    steps = pl.read_csv(whole.updates)["timesteps"]
+    assert steps.is_unique().all()
+    train_until_killed(tmp_path / "killed", config, monkeypatch, at=int(steps[-1]) + 1)
+    killed = train_to_end(tmp_path / "killed", config)
+    assert killed.read_record()["resume"] == "exact"
+    assert read_outcome(killed) == read_outcome(whole)
 
 
 @each_learner

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from stable_baselines3.common.vec_env import VecNormalize
 from shaperun.common.files import Lock, read_json, read_table
 from shaperun.envs.base import Array, Environment
 from shaperun.envs.builtin import environments
-from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.run_folder import RunFolder, RunRemovedError
+from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import RunConfig, parse_study
+from shaperun.study.training import TrainingConfig
+from shaperun.training import recorder
+from shaperun.training import run as training_run
 from shaperun.training.envs import TrainingEnvs
 from shaperun.training.evaluation import Evaluation
 from shaperun.training.normalization import ObservationScaling
 from shaperun.training.run import TrainingRun
 from shaperun.training.sb3_model import build_algorithm, deterministic_policy, load_policy
-from shaperun.training.train import train_run
+from shaperun.training.train import train_cohort, train_run
 
 
 class ProbeEnv(gym.Env[Any, Any]):
@@ -172,9 +177,37 @@ def test_a_locked_folder_is_refused(tmp_path: Path) -> None:
     assert not folder.config.exists()
 
 
-def test_an_infinite_reward_fails_the_run(tmp_path: Path) -> None:
-    reward = {"mode": "add", "weights": {"upright": 1e308, "centred": 1e308}}
-    with pytest.raises(FloatingPointError, match="shaped reward is not finite"):
+@pytest.mark.parametrize("engine", ["lockstep", "sb3", "episodic"])
+def test_a_folder_that_is_removed_during_training_is_not_made_again(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class RemovingRecorder(recorder.RunRecorder):
+        def on_step(self, now: int) -> None:
+            if now == 200:
+                shutil.rmtree(tmp_path / "study", ignore_errors=True)
+            super().on_step(now)
+
+    monkeypatch.setattr(training_run, "RunRecorder", RemovingRecorder)
+    algorithm = "REINFORCE" if engine == "episodic" else "PPO"
+    training = {"algorithm": algorithm, "engine": engine, "total_timesteps": 400, "n_envs": 1}
+    config = make_config("CartPole-v1")
+    hyperparameters = {} if engine == "episodic" else {"n_steps": 50, "batch_size": 50}
+    section = TrainingConfig.model_validate(training | {"hyperparameters": hyperparameters})
+    folder = StudyFolder(tmp_path / "study")
+    members = [(str(folder.run("arm", seed).path), seed) for seed in (0, 1)]
+    runs = [
+        (path, config.model_copy(update={"training": section, "seed": seed}).model_dump_json())
+        for path, seed in members
+    ]
+    with pytest.raises(RunRemovedError, match="was removed during training; run the same command"):
+        train_cohort(runs if engine == "lockstep" else runs[:1])
+    assert not folder.is_foreign()
+    assert not any(path.is_file() for path in folder.path.rglob("run.json"))
+
+
+def test_a_reward_out_of_range_fails_the_run(tmp_path: Path) -> None:
+    reward = {"mode": "add", "terms": {"huge": "1e30 + x"}, "weights": {"huge": 1e12}}
+    with pytest.raises(FloatingPointError, match=r"out of range \(1e\+42\); lower the weight"):
         train(tmp_path / "run", make_config("CartPole-v1", reward=reward))
 
 

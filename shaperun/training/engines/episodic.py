@@ -188,9 +188,11 @@ class EpisodicTraining:
             "torch": self._generator.get_state().numpy(),
             "numpy": self._shuffle.get_state(legacy=False),
             "own": self._learner.get_state(),
+            "report": self._report,  # the last row, if the next batch is too long to learn from
         }
 
     def _set_state(self, state: StateDict) -> None:
         self._generator.set_state(torch.from_numpy(state["torch"].copy()))
         self._shuffle.set_state(state["numpy"])
         self._learner.set_state(state["own"])
+        self._report = dict(state.get("report", {}))

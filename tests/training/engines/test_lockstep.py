@@ -127,7 +127,7 @@ def test_failures_do_not_change_the_other_runs(tmp_path: Path) -> None:
     far = {"far": "1 / (obs[0] - obs[0]) if abs(obs[0]) > 0.1 else 0"}
     odd = {
         "breaks": {"mode": "add", "terms": far, "weights": {"far": 1}},
-        "diverges": {"mode": "add", "weights": {"upright": 1e38}},
+        "diverges": {"mode": "add", "terms": {"huge": "1e25 + x"}, "weights": {"huge": 1e12}},
     }
     like = next(iter(runs.values())).model_dump()
     for name, reward in odd.items():
@@ -171,7 +171,7 @@ def test_until_pauses_all_runs(tmp_path: Path) -> None:
 
 
 def test_a_failure_in_a_cohort_belongs_to_its_run(tmp_path: Path) -> None:
-    reward = {"mode": "add", "weights": {"upright": 1e38}}
+    reward = {"mode": "add", "terms": {"huge": "1e25 + x"}, "weights": {"huge": 1e12}}
     study = parse_study(STUDY | {"seeds": 1, "arms": ARMS["CartPole-v1"] | {"diverges": reward}})
     folder, runs = StudyFolder(tmp_path / "study"), plan_runs(study, study.arms)
     submitted: list[Job] = []
