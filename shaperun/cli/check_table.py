@@ -153,10 +153,10 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
         console.print(Padding(Text(f"{message}."), (0, 0, 0, 2)))
 
 
-def print_headlines(findings: Sequence[Finding], study: str, console: Console) -> None:
-    """Print the main findings about a study's rewards before training."""
+def print_headlines(findings: Sequence[Finding], command: str, console: Console) -> None:
+    """Print the main findings about a study's rewards, and the command that shows all of them."""
     headlines = [finding for finding in findings if finding.rule in HEADLINES]
     for finding in headlines:
         console.print(Text(f"{finding.rule}: {finding.message}", style="yellow"))
     if headlines:
-        console.print(Text(f"For details: shaperun check {study}", style="dim"))
+        console.print(f"For details: {command}", style="dim", soft_wrap=True)

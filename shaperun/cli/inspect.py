@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shaperun.cli.app import PREPARE, app
+from shaperun.cli.options import format_command
 from shaperun.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def init(
         write_atomically(path, files("shaperun.study").joinpath("starter.yaml").read_bytes())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"Wrote {path}. To train it: shaperun train {shlex.quote(str(path))}")
+    typer.echo(f"Wrote {path}. To train it: {format_command('train', path)}")
 
 
 @app.command(rich_help_panel=PREPARE)

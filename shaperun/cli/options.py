@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import wraps
 from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from shaperun.common.errors import UserError
+from shaperun.common.text import escape_control_chars
 
 if TYPE_CHECKING:
     from shaperun.rewards.config import RewardConfig
@@ -75,8 +76,10 @@ class StudyOptions:
     ] = field(default_factory=list)
     allow_code: AllowCode = False
 
-    def open(self, study: str) -> tuple[Study, StudyFolder]:
+    def open(self, study: str, *, quiet: bool = False) -> tuple[Study, StudyFolder]:
         """Open a study by its file or name; an empty name is the most recently trained one.
+
+        Unless `quiet`, the study that an empty name stands for is named on stderr.
 
         Raises:
             UserError: the study does not exist, or its file is invalid.
@@ -84,7 +87,17 @@ class StudyOptions:
         from shaperun.runs.open_study import find_latest_study, open_study
 
         name = study or find_latest_study(self.results)
+        if not (study or quiet):
+            text = f"Study: {name}, the most recently trained in {self.results}"
+            typer.echo(escape_control_chars(text), err=True)
         return open_study(name, self.results, self.overrides, allow_code=self.allow_code)
+
+    def command(self, verb: str, study: str | Path) -> str:
+        """Return a command on a study with these options, quoted for a shell."""
+        options = [] if self.results == StudyOptions.results else ["--results", str(self.results)]
+        options += [word for text in self.overrides for word in ("--set", text)]
+        options += ["--allow-code"] if self.allow_code else []
+        return format_command(verb, study, *options)
 
 
 @dataclass(frozen=True)
@@ -119,6 +132,9 @@ class TrainingArguments:
         bool,
         typer.Option("--fresh", help="Delete these runs and train them again from scratch."),
     ] = False
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Delete without asking (with --fresh).")
+    ] = False
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -143,9 +159,23 @@ class TrainingArguments:
         return plan_runs(study, arms, split_names(self.arms), seeds)
 
 
-def command_line() -> str:
-    """Return the command as it was typed, quoted for a shell."""
-    return shlex.join(["shaperun", *sys.argv[1:]])
+def command_line(*, without: str = "") -> str:
+    """Return the command as it was typed, quoted for a shell; `without` one of its flags."""
+    return shlex.join(["shaperun", *(word for word in sys.argv[1:] if word != without)])
+
+
+def format_command(verb: str, path: str | Path, *options: str) -> str:
+    """Return a command on a file or a study, quoted for a shell."""
+    path = f"./{path}" if str(path).startswith("-") else str(path)  # or it would be an option
+    return shlex.join(["shaperun", verb, path, *options])
+
+
+def describe_best_study(folder: StudyFolder, options: StudyOptions) -> list[str]:
+    """Return how to train the best trial of a sweep against the baseline, if it is written."""
+    best = folder.sweep / "best.yaml"
+    command = replace(options, overrides=[]).command("train", best)
+    text = f"To compare the best trial with the baseline on fresh seeds: {command}"
+    return [text] if best.exists() else []
 
 
 def split_names(text: str) -> list[str]:

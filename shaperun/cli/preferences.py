@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ from shaperun.cli.options import (
     Results,
     StudyArgument,
     StudyOptions,
+    command_line,
     flatten_options,
 )
 from shaperun.common.errors import UserError
@@ -105,8 +105,8 @@ def fit(
     console = SafeConsole(stderr=False)
     fit_table.print_fit(linear, learned, sheet, name, arm, console)
     if not into:
-        file = shlex.quote(str(answers))
-        console.print(f"\nTo add it to a study: shaperun fit {file} --into STUDY", style="dim")
+        command = f"{command_line()} --into STUDY"
+        console.print(f"\nTo add it to a study: {command}", style="dim", soft_wrap=True)
         return
     console.print(f"\nAdded to {into}. Its returns:\n", style="dim")
     check_table.print_check(check_arms(*options.open(str(into)), [name]), console)

@@ -15,13 +15,13 @@ from shaperun.cli.options import (
     OptionalStudy,
     Quiet,
     StudyOptions,
+    describe_best_study,
     flatten_options,
     split_names,
 )
 
 if TYPE_CHECKING:
     from shaperun.runs.study_folder import StudyFolder
-    from shaperun.study.models import Study
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -49,7 +49,7 @@ def compare(
     from shaperun.cli import comparison_table
     from shaperun.cli.console import SafeConsole, print_json
 
-    opened = [options.open(name) for name in studies or [""]]
+    opened = [options.open(name, quiet=quiet) for name in studies or [""]]
     target = comparison.comparison_folder(opened)
     result = comparison.compare_studies(opened, by)
     console = SafeConsole(stderr=False)
@@ -57,9 +57,10 @@ def compare(
         print_json(result.document())
     else:
         comparison_table.print_comparison(result, console)
-        for study, folder in opened:
+        for name, (study, folder) in zip(studies or [""], opened, strict=True):
             if study.sweep and folder.sweep.exists():
-                console.print(_note_on_trials(study, folder), style="dim")
+                note = _note_on_trials(name or study.study, folder, options)
+                console.print(note, style="dim", soft_wrap=True)
     sys.stdout.flush()  # drawing the figures takes another few seconds
     with opened[0][1].writing():
         from shaperun.report import files
@@ -69,12 +70,9 @@ def compare(
         console.print(f"\nFigures and tables: {target} ({len(paths)} files)", style="dim")
 
 
-def _note_on_trials(study: Study, folder: StudyFolder) -> str:
-    text = f"\nTrials of the sweep are not arms of {study.study}; shaperun report ranks them."
-    best = folder.sweep / "best.yaml"
-    if not best.exists():
-        return text
-    return f"{text} {best} compares the best trial with the baseline, on fresh seeds."
+def _note_on_trials(study: str, folder: StudyFolder, options: StudyOptions) -> str:
+    text = f"\nTrials of a sweep are not arms. To rank them: {options.command('report', study)}"
+    return "\n".join([text, *describe_best_study(folder, options)])
 
 
 Pick = Annotated[
@@ -134,7 +132,7 @@ def record_gif(
     from shaperun.report.record_gif import EpisodeChoice, record_gifs
     from shaperun.search.progress import add_trial_arms
 
-    opened, folder = options.open(study)
+    opened, folder = options.open(study, quiet=quiet)
     loaded = LoadedRuns(folder)
     with folder.writing():
         paths = record_gifs(
@@ -169,7 +167,7 @@ def report(
     from shaperun.report.data import load_report_data
     from shaperun.report.page import render_page
 
-    opened, folder = options.open(study)
+    opened, folder = options.open(study, quiet=quiet)
     console = SafeConsole(quiet=quiet)
     with folder.writing():
         with console.status("Reading runs and filming policies…"):
