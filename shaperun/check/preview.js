@@ -313,8 +313,10 @@ function originalSettings(arm) {
   return { from: arm, mode, scale, weights: new Map(Object.entries(weights)), progress: 0 };
 }
 
+const isShaped = (arm) => ARMS.get(arm).mode !== "log"; // the others have no weights that matter
+
 const state = {
-  arm: ARMS.keys().next().value,
+  arm: [...ARMS.keys()].find(isShaped) ?? ARMS.keys().next().value,
   settings: new Map([...ARMS.keys()].map((arm) => [arm, originalSettings(arm)])),
   gamma: DATA.gamma,
   behaviour: BEHAVIOURS[0],

@@ -73,7 +73,7 @@ def train_runs(
     from shaperun.runs.train_options import TrainOptions
 
     if arguments.dry_run:
-        SafeConsole(stderr=False).print(progress.build_plan_table(study, folder, runs))
+        progress.print_dry_run(study, folder, runs, SafeConsole(stderr=False))
         return 0
     console = SafeConsole(quiet=arguments.quiet)
     executor = driver.make_executor(arguments.executor, arguments.workers)
@@ -101,7 +101,8 @@ def train_runs(
         try:
             if not (arguments.quiet or _are_done(folder, runs)):
                 _print_headlines(study, runs, check_command, console)
-            end = progress.follow_progress(states, console)
+            scope = " for the trials so far" if whole_sweep else ""
+            end = progress.follow_progress(states, console, workers, scope)
         except KeyboardInterrupt:
             states.close()
             trained = search.load_sweep_runs(study, folder) if whole_sweep else runs
@@ -185,7 +186,7 @@ def status(study: OptionalStudy = "", *, options: StudyOptions, as_json: AsJson 
         print_json(progress.status_document(opened, [*runs, *swept]))
         return
     console = SafeConsole(stderr=False)
-    console.print(progress.build_run_table([*runs, *swept]))
+    progress.print_runs([*runs, *swept], console)
     if opened.sweep:
         command = options.command("sweep", study or opened.study)
         remaining = _format_remaining(opened, folder, swept, command)
