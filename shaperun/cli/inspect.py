@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shaperun.cli.app import PREPARE, app
+from shaperun.cli.app import PREPARE, command
 from shaperun.cli.options import format_command
 from shaperun.common.errors import UserError
 
@@ -16,17 +18,20 @@ if TYPE_CHECKING:
     from shaperun.envs.base import Environment
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 def init(
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="Path of the new study file.")
-    ] = Path("study.yaml"),
+    file: Annotated[
+        str, typer.Argument(metavar="PATH", help="Path of the new study file.")
+    ] = "study.yaml",
 ) -> None:
     """Write a commented starter study that runs as it is."""
     from importlib.resources import files
 
     from shaperun.common.files import write_atomically
 
+    path = Path(file)
+    if not file.strip() or file.endswith(os.sep) or path.is_dir():
+        raise UserError(f"{shlex.quote(file)} names no file; choose one, such as study.yaml")
     if path.exists():
         raise UserError(f"{path} already exists; choose another file name")
     try:
@@ -36,7 +41,7 @@ def init(
     typer.echo(f"Wrote {path}. To train it: {format_command('train', path)}")
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 def terms(
     environment: Annotated[
         str,
@@ -84,7 +89,7 @@ def _find_environment(env_id: str) -> Environment:
         raise UserError(f"unsupported environment {env_id}: {error}") from None
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     from shaperun.cli.console import print_json

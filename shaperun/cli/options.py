@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import wraps
 from inspect import Parameter, Signature, cleandoc, signature
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from shaperun.cli.parsers import parse_folder, parse_integer
 from shaperun.common.errors import UserError
 from shaperun.common.text import escape_control_chars
 
@@ -27,7 +28,7 @@ StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="Study file, or the name of a trained study.")
 ]
 OptionalStudy = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="STUDY",
         help="Study file or name (default: the most recently trained study).",
@@ -43,7 +44,7 @@ OptionalStudies = Annotated[
     ),
 ]
 Arms = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         metavar="A,B",
         help="Only these arms, separated by commas (default: all).",
@@ -51,7 +52,14 @@ Arms = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")]
-Results = Annotated[Path, typer.Option(help="Folder that holds the results of all studies.")]
+Results = Annotated[
+    Path,
+    typer.Option(
+        parser=parse_folder,
+        metavar="FOLDER",
+        help="Folder that holds the results of all studies.",
+    ),
+]
 AllowCode = Annotated[
     bool,
     typer.Option(
@@ -76,18 +84,18 @@ class StudyOptions:
     ] = field(default_factory=list)
     allow_code: AllowCode = False
 
-    def open(self, study: str, *, quiet: bool = False) -> tuple[Study, StudyFolder]:
-        """Open a study by its file or name; an empty name is the most recently trained one.
+    def open(self, study: str | None, *, quiet: bool = False) -> tuple[Study, StudyFolder]:
+        """Open a study by its file or name, or else the most recently trained one.
 
-        Unless `quiet`, the study that an empty name stands for is named on stderr.
+        Unless `quiet`, the latter is named on stderr.
 
         Raises:
             UserError: the study does not exist, or its file is invalid.
         """
         from shaperun.runs.open_study import find_latest_study, open_study
 
-        name = study or find_latest_study(self.results)
-        if not (study or quiet):
+        name = find_latest_study(self.results) if study is None else study
+        if study is None and not quiet:
             text = f"Study: {name}, the most recently trained in {self.results}"
             typer.echo(escape_control_chars(text), err=True)
         return open_study(name, self.results, self.overrides, allow_code=self.allow_code)
@@ -104,18 +112,20 @@ class StudyOptions:
 class TrainingArguments:
     """Options that select runs and say how to train them."""
 
-    arms: Arms = ""
+    arms: Arms = None
     seeds: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             metavar="0,1",
             help="Only these seeds, separated by commas (default: all).",
             show_default=False,
         ),
-    ] = ""
+    ] = None
     workers: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="Number of parallel workers (0: one per core)."),
+        typer.Option(
+            parser=parse_integer, metavar="N", help="Number of parallel workers (0: one per core)."
+        ),
     ] = 0
     executor: Annotated[
         str,
@@ -152,11 +162,13 @@ class TrainingArguments:
         """
         from shaperun.runs.plan import plan_runs
 
+        texts = split_names(self.seeds, "--seeds")
         try:
-            seeds = [int(seed) for seed in split_names(self.seeds)]
+            seeds = [int(seed) for seed in texts]
         except ValueError:
-            raise UserError(f"--seeds {self.seeds}: expected integers, such as 0,1,2") from None
-        return plan_runs(study, arms, split_names(self.arms), seeds)
+            given = ",".join(texts)
+            raise UserError(f"--seeds {given}: expected integers, such as 0,1,2") from None
+        return plan_runs(study, arms, split_names(self.arms, "--arms"), seeds)
 
 
 def command_line(*, without: str = "") -> str:
@@ -178,9 +190,17 @@ def describe_best_study(folder: StudyFolder, options: StudyOptions) -> list[str]
     return [text] if best.exists() else []
 
 
-def split_names(text: str) -> list[str]:
-    """Split a comma-separated option."""
-    return [name for name in text.split(",") if name]
+def split_names(given: Sequence[str] | None, option: str) -> list[str]:
+    """Return the names of an option that lists them with commas, and may be repeated.
+
+    Raises:
+        UserError: a name is empty.
+    """
+    names = [name.strip() for text in given or () for name in text.split(",")]
+    if not all(names):
+        text = ",".join(given or ())
+        raise UserError(f"{option} {shlex.quote(text)}: expected names separated by commas")
+    return names
 
 
 def flatten_options(command: Callable[..., None]) -> Callable[..., None]:

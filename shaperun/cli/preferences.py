@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shaperun.cli.app import PREPARE, app
+from shaperun.cli.app import PREPARE, command
 from shaperun.cli.check import check_arms
 from shaperun.cli.options import (
     AllowCode,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shaperun.preferences.fit import Fit, NetworkFit
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 @flatten_options
 def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> None:
     """Write a page that asks which of two episodes is better, and fits weights to the answers.
@@ -52,7 +52,7 @@ def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> No
     typer.echo(folder.ask)
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 def fit(
     answers: Annotated[
         Path, typer.Argument(metavar="ANSWERS", help="File saved by the page of ask.")

@@ -90,6 +90,9 @@ def _name_runs(runs: Iterable[tuple[str, int]]) -> list[Column]:
 
 def print_dry_run(study: Study, folder: StudyFolder, runs: Sequence[Run], console: Console) -> None:
     """Print the runs that a command would train, with their current state."""
+    if not runs:
+        console.print("No trial has been drawn yet.")
+        return
     count = pluralize(len(runs), "run")
     console.print(f"{study.study}: {count} of {study.training.total_timesteps:,} steps")
     folders = [folder.run(run.arm, run.seed) for run in runs]

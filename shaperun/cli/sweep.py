@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from shaperun.cli.app import OK, SOME_FAILED, TRAIN, app
+from shaperun.cli.app import OK, SOME_FAILED, TRAIN, command
 from shaperun.cli.options import (
     StudyArgument,
     StudyOptions,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shaperun.study.models import Study
 
 
-@app.command(rich_help_panel=TRAIN)
+@command(rich_help_panel=TRAIN)
 @flatten_options
 def sweep(study: StudyArgument, arguments: TrainingArguments, options: StudyOptions) -> None:
     """Search the weights of an arm, rank them by the environment's own reward, confirm the best.

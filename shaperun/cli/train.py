@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from shaperun.cli.app import INTERRUPTED, OK, SOME_FAILED, TRAIN, app
+from shaperun.cli.app import INTERRUPTED, OK, SOME_FAILED, TRAIN, command
 from shaperun.cli.options import (
     AsJson,
     OptionalStudy,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shaperun.study.models import Study
 
 
-@app.command(rich_help_panel=TRAIN)
+@command(rich_help_panel=TRAIN)
 @flatten_options
 def train(study: StudyArgument, arguments: TrainingArguments, options: StudyOptions) -> None:
     """Train every arm with every seed, in parallel.
@@ -73,7 +73,10 @@ def train_runs(
     from shaperun.runs.train_options import TrainOptions
 
     if arguments.dry_run:
-        progress.print_dry_run(study, folder, runs, SafeConsole(stderr=False))
+        console = SafeConsole(stderr=False)
+        if whole_sweep:
+            progress.print_sweep_plan(study, console)
+        progress.print_dry_run(study, folder, runs, console)
         return 0
     console = SafeConsole(quiet=arguments.quiet)
     executor = driver.make_executor(arguments.executor, arguments.workers)
@@ -169,9 +172,9 @@ def _print_headlines(study: Study, runs: list[Run], check_command: str, console:
     check_table.print_headlines(result.findings, check_command, console)
 
 
-@app.command(rich_help_panel=TRAIN)
+@command(rich_help_panel=TRAIN)
 @flatten_options
-def status(study: OptionalStudy = "", *, options: StudyOptions, as_json: AsJson = False) -> None:
+def status(study: OptionalStudy = None, *, options: StudyOptions, as_json: AsJson = False) -> None:
     """Show which runs are done, running, interrupted, failed or waiting."""
     from shaperun.cli import progress
     from shaperun.cli.console import SafeConsole, print_json
