@@ -170,7 +170,7 @@ const areFinite = (paid) =>
 /** Format with thousands separators, a true minus sign and a fixed number of decimals. */
 function formatFixed(value, decimals) {
   if (!Number.isFinite(value)) return "not finite";
-  if (Math.abs(value) >= 1e12) return value.toExponential(2).replace("-", "−");
+  if (Math.abs(value) >= 1e8) return value.toExponential(2).replace("-", "−");
   const options = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
   const text = Math.abs(value).toLocaleString("en", options);
   return value < 0 && /[1-9]/.test(text) ? `−${text}` : text;

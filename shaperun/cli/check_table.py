@@ -14,7 +14,7 @@ from shaperun.check.check import Check
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions
 from shaperun.check.rule import Finding
 from shaperun.cli.tables import Column, number_column, print_tables
-from shaperun.common.text import format_number, humanize
+from shaperun.common.text import format_column, humanize
 
 MAX_ARMS, MAX_REWARDS = 12, 12
 SMALL = 0.5  # an EPIC distance; unrelated rewards have 0.71
@@ -75,13 +75,13 @@ def print_ranking(
     styles = ["green" if p is right else "red" if p in wrong else "" for p in ordered]
     marks = ["◆ " if p is right else "▲ " if p in wrong else "  " for p in ordered]
     names = [mark + humanize(p.behaviour.name) for mark, p in zip(marks, ordered, strict=True)]
-    discounted = [format_number(payment.discounted_return) for payment in ordered]
+    discounted = format_column([payment.discounted_return for payment in ordered])
     columns = [
         Column(title, [Text(*cell) for cell in zip(names, styles, strict=True)], is_label=True),
         number_column("discounted", [Text(*c) for c in zip(discounted, styles, strict=True)]),
-        number_column("undiscounted", [format_number(p.shaped_return) for p in ordered]),
-        number_column("environment", [format_number(p.environment_return) for p in ordered]),
-        number_column("steps", [format_number(p.behaviour.length) for p in ordered]),
+        number_column("undiscounted", format_column([p.shaped_return for p in ordered])),
+        number_column("environment", format_column([p.environment_return for p in ordered])),
+        number_column("steps", format_column([p.behaviour.length for p in ordered])),
         Column("outcome", [_format_outcome(payment) for payment in ordered]),
     ]
     print_tables(columns, console, header_style="dim")

@@ -15,7 +15,7 @@ from shaperun.analysis.summary import (
     AGGREGATES,
     ArmComparison,
     Summary,
-    format_estimate,
+    format_estimates,
     format_metric,
 )
 from shaperun.cli.tables import Column, number_column, print_tables
@@ -66,14 +66,15 @@ def print_arms(summary: Summary, console: Console) -> None:
         Column("runs", [str(arm.runs) for arm in summary.arms], "right", is_label=True),
     ]
     for name in summary.arms[0].metrics:
-        estimates = [format_estimate(name, arm.metrics[name]) for arm in summary.arms]
+        estimates = format_estimates(name, [arm.metrics[name] for arm in summary.arms])
         columns.append(number_column(humanize(name), [_build_cell(*text) for text in estimates]))
     print_tables(columns, console)
 
 
 def print_grid(grid: training_differences.TrainingGrid, summary: Summary, console: Console) -> None:
     """Print a table of environment returns by reward and learner."""
-    returns = {arm.arm: format_estimate("return", arm.metrics["return"]) for arm in summary.arms}
+    texts = format_estimates("return", [arm.metrics["return"] for arm in summary.arms])
+    returns = {arm.arm: text for arm, text in zip(summary.arms, texts, strict=True)}
     columns = [Column("return by reward and learner", list(grid.rewards), is_label=True)]
     for learner in grid.learners:
         arms = [grid.arms.get((reward, learner), "") for reward in grid.rewards]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shaperun.cli.app import PREPARE, command
-from shaperun.cli.options import format_command
 from shaperun.common.errors import UserError
+from shaperun.common.text import format_command
 
 if TYPE_CHECKING:
     from shaperun.envs.base import Environment

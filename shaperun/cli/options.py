@@ -16,7 +16,7 @@ import typer
 
 from shaperun.cli.parsers import parse_folder, parse_integer
 from shaperun.common.errors import UserError
-from shaperun.common.text import escape_control_chars
+from shaperun.common.text import escape_control_chars, format_command
 
 if TYPE_CHECKING:
     from shaperun.rewards.config import RewardConfig
@@ -174,12 +174,6 @@ class TrainingArguments:
 def command_line(*, without: str = "") -> str:
     """Return the command as it was typed, quoted for a shell; `without` one of its flags."""
     return shlex.join(["shaperun", *(word for word in sys.argv[1:] if word != without)])
-
-
-def format_command(verb: str, path: str | Path, *options: str) -> str:
-    """Return a command on a file or a study, quoted for a shell."""
-    path = f"./{path}" if str(path).startswith("-") else str(path)  # or it would be an option
-    return shlex.join(["shaperun", verb, path, *options])
 
 
 def describe_best_study(folder: StudyFolder, options: StudyOptions) -> list[str]:
