@@ -44,14 +44,14 @@ def init(
 @command(rich_help_panel=PREPARE)
 def terms(
     environment: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="ENV",
             help="Any gymnasium environment, such as LunarLander-v3 (default: all environments "
             "with built-in terms).",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
 ) -> None:
     """List the terms of an environment, and the names that formulas may use."""
     from shaperun.cli.console import SafeConsole
@@ -60,7 +60,8 @@ def terms(
     from shaperun.rewards.syntax import FUNCTIONS
 
     console = SafeConsole(stderr=False)
-    for known in [_find_environment(environment)] if environment else environments().values():
+    chosen = environments().values() if environment is None else [_find_environment(environment)]
+    for known in chosen:
         console.print(build_term_table(known), "")
     functions = ", ".join(sorted(FUNCTIONS))
     console.print(f"functions in formulas: {functions}", style="dim")

@@ -139,10 +139,15 @@ def _confirm_deletion(
         f"--fresh deletes {pluralize(len(progress), 'run')} in {folder.path}: {steps:,} steps, "
         f"{format_duration(seconds)} of training"
     )
-    if not (ask and sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (ask and is_interactive()):
         console.print(text, soft_wrap=True)
     elif not typer.confirm(f"{escape_control_chars(text)}. Continue?", err=True):
         raise UserError("nothing was deleted, and nothing trained")
+
+
+def is_interactive() -> bool:
+    """Return whether a question can be asked and answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _check_devices(runs: list[Run]) -> None:
