@@ -14,7 +14,7 @@ from shaperun.check.check import Check
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions
 from shaperun.check.rule import Finding
 from shaperun.cli.tables import Column, number_column, print_tables
-from shaperun.common.text import format_column, humanize
+from shaperun.common.text import format_column, humanize, pluralize
 
 MAX_ARMS, MAX_REWARDS = 12, 12
 SMALL = 0.5  # an EPIC distance; unrelated rewards have 0.71
@@ -40,7 +40,7 @@ def print_check(check: Check, console: Console) -> None:
     if len(shown) < len(check.returns):
         hidden = len(check.returns) - len(shown)
         console.print(
-            f"\n{hidden} more arms are not shown; use --arms to pick, or --json for all",
+            f"\n{pluralize(hidden, 'more arm')} not shown; use --arms to pick, or --json for all",
             style="dim",
         )
     console.print(

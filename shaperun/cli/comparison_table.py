@@ -135,10 +135,10 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
         return
     print_tables(_make_ranking_columns(results, sweep, max_rows), console)
     hidden = len(results.ranking) - max_rows
-    more = f"{hidden} more arms are in ranking.csv. " if hidden > 0 else ""
+    more = f"{pluralize(hidden, 'more arm')} in ranking.csv. " if hidden > 0 else ""
     console.print(
         f"\n{more}Ranked by {humanize(sweep.metrics[0])}, "
-        f"{AGGREGATES[sweep.aggregate]} over {len(results.study.seeds)} runs; returns are "
+        f"{AGGREGATES[sweep.aggregate]} over {pluralize(len(results.study.seeds), 'run')}; returns are "
         "interquartile means of the environment return.\n",
         style="dim",
     )

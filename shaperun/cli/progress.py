@@ -229,7 +229,7 @@ def _build_summary(
     if running:
         pace = sum(run.steps_per_second for run in running)
         parts += [_format_total(runs, workers, scope), f"{pace:,.0f} steps/s in total"]
-    parts += [f"{hidden} more runs not shown"] if hidden else []
+    parts += [f"{pluralize(hidden, 'more run')} not shown"] if hidden else []
     return Text(f"\n{'  ·  '.join(parts)}\n{LEGEND}", style="dim")
 
 

@@ -25,6 +25,7 @@ from shaperun.common.text import (
     format_command,
     format_number,
     humanize,
+    pluralize,
 )
 from shaperun.envs.base import OWN_REWARD
 from shaperun.report import charts
@@ -215,7 +216,7 @@ def _format_steps_to_solved(arm: summary.ArmSummary) -> tuple[str, str]:
 
 def _describe_cost(cost: pl.DataFrame) -> str:
     steps, seconds, runs = (float(cost[c].sum()) for c in ("timesteps", "seconds", "runs"))
-    return f"{runs:g} runs, {_format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
+    return f"{pluralize(int(runs), 'run')}, {_format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
 
 
 def _format_steps(steps: float) -> str:
