@@ -138,8 +138,8 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
     more = f"{pluralize(hidden, 'more arm')} in ranking.csv. " if hidden > 0 else ""
     console.print(
         f"\n{more}Ranked by {humanize(sweep.metrics[0])}, "
-        f"{AGGREGATES[sweep.aggregate]} over {pluralize(len(results.study.seeds), 'run')}; returns are "
-        "interquartile means of the environment return.\n",
+        f"{AGGREGATES[sweep.aggregate]} over {pluralize(len(results.study.seeds), 'run')}; returns "
+        "are interquartile means of the environment return.\n",
         style="dim",
     )
     for winner in results.best:

@@ -216,7 +216,8 @@ def _format_steps_to_solved(arm: summary.ArmSummary) -> tuple[str, str]:
 
 def _describe_cost(cost: pl.DataFrame) -> str:
     steps, seconds, runs = (float(cost[c].sum()) for c in ("timesteps", "seconds", "runs"))
-    return f"{pluralize(int(runs), 'run')}, {_format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
+    count = pluralize(int(runs), "run")
+    return f"{count}, {_format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
 
 
 def _format_steps(steps: float) -> str:

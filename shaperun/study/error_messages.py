@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from shaperun.common.text import format_exact, pluralize, truncate
+from shaperun.common.text import pluralize, truncate
 from shaperun.common.validation import NAME
 from shaperun.common.yaml import YamlSource
 from shaperun.rewards.config import TERM_NAME, PythonTerm
@@ -69,7 +69,7 @@ EXPECTED_VALUES = {
     "less_than": "less than {lt}",
 }
 
-_LIMITS = ("ge", "gt", "le", "lt")
+_LIMITS = {"ge", "gt", "le", "lt"}
 
 NAME_RULES = {
     NAME: "up to 64 letters (a to z, A to Z), digits, _ or -, not starting with -",
@@ -181,7 +181,8 @@ def _explain_value(error: ErrorDetails) -> tuple[str, str]:
     found = f"found {show_value(value)}"
     for start, expected in EXPECTED_VALUES.items():
         if kind.startswith(start):
-            limits = {key: format_exact(limit) for key, limit in context.items() if key in _LIMITS}
+            given = _LIMITS & context.keys()
+            limits = {key: f"{context[key]:,}".removesuffix(".0") for key in given}
             return found, expected.format(**limits)
     message = error["msg"].removeprefix("Value error, ")
     if message.startswith("Input should be "):
