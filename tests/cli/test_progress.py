@@ -115,6 +115,6 @@ def test_the_time_left_is_of_all_runs(waiting: int, workers: int, seconds: float
 def test_runs_in_lockstep_share_a_worker() -> None:
     cohort = [replace(RUN, seed=seed, core_seconds=2.5) for seed in range(4)]
     waiting = [RunStatus("article", seed, "waiting") for seed in range(4, 8)]
-    assert estimate_seconds_left(cohort) == 30
+    assert estimate_seconds_left(cohort) == estimate_seconds_left(cohort, 1) == 30
     assert estimate_seconds_left([*cohort, *waiting]) == 70
     assert estimate_seconds_left(waiting, 2) is None
