@@ -14,9 +14,9 @@ from shaperun.cli.options import (
     StudyArgument,
     StudyOptions,
     flatten_options,
+    parse_number,
     split_names,
 )
-from shaperun.cli.parsers import parse_number
 from shaperun.common.errors import UserError
 
 if TYPE_CHECKING:

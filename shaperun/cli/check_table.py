@@ -13,7 +13,7 @@ from rich.text import Text
 from shaperun.check.check import Check
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions
 from shaperun.check.rule import Finding
-from shaperun.cli.tables import Column, number_column, print_tables
+from shaperun.cli.console import Column, number_column, print_tables
 from shaperun.common.text import format_column, humanize, pluralize
 
 MAX_ARMS, MAX_REWARDS = 12, 12

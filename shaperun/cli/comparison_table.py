@@ -18,7 +18,7 @@ from shaperun.analysis.summary import (
     format_estimates,
     format_metric,
 )
-from shaperun.cli.tables import Column, number_column, print_tables
+from shaperun.cli.console import Column, number_column, print_tables
 from shaperun.common.text import format_exact, format_fixed, humanize, pluralize
 from shaperun.search.ranking import ConfirmedTrial, SweepResults, format_objectives
 from shaperun.study.sweep import Sweep

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from shaperun.cli.tables import Column, number_column, print_tables
+from shaperun.cli.console import Column, number_column, print_tables
 from shaperun.common.text import format_fixed, format_number
 from shaperun.preferences.answers import AnswerSheet
 from shaperun.preferences.arm import format_arm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from shaperun.cli.parsers import parse_folder, parse_integer
 from shaperun.common.errors import UserError
 from shaperun.common.text import escape_control_chars, format_command
 
@@ -23,6 +23,49 @@ if TYPE_CHECKING:
     from shaperun.runs.plan import Run
     from shaperun.runs.study_folder import StudyFolder
     from shaperun.study.models import Study
+
+# typer's own messages on refused values differ between its versions.
+
+
+def parse_integer(text: object) -> int:
+    """Return an integer of at least 0."""
+    try:
+        value = int(str(text))
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise typer.BadParameter(f"found {text}, expected an integer of at least 0")
+    return value
+
+
+def parse_number(text: object) -> float:
+    """Return a finite number of at least 0."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise typer.BadParameter(f"found {text}, expected a finite number of at least 0")
+    return value
+
+
+def parse_folder(text: object) -> Path:
+    """Return the path of a folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("expected a folder")
+    return Path(str(text))
+
+
+def one_of(*names: str) -> Callable[[object], str]:
+    """Return a parser that accepts these names."""
+
+    def parse(text: object) -> str:
+        if text not in names:
+            raise typer.BadParameter(f"found {text}, expected one of {', '.join(names)}")
+        return str(text)
+
+    return parse
+
 
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="Study file, or the name of a trained study.")

@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from shaperun.cli.tables import Column, build_tables, number_column, print_tables
+from shaperun.cli.console import Column, build_tables, number_column, print_tables
 from shaperun.common.text import escape_control_chars, format_fixed, pluralize
 from shaperun.runs.plan import Run
 from shaperun.runs.status import ELSEWHERE, STARTING, RunStatus, estimate_seconds_left

@@ -17,9 +17,10 @@ from shaperun.cli.options import (
     StudyOptions,
     describe_best_study,
     flatten_options,
+    one_of,
+    parse_integer,
     split_names,
 )
-from shaperun.cli.parsers import one_of, parse_integer
 from shaperun.common.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from shaperun.cli.tables import Column, number_column, print_tables
+from shaperun.cli.console import Column, number_column, print_tables
 
 NAMES = st.text("abc-_", min_size=1, max_size=64)
 NUMBERS = st.floats(-1e12, 1e12).map(lambda value: f"{value:,.1f}")
