@@ -80,7 +80,7 @@ def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> Study
     runs.sort(key=lambda run: arms.index(run.arm))
     comparison = _summarize_runs(study, results.recorded_runs(study.study, folder, runs), by)
     if comparison is None:
-        hint = " (shaperun report ranks the trials of its sweep)" if study.sweep else ""
+        hint = " (the trials of its sweep are ranked by the command report)" if study.sweep else ""
         raise UserError(
             f"no arm of {study.study} has been trained into {folder.path} yet; train it first{hint}"
         )

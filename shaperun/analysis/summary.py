@@ -64,10 +64,17 @@ class Estimate:
     mean_high: float | None
 
 
-def format_estimate(metric: str, estimate: Estimate) -> tuple[str, str]:
+def format_estimates(metric: str, estimates: Sequence[Estimate]) -> list[tuple[str, str]]:
+    """Return the estimates of a column and their intervals as text, with the same decimals."""
+    digits = 0 if any(abs(estimate.iqm) >= 100 for estimate in estimates) else 1
+    return [format_estimate(metric, estimate, digits) for estimate in estimates]
+
+
+def format_estimate(metric: str, estimate: Estimate, digits: int | None = None) -> tuple[str, str]:
     """Return an estimate and its interval as text; the latter is empty for a single run."""
     percent = metric.endswith("_rate")
-    digits = 0 if abs(estimate.iqm) >= 100 else 1
+    if digits is None:
+        digits = 0 if abs(estimate.iqm) >= 100 else 1
 
     def show(value: float) -> str:
         if percent:  # the interval of a share may exceed 0 to 1

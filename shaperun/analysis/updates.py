@@ -64,17 +64,25 @@ def _in_range(table: pl.DataFrame) -> bool:
 def training_cost(states: Iterable[RunStatus]) -> pl.DataFrame:
     """Return one row per arm: runs, their total timesteps and seconds, and steps_per_second.
 
-    Seconds are core-seconds of training and evaluation together.
+    Seconds are core-seconds of training and evaluation together; steps_per_second is the mean speed
+    of one run in training, as `RunStatus` defines it.
     """
     rows = [
-        {"arm": s.arm, "timesteps": s.timesteps, "seconds": s.core_seconds}
+        {
+            "arm": s.arm,
+            "timesteps": s.timesteps,
+            "seconds": s.core_seconds,
+            "training_seconds": s.training_seconds,
+        }
         for s in states
         if s.timesteps
     ]
-    schema = {"arm": pl.String, "timesteps": pl.Int64, "seconds": pl.Float64}
+    numbers = dict.fromkeys(["seconds", "training_seconds"], pl.Float64)
+    speed = pl.col("timesteps") / pl.col("training_seconds")
     return (
-        pl.DataFrame(rows, schema)
+        pl.DataFrame(rows, {"arm": pl.String, "timesteps": pl.Int64, **numbers})
         .group_by("arm", maintain_order=True)
-        .agg(pl.len().alias("runs"), pl.col("timesteps", "seconds").sum())
-        .with_columns((pl.col("timesteps") / pl.col("seconds")).alias("steps_per_second"))
+        .agg(pl.len().alias("runs"), pl.col("timesteps", *numbers).sum())
+        .with_columns(speed.alias("steps_per_second"))
+        .drop("training_seconds")
     )

@@ -190,7 +190,7 @@ const areFinite = (paid) =>
 /** Format with thousands separators, a true minus sign and a fixed number of decimals. */
 function formatFixed(value, decimals) {
   if (!Number.isFinite(value)) return "not finite";
-  if (Math.abs(value) >= 1e12) return value.toExponential(2).replace("-", "−");
+  if (Math.abs(value) >= 1e8) return value.toExponential(2).replace("-", "−");
   const options = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
   const text = Math.abs(value).toLocaleString("en", options);
   return value < 0 && /[1-9]/.test(text) ? `−${text}` : text;
@@ -333,8 +333,10 @@ function originalSettings(arm) {
   return { from: arm, mode, scale, weights: new Map(Object.entries(weights)), progress: 0 };
 }
 
+const isShaped = (arm) => ARMS.get(arm).mode !== "log"; // the others have no weights that matter
+
 const state = {
-  arm: ARMS.keys().next().value,
+  arm: [...ARMS.keys()].find(isShaped) ?? ARMS.keys().next().value,
   settings: new Map([...ARMS.keys()].map((arm) => [arm, originalSettings(arm)])),
   gamma: DATA.gamma,
   behaviour: BEHAVIOURS[0],

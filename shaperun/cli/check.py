@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shaperun.cli.app import OK, PREPARE, SOME_FAILED, app
+from shaperun.cli.app import OK, PREPARE, SOME_FAILED, command
 from shaperun.cli.options import (
     Arms,
     AsJson,
@@ -15,6 +15,7 @@ from shaperun.cli.options import (
     StudyArgument,
     StudyOptions,
     flatten_options,
+    parse_number,
     split_names,
 )
 from shaperun.common.errors import UserError
@@ -27,16 +28,18 @@ if TYPE_CHECKING:
     from shaperun.study.models import Arm, Study
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 @flatten_options
 def check(
     study: StudyArgument,
     options: StudyOptions,
-    arms: Arms = "",
+    arms: Arms = None,
     difference: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="RETURN", help="Smallest relevant difference in environment return."
+            parser=parse_number,
+            metavar="RETURN",
+            help="Smallest relevant difference in environment return.",
         ),
     ] = None,
     strict: Annotated[
@@ -56,6 +59,7 @@ def check(
     from shaperun.runs.study_folder import writing
     from shaperun.study.loader import StudyError
 
+    names = split_names(arms, "--arms")
     try:
         opened, folder = options.open(study)
     except StudyError as error:
@@ -64,7 +68,7 @@ def check(
         raise
     with nullcontext() if as_json else writing(folder.check):  # JSON has no figures
         with SafeConsole(quiet=quiet or as_json).status("Playing controllers…"):
-            result = check_arms(opened, folder, split_names(arms), difference)
+            result = check_arms(opened, folder, names, difference)
         if as_json:
             print_json(result.document())
         else:
@@ -138,7 +142,7 @@ def _load_search_arms(study: Study, folder: StudyFolder) -> dict[str, Arm]:
         return corners
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 @flatten_options
 def preview(study: StudyArgument, options: StudyOptions) -> None:
     """Write an offline page with a slider per weight that shows the resulting ranking."""

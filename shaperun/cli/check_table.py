@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.padding import Padding
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from shaperun.check.check import Check
-from shaperun.check.distances import Matrix
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions
 from shaperun.check.rule import Finding
-from shaperun.common.text import format_number, humanize
+from shaperun.cli.console import Column, number_column, print_tables
+from shaperun.common.text import format_column, humanize, pluralize
 
 MAX_ARMS, MAX_REWARDS = 12, 12
+SMALL = 0.5  # an EPIC distance; unrelated rewards have 0.71
 HEADLINES = (
     "inverted-ranking",
     "every-step-costs",
@@ -44,24 +44,24 @@ def print_check(check: Check, console: Console) -> None:
     shown = check.select_arms(MAX_ARMS)
     for arm in shown:
         console.print()
-        console.print(build_ranking_table(arm, check.returns[arm], check))
+        print_ranking(arm, check.returns[arm], check, console)
     if len(shown) < len(check.returns):
         hidden = len(check.returns) - len(shown)
         console.print(
-            f"\n{hidden} more arms are not shown; use --arms to pick, or --json for all",
+            f"\n{pluralize(hidden, 'more arm')} not shown; use --arms to pick, or --json for all",
             style="dim",
         )
     console.print(
         "\n◆ ranked highest by the environment   ▲ paid more than that, but ranked clearly lower",
         style="dim",
     )
-    if 1 < len(check.distances.names) <= MAX_REWARDS:
-        console.print()
-        console.print(build_distance_tables(check))
-    for line in format_invariance(check):
-        console.print(line)
     console.print()
     print_findings(check.findings, console)
+    for line in format_invariance(check):
+        console.print(line)
+    if 1 < len(check.distances.names) <= MAX_REWARDS:
+        console.print()
+        print_distances(check, console)
 
 
 def _describe_conditions(check: Check) -> str:
@@ -72,29 +72,27 @@ def _describe_conditions(check: Check) -> str:
     )
 
 
-def build_ranking_table(arm: str, paid: Sequence[BehaviourReturn], check: Check) -> Table:
-    """Return a table of the returns that an arm pays each behavior, the highest first."""
+def print_ranking(
+    arm: str, paid: Sequence[BehaviourReturn], check: Check, console: Console
+) -> None:
+    """Print the returns that an arm pays each behavior, the highest first."""
     config = check.study.arms.get(arm)
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     title = Text.assemble((arm, "bold"), (f"  {config.mode}" if config else "", "dim"))
-    table.add_column(title, min_width=16, no_wrap=True)
-    for name in ("discounted", "undiscounted", "environment", "steps"):
-        table.add_column(name, justify="right")
-    table.add_column("outcome")
     right, wrong = best_by_environment(paid), inversions(paid)
-    for payment in sorted(paid, key=lambda p: -p.discounted_return):
-        style = "green" if payment is right else "red" if payment in wrong else ""
-        mark = "◆ " if payment is right else "▲ " if payment in wrong else "  "
-        behaviour = payment.behaviour
-        table.add_row(
-            Text(mark + humanize(behaviour.name), style=style),
-            Text(format_number(payment.discounted_return), style=style),
-            format_number(payment.shaped_return),
-            format_number(payment.environment_return),
-            format_number(behaviour.length),
-            _format_outcome(payment),
-        )
-    return table
+    ordered = sorted(paid, key=lambda payment: -payment.discounted_return)
+    styles = ["green" if p is right else "red" if p in wrong else "" for p in ordered]
+    marks = ["◆ " if p is right else "▲ " if p in wrong else "  " for p in ordered]
+    names = [mark + humanize(p.behaviour.name) for mark, p in zip(marks, ordered, strict=True)]
+    discounted = format_column([payment.discounted_return for payment in ordered])
+    columns = [
+        Column(title, [Text(*cell) for cell in zip(names, styles, strict=True)], is_label=True),
+        number_column("discounted", [Text(*c) for c in zip(discounted, styles, strict=True)]),
+        number_column("undiscounted", format_column([p.shaped_return for p in ordered])),
+        number_column("environment", format_column([p.environment_return for p in ordered])),
+        number_column("steps", format_column([p.behaviour.length for p in ordered])),
+        Column("outcome", [_format_outcome(payment) for payment in ordered]),
+    ]
+    print_tables(columns, console, header_style="dim")
 
 
 def _format_outcome(payment: BehaviourReturn) -> str:
@@ -104,25 +102,37 @@ def _format_outcome(payment: BehaviourReturn) -> str:
     return outcome.replace("_", " ") + (f" {share:.0%}" if share < 1 else "")
 
 
-def build_distance_tables(check: Check) -> Group:
-    """Return shaded matrices of both distances between the rewards."""
+def print_distances(check: Check, console: Console) -> None:
+    """Print shaded matrices of both distances between the rewards."""
     distances = check.distances
-    return Group(
-        Text("Distances between rewards: 0 equivalent, 1 opposite", style="bold"),
-        _build_matrix("EPIC", distances.names, distances.epic),
-        _build_matrix("Pearson", distances.names, distances.pearson),
-        Text(distances.note, style="dim"),
+    console.print(Text("Distances between rewards: 0 equivalent, 1 opposite", style="bold"))
+    for title, matrix in (("EPIC", distances.epic), ("Pearson", distances.pearson)):
+        cells = [[_shade_cell(value) for value in column] for column in zip(*matrix, strict=True)]
+        columns = [
+            Column(Text(title, style="bold"), distances.names, is_label=True),
+            *(number_column(*column) for column in zip(distances.names, cells, strict=True)),
+        ]
+        print_tables(columns, console, header_style="dim")
+        console.print()
+    console.print(Text(distances.note, style="dim"))
+    note = _explain_small_distances(check)
+    if note:
+        console.print(Text(note, style="dim"))
+
+
+def _explain_small_distances(check: Check) -> str:
+    """Return why EPIC finds rewards close to the environment's that rank behaviors otherwise."""
+    to_environment = dict(zip(check.distances.names, check.distances.epic[0], strict=True))
+    inverted = {finding.arm for finding in check.findings if finding.rule == "inverted-ranking"}
+    arms = [arm for arm in to_environment if arm in inverted and to_environment[arm] < SMALL]
+    if not arms:
+        return ""
+    return (
+        f"EPIC finds {', '.join(arms)} close to the environment's reward although the ranking is "
+        "inverted: it compares rewards over the transitions of a sample, and ignores "
+        "potential-based shaping. It does not compare which behavior is optimal, which the chance "
+        "to end an episode early can change."
     )
-
-
-def _build_matrix(title: str, names: Sequence[str], matrix: Matrix) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column(Text(title, style="bold"), no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", overflow="ellipsis", no_wrap=True, max_width=14)
-    for name, row in zip(names, matrix, strict=True):
-        table.add_row(name, *(_shade_cell(value) for value in row))
-    return table
 
 
 def _shade_cell(distance: float) -> Text:
@@ -160,10 +170,10 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
         console.print(Padding(Text(f"{message}."), (0, 0, 0, 2)))
 
 
-def print_headlines(findings: Sequence[Finding], study: str, console: Console) -> None:
-    """Print the main findings about a study's rewards before training."""
+def print_headlines(findings: Sequence[Finding], command: str, console: Console) -> None:
+    """Print the main findings about a study's rewards, and the command that shows all of them."""
     headlines = [finding for finding in findings if finding.rule in HEADLINES]
     for finding in headlines:
         console.print(Text(f"{finding.rule}: {finding.message}", style="yellow"))
     if headlines:
-        console.print(Text(f"For details: shaperun check {study}", style="dim"))
+        console.print(f"For details: {command}", style="dim", soft_wrap=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from shaperun.analysis import training_differences
@@ -17,11 +15,13 @@ from shaperun.analysis.summary import (
     AGGREGATES,
     ArmComparison,
     Summary,
-    format_estimate,
+    format_estimates,
     format_metric,
 )
+from shaperun.cli.console import Column, number_column, print_tables
 from shaperun.common.text import format_exact, format_fixed, humanize, pluralize
 from shaperun.search.ranking import ConfirmedTrial, SweepResults, format_objectives
+from shaperun.study.sweep import Sweep
 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
 
@@ -30,7 +30,7 @@ def print_comparison(comparison: StudyComparison, console: Console) -> None:
     """Print the table, the verdicts, and what is missing."""
     summary = comparison.summary
     if summary.arms:
-        console.print(build_arm_table(summary), crop=False)  # rather wrap lines than cut digits
+        print_arms(summary, console)
         episodes = comparison.study.evaluation.final_episodes
         console.print(
             f"\nInterquartile means over runs, {_describe_intervals(summary)}. Every run is "
@@ -42,7 +42,8 @@ def print_comparison(comparison: StudyComparison, console: Console) -> None:
             console.print(format_verdict(compared, summary))
     grid = training_differences.training_grid(comparison.study)
     if grid and summary.arms:
-        console.print(build_grid_table(grid, summary), "\n")
+        print_grid(grid, summary, console)
+        console.print()
     for note in comparison.notes:
         console.print(Text(note, style="dim"))
     if comparison.unfinished:
@@ -56,34 +57,30 @@ def _describe_intervals(summary: Summary) -> str:
     return "with the range of two runs" if runs else "without intervals, which need 2 runs"
 
 
-def build_arm_table(summary: Summary) -> Table:
-    """Return a table of arms × metrics, with the number of runs and intervals."""
-    # So narrow that six metrics fit into 80 columns without losing digits.
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("arm", min_width=12, max_width=16, overflow="fold")
-    table.add_column("runs", justify="right", min_width=4)
-    names = list(summary.arms[0].metrics)
-    estimates = {n: [format_estimate(n, arm.metrics[n]) for arm in summary.arms] for n in names}
-    for name, texts in estimates.items():
-        words = " ".join([humanize(name), *itertools.chain(*texts)]).split()
-        table.add_column(humanize(name), justify="right", min_width=max(map(len, words)))
-    for arm, *texts in zip(summary.arms, *estimates.values(), strict=True):
-        label = Text(arm.arm, style="bold" if arm.arm == summary.baseline else "")
-        table.add_row(label, str(arm.runs), *(_build_cell(*text) for text in texts))
-    return table
+def print_arms(summary: Summary, console: Console) -> None:
+    """Print a table of arms × metrics, with the number of runs and intervals."""
+    styles = ["bold" if arm.arm == summary.baseline else "" for arm in summary.arms]
+    names = [Text(arm.arm, style=style) for arm, style in zip(summary.arms, styles, strict=True)]
+    columns = [
+        Column("arm", names, is_label=True),
+        Column("runs", [str(arm.runs) for arm in summary.arms], "right", is_label=True),
+    ]
+    for name in summary.arms[0].metrics:
+        estimates = format_estimates(name, [arm.metrics[name] for arm in summary.arms])
+        columns.append(number_column(humanize(name), [_build_cell(*text) for text in estimates]))
+    print_tables(columns, console)
 
 
-def build_grid_table(grid: training_differences.TrainingGrid, summary: Summary) -> Table:
-    """Return a table of environment returns by reward and learner."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("return by reward and learner")
+def print_grid(grid: training_differences.TrainingGrid, summary: Summary, console: Console) -> None:
+    """Print a table of environment returns by reward and learner."""
+    texts = format_estimates("return", [arm.metrics["return"] for arm in summary.arms])
+    returns = {arm.arm: text for arm, text in zip(summary.arms, texts, strict=True)}
+    columns = [Column("return by reward and learner", list(grid.rewards), is_label=True)]
     for learner in grid.learners:
-        table.add_column(learner, justify="right")
-    returns = {arm.arm: format_estimate("return", arm.metrics["return"]) for arm in summary.arms}
-    for reward in grid.rewards:
-        arms = [grid.arms.get((reward, learner), "") for learner in grid.learners]
-        table.add_row(Text(reward), *(_build_cell(*returns.get(arm, ("–", ""))) for arm in arms))
-    return table
+        arms = [grid.arms.get((reward, learner), "") for reward in grid.rewards]
+        cells = [_build_cell(*returns.get(arm, ("–", ""))) for arm in arms]
+        columns.append(number_column(learner, cells))
+    print_tables(columns, console)
 
 
 def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
@@ -136,29 +133,13 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
     sweep = results.study.sweep
     if sweep is None:
         return
-    rates = [name for name in ("success_rate",) if name in results.ranking.columns]
-    others = [name for name in sweep.metrics if name not in ("return", *rates)]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("", *sweep.weights, "runs", "return", "interval", *rates, *others):
-        table.add_column(humanize(name), justify="right")
-    for rank, row in enumerate(results.ranking.head(max_rows).iter_rows(named=True), start=1):
-        low, high = row["return_low"], row["return_high"]
-        interval = "one run" if low is None else f"[{format_fixed(low)}, {format_fixed(high)}]"
-        table.add_row(
-            str(rank),
-            *(format_exact(row[name]) for name in sweep.weights),
-            str(row["runs"]),
-            format_fixed(row["return"], 1),
-            Text(interval, style="dim"),
-            *(format_metric(name, row[name]) for name in (*rates, *others)),
-        )
-    console.print(table)
+    print_tables(_make_ranking_columns(results, sweep, max_rows), console)
     hidden = len(results.ranking) - max_rows
-    more = f"{hidden} more arms are in ranking.csv. " if hidden > 0 else ""
+    more = f"{pluralize(hidden, 'more arm')} in ranking.csv. " if hidden > 0 else ""
     console.print(
         f"\n{more}Ranked by {humanize(sweep.metrics[0])}, "
-        f"{AGGREGATES[sweep.aggregate]} over {len(results.study.seeds)} runs; returns are "
-        "interquartile means of the environment return.\n",
+        f"{AGGREGATES[sweep.aggregate]} over {pluralize(len(results.study.seeds), 'run')}; returns "
+        "are interquartile means of the environment return.\n",
         style="dim",
     )
     for winner in results.best:
@@ -171,6 +152,33 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
     parts = [f"{count} {what}" for what, count in excluded.items() if count]
     if parts:
         console.print(f"Trials: {', '.join(parts)}.", style="yellow")
+
+
+def _make_ranking_columns(results: SweepResults, sweep: Sweep, max_rows: int) -> list[Column]:
+    rows = list(results.ranking.head(max_rows).iter_rows(named=True))
+    rates = [name for name in ("success_rate",) if name in results.ranking.columns]
+    others = [name for name in sweep.metrics if name not in ("return", *rates)]
+    intervals = [
+        "one run"
+        if row["return_low"] is None
+        else f"[{format_fixed(row['return_low'])}, {format_fixed(row['return_high'])}]"
+        for row in rows
+    ]
+    ranks = [str(rank) for rank in range(1, len(rows) + 1)]
+    return [
+        Column("", ranks, "right", is_label=True),
+        *(
+            number_column(humanize(name), [format_exact(row[name]) for row in rows])
+            for name in sweep.weights
+        ),
+        number_column("runs", [str(row["runs"]) for row in rows]),
+        number_column("return", [format_fixed(row["return"], 1) for row in rows]),
+        number_column("interval", [Text(text, style="dim") for text in intervals]),
+        *(
+            number_column(humanize(name), [format_metric(name, row[name]) for row in rows])
+            for name in (*rates, *others)
+        ),
+    ]
 
 
 def format_confirmation(winner: ConfirmedTrial, results: SweepResults) -> Text:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from shaperun.cli.console import Column, number_column, print_tables
 from shaperun.common.text import format_fixed, format_number
 from shaperun.preferences.answers import AnswerSheet
 from shaperun.preferences.arm import format_arm
@@ -29,7 +30,7 @@ def print_fit(
     counts = "; ".join([f"{fit.decided} prefer one of two episodes", *others])
     console.print(Text.assemble(("Fit of the answers", "bold"), f"   {sheet.study}: {counts}"))
     console.print()
-    console.print(build_weight_table(fit))
+    print_weights(fit, console)
     console.print(f"\nheld-out accuracy {fit.accuracy:.0%} (chance 50%)   ridge {fit.ridge:g}")
     if network:
         console.print(_format_network(network, fit))
@@ -52,24 +53,23 @@ def _format_network(network: NetworkFit, fit: Fit) -> Text:
     return Text(f"{text}, no higher than without it.", style="yellow")
 
 
-def build_weight_table(fit: Fit) -> Table:
-    """Return a table of weights with intervals; those that may be 0 are dimmed."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("term", min_width=16)
-    table.add_column("weight", justify="right")
-    table.add_column("95% interval", justify="right")
-    table.add_column("")
-    for name, weight in fit.weights.items():
-        low, high = fit.low[name], fit.high[name]
-        is_open = low <= 0 <= high
-        table.add_row(
-            name,
-            format_number(weight),
-            f"[{format_number(low)}, {format_number(high)}]",
-            "sign unknown" if is_open else "",
-            style="dim" if is_open else "",
-        )
-    return table
+def print_weights(fit: Fit, console: Console) -> None:
+    """Print the weights with intervals; those that may be 0 are dimmed."""
+    is_open = [fit.low[name] <= 0 <= fit.high[name] for name in fit.weights]
+    styles = ["dim" if unknown else "" for unknown in is_open]
+
+    def style(cells: Iterable[str]) -> list[Text]:
+        return [Text(cell, style=style) for cell, style in zip(cells, styles, strict=True)]
+
+    weights = [format_number(weight) for weight in fit.weights.values()]
+    bounds = [(format_number(fit.low[n]), format_number(fit.high[n])) for n in fit.weights]
+    columns = [
+        Column("term", style(fit.weights), is_label=True),
+        number_column("weight", style(weights)),
+        number_column("95% interval", style(f"[{low}, {high}]" for low, high in bounds)),
+        Column("", style("sign unknown" if unknown else "" for unknown in is_open)),
+    ]
+    print_tables(columns, console, header_style="dim")
 
 
 def list_caveats(fit: Fit, sheet: AnswerSheet) -> list[str]:

@@ -3,50 +3,55 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shaperun.cli.app import PREPARE, app
+from shaperun.cli.app import PREPARE, command
 from shaperun.common.errors import UserError
+from shaperun.common.text import format_command
 
 if TYPE_CHECKING:
     from shaperun.envs.base import Environment
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 def init(
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="Path of the new study file.")
-    ] = Path("study.yaml"),
+    file: Annotated[
+        str, typer.Argument(metavar="PATH", help="Path of the new study file.")
+    ] = "study.yaml",
 ) -> None:
     """Write a commented starter study that runs as it is."""
     from importlib.resources import files
 
     from shaperun.common.files import write_atomically
 
+    path = Path(file)
+    if not file.strip() or file.endswith(os.sep) or path.is_dir():
+        raise UserError(f"{shlex.quote(file)} names no file; choose one, such as study.yaml")
     if path.exists():
         raise UserError(f"{path} already exists; choose another file name")
     try:
         write_atomically(path, files("shaperun.study").joinpath("starter.yaml").read_bytes())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"Wrote {path}. To train it: shaperun train {shlex.quote(str(path))}")
+    typer.echo(f"Wrote {path}. To train it: {format_command('train', path)}")
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 def terms(
     environment: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="ENV",
             help="Any gymnasium environment, such as LunarLander-v3 (default: all environments "
             "with built-in terms).",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
 ) -> None:
     """List the terms of an environment, and the names that formulas may use."""
     from shaperun.cli.console import SafeConsole
@@ -55,7 +60,8 @@ def terms(
     from shaperun.rewards.syntax import FUNCTIONS
 
     console = SafeConsole(stderr=False)
-    for known in [_find_environment(environment)] if environment else environments().values():
+    chosen = environments().values() if environment is None else [_find_environment(environment)]
+    for known in chosen:
         console.print(build_term_table(known), "")
     functions = ", ".join(sorted(FUNCTIONS))
     console.print(f"functions in formulas: {functions}", style="dim")
@@ -84,7 +90,7 @@ def _find_environment(env_id: str) -> Environment:
         raise UserError(f"unsupported environment {env_id}: {error}") from None
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     from shaperun.cli.console import print_json

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import wraps
 from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from shaperun.common.errors import UserError
+from shaperun.common.text import escape_control_chars, format_command
 
 if TYPE_CHECKING:
     from shaperun.rewards.config import RewardConfig
@@ -22,11 +24,54 @@ if TYPE_CHECKING:
     from shaperun.runs.study_folder import StudyFolder
     from shaperun.study.models import Study
 
+# typer's own messages on refused values differ between its versions.
+
+
+def parse_integer(text: object) -> int:
+    """Return an integer of at least 0."""
+    try:
+        value = int(str(text))
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise typer.BadParameter(f"found {text}, expected an integer of at least 0")
+    return value
+
+
+def parse_number(text: object) -> float:
+    """Return a finite number of at least 0."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise typer.BadParameter(f"found {text}, expected a finite number of at least 0")
+    return value
+
+
+def parse_folder(text: object) -> Path:
+    """Return the path of a folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("expected a folder")
+    return Path(str(text))
+
+
+def one_of(*names: str) -> Callable[[object], str]:
+    """Return a parser that accepts these names."""
+
+    def parse(text: object) -> str:
+        if text not in names:
+            raise typer.BadParameter(f"found {text}, expected one of {', '.join(names)}")
+        return str(text)
+
+    return parse
+
+
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="Study file, or the name of a trained study.")
 ]
 OptionalStudy = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="STUDY",
         help="Study file or name (default: the most recently trained study).",
@@ -42,7 +87,7 @@ OptionalStudies = Annotated[
     ),
 ]
 Arms = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         metavar="A,B",
         help="Only these arms, separated by commas (default: all).",
@@ -50,7 +95,14 @@ Arms = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")]
-Results = Annotated[Path, typer.Option(help="Folder that holds the results of all studies.")]
+Results = Annotated[
+    Path,
+    typer.Option(
+        parser=parse_folder,
+        metavar="FOLDER",
+        help="Folder that holds the results of all studies.",
+    ),
+]
 AllowCode = Annotated[
     bool,
     typer.Option(
@@ -75,34 +127,48 @@ class StudyOptions:
     ] = field(default_factory=list)
     allow_code: AllowCode = False
 
-    def open(self, study: str) -> tuple[Study, StudyFolder]:
-        """Open a study by its file or name; an empty name is the most recently trained one.
+    def open(self, study: str | None, *, quiet: bool = False) -> tuple[Study, StudyFolder]:
+        """Open a study by its file or name, or else the most recently trained one.
+
+        Unless `quiet`, the latter is named on stderr.
 
         Raises:
             UserError: the study does not exist, or its file is invalid.
         """
         from shaperun.runs.open_study import find_latest_study, open_study
 
-        name = study or find_latest_study(self.results)
+        name = find_latest_study(self.results) if study is None else study
+        if study is None and not quiet:
+            text = f"Study: {name}, the most recently trained in {self.results}"
+            typer.echo(escape_control_chars(text), err=True)
         return open_study(name, self.results, self.overrides, allow_code=self.allow_code)
+
+    def command(self, verb: str, study: str | Path) -> str:
+        """Return a command on a study with these options, quoted for a shell."""
+        options = [] if self.results == StudyOptions.results else ["--results", str(self.results)]
+        options += [word for text in self.overrides for word in ("--set", text)]
+        options += ["--allow-code"] if self.allow_code else []
+        return format_command(verb, study, *options)
 
 
 @dataclass(frozen=True)
 class TrainingArguments:
     """Options that select runs and say how to train them."""
 
-    arms: Arms = ""
+    arms: Arms = None
     seeds: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             metavar="0,1",
             help="Only these seeds, separated by commas (default: all).",
             show_default=False,
         ),
-    ] = ""
+    ] = None
     workers: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="Number of parallel workers (0: one per core)."),
+        typer.Option(
+            parser=parse_integer, metavar="N", help="Number of parallel workers (0: one per core)."
+        ),
     ] = 0
     executor: Annotated[
         str,
@@ -118,6 +184,9 @@ class TrainingArguments:
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Delete these runs and train them again from scratch."),
+    ] = False
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Delete without asking (with --fresh).")
     ] = False
     tensorboard: Annotated[
         bool,
@@ -136,21 +205,39 @@ class TrainingArguments:
         """
         from shaperun.runs.plan import plan_runs
 
+        texts = split_names(self.seeds, "--seeds")
         try:
-            seeds = [int(seed) for seed in split_names(self.seeds)]
+            seeds = [int(seed) for seed in texts]
         except ValueError:
-            raise UserError(f"--seeds {self.seeds}: expected integers, such as 0,1,2") from None
-        return plan_runs(study, arms, split_names(self.arms), seeds)
+            given = ",".join(texts)
+            raise UserError(f"--seeds {given}: expected integers, such as 0,1,2") from None
+        return plan_runs(study, arms, split_names(self.arms, "--arms"), seeds)
 
 
-def command_line() -> str:
-    """Return the command as it was typed, quoted for a shell."""
-    return shlex.join(["shaperun", *sys.argv[1:]])
+def command_line(*, without: str = "") -> str:
+    """Return the command as it was typed, quoted for a shell; `without` one of its flags."""
+    return shlex.join(["shaperun", *(word for word in sys.argv[1:] if word != without)])
 
 
-def split_names(text: str) -> list[str]:
-    """Split a comma-separated option."""
-    return [name for name in text.split(",") if name]
+def describe_best_study(folder: StudyFolder, options: StudyOptions) -> list[str]:
+    """Return how to train the best trial of a sweep against the baseline, if it is written."""
+    best = folder.sweep / "best.yaml"
+    command = replace(options, overrides=[]).command("train", best)
+    text = f"To compare the best trial with the baseline on fresh seeds: {command}"
+    return [text] if best.exists() else []
+
+
+def split_names(given: Sequence[str] | None, option: str) -> list[str]:
+    """Return the names of an option that lists them with commas, and may be repeated.
+
+    Raises:
+        UserError: a name is empty.
+    """
+    names = [name.strip() for text in given or () for name in text.split(",")]
+    if not all(names):
+        text = ",".join(given or ())
+        raise UserError(f"{option} {shlex.quote(text)}: expected names separated by commas")
+    return names
 
 
 def flatten_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shaperun.cli.app import PREPARE, app
+from shaperun.cli.app import PREPARE, command
 from shaperun.cli.check import check_arms
 from shaperun.cli.options import (
     AllowCode,
@@ -17,6 +16,7 @@ from shaperun.cli.options import (
     Results,
     StudyArgument,
     StudyOptions,
+    command_line,
     flatten_options,
 )
 from shaperun.common.errors import UserError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shaperun.preferences.fit import Fit, NetworkFit
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 @flatten_options
 def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> None:
     """Write a page that asks which of two episodes is better, and fits weights to the answers.
@@ -53,7 +53,7 @@ def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> No
     typer.echo(folder.ask)
 
 
-@app.command(rich_help_panel=PREPARE)
+@command(rich_help_panel=PREPARE)
 def fit(
     answers: Annotated[
         Path, typer.Argument(metavar="ANSWERS", help="File saved by the page of ask.")
@@ -106,8 +106,8 @@ def fit(
     console = SafeConsole(stderr=False)
     fit_table.print_fit(linear, learned, sheet, name, arm, console)
     if not into:
-        file = shlex.quote(str(answers))
-        console.print(f"\nTo add it to a study: shaperun fit {file} --into STUDY", style="dim")
+        command = f"{command_line()} --into STUDY"
+        console.print(f"\nTo add it to a study: {command}", style="dim", soft_wrap=True)
         return
     console.print(f"\nAdded to {into}. Its returns:\n", style="dim")
     check_table.print_check(check_arms(*options.open(str(into)), [name]), console)

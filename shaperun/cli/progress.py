@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from shaperun.common.text import escape_control_chars, format_fixed
+from shaperun.cli.console import Column, build_tables, number_column, print_tables
+from shaperun.common.text import escape_control_chars, format_fixed, pluralize
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import State
-from shaperun.runs.status import ELSEWHERE, RunStatus
+from shaperun.runs.status import ELSEWHERE, STARTING, RunStatus, estimate_seconds_left
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study
 
 STYLES = {
+    "starting": "cyan",
     "waiting": "dim",
     "running": "cyan",
     "interrupted": "yellow",
@@ -31,73 +32,90 @@ STYLES = {
 }
 BAR_WIDTH = 12
 MAX_ROWS = 30
-PLAIN_SECONDS = 10.0  # between lines of progress without a terminal
+LEGEND = (
+    "return: mean environment return of the latest evaluation; steps/s: of training, without "
+    "evaluations"
+)
 
 
-def follow_progress(states: Iterable[list[RunStatus]], console: Console) -> list[RunStatus]:
-    """Show the progress of a batch, and return its last states."""
+def follow_progress(
+    states: Iterable[list[RunStatus]], console: Console, workers: int = 0, scope: str = ""
+) -> list[RunStatus]:
+    """Show the progress of a batch on so many workers (0: unknown), and return its last states.
+
+    The `scope` says what the time left is about, if not all runs are known yet.
+    """
     last: list[RunStatus] = []
     if not console.is_terminal:
-        lines = _LineLogger(console)
+        lines = _LineLogger(console, workers, scope)
         for last in states:
             lines.log_changes(last)
         return last
     with Live(console=console, refresh_per_second=4) as live:
         for last in states:
-            live.update(build_run_table(last))
+            shown = _select_rows(last, min(MAX_ROWS, max(1, console.height - 6)))
+            table, *_ = build_tables(_make_run_columns(shown), console.width)
+            hidden = len(last) - len(shown)
+            live.update(Group(table, _build_summary(last, hidden, workers, scope)))
     return last
 
 
-def build_run_table(runs: Sequence[RunStatus]) -> Group:
-    """Return a table with one row per run, and a summary."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("arm", overflow="ellipsis", no_wrap=True, max_width=32)
-    table.add_column("seed", justify="right", no_wrap=True)
-    for name in ("state", "progress"):
-        table.add_column(name, no_wrap=True)
-    for name in ("steps/s", "left", "return"):
-        table.add_column(name, justify="right", no_wrap=True)
-    shown = _select_rows(runs)
-    for run in shown:
-        table.add_row(
-            run.arm,
-            str(run.seed),
-            Text(_format_state(run), style=STYLES[run.state]),
-            _build_bar(run),
-            f"{run.steps_per_second:,.0f}" if run.seconds else "",
-            format_duration(run.seconds_left) if run.state == "running" else "",
-            _format_return(run),
-        )
-    return Group(table, _build_summary(runs, hidden=len(runs) - len(shown)))
+def print_runs(runs: Sequence[RunStatus], console: Console) -> None:
+    """Print a table with one row per run, and a summary."""
+    shown = _select_rows(runs, MAX_ROWS)
+    print_tables(_make_run_columns(shown), console)
+    console.print(_build_summary(runs, len(runs) - len(shown)))
 
 
-def build_plan_table(study: Study, folder: StudyFolder, runs: Sequence[Run]) -> Group:
-    """Return a table of the runs that a command would train, with their current state.
+def _make_run_columns(runs: Sequence[RunStatus]) -> list[Column]:
+    speeds = [f"{run.steps_per_second:,.0f}" if run.steps_per_second else "" for run in runs]
+    left = [format_duration(r.seconds_left) if r.state == "running" else "" for r in runs]
+    states = [Text(_format_state(run), style=STYLES[_label(run)]) for run in runs]
+    return [
+        *_name_runs((run.arm, run.seed) for run in runs),
+        Column("state", states),
+        Column("progress", [_build_bar(run) for run in runs]),
+        number_column("left", left),
+        number_column("return", [_format_return(run) for run in runs]),
+        number_column("training steps/s", speeds),
+    ]
 
-    It has the first `MAX_ROWS` runs, and a summary of all of them.
-    """
+
+def _name_runs(runs: Iterable[tuple[str, int]]) -> list[Column]:
+    arms, seeds = zip(*runs, strict=True)
+    return [
+        Column("arm", arms, is_label=True),
+        Column("seed", [str(seed) for seed in seeds], "right", is_label=True),
+    ]
+
+
+def print_dry_run(study: Study, folder: StudyFolder, runs: Sequence[Run], console: Console) -> None:
+    """Print the first runs that a command would train, with their state, and a summary of all."""
+    if not runs:
+        console.print("No trial has been drawn yet.")
+        return
     engines = dict.fromkeys(
         f"{run.config.training.algorithm} (engine {run.config.training.engine})" for run in runs
     )
-    title = f"{study.study}: {' and '.join(engines)}, {len(runs):,} runs of {describe_length(runs)}"
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    table.add_column("arm", overflow="ellipsis", no_wrap=True, max_width=32)
-    table.add_column("seed", justify="right", no_wrap=True)
-    for name in ("mode", "state"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("folder", overflow="fold")
+    console.print(
+        f"{study.study}: {' and '.join(engines)}, {pluralize(len(runs), 'run')} of "
+        f"{describe_length(runs)}"
+    )
     started = {arm for arm in dict.fromkeys(run.arm for run in runs) if folder.has_runs(arm)}
     states: list[State] = [
         folder.run(run.arm, run.seed).read_state() if run.arm in started else "waiting"
         for run in runs
     ]
-    for run, state in zip(runs[:MAX_ROWS], states, strict=False):
-        run_folder = folder.run(run.arm, run.seed)
-        cells = (run.config.reward.mode, Text(state, style=STYLES[state]), str(run_folder.path))
-        table.add_row(run.arm, str(run.seed), *cells)
-    hidden = len(runs) - MAX_ROWS
-    more = f"  ·  {hidden:,} more runs not shown" if hidden > 0 else ""
-    return Group(table, Text(f"\n{_count_states(states)}{more}", style="dim"))
+    shown, hidden = runs[:MAX_ROWS], len(runs) - MAX_ROWS
+    columns = [
+        *_name_runs((run.arm, run.seed) for run in shown),
+        Column("mode", [run.config.reward.mode for run in shown]),
+        Column("state", [Text(s, style=STYLES[s]) for s in states[:MAX_ROWS]]),
+        Column("folder", [str(folder.run(run.arm, run.seed).path) for run in shown]),
+    ]
+    print_tables(columns, console)
+    more = f"  ·  {pluralize(hidden, 'more run')} not shown" if hidden > 0 else ""
+    console.print(f"\n{_count_states(states)}{more}", style="dim")
 
 
 def describe_length(runs: Sequence[Run]) -> str:
@@ -119,8 +137,9 @@ def print_plan(study: Study, runs: Sequence[Run], console: Console) -> None:
     arms = {run.arm: run.config.reward for run in runs}
     algorithms = dict.fromkeys(run.config.training.algorithm for run in runs)
     console.print(
-        f"{study.study}: {' and '.join(algorithms)} on {study.environment.id}, {len(arms)} arms × "
-        f"{len({run.seed for run in runs})} seeds × {describe_length(runs)}"
+        f"{study.study}: {' and '.join(algorithms)} on {study.environment.id}, "
+        f"{pluralize(len(arms), 'arm')} × {pluralize(len({run.seed for run in runs}), 'seed')} × "
+        f"{describe_length(runs)}"
     )
     for reference in study.code_references:
         console.print(Text(f"runs code that is not installed: {reference}", style="yellow"))
@@ -140,7 +159,8 @@ def print_sweep_plan(study: Study, console: Console) -> None:
     console.print(
         f"{study.study}: {sweep.method} search of {', '.join(sweep.weights)} for "
         f"{sweep.describe_objectives()}; "
-        f"{samples} trials × {len(study.seeds)} seeds × {study.training.total_timesteps:,} steps"
+        f"{pluralize(samples, 'trial')} × {pluralize(len(study.seeds), 'seed')} × "
+        f"{study.training.total_timesteps:,} steps"
         f"{pruning}{confirm}"
     )
 
@@ -187,31 +207,36 @@ def format_duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _select_rows(runs: Sequence[RunStatus]) -> list[RunStatus]:
-    if len(runs) <= MAX_ROWS:
+def _select_rows(runs: Sequence[RunStatus], count: int) -> list[RunStatus]:
+    if len(runs) <= count:
         return list(runs)
-    order = ["running", "failed", "interrupted", "waiting", "done", "pruned"]
-    chosen = sorted(runs, key=lambda run: order.index(run.state))[:MAX_ROWS]
+    order = ["running", "starting", "failed", "interrupted", "waiting", "done", "pruned"]
+    chosen = sorted(runs, key=lambda run: order.index(_label(run)))[:count]
     return [run for run in runs if run in chosen]
+
+
+def _label(run: RunStatus) -> str:
+    """Return the state of a run, or that it is starting."""
+    return STARTING if run.phase == STARTING else run.state
 
 
 def _format_state(run: RunStatus) -> str:
     if run.state == "running" and run.phase == ELSEWHERE:
         return "running elsewhere"
-    return "evaluating" if run.state == "running" and run.phase == "evaluating" else run.state
-
-
-def _completed_share(run: RunStatus) -> float:
-    # A learner finishes its current rollout, so it may exceed the total.
-    return min(1.0, run.timesteps / run.total_timesteps) if run.total_timesteps else 0.0
+    return "evaluating" if run.state == "running" and run.phase == "evaluating" else _label(run)
 
 
 def _build_bar(run: RunStatus) -> Text:
-    share = 1.0 if run.state == "done" else _completed_share(run)
-    full = round(share * BAR_WIDTH)
+    full = int(run.completed_share * BAR_WIDTH)
     return Text.assemble(
-        ("━" * full, STYLES[run.state]), ("━" * (BAR_WIDTH - full), "grey30"), f" {share:4.0%}"
+        ("━" * full, STYLES[run.state]),
+        ("━" * (BAR_WIDTH - full), "grey30"),
+        f" {_format_share(run.completed_share):>4}",
     )
+
+
+def _format_share(share: float) -> str:
+    return f"{int(share * 100)}%"  # 100% is the end only
 
 
 def _format_return(run: RunStatus) -> str:
@@ -224,52 +249,61 @@ def _count_states(states: Iterable[str]) -> str:
     return ", ".join(f"{counts[state]:,} {state}" for state in STYLES if counts[state])
 
 
-def _build_summary(runs: Sequence[RunStatus], hidden: int) -> Text:
-    text = _count_states(run.state for run in runs)
+def _build_summary(
+    runs: Sequence[RunStatus], hidden: int, workers: int = 0, scope: str = ""
+) -> Text:
+    parts = [_count_states(map(_label, runs))]
     running = [run for run in runs if run.state == "running"]
-    pace = sum(run.steps_per_second for run in running)
-    text += f"  ·  {pace:,.0f} steps/s in total" if running else ""
-    text += f"  ·  {hidden} more runs not shown" if hidden else ""
-    return Text(f"\n{text}\nreturn: mean environment return of the latest evaluation", style="dim")
+    if running:
+        pace = sum(run.steps_per_second for run in running)
+        parts += [_format_total(runs, workers, scope), f"{pace:,.0f} steps/s in total"]
+    parts += [f"{pluralize(hidden, 'more run')} not shown"] if hidden else []
+    return Text(f"\n{'  ·  '.join(parts)}\n{LEGEND}", style="dim")
+
+
+def _format_total(runs: Sequence[RunStatus], workers: int, scope: str) -> str:
+    """Return the share of all runs that has ended, and the time left."""
+    share = fmean(1.0 if run.state == "failed" else run.completed_share for run in runs)
+    left = estimate_seconds_left(runs, workers)
+    time_left = "" if left is None else f", {format_duration(left)} left{scope}"
+    return f"{_format_share(share)}{time_left}"
 
 
 class _LineLogger:
-    """Prints one line when a run starts, ends or fails, and sometimes in between."""
+    """Prints one line when a run starts, ends or fails, and at every tenth of it."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._logged: dict[tuple[str, int], str] = {}
-        self._last_print = time.monotonic()
+    def __init__(self, console: Console, workers: int, scope: str) -> None:
+        self._console, self._workers, self._scope = console, workers, scope
+        self._states: dict[tuple[str, int], str] = {}
+        self._tenths: Counter[tuple[str, int]] = Counter()
 
     def log_changes(self, runs: Sequence[RunStatus]) -> None:
+        ended = sum(run.state in ("done", "pruned", "failed") for run in runs)
+        total = f"{ended} of {len(runs)} runs ended"
+        total += f", {_format_total(runs, self._workers, self._scope)}"
         for run in runs:
-            key = (run.arm, run.seed)
-            if run.state != "waiting" and self._logged.get(key) != run.state:
-                skipped = key not in self._logged and run.state == "done"
-                self._logged[key] = run.state
-                self._print(f"{self._format_change(run)}{' (already finished)' if skipped else ''}")
-        if time.monotonic() - self._last_print > PLAIN_SECONDS:
-            for line in self._format_progress(runs):
-                self._print(line)
+            for text in self._describe_change(run):
+                line = f"{run.arm}/{run.seed}: {text}  ·  {total}"
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _print(self, line: str) -> None:
-        self._last_print = time.monotonic()
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+    def _describe_change(self, run: RunStatus) -> Iterator[str]:
+        key, tenth = (run.arm, run.seed), int(run.completed_share * 10)
+        before = self._states.get(key, "waiting")
+        self._states[key] = run.state
+        if run.state != before:
+            yield _describe_state(run)
+        elif run.state == "running" and tenth > self._tenths[key]:
+            yield (
+                f"{_format_share(run.completed_share)}, {run.steps_per_second:,.0f} steps/s, "
+                f"{format_duration(run.seconds_left)} left, return {_format_return(run)}"
+            )
+        self._tenths[key] = max(tenth, self._tenths[key])
 
-    def _format_change(self, run: RunStatus) -> str:
-        latest = _format_return(run)
-        text = f"{run.arm}/{run.seed}: {run.state}"
-        if run.state == "done":
-            text += f" after {format_duration(run.seconds)}, environment return {latest}"
-        if run.state == "failed" and run.failure:
-            text += f": {_extract_reason(run.failure)}"
-        return text
 
-    def _format_progress(self, runs: Sequence[RunStatus]) -> Iterator[str]:
-        for run in runs:
-            if run.state == "running":
-                share, left = _completed_share(run), format_duration(run.seconds_left)
-                yield (
-                    f"{run.arm}/{run.seed}: {share:.0%}, {run.steps_per_second:,.0f} steps/s, "
-                    f"{left} left, return {_format_return(run)}"
-                )
+def _describe_state(run: RunStatus) -> str:
+    if run.state == "done":
+        took = format_duration(run.seconds)
+        return f"done after {took}, environment return {_format_return(run)}"
+    if run.state == "failed" and run.failure:
+        return f"failed: {_extract_reason(run.failure)}"
+    return "started" if run.state == "running" and run.phase != ELSEWHERE else _format_state(run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from shaperun.cli.app import RESULTS, app
+from shaperun.cli.app import RESULTS, command
 from shaperun.cli.options import (
     Arms,
     AsJson,
@@ -15,16 +15,19 @@ from shaperun.cli.options import (
     OptionalStudy,
     Quiet,
     StudyOptions,
+    describe_best_study,
     flatten_options,
+    one_of,
+    parse_integer,
     split_names,
 )
+from shaperun.common.errors import UserError
 
 if TYPE_CHECKING:
     from shaperun.runs.study_folder import StudyFolder
-    from shaperun.study.models import Study
 
 
-@app.command(rich_help_panel=RESULTS)
+@command(rich_help_panel=RESULTS)
 @flatten_options
 def compare(
     studies: OptionalStudies = None,
@@ -50,16 +53,19 @@ def compare(
     from shaperun.cli.console import SafeConsole, print_json
     from shaperun.runs.study_folder import writing
 
-    opened = [options.open(name) for name in studies or [""]]
+    names: list[str | None] = [*studies] if studies else [None]
+    opened = [options.open(name, quiet=quiet) for name in names]
+    _ensure_distinct(studies or [], [study.study for study, _ in opened])
     target = comparison.comparison_folder(opened)
     console = SafeConsole(stderr=False)
     with writing(target):
         result = comparison.compare_studies(opened, by)
         if not as_json:
             comparison_table.print_comparison(result, console)
-            for study, folder in opened:
+            for name, (study, folder) in zip(names, opened, strict=True):
                 if study.sweep and folder.sweep.exists():
-                    console.print(_note_on_trials(study, folder), style="dim")
+                    note = _note_on_trials(name or study.study, folder, options)
+                    console.print(note, style="dim", soft_wrap=True)
             sys.stdout.flush()  # drawing the figures takes another few seconds
         from shaperun.report import files
 
@@ -70,17 +76,32 @@ def compare(
         console.print(f"\nFigures and tables: {target} ({len(paths)} files)", style="dim")
 
 
-def _note_on_trials(study: Study, folder: StudyFolder) -> str:
-    text = f"\nTrials of the sweep are not arms of {study.study}; shaperun report ranks them."
-    best = folder.sweep / "best.yaml"
-    if not best.exists():
-        return text
-    return f"{text} {best} compares the best trial with the baseline, on fresh seeds."
+def _ensure_distinct(given: list[str], names: list[str]) -> None:
+    """Check that studies have different names.
+
+    Raises:
+        UserError: two have the same.
+    """
+    for index, name in enumerate(names):
+        first = names.index(name)
+        if first == index:
+            continue
+        if given[first] == given[index]:
+            raise UserError(f"{given[index]} is given twice; name it once")
+        raise UserError(
+            f"{given[first]} and {given[index]} are both called {name}; change the key study of one"
+        )
+
+
+def _note_on_trials(study: str, folder: StudyFolder, options: StudyOptions) -> str:
+    text = f"\nTrials of a sweep are not arms. To rank them: {options.command('report', study)}"
+    return "\n".join([text, *describe_best_study(folder, options)])
 
 
 Pick = Annotated[
     Literal["best", "median", "worst", "failure"] | None,
     typer.Option(
+        parser=one_of("best", "median", "worst", "failure"),
         metavar="RULE",
         help="best, median, worst or failure: show that final episode of each arm (failure: its "
         "median failure, leaving out arms without failures).",
@@ -88,21 +109,24 @@ Pick = Annotated[
 ]
 
 
-@app.command(rich_help_panel=RESULTS)
+@command(rich_help_panel=RESULTS)
 @flatten_options
 def record_gif(
-    study: OptionalStudy = "",
+    study: OptionalStudy = None,
     *,
     options: StudyOptions,
-    arms: Arms = "",
+    arms: Arms = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="SEED", help="Only runs with this seed (default: all)."),
+        typer.Option(
+            parser=parse_integer, metavar="SEED", help="Only runs with this seed (default: all)."
+        ),
     ] = None,
     pick: Pick = None,
     episode_seed: Annotated[
         int | None,
         typer.Option(
+            parser=parse_integer,
             metavar="SEED",
             help="Show the held-out episode with this seed (default: the first). Seeds are in "
             "captions and in evaluations.csv.",
@@ -111,7 +135,10 @@ def record_gif(
     kind: Annotated[
         Literal["gif", "mp4", "webp"],
         typer.Option(
-            "--format", metavar="FORMAT", help="gif, mp4 or webp (mp4 needs shaperun\\[mp4])."
+            "--format",
+            parser=one_of("gif", "mp4", "webp"),
+            metavar="FORMAT",
+            help="gif, mp4 or webp (mp4 needs shaperun\\[mp4]).",
         ),
     ] = "gif",
     quiet: Quiet = False,
@@ -136,13 +163,14 @@ def record_gif(
     from shaperun.runs.study_folder import writing
     from shaperun.search.progress import add_trial_arms
 
-    opened, folder = options.open(study)
+    names = split_names(arms, "--arms")
+    opened, folder = options.open(study, quiet=quiet)
     loaded = LoadedRuns(folder)
     with writing(folder.gifs):
         paths = record_gifs(
-            add_trial_arms(opened, loaded, split_names(arms)),
+            add_trial_arms(opened, loaded, names),
             loaded,
-            arms=split_names(arms),
+            arms=names,
             choice=EpisodeChoice(seed, episode_seed, pick),
             kind=kind,
             log=SafeConsole(quiet=quiet).print,
@@ -151,10 +179,10 @@ def record_gif(
         typer.echo(path)
 
 
-@app.command(rich_help_panel=RESULTS)
+@command(rich_help_panel=RESULTS)
 @flatten_options
 def report(
-    study: OptionalStudy = "",
+    study: OptionalStudy = None,
     *,
     options: StudyOptions,
     static: Annotated[
@@ -172,7 +200,7 @@ def report(
     from shaperun.report.page import render_page
     from shaperun.runs.study_folder import writing
 
-    opened, folder = options.open(study)
+    opened, folder = options.open(study, quiet=quiet)
     console = SafeConsole(quiet=quiet)
     with writing(folder.report):
         with console.status("Reading runs and filming policies…"):

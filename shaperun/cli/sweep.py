@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from shaperun.cli.app import OK, SOME_FAILED, TRAIN, app
-from shaperun.cli.options import StudyArgument, StudyOptions, TrainingArguments, flatten_options
+from shaperun.cli.app import OK, SOME_FAILED, TRAIN, command
+from shaperun.cli.options import (
+    StudyArgument,
+    StudyOptions,
+    TrainingArguments,
+    describe_best_study,
+    flatten_options,
+)
 from shaperun.cli.train import train_runs
 from shaperun.common.errors import UserError
 
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
     from shaperun.study.models import Study
 
 
-@app.command(rich_help_panel=TRAIN)
+@command(rich_help_panel=TRAIN)
 @flatten_options
 def sweep(study: StudyArgument, arguments: TrainingArguments, options: StudyOptions) -> None:
     """Search the weights of an arm, rank them by the environment's own reward, confirm the best.
@@ -34,9 +40,12 @@ def sweep(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     trials = _load_trials(opened, folder, fresh=arguments.fresh)
     runs = arguments.select_runs(opened, make_trial_arms(opened, trials))
     whole = not (arguments.arms or arguments.seeds)
-    undone = train_runs(opened, folder, runs, arguments, whole_sweep=whole)
+    details = options.command("check", study)
+    undone = train_runs(opened, folder, runs, arguments, details, whole_sweep=whole)
     if not arguments.dry_run:
-        _print_ranking(opened, folder, quiet=arguments.quiet)
+        _print_ranking(opened, folder)
+        if not arguments.quiet:
+            _print_next_steps(study, folder, options)
     raise typer.Exit(SOME_FAILED if undone else OK)
 
 
@@ -51,7 +60,18 @@ def _load_trials(study: Study, folder: StudyFolder, *, fresh: bool) -> list[Tria
         raise
 
 
-def _print_ranking(study: Study, folder: StudyFolder, *, quiet: bool) -> None:
+def _print_next_steps(study: str, folder: StudyFolder, options: StudyOptions) -> None:
+    from shaperun.cli.console import SafeConsole
+
+    steps = [
+        f"\nFigures and ranking: {folder.sweep}",
+        f"To read the report: {options.command('report', study)}",
+        *describe_best_study(folder, options),
+    ]
+    SafeConsole(stderr=False).print("\n".join(steps), style="dim", soft_wrap=True)
+
+
+def _print_ranking(study: Study, folder: StudyFolder) -> None:
     from shaperun.analysis.results import LoadedRuns
     from shaperun.cli import comparison_table
     from shaperun.cli.console import SafeConsole
@@ -61,10 +81,7 @@ def _print_ranking(study: Study, folder: StudyFolder, *, quiet: bool) -> None:
 
     results = rank_trials(study, LoadedRuns(folder))
     if results.ranking.is_empty():
-        raise UserError(f"no trial of the sweep of {study.study} is finished; run shaperun sweep")
+        raise UserError(f"no trial of the sweep of {study.study} is finished with all seeds")
     with writing(folder.sweep):
         files.write_sweep(results, folder)
-    console = SafeConsole(stderr=False)
-    comparison_table.print_ranking(results, console)
-    if not quiet:
-        console.print(f"\nFigures and ranking: {folder.sweep}", style="dim")
+    comparison_table.print_ranking(results, SafeConsole(stderr=False))

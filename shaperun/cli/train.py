@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
+import sys
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from shaperun.cli.app import INTERRUPTED, OK, SOME_FAILED, TRAIN, app
+from shaperun.cli.app import INTERRUPTED, OK, SOME_FAILED, TRAIN, command
 from shaperun.cli.options import (
     AsJson,
     OptionalStudy,
@@ -21,6 +21,7 @@ from shaperun.cli.options import (
     flatten_options,
 )
 from shaperun.common.errors import UserError
+from shaperun.common.text import escape_control_chars, pluralize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from shaperun.study.models import Study
 
 
-@app.command(rich_help_panel=TRAIN)
+@command(rich_help_panel=TRAIN)
 @flatten_options
 def train(study: StudyArgument, arguments: TrainingArguments, options: StudyOptions) -> None:
     """Train every arm with every seed, in parallel.
@@ -46,11 +47,9 @@ def train(study: StudyArgument, arguments: TrainingArguments, options: StudyOpti
     """
     opened, folder = options.open(study)
     runs = arguments.select_runs(opened, opened.arms)
-    undone = train_runs(opened, folder, runs, arguments)
+    undone = train_runs(opened, folder, runs, arguments, options.command("check", study))
     if undone < len(runs) and not (arguments.dry_run or arguments.quiet):
-        results = shlex.quote(str(options.results))
-        where = "" if results == "results" else f" --results {results}"
-        typer.echo(f"See the results: shaperun compare {opened.study}{where}", err=True)
+        typer.echo(f"See the results: {options.command('compare', study)}", err=True)
     raise typer.Exit(SOME_FAILED if undone else OK)
 
 
@@ -59,10 +58,14 @@ def train_runs(
     folder: StudyFolder,
     runs: list[Run],
     arguments: TrainingArguments,
+    check_command: str,
     *,
     whole_sweep: bool = False,
 ) -> int:
-    """Train the runs, or the whole sweep, or list them; return how many are undone."""
+    """Train the runs, or the whole sweep, or list them; return how many are undone.
+
+    The `check_command` is named below the main findings about the rewards.
+    """
     from shaperun.cli import progress
     from shaperun.cli.console import SafeConsole
     from shaperun.runs import driver
@@ -74,7 +77,10 @@ def train_runs(
     options = TrainOptions(tensorboard=arguments.tensorboard)
     if arguments.dry_run:
         check_runs(study, folder, runs, options, fresh=arguments.fresh)
-        SafeConsole(stderr=False).print(progress.build_plan_table(study, folder, runs))
+        plan = SafeConsole(stderr=False)
+        if whole_sweep:
+            progress.print_sweep_plan(study, plan)
+        progress.print_dry_run(study, folder, runs, plan)
         return 0
     drive: Any = partial(driver.execute_runs, folder, runs)
     if whole_sweep:
@@ -84,6 +90,9 @@ def train_runs(
         drive = partial(search.run_sweep, study, folder, fresh=arguments.fresh)
     if arguments.executor != "ray":
         _check_devices(runs)
+    if arguments.fresh:
+        confirming = search.confirmation_seeds(study) if whole_sweep else []
+        _confirm_deletion(folder, runs, confirming, ask=not arguments.yes, console=console)
     prepare(study, folder, runs, options, fresh=arguments.fresh)
     if whole_sweep:
         progress.print_sweep_plan(study, console)
@@ -95,14 +104,51 @@ def train_runs(
     with closing(drive(executor, workers=workers, options=options)) as states:
         try:
             if not (arguments.quiet or _are_done(folder, runs)):
-                _print_headlines(study, runs, console)
-            end = progress.follow_progress(states, console)
+                _print_headlines(study, runs, check_command, console)
+            scope = " for the trials so far" if whole_sweep else ""
+            end = progress.follow_progress(states, console, workers, scope)
         except KeyboardInterrupt:
             states.close()
             trained = search.load_sweep_runs(study, folder) if whole_sweep else runs
-            progress.print_interrupted(folder, trained, command_line())
+            resume = command_line(without="--fresh")  # which would delete what is trained
+            progress.print_interrupted(folder, trained, resume)
             raise typer.Exit(INTERRUPTED) from None
     return progress.print_outcome(folder, end, console)
+
+
+def _confirm_deletion(
+    folder: StudyFolder, runs: list[Run], more_seeds: list[int], *, ask: bool, console: Console
+) -> None:
+    """Print how many existing runs of these, and of their arms with more seeds, are deleted.
+
+    With `ask`, ask on a terminal.
+
+    Raises:
+        UserError: the answer is no.
+    """
+    from shaperun.cli.progress import format_duration
+
+    keys = [(run.arm, run.seed) for run in runs]
+    keys += [(arm, seed) for arm in dict.fromkeys(run.arm for run in runs) for seed in more_seeds]
+    folders = [folder.run(*key) for key in keys]
+    progress = [run.read_progress() for run in folders if run.path.exists()]
+    if not progress:
+        return
+    steps = sum(run.get("timesteps", 0) for run in progress)
+    seconds = sum(run.get("core_seconds", run.get("seconds", 0.0)) for run in progress)
+    text = (
+        f"--fresh deletes {pluralize(len(progress), 'run')} in {folder.path}: {steps:,} steps, "
+        f"{format_duration(seconds)} of training"
+    )
+    if not (ask and is_interactive()):
+        console.print(text, soft_wrap=True)
+    elif not typer.confirm(f"{escape_control_chars(text)}. Continue?", err=True):
+        raise UserError("nothing was deleted, and nothing trained")
+
+
+def is_interactive() -> bool:
+    """Return whether a question can be asked and answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _check_devices(runs: list[Run]) -> None:
@@ -117,7 +163,7 @@ def _are_done(folder: StudyFolder, runs: list[Run]) -> bool:
     return all(folder.run(run.arm, run.seed).is_done() for run in runs)
 
 
-def _print_headlines(study: Study, runs: list[Run], console: Console) -> None:
+def _print_headlines(study: Study, runs: list[Run], check_command: str, console: Console) -> None:
     """Print the main findings of `check` on these rewards; training continues in any case."""
     from shaperun.check.check import check_study
     from shaperun.cli import check_table
@@ -129,12 +175,12 @@ def _print_headlines(study: Study, runs: list[Run], console: Console) -> None:
     except UserError as error:
         console.print(f"cannot check these rewards: {error}", style="yellow")
         return
-    check_table.print_headlines(result.findings, study.study, console)
+    check_table.print_headlines(result.findings, check_command, console)
 
 
-@app.command(rich_help_panel=TRAIN)
+@command(rich_help_panel=TRAIN)
 @flatten_options
-def status(study: OptionalStudy = "", *, options: StudyOptions, as_json: AsJson = False) -> None:
+def status(study: OptionalStudy = None, *, options: StudyOptions, as_json: AsJson = False) -> None:
     """Show which runs are done, running, interrupted, failed or waiting."""
     from shaperun.cli import progress
     from shaperun.cli.console import SafeConsole, print_json
@@ -149,21 +195,25 @@ def status(study: OptionalStudy = "", *, options: StudyOptions, as_json: AsJson 
         print_json(progress.status_document(opened, [*runs, *swept]))
         return
     console = SafeConsole(stderr=False)
-    console.print(progress.build_run_table([*runs, *swept]))
+    progress.print_runs([*runs, *swept], console)
     if opened.sweep:
-        console.print(_format_remaining(opened, folder, swept), style="dim")
+        command = options.command("sweep", study or opened.study)
+        remaining = _format_remaining(opened, folder, swept, command)
+        console.print(remaining, style="dim", soft_wrap=True)
 
 
-def _format_remaining(study: Study, folder: StudyFolder, states: list[RunStatus]) -> str:
+def _format_remaining(
+    study: Study, folder: StudyFolder, states: list[RunStatus], command: str
+) -> str:
     """Return the remaining work of a sweep as a sentence."""
     if all(run.state == "waiting" for run in states):
-        return f"Sweep not started: shaperun sweep {study.study}"
+        return f"Sweep not started; to start it: {command}"
     from shaperun.search.progress import describe_remaining_work  # reads evaluations, with polars
 
     parts = describe_remaining_work(study, folder, states)
     if not parts:
         return "Sweep complete."
-    return f"Remaining in the sweep: {', '.join(parts)}. To resume: shaperun sweep {study.study}"
+    return f"Remaining in the sweep: {', '.join(parts)}. To resume: {command}"
 
 
 def _read_sweep_statuses(study: Study, folder: StudyFolder) -> list[RunStatus]:

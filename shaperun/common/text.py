@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import shlex
 import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
 
+LARGE = 1e8  # from here on numbers are written with an exponent
 _UNUSUAL = re.compile(r"[^\n -~]")
 _CONTROL_CATEGORIES = ("Cc", "Cf", "Co", "Cs")
 
@@ -13,19 +18,28 @@ _CONTROL_CATEGORIES = ("Cc", "Cf", "Co", "Cs")
 def format_number(value: float) -> str:
     """Return a number with three significant digits, or all digits before the decimal point."""
     value = 0.0 if abs(value) < 1e-12 else value  # rounding residue of a sum
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value + 0.0:.3g}"
-    return text.replace("-", "−")
+    plain = 100 <= abs(value) < LARGE
+    return (f"{value:,.0f}" if plain else f"{value + 0.0:.3g}").replace("-", "−")
 
 
 def format_fixed(value: float, digits: int = 0, *, sign: str = "") -> str:
     """Return a number with so many decimals; with `sign="+"`, positive ones have a sign, too."""
     rounded = round(value, digits) + 0.0  # avoids −0
-    return f"{rounded:{sign},.{digits}f}".replace("-", "−")
+    spec = f",.{digits}f" if abs(rounded) < LARGE else ".3g"
+    return f"{rounded:{sign}{spec}}".replace("-", "−")
 
 
 def format_exact(value: float) -> str:
-    """Return a number with up to six significant digits, and without trailing zeros."""
-    return f"{value + 0.0:g}".replace("-", "−")
+    """Return an integer with all digits, or up to six significant digits of another number."""
+    plain = abs(value) < LARGE and value == int(value)
+    return f"{value + 0.0:{'.0f' if plain else 'g'}}".replace("-", "−")
+
+
+def format_column(values: Sequence[float]) -> list[str]:
+    """Return numbers with the same decimals, which show four digits of the largest."""
+    largest = max((abs(value) for value in values if 0 < abs(value) < math.inf), default=1000.0)
+    digits = min(6, max(0, 3 - math.floor(math.log10(largest))))
+    return [format_fixed(value, digits) for value in values]
 
 
 def humanize(name: str) -> str:
@@ -47,9 +61,15 @@ def _escape(match: re.Match[str]) -> str:
     return json.dumps(character)[1:-1] if is_control else character
 
 
+def format_command(verb: str, path: str | Path, *options: str) -> str:
+    """Return a command on a file or a study, quoted for a shell."""
+    path = f"./{path}" if str(path).startswith("-") else str(path)  # or it would be an option
+    return shlex.join(["shaperun", verb, path, *options])
+
+
 def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def truncate(text: str, max_length: int = 70) -> str:

@@ -20,6 +20,7 @@ from shaperun.common.files import parse_json, read_regular
 from shaperun.common.text import truncate
 from shaperun.common.validation import Model
 from shaperun.envs.base import Array
+from shaperun.study.error_messages import describe_value_error
 from shaperun.study.models import Study
 
 FORMAT = "shaperun answers 1"
@@ -213,7 +214,7 @@ def _format_first(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc']))}: {describe_value_error(first)}"
 
 
 def _find_problem(sheet: AnswerSheet) -> str | None:

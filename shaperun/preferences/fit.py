@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from shaperun.common.errors import UserError
+from shaperun.common.text import pluralize
 from shaperun.envs.base import Array
 from shaperun.preferences.answers import AnswerSheet
 from shaperun.rewards.network_term import NetworkTerm
@@ -92,7 +93,8 @@ def fit_answers(sheet: AnswerSheet) -> Fit:
     decided = int((preferred != 0.5).sum())
     if decided < MIN_ANSWERS:
         raise UserError(
-            f"only {decided} answers prefer one of two episodes; a fit needs at least {MIN_ANSWERS}"
+            f"{pluralize(decided, 'answer')} prefer{'s' * (decided == 1)} one of two episodes; "
+            f"a fit needs at least {MIN_ANSWERS}"
         )
     sums, undiscounted = sheet.sums
     differences = sums[pairs[:, 0]] - sums[pairs[:, 1]]

@@ -111,9 +111,7 @@ def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], Non
     episodes = loaded.episodes(runs)
     if episodes.is_empty() or not episodes["done"].any():
         verbs = "train or sweep" if study.sweep else "train"
-        raise UserError(
-            f"no run of {study.study} is finished in {folder.path}: shaperun {verbs} it"
-        )
+        raise UserError(f"no run of {study.study} is finished in {folder.path}; {verbs} it first")
     data = ReportData(
         study,
         episodes,

@@ -130,7 +130,5 @@ def _write_best(ranked: SweepResults, folder: StudyFolder) -> list[Path]:
     comment = (
         "# The best weights of a search and the baseline, on seeds that the search did not use."
     )
-    write_atomically(
-        path, f"{comment}\n# shaperun train {path.name}\n{dump_yaml(document)}".encode()
-    )
+    write_atomically(path, f"{comment}\n{dump_yaml(document)}".encode())
     return [path]

@@ -1,5 +1,6 @@
 """Draw rendered episodes with captions and bars, side by side, and write them as a GIF."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from shaperun.common.text import format_fixed
 PANEL_WIDTH = 400  # pixels, including the margin
 DRAWN_PER_SECOND = 25  # 40 ms per frame; viewers slow down below 20 ms
 MAX_DRAWN = 250  # frames; a longer episode plays faster, as its caption says
+MAX_RATIO = 20  # of the sides of a picture
 MAX_BARS = 8  # of more terms, the smallest are drawn as one
 COLOURS = 64  # one palette per GIF; the last entry is transparent
 
@@ -47,6 +49,17 @@ class Clip:
                 f"clip {self.arm!r} needs one return per frame and at least one frame, "
                 f"got {len(self.frames)} frames and {len(self.returns)} returns"
             )
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"clip {self.arm!r} needs a positive number of frames per second")
+        for frame in self.frames:
+            height, width = frame.shape[:2] if frame.ndim == 3 and frame.shape[2] == 3 else (0, 0)
+            if not min(height, width) * MAX_RATIO >= max(height, width) > 0:
+                raise ValueError(
+                    f"clip {self.arm!r} needs pictures (height, width, 3) with sides in a ratio of "
+                    f"at most {MAX_RATIO}, got {frame.shape}"
+                )
+        if not np.isfinite([*self.returns, *itertools.chain(*self.contributions.values())]).all():
+            raise ValueError(f"clip {self.arm!r} has returns or contributions that are not finite")
         for term, values in self.contributions.items():
             if len(values) != len(self.frames):
                 raise ValueError(
@@ -114,9 +127,17 @@ def compose(
     Every `stride`-th step is drawn, by default about 25 per second of the environment's time. The
     last frame of the longest clip is always drawn and repeated for `hold_seconds`. A clip that ends
     earlier keeps its last frame, dimmed until all have ended.
+
+    Raises:
+        ValueError: there is no clip, or an argument is out of range.
     """
     if not clips:
         raise ValueError("no clips to draw")
+    if panel_width < 100 or (stride is not None and stride < 1) or not 0 <= hold_seconds < 3600:
+        raise ValueError(
+            "panel_width must be at least 100, stride at least 1, and hold_seconds from 0 to 3600, "
+            f"got {panel_width}, {stride} and {hold_seconds}"
+        )
     longest = max(clip.length for clip in clips)
     stride = stride or max(1, round(clips[0].fps / DRAWN_PER_SECOND))
     delay_ms = max(20, 10 * round(100 * stride / clips[0].fps))

@@ -176,17 +176,20 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
     except Exception as error:  # the environment's code may raise anything
         raise UserError(f"{study.environment.id} cannot be rendered: {error}") from None
     which = f"seed {run.seed}  ·  episode {episode}"
-    return gif.Clip(
-        arm=run.arm,
-        colour=style.assign_colours(list(study.arms))[run.arm],
-        frames=played.frames,
-        returns=played.returns,
-        outcome=played.outcome.replace("_", " "),
-        success=study.environment.describe().outcomes[played.outcome],
-        fps=played.fps,
-        note=f"{chosen.reason}  ·  {which}" if chosen.reason else which,
-        contributions=played.contributions,
-    )
+    try:
+        return gif.Clip(
+            arm=run.arm,
+            colour=style.assign_colours(list(study.arms))[run.arm],
+            frames=played.frames,
+            returns=played.returns,
+            outcome=played.outcome.replace("_", " "),
+            success=study.environment.describe().outcomes[played.outcome],
+            fps=played.fps,
+            note=f"{chosen.reason}  ·  {which}" if chosen.reason else which,
+            contributions=played.contributions,
+        )
+    except ValueError as error:  # the environment's pictures or numbers cannot be drawn
+        raise UserError(f"{study.environment.id} cannot be filmed: {error}") from None
 
 
 def _describe(clip: gif.Clip, chosen: _Choice) -> str:

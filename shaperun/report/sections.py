@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,7 +18,14 @@ from shaperun.analysis import (
     training_differences,
 )
 from shaperun.analysis.updates import training_cost
-from shaperun.common.text import escape_control_chars, format_number, humanize
+from shaperun.common.text import (
+    escape_control_chars,
+    format_column,
+    format_command,
+    format_number,
+    humanize,
+    pluralize,
+)
 from shaperun.envs.base import OWN_REWARD
 from shaperun.report import charts
 from shaperun.report.data import MAX_ARMS, ReportData
@@ -114,16 +120,19 @@ def make_tables(data: ReportData) -> Context:
     metrics = list(arms[0].metrics)
     verdicts = {c.arm: c.result.verdict for c in data.summary.comparisons if c.metric == "return"}
     costs = {row["arm"]: row for row in training_cost(data.statuses).to_dicts()}
+    columns = [
+        summary.format_estimates(name, [arm.metrics[name] for arm in arms]) for name in metrics
+    ]
     return {
         "metrics": metrics,
         "rows": [
             {
                 "arm": arm.arm,
                 "runs": arm.runs,
-                "cells": [summary.format_estimate(name, arm.metrics[name]) for name in metrics],
+                "cells": list(cells),
                 "verdict": verdicts.get(arm.arm, ""),
             }
-            for arm in arms
+            for arm, cells in zip(arms, zip(*columns, strict=True), strict=True)
         ],
         "learning": [_make_learning_row(arm, costs.get(arm.arm)) for arm in arms],
         "solved": data.study.environment.describe().solved,
@@ -137,8 +146,8 @@ def _make_learning_row(arm: summary.ArmSummary, cost: Mapping[str, Any] | None) 
         "auc": summary.format_estimate("auc", arm.learning["auc"]),
         "steps": _format_steps_to_solved(arm),
         "timesteps": format_steps(cost["timesteps"]) if cost else "",
-        "minutes": f"{cost['seconds'] / 60 / cost['runs']:.1f}" if cost else "",
-        "speed": f"{cost['steps_per_second']:,.0f}" if cost else "",
+        "minutes": format_number(cost["seconds"] / 60 / cost["runs"]) if cost else "",
+        "speed": format_number(cost["steps_per_second"]) if cost else "",
     }
 
 
@@ -155,7 +164,8 @@ def _format_steps_to_solved(arm: summary.ArmSummary) -> tuple[str, str]:
 
 def _describe_cost(cost: pl.DataFrame) -> str:
     steps, seconds, runs = (float(cost[c].sum()) for c in ("timesteps", "seconds", "runs"))
-    return f"{runs:g} runs, {format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
+    count = pluralize(int(runs), "run")
+    return f"{count}, {format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
 
 
 def format_steps(steps: float) -> str:
@@ -221,31 +231,36 @@ def make_matrix(data: ReportData) -> Context:
         arms = [arm for arm in arms if arm in drawn]
         rewards = [reward for reward in rewards if reward in {OWN_REWARD, *drawn}]
     cells = {(row["arm"], row["reward"]): row for row in table.to_dicts()}
+    columns = [_make_column([cells[arm, reward] for arm in arms]) for reward in rewards]
     return {
         "rewards": rewards,
         "rows": [
-            {"arm": arm, "cells": [_make_cell(cells, arm, r, arms) for r in rewards]}
-            for arm in arms
+            {"arm": arm, "cells": list(row)}
+            for arm, row in zip(arms, zip(*columns, strict=True), strict=True)
         ],
     }
 
 
-def _make_cell(
-    cells: Mapping[tuple[str, str], Mapping[str, Any]], arm: str, reward: str, arms: Sequence[str]
-) -> Context:
-    cell = cells[arm, reward]
-    column = [cells[a, reward]["return"] for a in arms if cells[a, reward]["return"] is not None]
-    value = cell["return"]
-    if value is None:
-        return {"text": "–", "missing": cell["missing"], "rank": 0.0, "best": False, "own": False}
-    low, high = min(column), max(column)
-    return {
-        "text": format_number(value),
-        "missing": "",
-        "rank": (value - low) / (high - low) if high > low else 0.5,
-        "best": value == high,
-        "own": arm == reward,
-    }
+def _make_column(cells: Sequence[Mapping[str, Any]]) -> list[Context]:
+    """Return the cells of one reward; returns have the same decimals."""
+    returns = [cell["return"] for cell in cells if cell["return"] is not None]
+    texts, low, high = (
+        iter(format_column(returns)),
+        min(returns, default=0),
+        max(returns, default=0),
+    )
+    return [
+        {"text": "–", "missing": cell["missing"], "rank": 0.0, "best": False, "own": False}
+        if (value := cell["return"]) is None
+        else {
+            "text": next(texts),
+            "missing": "",
+            "rank": (value - low) / (high - low) if high > low else 0.5,
+            "best": value == high,
+            "own": cell["arm"] == cell["reward"],
+        }
+        for cell in cells
+    ]
 
 
 def make_exploitation(data: ReportData) -> Context:
@@ -314,6 +329,7 @@ def make_provenance(data: ReportData) -> Context:
     # A trial that finished before pruning was turned on may be pruned now.
     done = [s for s in data.all_statuses if s.state == "done" and s.arm in data.study.arms]
     records = [data.records[status.arm, status.seed] for status in done]
+    options = ["--allow-code"] if data.study.code_references else []
     verbs = ["train", *(["sweep"] if data.study.sweep else []), "report"]
     return {
         "resolved": data.resolved,
@@ -329,9 +345,7 @@ def make_provenance(data: ReportData) -> Context:
             }
             for status, record in zip(done, records, strict=True)
         ],
-        "commands": [
-            f"shaperun {verb} {shlex.quote(f'{data.study.study}.yaml')}" for verb in verbs
-        ],
+        "commands": [format_command(verb, f"{data.study.study}.yaml", *options) for verb in verbs],
     }
 
 
@@ -344,6 +358,7 @@ def _merge_versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             "platform": record.get("platform"),
             "git revision": record.get("git_revision"),
         }
-        for key, value in facts.items():
+        known = {key: value for key, value in facts.items() if value is not None}
+        for key, value in known.items():
             versions.setdefault(key, {})[str(value)] = None
     return {key: ", ".join(values) for key, values in versions.items()}

@@ -176,7 +176,7 @@ def _describe_confirmation(study: Study, best: Sequence[ConfirmedTrial]) -> str:
     if all(winner.values is None for winner in best):
         return (
             f"Not confirmed yet: the runs with the fresh seeds {names} are not finished; "
-            f"resume with shaperun sweep {study.study}. {SELECTION_BIAS}"
+            f"rerun the sweep to train them. {SELECTION_BIAS}"
         )
     return (
         f"{SELECTION_BIAS} The fresh seeds are {names}; their runs count for no arm on this page. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from shaperun.common.errors import UserError
 from shaperun.runs import process_pool
 from shaperun.runs.plan import Run, group_for_lockstep
 from shaperun.runs.ray_pool import run_on_ray
-from shaperun.runs.status import ELSEWHERE, RunStatus, read_run_status
+from shaperun.runs.status import ELSEWHERE, STARTING, RunStatus, read_run_status
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.runs.train_options import TrainOptions
 
@@ -119,12 +120,15 @@ def _execute(
     jobs = {
         _make_job(folder, cohort, options): cohort for cohort in group_for_lockstep(runs, workers)
     }
-    active = _ActiveRuns(folder, runs)
+    active, waiting = _ActiveRuns(folder, runs), iter(jobs.values())
+    # Importing the training code takes the workers seconds.
+    yield _starting_statuses(itertools.islice(waiting, workers or None))
     for result in execute_jobs(jobs):
         ended = jobs[result.job] if result else []
         active.remove(ended)
         error = result.error if result else None
-        yield {run: _final_status(folder, run, error) for run in ended} | active.poll()
+        starting = _starting_statuses(itertools.islice(waiting, 1 if result else 0))
+        yield starting | {run: _final_status(folder, run, error) for run in ended} | active.poll()
 
 
 def _make_job(
@@ -168,6 +172,11 @@ class _ActiveRuns:
 def _waiting_status(run: Run) -> RunStatus:
     total = run.config.training.total_timesteps
     return RunStatus(run.arm, run.seed, "waiting", total_timesteps=total)
+
+
+def _starting_statuses(cohorts: Iterable[Sequence[Run]]) -> dict[Run, RunStatus]:
+    runs = itertools.chain.from_iterable(cohorts)
+    return {run: replace(_waiting_status(run), phase=STARTING) for run in runs}
 
 
 def _status_elsewhere(folder: StudyFolder, run: Run) -> RunStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,9 @@ def open_study(
         path = trained
     if not path.is_file():
         names = ", ".join(folder.path.name for folder in list_study_folders(results)) or "none"
-        raise UserError(f"{name}: no such file, and no such study in {results} (it has: {names})")
+        raise UserError(
+            f"no such file or study: {shlex.quote(name)}; studies in {results}: {names}"
+        )
     study = load_study(path, overrides, allow_code=allow_code)
     return study, StudyFolder(results / study.study)
 

@@ -112,4 +112,5 @@ def _split(runs: list[Run], workers: int) -> list[list[Run]]:
 def _check_selected(kind: str, selected: Collection[object], known: Collection[object]) -> None:
     for name in selected:
         if name not in known:
-            raise UserError(f"unknown {kind} {name}; choose from {', '.join(map(str, known))}")
+            choices = f"choose from {', '.join(map(str, known))}" if known else "there is none yet"
+            raise UserError(f"unknown {kind} {name}; {choices}")

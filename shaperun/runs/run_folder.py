@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,13 @@ class RunFolder:
             return self._progress.stat().st_mtime >= moment
         except OSError:  # missing or unreadable
             return False
+
+    def progress_age(self) -> float:
+        """Return the seconds since progress was written; 0 if that is unknown."""
+        try:
+            return max(0.0, time.time() - self._progress.stat().st_mtime)
+        except OSError:  # missing or unreadable
+            return 0.0
 
     def read_progress(self) -> dict[str, Any]:
         """Return the progress of the run, without invalid values."""

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from shaperun.common.text import truncate
+from shaperun.common.text import pluralize, truncate
 from shaperun.common.validation import NAME
 from shaperun.common.yaml import YamlSource
 from shaperun.rewards.config import TERM_NAME, PythonTerm
@@ -54,11 +54,22 @@ MODELS: dict[str, type[BaseModel]] = {
     **{f"sweep.{m}.weights.*": Range for m in ("random", "tpe", "nsga2", "cmaes")},
 }
 
-# Type of a pydantic error -> expected value.
-EXPECTED_TYPES = {
-    **dict.fromkeys(["model_type", "dict_type", "model_attributes_type"], "a mapping"),
+# Type of a pydantic error, or how it starts -> expected value, with names of its context.
+EXPECTED_VALUES = {
+    **dict.fromkeys(["model_", "dict_type"], "a mapping"),
+    **dict.fromkeys(["list_type", "tuple_type"], "a list"),
     "string_type": "text",
+    "int_": "an integer",
+    "float_": "a number",
+    "bool_": "true or false",
+    "finite_number": "a finite number",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
 }
+
+_LIMITS = {"ge", "gt", "le", "lt"}
 
 NAME_RULES = {
     NAME: "up to 64 letters (a to z, A to Z), digits, _ or -, not starting with -",
@@ -140,8 +151,6 @@ def _explain(error: ErrorDetails, data: Any) -> tuple[str, str]:
         return f"found {show_value(context['tag'])}", _choices(names, str(context["tag"]))
     if kind == "union_tag_not_found":
         return "missing", ""
-    if kind in EXPECTED_TYPES:
-        return f"found {show_value(value)}", EXPECTED_TYPES[kind]
     if kind == "missing":
         return "missing" if message == "Field required" else message, ""
     if kind in ("formula", "unknown"):
@@ -153,8 +162,31 @@ def _explain(error: ErrorDetails, data: Any) -> tuple[str, str]:
         return f"found {show_value(value)}", _choices(names, str(value))
     if kind == "string_pattern_mismatch":
         return f"invalid name {show_value(value)}", NAME_RULES[context["pattern"]]
+    return _explain_value(error)
+
+
+def describe_value_error(error: ErrorDetails) -> str:
+    """Return the cause of an error that any model may have, and the expected value."""
+    cause, expected = _explain_value(error)
+    return f"{cause}, expected {expected}" if expected else cause
+
+
+def _explain_value(error: ErrorDetails) -> tuple[str, str]:
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    if kind in ("too_short", "too_long"):
+        few, container = kind == "too_short", "mapping" if isinstance(value, dict) else "list"
+        size = f"a {container} of {len(value)}" if value else f"an empty {container}"
+        limit = pluralize(context["min_length" if few else "max_length"], "value")
+        return f"found {size}", f"at {'least' if few else 'most'} {limit}"
+    found = f"found {show_value(value)}"
+    for start, expected in EXPECTED_VALUES.items():
+        if kind.startswith(start):
+            given = _LIMITS & context.keys()
+            limits = {key: f"{context[key]:,}".removesuffix(".0") for key in given}
+            return found, expected.format(**limits)
+    message = error["msg"].removeprefix("Value error, ")
     if message.startswith("Input should be "):
-        return f"found {show_value(value)}", message.removeprefix("Input should be ")
+        return found, message.removeprefix("Input should be ")
     return message, ""
 
 

@@ -64,6 +64,8 @@ def _seed_list(value: object) -> object:
     value = to_integer(value)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000:
         return list(range(value))
+    if isinstance(value, int | float | str):
+        raise ValueError(f"found {value!r}, expected a number from 1 to 10,000, or a list of seeds")
     return value
 
 

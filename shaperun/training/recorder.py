@@ -79,6 +79,9 @@ class RunRecorder:
         self._next_evaluation = earlier.get("next_evaluation", 0)
         self._next_update = self._next_point = earlier.get("next_update", 0)
         self._evaluated_return: float | None = earlier.get("evaluated_return")
+        self._evaluation_seconds = earlier.get("evaluation_seconds", 0.0)
+        self._seconds_per_batch: float | None = earlier.get("seconds_per_batch")
+        self._evaluation_began: float | None = None
         self._earlier = {name: earlier.get(name, 0.0) for name in ("seconds", "core_seconds")}
         self._began = self._next_progress = time.monotonic()
         self._next_checkpoint = self._began + CHECKPOINT_SECONDS
@@ -116,7 +119,12 @@ class RunRecorder:
         if self._events:
             self._events.write_evaluation(timesteps, rows)
         self._evaluated_return = float(np.mean([float(str(row["return"])) for row in rows]))
-        self.report_progress(timesteps, "training")
+        if self._evaluation_began is not None:
+            took = time.monotonic() - self._evaluation_began
+            self._evaluation_began = None
+            self._evaluation_seconds += took
+            self._seconds_per_batch = took / _count_batches(len(rows))
+        self.report_progress(timesteps, "training", evaluated=True)
 
     def on_update(self, timesteps: int, report: Mapping[str, Any], *, last: bool = False) -> None:
         """Record the statistics of an update, if there are any; the last one in any case, once."""
@@ -148,6 +156,7 @@ class RunRecorder:
                 "next_evaluation": self._next_evaluation,
                 "next_update": self._next_update,
                 "evaluated_return": self._evaluated_return,
+                "seconds_per_batch": self._seconds_per_batch,
                 **self._time(),
             },
         }
@@ -156,27 +165,42 @@ class RunRecorder:
         rest = max(CHECKPOINT_SECONDS, took / CHECKPOINT_SHARE) if CHECKPOINT_SECONDS else 0.0
         self._next_checkpoint = time.monotonic() + rest
 
-    def report_progress(self, timesteps: int, phase: str) -> None:
-        """Write the progress of the run."""
+    def report_progress(self, timesteps: int, phase: str, *, evaluated: bool = False) -> None:
+        """Write the progress of the run; the evaluation at this step may be `evaluated` already."""
+        if phase == "evaluating":
+            self._evaluation_began = time.monotonic()
         recent = self._envs.recorder.recent_returns
+        final = evaluated and timesteps >= self._config.training.total_timesteps
         self._folder.write_progress(
             {
                 "phase": phase,
                 "timesteps": timesteps,
                 "total_timesteps": self._config.training.total_timesteps,
                 **{name: round(value, 3) for name, value in self._time().items()},
+                "evaluation_seconds_left": 0.0 if final else self._estimate_evaluations(),
                 "training_return": sum(recent) / len(recent) if recent else None,
                 "evaluated_return": self._evaluated_return,
             }
         )
 
     def _time(self) -> dict[str, float]:
-        """Return the duration of the run in seconds, and its share of the process's time."""
+        """Return the seconds of the run, its share of the process's, and those of evaluations."""
         seconds = time.monotonic() - self._began
         return {
             "seconds": self._earlier["seconds"] + seconds,
             "core_seconds": self._earlier["core_seconds"] + seconds / self._cohort_size,
+            "evaluation_seconds": self._evaluation_seconds,
         }
+
+    def _estimate_evaluations(self) -> float | None:
+        """Return the expected seconds of all evaluations to come; None before the first."""
+        if self._seconds_per_batch is None:
+            return None
+        protocol, total = self._config.evaluation, self._config.training.total_timesteps
+        count = len(range(self._next_evaluation, total, protocol.every or 1))
+        batches = count * _count_batches(protocol.episodes)
+        batches += _count_batches(protocol.final_episodes)
+        return round(self._seconds_per_batch * batches, 3)
 
     def _write_update(self, timesteps: int, report: Mapping[str, Any]) -> None:
         row = {
@@ -186,6 +210,11 @@ class RunRecorder:
         self._tables["updates"].append([{"timesteps": timesteps, **row}])
         if self._events:
             self._events.write_update(timesteps, row)
+
+
+def _count_batches(episodes: int) -> float:
+    """Return how much work an evaluation is; fewer episodes than a batch take as long as one."""
+    return max(1.0, episodes / evaluation.EVAL_BATCH_SIZE)
 
 
 def _event_file(folder: RunFolder, config: RunConfig) -> EventFile:

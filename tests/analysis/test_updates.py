@@ -101,15 +101,17 @@ def test_missing_and_non_finite_statistics_are_kept(copy: tuple[StudyFolder, lis
 
 def test_costs_add_up_in_core_seconds() -> None:
     states = [
-        RunStatus("a", 0, "done", timesteps=1000, seconds=20.0, core_seconds=10.0),
+        RunStatus(
+            "a", 0, "done", timesteps=1000, seconds=20.0, core_seconds=10.0, evaluation_seconds=6.0
+        ),
         RunStatus("b", 0, "done", timesteps=500, seconds=2.0, core_seconds=1.0),
         RunStatus("a", 1, "failed", timesteps=200, seconds=10.0, core_seconds=5.0),
         RunStatus("a", 2, "waiting"),
         RunStatus("c", 0, "waiting"),
     ]
     assert training_cost(states).to_dicts() == [
-        {"arm": "a", "runs": 2, "timesteps": 1200, "seconds": 15.0, "steps_per_second": 80.0},
-        {"arm": "b", "runs": 1, "timesteps": 500, "seconds": 1.0, "steps_per_second": 500.0},
+        {"arm": "a", "runs": 2, "timesteps": 1200, "seconds": 15.0, "steps_per_second": 50.0},
+        {"arm": "b", "runs": 1, "timesteps": 500, "seconds": 1.0, "steps_per_second": 250.0},
     ]
     assert training_cost(states[3:]).is_empty()
     assert training_cost([]).columns == ["arm", "runs", "timesteps", "seconds", "steps_per_second"]
@@ -126,4 +128,7 @@ def test_cost_of_trained_runs(trained: Path) -> None:
     for row in table.iter_rows(named=True):
         seconds = sum(s.core_seconds for s in states if s.arm == row["arm"])
         assert row["seconds"] == pytest.approx(seconds) != 0
-        assert row["steps_per_second"] == pytest.approx(4000 / seconds)
+        training = sum(s.seconds - s.evaluation_seconds for s in states if s.arm == row["arm"])
+        assert row["steps_per_second"] == pytest.approx(4000 / training)
+    assert all(0 < s.evaluation_seconds < s.seconds for s in states)
+    assert {s.evaluation_seconds_left for s in states} == {0.0}

@@ -296,6 +296,7 @@ def open_page(chrome: Chrome) -> Iterator[Any]:
 
 def test_the_articles_page_states_what_to_expect(open_page: Any, lander: Case) -> None:
     page = open_page(lander.page)
+    assert page.text("input[name=arm]:checked + span") == "article"  # not default, without weights
     for arm, given in lander.study.arms.items():
         page.choose_arm(arm)
         assert page.check(lander, arm, gamma=0.999) == given

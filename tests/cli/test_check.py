@@ -37,6 +37,7 @@ def test_check_prints_returns_and_writes_figures(tmp_path: Path, shaperun: Shape
         "expect it to learn to fall",
     ):
         assert text in done.stdout
+    assert done.stdout.index("inverted-ranking") < done.stdout.index("Distances between rewards")
     names = {path.name for path in StudyFolder(tmp_path / "results" / "tiny").check.iterdir()}
     assert names == {
         f"{stem}.{kind}" for stem in ("rankings", "distances") for kind in ("png", "svg")

@@ -19,7 +19,7 @@ from stable_baselines3 import PPO
 
 from shaperun.cli.main import main
 from shaperun.runs.study_folder import StudyFolder
-from tests.conftest import TINY, Shaperun, call_shaperun
+from tests.conftest import SEARCHED, TINY, Shaperun, call_shaperun
 
 
 @pytest.fixture
@@ -271,6 +271,28 @@ BAD = {
         ["train", "lander.yaml"],
         "LunarLander-v3 with continuous=True cannot be used",
     ),
+    "no arm": (["train", "tiny.yaml", "--arms", ","], "--arms ,: expected names"),
+    "an empty arm": (["check", "tiny.yaml", "--arms", "default", "--arms", ""], "--arms default,:"),
+    "an empty seed": (["train", "tiny.yaml", "--seeds", "0,"], "--seeds 0,: expected names"),
+    "no folder": (["train", "tiny.yaml", "--results", ""], "expected a folder"),
+    "no study": (["train", ""], "no such file or study: ''"),
+    "no name to compare": (["compare", ""], "no such file or study: ''"),
+    "no difference": (["check", "tiny.yaml", "--difference", "inf"], "expected a finite number"),
+    "workers": (["train", "tiny.yaml", "--workers", "x"], "found x, expected an integer of at"),
+    "format": (["record-gif", "tiny.yaml", "--format", "mov"], "found mov, expected one of gif"),
+    "rule": (["record-gif", "tiny.yaml", "--pick", "x"], "expected one of best, median, worst"),
+    "a new folder": (["init", "new/"], "new/ names no file"),
+    "no new file": (["init", ""], "'' names no file"),
+    "no environment": (["terms", ""], "unknown environment"),
+    "twice": (["compare", "tiny.yaml", "tiny.yaml"], "tiny.yaml is given twice"),
+    "one name": (
+        ["compare", "tiny.yaml", "copy.yaml"],
+        "tiny.yaml and copy.yaml are both called tiny",
+    ),
+    "unknown trial": (
+        ["sweep", "searched.yaml", "--arms", "nope"],
+        "unknown arm nope; there is none yet",
+    ),
     "untrained": (["compare", "tiny.yaml"], "no arm of tiny has been trained"),
     "untrained gif": (["record-gif", "tiny.yaml"], "no runs in results/tiny"),
     "nothing trained": (["compare"], "nothing has been trained into results yet"),
@@ -288,6 +310,8 @@ BAD = {
 def bad_folder(tiny_file: Path) -> Path:
     folder = tiny_file.parent
     (folder / "empty.yaml").write_text("")
+    (folder / "copy.yaml").write_text(tiny_file.read_text())
+    (folder / "searched.yaml").write_text(yaml.safe_dump(SEARCHED))
     lander = TINY | {"environment": {"id": "LunarLander-v3", "options": {"continuous": True}}}
     lander["arms"] = {"default": {}}
     (folder / "lander.yaml").write_text(yaml.safe_dump(lander))
@@ -382,6 +406,18 @@ def test_init_writes_a_valid_study(shaperun: Shaperun, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
+def test_a_sweep_that_has_not_begun_is_described(bad_folder: Path) -> None:
+    done = call_shaperun("sweep", "searched.yaml", "--dry-run", cwd=bad_folder)
+    assert "6 trials × 2 seeds × 400 steps" in done.stdout
+    assert "No trial has been drawn yet." in done.stdout
+
+
+def test_a_repeated_option_adds_names(tiny_file: Path, shaperun: Shaperun) -> None:
+    both = ("--arms", "default", "--arms", "guided")
+    done = shaperun("train", "tiny.yaml", "--dry-run", *both, "--seeds", "1", "--seeds", "0")
+    assert "tiny: 4 runs of 2,000 steps" in done.stdout
+
+
 def test_every_command_has_help(shaperun: Shaperun) -> None:
     everything = shaperun("--help").stdout
     for verb in ("init", "train", "sweep", "status", "compare", "record-gif", "terms", "schema"):
@@ -389,6 +425,8 @@ def test_every_command_has_help(shaperun: Shaperun) -> None:
         done = shaperun(verb, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
+        assert "bool" not in done.stdout.lower()
+    assert "bool" not in everything.lower()
 
 
 def test_debug_shows_the_traceback(shaperun: Shaperun) -> None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from shaperun.common.text import format_exact, format_fixed, pluralize, truncate
+from shaperun.common.text import (
+    format_column,
+    format_exact,
+    format_fixed,
+    format_number,
+    pluralize,
+    truncate,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,23 @@ def test_fixed_numbers_have_a_true_minus_and_no_negative_zero(
 
 def test_exact_numbers_have_no_trailing_zeros() -> None:
     assert [format_exact(value) for value in (-0.25, 3.0, -0.0)] == ["−0.25", "3", "0"]
+    assert format_exact(12_345_678) == "12345678"
+
+
+def test_large_numbers_have_an_exponent() -> None:
+    for value, text in ((99_999_999, "99,999,999"), (-1e300, "−1e+300"), (123_456_789, "1.23e+08")):
+        assert (format_number(value), format_fixed(value)) == (text, text)
+    assert format_fixed(1e9, 2, sign="+") == "+1e+09"
+    assert (format_exact(1e300), format_exact(math.inf)) == ("1e+300", "inf")
+    assert format_number(0.00001234) == "1.23e−05"
+
+
+def test_numbers_of_a_column_have_the_same_decimals() -> None:
+    assert format_column([500.0, -22.85, 0.0]) == ["500.0", "−22.9", "0.0"]
+    assert format_column([0.5, 0.0123]) == ["0.5000", "0.0123"]
+    assert format_column([1000, 72.9]) == ["1,000", "73"]
+    assert format_column([0.0, math.nan]) == ["0", "nan"]
+    assert format_column([]) == []
 
 
 def test_truncated_text_has_the_given_length() -> None:

@@ -1,6 +1,8 @@
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +71,28 @@ def test_plays_in_real_time_and_holds_the_end() -> None:
 @pytest.mark.parametrize(("fps", "delay"), [(4, 250), (15, 70), (30, 30), (50, 40), (125, 40)])
 def test_delay_is_supported_by_viewers(fps: int, delay: int) -> None:
     assert gif.compose([clip(3, fps=fps)])[1] == delay
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": [np.zeros((1, 1000, 3), np.uint8)]}, "sides in a ratio of at most 20"),
+        ({"frames": [np.zeros((0, 10, 3), np.uint8)]}, "sides in a ratio of at most 20"),
+        ({"frames": [np.zeros((10, 10), np.uint8)]}, r"pictures \(height, width, 3\)"),
+        ({"fps": 0}, "a positive number of frames per second"),
+        ({"returns": [math.nan]}, "not finite"),
+        ({"contributions": {"up": [math.inf]}}, "not finite"),
+    ],
+)
+def test_a_clip_that_cannot_be_drawn_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(clip(0), **changes)
+
+
+@pytest.mark.parametrize("changes", [{"panel_width": 5}, {"stride": 0}, {"hold_seconds": math.inf}])
+def test_arguments_out_of_range_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="panel_width must be at least 100"):
+        gif.compose([clip(1)], **changes)
 
 
 def test_stride_can_be_given() -> None:

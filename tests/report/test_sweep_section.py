@@ -176,7 +176,7 @@ def test_sweep_without_trials_is_reported(searched: Path, tmp_path: Path) -> Non
 
 def test_sweep_without_finished_run_is_refused(tmp_path: Path) -> None:
     study = Study.model_validate(SEARCHED)
-    with pytest.raises(UserError, match="shaperun train or sweep it"):
+    with pytest.raises(UserError, match=r"finished in .*; train or sweep it first"):
         load_report_data(study, StudyFolder(tmp_path), print)
 
 

@@ -46,8 +46,9 @@ def start_elsewhere(folder: StudyFolder, run: Run) -> Lock:
 def test_failures_are_recorded_and_retried(runs: list[Run], tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "tiny")
     for _ in range(2):
-        first, *_, last = list(driver.execute_runs(folder, runs, failing))
+        first, starting, *_, last = list(driver.execute_runs(folder, runs, failing))
         assert {run.state for run in first} == {"waiting"}
+        assert status.STARTING in {run.phase for run in starting}
         assert {run.state for run in last} == {"failed"}
         assert last[0].failure == "the process was killed by SIGKILL"
     assert folder.run("guided", 1).read_failure() == "the process was killed by SIGKILL"

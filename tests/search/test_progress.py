@@ -80,7 +80,7 @@ def test_commands_show_trials(searched: Path, tmp_path: Path) -> None:
     assert states.endswith("Sweep complete.")
     folder.sweep.mkdir()
     compared = run_command("compare", results=folder.path.parent)
-    assert "Trials of the sweep are not arms of searched; shaperun report ranks them" in compared
+    assert "Trials of a sweep are not arms. To rank them: shaperun report searched" in compared
     assert best_arm not in compared
     run_command("record-gif", "--format", "webp", results=folder.path.parent)
     films = {path.stem for path in folder.gifs.iterdir()}
@@ -89,11 +89,12 @@ def test_commands_show_trials(searched: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder.path / "runs/guided")
     output = run_command("compare", results=folder.path.parent)
     assert "no arm of searched has been trained into" in output
-    assert "shaperun report ranks the trials of its sweep" in output
+    assert "the trials of its sweep are ranked by the command report" in output
 
 
 def test_a_sweep_that_was_not_started_is_reported(searched: Path, tmp_path: Path) -> None:
     (tmp_path / "searched").mkdir()
     shutil.copy(searched / "results/searched/study.yaml", tmp_path / "searched")
     states = run_command("status", results=tmp_path)
-    assert states.endswith("Sweep not started: shaperun sweep searched")
+    command = f"shaperun sweep searched --results {tmp_path}"
+    assert states.endswith(f"Sweep not started; to start it: {command}")

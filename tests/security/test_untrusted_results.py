@@ -391,7 +391,7 @@ def test_forged_json_is_ignored(
     assert shown_run["timesteps"] >= 0
     status = read_run_status(folder, run)
     for shown in (status, replace(status, state="running")):
-        SafeConsole(stderr=False, quiet=False).print(progress.build_run_table([shown]))
+        progress.print_runs([shown], SafeConsole(stderr=False, quiet=False))
     forged.read_record()
     if name == "run.json":
         code, said = command("compare", "tiny")
