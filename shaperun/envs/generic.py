@@ -40,8 +40,12 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
     known = environments().get(env_id)
     if known is None:
         return _inspect(env_id, tuple(sorted(options.items())))
-    # gymnasium reads −1 as no limit.
-    return replace(known, no_time_limit=True) if options.get("max_episode_steps") == -1 else known
+    limit = options.get("max_episode_steps")
+    if limit is not None:
+        # gymnasium reads −1 as no limit.
+        known = replace(known, time_limit=None if limit == -1 else limit)
+    other_options = options.keys() - {"max_episode_steps"}
+    return replace(known, episode_bounds=None) if other_options else known
 
 
 def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Environment:
@@ -82,9 +86,8 @@ def _inspect(env_id: str, options: tuple[tuple[str, Any], ...]) -> Environment:
         if name not in gym.registry:
             raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
         with closing(gym.make(name, disable_env_checker=True, **dict(options))) as env:
-            endless = env.spec is None or env.spec.max_episode_steps is None
             known = from_spaces(env_id, env.observation_space, env.action_space)
-            return replace(known, no_time_limit=endless)
+            return replace(known, time_limit=env.spec.max_episode_steps if env.spec else None)
     except (UnknownEnvironmentError, UnsupportedEnvironmentError):
         raise
     except Exception as error:  # code of the environment may raise anything

@@ -107,7 +107,7 @@ def _make_card(data: ReportData, arm: str) -> Context:
             if metric in comparisons
         ],
         "improvement": f"{comparison.result.improvement:.0%}",
-        "seeds_needed": comparison.result.seeds_needed,
+        "advice": comparison.advice,
         "behaviour": exploitation.describe_exploitation(judgment, verdict) if judgment else "",
     }
 
@@ -134,12 +134,13 @@ def _make_fact(label: str, comparison: summary.ArmComparison) -> Context:
     if math.isfinite(result.low):
         level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%})"
         interval = f"[{_format_signed(result.low)}, {_format_signed(result.high)}]{level}"
+    never = result.verdict == summary.NEVER_SOLVED
     return {
         "label": label,
-        "difference": _format_signed(result.difference),
+        "difference": result.verdict if never else _format_signed(result.difference),
         "interval": interval,
-        "p": f"{comparison.p_adjusted:.2g}",
-        "verdict": result.verdict,
+        "p": "" if never else f"{comparison.p_adjusted:.2g}",
+        "verdict": "" if never else ", ".join([result.verdict, *comparison.never_notes]),
     }
 
 
@@ -217,10 +218,9 @@ def _format_steps(steps: float) -> str:
 def make_curves(data: ReportData) -> Context:
     """Return the learning curves of the drawn arms, as SVG and as data of the interactive chart."""
     curves, shown = data.curves, data.drawn_arms
-    centre = summary.center_curves(curves)
-    arms = list(data.study.arms)
+    arms, environment = list(data.study.arms), data.study.environment.describe()
+    centre, solved = summary.center_curves(curves, environment), environment.solved
     labels = {arm: escape_control_chars(arm) for arm in arms}
-    solved = data.study.environment.describe().solved
     mask = pl.col("arm").is_in(shown)
     # Colors go by index, so all arms up to the last drawn one are passed.
     last = max(arms.index(arm) for arm in shown)

@@ -85,7 +85,7 @@ def test_curve_center_uses_the_runs_with_that_evaluation() -> None:
             "shaped_return": [0.0, 0.0, 0.0],
         }
     )
-    center = summary.center_curves(curves)
+    center = summary.center_curves(curves, LANDER)
     assert center["runs"].to_list() == [2, 1]
     assert center["return_centre"].to_list() == [2.0, 5.0]
     assert center["return_low"].to_list()[1] is None
@@ -108,10 +108,10 @@ def test_winner_must_survive_holm_correction() -> None:
     assert [c.p_adjusted for c in own] == pytest.approx([4 / 70] * 2)
 
 
-def test_runs_are_paired_from_six_equal_seeds_on() -> None:
-    base = [0.0, 100, 200, 300, 400, 500]
-    better = [value + 250 + i / 10 for i, value in enumerate(base)]
-    for count, paired, verdict in ((6, True, "better"), (5, False, "underpowered")):
+def test_runs_are_paired_from_nine_equal_seeds_on() -> None:
+    base = [100.0 * i for i in range(9)]
+    better = [value + 350 + i / 10 for i, value in enumerate(base)]
+    for count, paired, verdict in ((9, True, "better"), (8, False, "underpowered")):
         table = runs(plain=base[:count], a=better[:count])
         result = summary.summarize(study_with("a"), LANDER, table, "return").comparisons[0]
         assert (result.paired, result.result.verdict) == (paired, verdict)
