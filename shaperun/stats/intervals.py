@@ -5,7 +5,7 @@ samples of the same size are the rows of an array of shape (m, n). All functions
 for other arrays and for a `level` outside (0, 1). docs/calibration.md has the measured coverage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb, sqrt
 
 import numpy as np
@@ -105,15 +105,16 @@ def intervals(
     result = methods[statistic](values, level, rng) if values.shape[1] > 1 else None
     if result is None or bounds is None or statistic == "median":  # whose ends are runs
         return result
-    return _apply_bounds(result, values, bounds, 0.25 if statistic == "iqm" else 0.0, rng)
+    bounds = min(bounds[0], values.min()), max(bounds[1], values.max())  # up to rounding
+    result = _widen_at_bounds(result, values, bounds, 0.25 if statistic == "iqm" else 0.0, rng)
+    return replace(result, low=result.low.clip(*bounds), high=result.high.clip(*bounds))
 
 
-def _apply_bounds(
+def _widen_at_bounds(
     result: Intervals, values: Sample, bounds: Bounds, trim: float, rng: np.random.Generator
 ) -> Intervals:
-    """Limit intervals to the bounds, and widen those of samples that sit on a bound."""
-    bounds = min(bounds[0], values.min()), max(bounds[1], values.max())  # up to rounding
-    low, high = result.low.clip(*bounds), result.high.clip(*bounds)
+    """Widen the intervals of samples that sit on a bound."""
+    low, high = result.low, result.high
     bottom, top = shares_at_bounds(values, bounds)
     if max(bottom.max(), top.max()) >= CENSORED_SHARE:
         one_sided = np.maximum(bottom, top) == 1
@@ -153,7 +154,8 @@ def _distribution_free_ends(
     edges = [np.full((m, 1), bound) for bound in bounds]
     lowest, highest = np.hstack([edges[0], values]), np.hstack([values, edges[1]])
     low, low_one = (_central_range(lowest @ weights, one)[0] for one in (level, 2 * level - 1))
-    high, high_one = (_central_range(highest @ weights, one)[1] for one in (level, 2 * level - 1))
+    mirrored = weights[::-1]  # of 1 − U, so that a mirrored sample has the mirrored interval
+    high, high_one = (_central_range(highest @ mirrored, one)[1] for one in (level, 2 * level - 1))
     return np.where(one_sided, low_one, low), np.where(one_sided, high_one, high)
 
 
@@ -235,7 +237,7 @@ def difference_intervals(
     the term −2 r · down · up (Zou 2007), which widens the interval for negatively correlated pairs
     and narrows it for positively correlated ones; r is limited by `trusted_correlations`. Pairs
     that it shows to be nearly equal but for a difference have the interval of `_pair_intervals`.
-    As no margin crosses the `bounds` of the values, the difference stays within their range.
+    Where the values have `bounds`, the difference is limited to their range.
 
     Returns:
         None if `a` or `b` has fewer than three runs per row.
@@ -246,22 +248,38 @@ def difference_intervals(
     a, b = as_samples(a), as_samples(b)
     seed = int(rng.integers(2**32))  # shared, so that swapping a and b changes only the sign
     first, second = (
-        intervals(x, statistic="iqm", level=level, bounds=bounds, rng=np.random.default_rng(seed))
-        for x in (a, b)
+        _uncut_intervals(x, level, bounds, np.random.default_rng(seed)) for x in (a, b)
     )
     if first is None or second is None:
         return None
     iqm_a, iqm_b = iqms(a), iqms(b)
     r = trusted_correlations(row_correlations(a, b), a.shape[1]) if paired else np.zeros(len(a))
+    if bounds:  # runs at a bound hide how the others correlate, too
+        hidden = np.maximum.reduce([*shares_at_bounds(a, bounds), *shares_at_bounds(b, bounds)])
+        r = np.where(hidden >= CENSORED_SHARE, np.minimum(r, 0), r)
     below = _combine_margins(iqm_a - first.low, second.high - iqm_b, r)
     above = _combine_margins(first.high - iqm_a, iqm_b - second.low, r)
     low, high = iqm_a - iqm_b - below, iqm_a - iqm_b + above
     together = r > MAX_MARGIN_CORRELATION
     if together.any():
         pairs = _pair_intervals(a[together], b[together], level, np.random.default_rng(seed))
-        widest = np.ptp(bounds) if bounds else np.inf
-        low[together], high[together] = (end.clip(-widest, widest) for end in pairs)
+        low[together], high[together] = pairs
+    if bounds:
+        widest = max(np.ptp(bounds), np.ptp(np.concatenate([a.ravel(), b.ravel()])))
+        low, high = low.clip(-widest, widest), high.clip(-widest, widest)
     return Intervals(low, high, level, "combined intervals")
+
+
+def _uncut_intervals(
+    x: Sample, level: float, bounds: Bounds | None, rng: np.random.Generator
+) -> Intervals | None:
+    """Return intervals of IQMs that may exceed the bounds.
+
+    Margins that are cut off there would be too small for a root of a sum of squares.
+    """
+    values = np.sort(x, axis=1)
+    result = _iqm_intervals(values, level, rng)
+    return _widen_at_bounds(result, values, bounds, 0.25, rng) if result and bounds else result
 
 
 def _pair_intervals(
