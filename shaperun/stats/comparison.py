@@ -135,9 +135,10 @@ def seeds_needed(
     n, fewest = min(len(a), len(b)), min_runs(alpha, paired)
     if n < 2:
         return fewest
+    for_any_verdict = fewest if smallest_p(len(a), len(b), paired) > alpha else None
     difference = abs(iqm(a) - iqm(b))
     if difference <= rounding_error(np.concatenate([a, b])):
-        return None
+        return for_any_verdict
     spread_a, spread_b = float(a.std(ddof=1)), float(b.std(ddof=1))
     r = float(trusted_correlations(row_correlations(a[None], b[None]), n)[0]) if paired else 0.0
     variance = max(0.0, spread_a**2 + spread_b**2 - 2 * r * spread_a * spread_b)
@@ -150,7 +151,7 @@ def seeds_needed(
             number += 1 + number // 20
     if number <= MAX_SEEDS:
         return number
-    return fewest if smallest_p(len(a), len(b), paired) > alpha else None
+    return for_any_verdict
 
 
 def _hides_spread(x: Sample, bounds: Bounds) -> bool:

@@ -114,14 +114,17 @@ def _widen_at_bounds(
     result: Intervals, values: Sample, bounds: Bounds, trim: float, rng: np.random.Generator
 ) -> Intervals:
     """Widen the intervals of samples that sit on a bound."""
-    low, high = result.low, result.high
     bottom, top = shares_at_bounds(values, bounds)
-    if max(bottom.max(), top.max()) >= CENSORED_SHARE:
-        one_sided = np.maximum(bottom, top) == 1
-        ends = _distribution_free_ends(values, bounds, trim, result.level, one_sided, rng)
-        low = np.where(top >= CENSORED_SHARE, np.minimum(low, ends[0]), low)
-        high = np.where(bottom >= CENSORED_SHARE, np.maximum(high, ends[1]), high)
-    return Intervals(low, high, result.level, result.method)
+    rows = np.maximum(bottom, top) >= CENSORED_SHARE
+    if not rows.any():
+        return result
+    one_sided = np.maximum(bottom, top)[rows] == 1
+    ends = _distribution_free_ends(values[rows], bounds, trim, result.level, one_sided, rng)
+    lowest, highest = np.full(len(rows), np.inf), np.full(len(rows), -np.inf)
+    lowest[rows], highest[rows] = ends
+    low = np.where(top >= CENSORED_SHARE, np.minimum(result.low, lowest), result.low)
+    high = np.where(bottom >= CENSORED_SHARE, np.maximum(result.high, highest), result.high)
+    return replace(result, low=low, high=high)
 
 
 def shares_at_bounds(values: Sample, bounds: Bounds) -> tuple[Sample, Sample]:

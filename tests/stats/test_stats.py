@@ -410,7 +410,8 @@ def test_verdicts_by_hand() -> None:
     assert compare_samples(high, low).verdict == "better"
     assert compare_samples(low, high).verdict == "worse"
     assert compare_samples(low, low[::-1]).verdict == "no difference shown"
-    assert compare_samples([1, 1], [1, 1]).verdict == "no difference shown"
+    assert compare_samples([1] * 4, [1] * 4).verdict == "no difference shown"
+    assert compare_samples([1, 1], [1, 1]).verdict == "underpowered"  # whatever they were
     wide = [-50.0, -20, 20, 60]
     assert compare_samples(np.add(wide, 40), wide).verdict == "underpowered"
     assert compare_samples(np.add(wide, 1), wide).verdict == "no difference shown"
