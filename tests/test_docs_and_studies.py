@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from benchmarks.reference import FOLDER, table
+from shaperun.analysis.summary import ALPHA
 from shaperun.common.yaml import read_yaml
 from shaperun.runs.plan import plan_runs
 from shaperun.search.arms import make_sweep_arms
+from shaperun.stats.permutation import min_runs
 from shaperun.study.loader import load_study
-from shaperun.study.models import parse_study
+from shaperun.study.models import Study, parse_study
 from shaperun.study.schema import json_schema
 from tests.conftest import call_shaperun
 
@@ -35,6 +37,18 @@ def test_a_shipped_study_loads_and_plans(path: Path) -> None:
     if path.parent.name == "experiments":
         assert path.stem == study.study
         assert path.read_text().startswith("# yaml-language-server: $schema=study.schema.json")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_shipped_study_allows_a_verdict(path: Path) -> None:
+    study = load_study(path)
+    if not study.sweep:  # whose trials are ranked
+        assert_allows_verdict(study)
+
+
+def assert_allows_verdict(study: Study) -> None:
+    compared = max(1, len(study.arms) - 1)
+    assert len(study.seeds) >= min_runs(ALPHA / compared, paired=False)
 
 
 def test_the_committed_schema_is_current() -> None:
@@ -87,7 +101,7 @@ def test_the_readmes_studies_load() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) > 1
     for block in blocks:
-        parse_study(read_yaml(block).data)
+        assert_allows_verdict(parse_study(read_yaml(block).data))
 
 
 def test_the_readmes_script_runs() -> None:

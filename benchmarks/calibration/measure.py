@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.calibration.populations import Pair, Population
-from shaperun.stats import permutation
+from benchmarks.calibration.populations import Pair, Population, Seeds
+from shaperun.stats import intervals, permutation
 from shaperun.stats.intervals import Intervals
 
 Method = Callable[[np.ndarray, np.random.Generator], Intervals | None]
@@ -73,6 +73,21 @@ def measure_false_positives(population: Population, n: int, *, paired: bool, dra
         for shape in _shapes(draws, n)
     ]
     return float((np.concatenate(p_values) <= 0.05).mean())
+
+
+def measure_verdicts(
+    seeds: Seeds, n: int, difference: float, *, paired: bool, arms: int, draws: int
+) -> float:
+    """Return the share of comparisons with a winner, at the first step of Holm's correction."""
+    rng = np.random.default_rng(n)
+    winners = []
+    for shape in _shapes(draws, n):
+        a, b = seeds.draw(rng, shape, difference)
+        p = permutation.p_values(a, b, paired=paired, rng=rng, resamples=PAIRED_RESAMPLES)
+        ends = intervals.difference_intervals(a, b, paired=paired, rng=rng)
+        assert ends  # noqa: S101 (for the type checker: n is at least 3)
+        winners.append((p <= 0.05 / arms) & ((ends.low > 0) | (ends.high < 0)))
+    return float(np.concatenate(winners).mean())
 
 
 def _shapes(draws: int, n: int) -> Iterator[tuple[int, int]]:

@@ -29,6 +29,7 @@ class Population:
 
     name: str
     draw: Draw
+    bounds: tuple[float, float] | None = None
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -94,6 +95,16 @@ def _measured(study: str, *arms: str) -> Draw:
     return lambda rng, shape: rng.choice(values, shape)
 
 
+def _at_bound(share: float, bound: float, others: Draw) -> Draw:
+    """Return a mixture: this share of the runs is at the bound."""
+    return lambda rng, shape: np.where(rng.random(shape) < share, bound, others(rng, shape))
+
+
+def _percent(low: int, high: int) -> Draw:
+    """Return shares of 100 episodes, uniform from low to high percent."""
+    return lambda rng, shape: rng.integers(low, high + 1, shape) / 100
+
+
 NORMAL = Population("normal", _normal(240, 20))
 SKEWED = Population("skewed (exponential)", lambda rng, shape: 20 * rng.exponential(size=shape))
 MIRRORED = Population("skewed the other way", lambda rng, shape: -20 * rng.exponential(size=shape))
@@ -131,3 +142,64 @@ HARD = [
     Population("two sharp peaks (50% and 50%)", _two_peaks(0.5, -100, 5)),
     REAL_WORST,
 ]
+
+# Metrics with bounds, at which many runs sit: success rates, and lengths or returns at the limit.
+BOUNDED = [
+    *(
+        Population(f"{share:.0%} at 1, {name}", _at_bound(share, 1.0, others), (0.0, 1.0))
+        for share in (0.9, 0.7, 0.5)
+        for name, others in (
+            ("the others 0", _percent(0, 0)),
+            ("the others 0 to 1", _percent(0, 100)),
+            ("the others 0.9 to 1", _percent(90, 100)),
+        )
+    ),
+    Population("70% at 0, the others 1", _at_bound(0.7, 0.0, _percent(100, 100)), (0.0, 1.0)),
+    Population("70% at 0, the others 0 to 1", _at_bound(0.7, 0.0, _percent(0, 100)), (0.0, 1.0)),
+    Population(
+        "40% at 0, 40% at 1, the others between",
+        lambda rng, shape: rng.choice([0, 0, 0, 0, 0.3, 0.6, 1, 1, 1, 1], shape),
+        (0.0, 1.0),
+    ),
+    Population(
+        "length or return: 70% at 500, the others 20 to 499",
+        _at_bound(0.7, 500.0, lambda rng, shape: rng.uniform(20, 499, shape)),
+        (1.0, 500.0),
+    ),
+    Population(
+        "return at most 0: 50% at 0, the others skewed",
+        _at_bound(0.5, 0.0, lambda rng, shape: -rng.exponential(100, shape).clip(0, 2000)),
+        (-3000.0, 0.0),
+    ),
+]
+
+BOUNDED_PAIRS = [
+    Pair(BOUNDED[3], BOUNDED[0]),
+    Pair(BOUNDED[3], BOUNDED[9]),
+    Pair(BOUNDED[4], BOUNDED[4]),
+    Pair(BOUNDED[7], BOUNDED[11]),
+]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Arms whose runs with the same seed go alike: normal with a correlation, or failing together.
+
+    A run that fails does so under both arms, with this share; it ends 20 standard deviations lower
+    and does not profit from the difference between the arms.
+    """
+
+    correlation: float
+    failing: float
+
+    def draw(self, rng: np.random.Generator, shape: Shape, difference: float) -> Samples:
+        """Draw both arms, with a difference in standard deviations of a run that does not fail."""
+        first, other = rng.normal(size=(2, *shape))
+        second = self.correlation * first + np.sqrt(1 - self.correlation**2) * other
+        failed = rng.random(shape) < self.failing
+        return np.where(failed, first - 20, first + difference), np.where(
+            failed, second - 20, second
+        )
+
+
+SEEDS = [Seeds(correlation, failing) for failing in (0.0, 0.2) for correlation in (0.0, 0.5, 0.9)]

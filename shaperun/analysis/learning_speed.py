@@ -41,6 +41,14 @@ def learning_speed(curves: pl.DataFrame, solved: float | None) -> pl.DataFrame:
     )
 
 
+def solving_time_bounds(runs: pl.DataFrame, total_timesteps: int) -> tuple[float, float]:
+    """Return the bounds of `steps_to_solved`: censored runs are at the upper one."""
+    unsolved = runs.filter(~pl.col(SOLVED))
+    limit = (unsolved if len(unsolved) else runs)[STEPS_TO_SOLVED].max()
+    assert isinstance(limit, float)  # noqa: S101 (for the type checker)
+    return 0.0, limit if len(unsolved) else max(limit, float(total_timesteps))
+
+
 def _area_under_curve(points: pl.Series) -> float:
     steps, returns = (points.struct.field(name).to_numpy() for name in ("timesteps", "return"))
     if not len(steps):  # polars calls this even without a group

@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from shaperun.analysis.learning_speed import AUC, SOLVED, STEPS_TO_SOLVED
+from shaperun.analysis.learning_speed import (
+    AUC,
+    SOLVED,
+    STEPS_TO_SOLVED,
+    solving_time_bounds,
+)
 from shaperun.common.errors import UserError
 from shaperun.common.text import format_fixed
-from shaperun.envs.base import Environment
-from shaperun.envs.metrics import metric_direction, metric_names
+from shaperun.envs.base import Bounds, Environment
+from shaperun.envs.metrics import metric_bounds, metric_direction, metric_names
 from shaperun.stats import intervals, permutation
 from shaperun.stats.comparison import Comparison, compare, seeds_needed
 from shaperun.stats.sample import iqm
@@ -22,7 +27,7 @@ from shaperun.study.models import Study
 
 _SEED = 0  # of resampling, so that a summary repeats
 ALPHA = 0.05
-MIN_PAIRS = permutation.min_runs(ALPHA, paired=True)
+NEVER_SOLVED = "never solved"
 
 Samples = Mapping[str, Mapping[str, np.ndarray]]
 """Arm -> metric, or `seed` -> one value per run, in the order of seeds."""
@@ -77,13 +82,11 @@ def format_estimate(metric: str, estimate: Estimate, digits: int | None = None) 
         digits = 0 if abs(estimate.iqm) >= 100 else 1
 
     def show(value: float) -> str:
-        if percent:  # the interval of a share may exceed 0 to 1
-            return f"{min(1.0, max(0.0, value)):.0%}"
-        return format_fixed(value, digits)
+        return f"{value:.0%}" if percent else format_fixed(value, digits)
 
     if estimate.low is None or estimate.high is None:
         return show(estimate.iqm), ""
-    if percent and estimate.low == estimate.high:
+    if percent and math.isclose(estimate.low, estimate.high, abs_tol=1e-9):
         return show(estimate.iqm), "identical in all runs"
     return show(estimate.iqm), f"[{show(estimate.low)}, {show(estimate.high)}]"
 
@@ -113,7 +116,10 @@ class ArmComparison:
     """One arm against its baseline in one metric, with its runs paired by seed or not.
 
     The verdict of `result` is "higher" or "lower" where neither is better, as for length.
-    `p_adjusted` is the p-value after Holm's correction for all arms compared in this metric.
+    `p_adjusted` is the p-value after Holm's correction for all arms compared in this metric, and
+    `fewest` the runs per arm from which on any difference could survive it. `never_solved` has
+    those of the two arms of which no run solved the environment, for `steps_to_solved`; if both,
+    that is the verdict, and there is no difference (NaN).
     """
 
     arm: str
@@ -122,6 +128,23 @@ class ArmComparison:
     result: Comparison
     paired: bool
     p_adjusted: float
+    fewest: int
+    never_solved: tuple[str, ...] = ()
+
+    @property
+    def never_notes(self) -> list[str]:
+        """Notes on arms that never solved the environment."""
+        return [f"{NEVER_SOLVED} by {arm}" for arm in self.never_solved]
+
+    @property
+    def advice(self) -> str:
+        """A sentence on the seeds needed; empty with a verdict, or without such a number."""
+        needed = self.result.seeds_needed
+        if needed is None:
+            return ""
+        if needed == self.fewest:  # what the test needs, however large the difference
+            return f"At least {needed} seeds per arm are needed for any verdict."
+        return f"About {needed} seeds per arm would be needed to detect this difference."
 
 
 @dataclass(frozen=True)
@@ -187,12 +210,17 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
     check_metric(by, metrics)
     learning = [name for name in (AUC, STEPS_TO_SOLVED) if name in runs.columns]
     samples = _samples_by_arm(runs)
+    bounds = dict(metric_bounds(environment))
+    if "return" in bounds:
+        bounds[AUC] = bounds["return"]
+    if STEPS_TO_SOLVED in learning:
+        bounds[STEPS_TO_SOLVED] = solving_time_bounds(runs, study.training.total_timesteps)
     arms = [
         ArmSummary(
             arm,
             len(samples[arm]["seed"]),
-            {name: _estimate(samples[arm][name]) for name in metrics},
-            {name: _estimate(samples[arm][name]) for name in learning},
+            {name: _estimate(samples[arm][name], bounds.get(name)) for name in metrics},
+            {name: _estimate(samples[arm][name], bounds.get(name)) for name in learning},
             int(samples[arm][SOLVED].sum()) if SOLVED in samples[arm] else None,
         )
         for arm in study.arms
@@ -203,7 +231,9 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
     directions = {name: metric_direction(name, environment) for name in metrics}
     directions |= {name: {AUC: 1, STEPS_TO_SOLVED: -1}[name] for name in learning}
     comparisons = [
-        c for name in directions for c in _compare_arms(samples, pairs, name, directions[name])
+        comparison
+        for name, direction in directions.items()
+        for comparison in _compare_arms(samples, pairs, name, direction, bounds.get(name))
     ]
     order = [arm for arm, _ in pairs]
     comparisons.sort(key=lambda c: order.index(c.arm))
@@ -234,18 +264,21 @@ def check_metric(by: str, names: list[str]) -> None:
         raise UserError(f"unknown metric {by}; choose from {', '.join(names)}")
 
 
-def center_curves(curves: pl.DataFrame) -> pl.DataFrame:
+def center_curves(curves: pl.DataFrame, environment: Environment) -> pl.DataFrame:
     """Return the interquartile mean return over runs per arm and evaluation, with its interval."""
+    bounds = metric_bounds(environment).get("return")
     points = curves.group_by("arm", "timesteps", maintain_order=True).agg("return", runs=pl.len())
     # Points with the same number of runs at once: one by one they would take seconds.
-    tables = [_center_points(same) for same in points.partition_by("runs", maintain_order=True)]
+    tables = [
+        _center_points(same, bounds) for same in points.partition_by("runs", maintain_order=True)
+    ]
     return pl.concat(tables).sort("arm", "timesteps")
 
 
-def _center_points(points: pl.DataFrame) -> pl.DataFrame:
+def _center_points(points: pl.DataFrame, bounds: Bounds | None) -> pl.DataFrame:
     values = np.stack([returns.to_numpy() for returns in points["return"]])
     rng = np.random.default_rng(_SEED)
-    result = intervals.intervals(values, statistic="iqm", rng=rng)
+    result = intervals.intervals(values, statistic="iqm", bounds=bounds, rng=rng)
     result = result or intervals.intervals(values, statistic="median", rng=rng)
     low, high = (result.low, result.high) if result else [[None] * len(points)] * 2
     return points.select(
@@ -258,9 +291,9 @@ def _center_points(points: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _estimate(values: np.ndarray) -> Estimate:
+def _estimate(values: np.ndarray, bounds: Bounds | None) -> Estimate:
     of_iqm, of_median, of_mean = (
-        intervals.interval(values, statistic=name, rng=np.random.default_rng(_SEED))
+        intervals.interval(values, statistic=name, bounds=bounds, rng=np.random.default_rng(_SEED))
         for name in ("iqm", "median", "mean")
     )
     return Estimate(
@@ -278,35 +311,60 @@ def _ends(interval: intervals.Interval | None) -> tuple[float | None, float | No
 
 
 def _compare_arms(
-    samples: Samples, pairs: Sequence[tuple[str, str]], metric: str, direction: int
+    samples: Samples,
+    pairs: Sequence[tuple[str, str]],
+    metric: str,
+    direction: int,
+    bounds: Bounds | None,
 ) -> list[ArmComparison]:
     """Compare arms with their baselines in one metric; winners must survive Holm's correction."""
     pairs = [(arm, baseline) for arm, baseline in pairs if baseline in samples]
-    results = [_compare_samples(samples[arm], samples[base], metric) for arm, base in pairs]
-    adjusted = permutation.holm([result.p_value for _, result in results])
-    comparisons = []
-    for (arm, baseline), (paired, result), p in zip(pairs, results, adjusted, strict=True):
-        verdict, needed = result.verdict, result.seeds_needed
-        if verdict in ("better", "worse") and p > ALPHA:
-            values = samples[arm][metric], samples[baseline][metric]
-            # The significance level of Holm's first and strictest step.
-            needed = seeds_needed(*values, paired=paired, alpha=ALPHA / len(pairs))
+    comparisons = [_compare_pair(samples, pair, metric, len(pairs), bounds) for pair in pairs]
+    adjusted = permutation.holm([c.result.p_value for c in comparisons])
+    concluded = []
+    for comparison, p in zip(comparisons, adjusted, strict=True):
+        result = comparison.result
+        if p > ALPHA and result.verdict in ("better", "worse"):
+            needed = seeds_needed(
+                *(samples[arm][metric] for arm in (comparison.arm, comparison.baseline)),
+                paired=comparison.paired,
+                alpha=ALPHA / len(pairs),
+                bounds=bounds,
+            )
             verdict = "underpowered" if needed else "no difference shown"
-        verdict = _VERDICTS[direction].get(verdict, verdict)
-        result = replace(result, verdict=verdict, seeds_needed=needed)
-        comparisons.append(ArmComparison(arm, baseline, metric, result, paired, float(p)))
-    return comparisons
+            result = replace(result, verdict=verdict, seeds_needed=needed)
+        verdict = _VERDICTS[direction].get(result.verdict, result.verdict)
+        concluded.append(
+            replace(comparison, result=replace(result, verdict=verdict), p_adjusted=float(p))
+        )
+    return concluded
 
 
-def _compare_samples(
-    arm: Mapping[str, np.ndarray], baseline: Mapping[str, np.ndarray], metric: str
-) -> tuple[bool, Comparison]:
-    """Compare two arms, paired if they have the same seeds and enough for the paired test."""
-    paired = len(arm["seed"]) >= MIN_PAIRS and np.array_equal(arm["seed"], baseline["seed"])
-    rng = np.random.default_rng(_SEED)
-    result = compare(arm[metric], baseline[metric], paired=paired, rng=rng)
+def _compare_pair(
+    samples: Samples, arms: tuple[str, str], metric: str, count: int, bounds: Bounds | None
+) -> ArmComparison:
+    """Compare an arm with its baseline, one of so many pairs; p is not yet adjusted.
+
+    Arms are paired if they have the same seeds, and enough of them: a rule that does not look at
+    the outcomes.
+    """
+    strictest = ALPHA / count  # the level of Holm's first step
+    arm, baseline = (samples[name] for name in arms)
+    enough = len(arm["seed"]) >= permutation.min_pairs(strictest)
+    paired = enough and np.array_equal(arm["seed"], baseline["seed"])
+    values, rng = (arm[metric], baseline[metric]), np.random.default_rng(_SEED)
+    result = compare(*values, paired=paired, comparisons=count, bounds=bounds, rng=rng)
     assert result is not None  # noqa: S101 (for the type checker: both have runs)
-    return paired, result
+    never: tuple[str, ...] = ()
+    if metric == STEPS_TO_SOLVED:
+        never = tuple(name for name in arms if not samples[name][SOLVED].any())
+    if len(never) == len(arms):
+        nan = math.nan
+        result = replace(
+            result, difference=nan, low=nan, high=nan, verdict=NEVER_SOLVED, seeds_needed=None
+        )
+    fewest = permutation.min_runs(strictest, paired=False)
+    return ArmComparison(*arms, metric, result, paired, result.p_value, fewest, never)
 
 
 def _finite_or_none(value: object) -> object:

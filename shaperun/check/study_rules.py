@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from shaperun.analysis.summary import ALPHA
 from shaperun.check.behaviours import Behaviour
 from shaperun.check.rule import StudyContext, about_study
 from shaperun.common.text import format_number, humanize, pluralize
@@ -35,13 +36,15 @@ def nothing_told_apart(context: StudyContext) -> Iterator[str]:
 @about_study
 def too_few_seeds(context: StudyContext) -> Iterator[str]:
     """Flag a number of runs that cannot show a difference."""
-    seeds, fewest = len(context.study.seeds), permutation.min_runs(0.05, paired=False)
-    if len(context.study.arms) < 2:
+    seeds, compared = len(context.study.seeds), len(context.study.arms) - 1
+    if not compared:
         return
+    fewest = permutation.min_runs(ALPHA / compared, paired=False)
     if seeds < fewest:
+        arms = "" if compared == 1 else f", corrected for {compared} compared arms,"
         yield (
-            f"the study has {pluralize(seeds, 'seed')} per arm, and with fewer than "
-            f"{fewest} an exact test at 5% shows no difference, however large. Use {fewest} or more"
+            f"the study has {pluralize(seeds, 'seed')} per arm, and with fewer than {fewest} an "
+            f"exact test at 5%{arms} shows no difference, however large. Use {fewest} or more"
         )
     if context.spread and context.difference:
         needed = int(np.ceil(2 * (DETECTABLE_ERRORS * context.spread / context.difference) ** 2))

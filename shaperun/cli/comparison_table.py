@@ -13,6 +13,7 @@ from shaperun.analysis.comparison import StudyComparison
 from shaperun.analysis.learning_speed import AUC, STEPS_TO_SOLVED
 from shaperun.analysis.summary import (
     AGGREGATES,
+    NEVER_SOLVED,
     ArmComparison,
     Summary,
     format_estimates,
@@ -99,16 +100,21 @@ def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
     test = f"permutation test{paired}{_format_correction(comparison)}"
     text.append(f", p = {result.p_value:.2g} ({test}), ")
     text.append(f"{runs[comparison.arm]} against {runs[comparison.baseline]} runs.")
-    if result.seeds_needed:
-        seeds = result.seeds_needed
-        text.append(f" About {seeds} seeds per arm would be needed to detect this difference.")
+    text.append(f" {comparison.advice}" if comparison.advice else "")
     learning = [
-        f"{name} {_format_difference(other)} (p = {other.p_adjusted:.2g})"
+        _format_learning(name, other)
         for metric, name in ((AUC, "mean return"), (STEPS_TO_SOLVED, "steps to solved"))
         for other in summary.comparisons
         if (other.arm, other.metric) == (comparison.arm, metric)
     ]
     return text.append(f" Over training: {', '.join(learning)}." if learning else "", style="dim")
+
+
+def _format_learning(name: str, comparison: ArmComparison) -> str:
+    if comparison.result.verdict == NEVER_SOLVED:
+        return f"{NEVER_SOLVED} by either arm"
+    notes = "; ".join([f"p = {comparison.p_adjusted:.2g}", *comparison.never_notes])
+    return f"{name} {_format_difference(comparison)} ({notes})"
 
 
 def _format_difference(comparison: ArmComparison) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Bounds = tuple[float, float]
 StateFunction = Callable[[Array], Array]
 
 _FLOATS_AT_ONCE = 2**20  # entries of pictures that terms see in float64 at once
@@ -133,7 +134,8 @@ class Environment:
     - Fields: ``id``, ``observations``, ``outcome``, ``outcomes`` and ``own_reward`` are required,
       and ``action_size`` if actions are continuous. Observations are flat, with one unique
       lower-case name per entry. Discrete actions start at 0. ``solved`` equals gymnasium's
-      ``reward_threshold``.
+      ``reward_threshold``, ``time_limit`` its ``max_episode_steps``, and no episode is outside
+      ``episode_bounds``.
     - Outcomes: at least one success (True) and one failure (False). ``outcome`` returns only
       declared names, treats every row alone, and every declared name occurs in the episodes.
     - Own reward: computed from the transition without reading ``env_reward``, and equal to what
@@ -167,8 +169,12 @@ class Environment:
     """True if observations are pictures with their channels last, which stable-baselines3 turns."""
     discrete_observations: bool = False
     """True if observations are state indices and not measurements."""
-    no_time_limit: bool = False
-    """True if nothing limits the length of an episode."""
+    time_limit: int | None = None
+    """Largest number of steps of an episode; None if nothing limits it."""
+    episode_bounds: Callable[[int], Mapping[str, Bounds]] | None = None
+    """Function from the time limit to the smallest and largest value of `return` and other metrics
+    in an episode, as far as they are known. The environment's options may invalidate them, so that
+    `get_environment` drops them if there are other options than the time limit."""
     solved: float | None = None
     """Environment return at which the environment counts as solved."""
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

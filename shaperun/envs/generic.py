@@ -42,8 +42,12 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
     known = environments().get(env_id)
     if known is None:
         return _inspect(env_id, json.dumps(options, sort_keys=True))
-    # gymnasium reads −1 as no limit.
-    return replace(known, no_time_limit=True) if options.get("max_episode_steps") == -1 else known
+    limit = options.get("max_episode_steps")
+    if limit is not None:
+        # gymnasium reads −1 as no limit.
+        known = replace(known, time_limit=None if limit == -1 else limit)
+    other_options = options.keys() - {"max_episode_steps"}
+    return replace(known, episode_bounds=None) if other_options else known
 
 
 def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Environment:
@@ -106,6 +110,5 @@ def _make_once(module: str, name: str, env_id: str, options: dict[str, Any]) -> 
     if name not in gym.registry:
         raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
     with closing(gym.make(name, disable_env_checker=True, **options)) as env:
-        endless = env.spec is None or env.spec.max_episode_steps is None
         known = from_spaces(env_id, env.observation_space, env.action_space)
-        return replace(known, no_time_limit=endless)
+        return replace(known, time_limit=env.spec.max_episode_steps if env.spec else None)

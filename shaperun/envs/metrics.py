@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shaperun.envs.base import Environment
+from shaperun.envs.base import Bounds, Environment
 
 
 def metric_names(environment: Environment) -> list[str]:
@@ -25,3 +25,16 @@ def metric_direction(metric: str, environment: Environment) -> int:
         return 1
     failures = any(success is False for success in environment.outcomes.values())
     return -1 if metric.endswith("_rate") and failures else 0
+
+
+def metric_bounds(environment: Environment) -> dict[str, Bounds]:
+    """Return the smallest and largest value of every metric that is known to be bounded.
+
+    They hold for an episode, and so for the mean over the episodes of a run.
+    """
+    bounds = {name: (0.0, 1.0) for name in metric_names(environment) if name.endswith("_rate")}
+    limit, episode_bounds = environment.time_limit, environment.episode_bounds
+    if limit is not None:
+        bounds["length"] = (1.0, float(limit))
+        bounds |= episode_bounds(limit) if episode_bounds else {}
+    return bounds

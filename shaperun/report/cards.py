@@ -8,7 +8,7 @@ from typing import Any
 
 from shaperun.analysis import diagnostics, exploitation
 from shaperun.analysis.exploitation import Conduct, ExploitVerdict
-from shaperun.analysis.summary import ArmComparison
+from shaperun.analysis.summary import NEVER_SOLVED, ArmComparison
 from shaperun.check.check import Check
 from shaperun.check.ranking import best_by_environment, most_rewarded
 from shaperun.check.study_rules import default_difference, describe_few_updates
@@ -45,7 +45,7 @@ def _make_card(data: ReportData, arm: str) -> Context:
             if metric in comparisons
         ],
         "improvement": f"{comparison.result.improvement:.0%}",
-        "seeds_needed": comparison.result.seeds_needed,
+        "advice": comparison.advice,
         "prediction": _describe_prediction(data.check, arm, judgment) if judgment else "",
         "behaviour": exploitation.describe_exploitation(judgment) if judgment else "",
         "training": list(_describe_training(data, arm)),
@@ -95,12 +95,13 @@ def _make_fact(label: str, comparison: ArmComparison) -> Context:
     if math.isfinite(result.low):
         level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%})"
         interval = f"[{_format_signed(result.low)}, {_format_signed(result.high)}]{level}"
+    never = result.verdict == NEVER_SOLVED
     return {
         "label": label,
-        "difference": _format_signed(result.difference),
+        "difference": result.verdict if never else _format_signed(result.difference),
         "interval": interval,
-        "p": f"{comparison.p_adjusted:.2g}",
-        "verdict": result.verdict,
+        "p": "" if never else f"{comparison.p_adjusted:.2g}",
+        "verdict": "" if never else ", ".join([result.verdict, *comparison.never_notes]),
     }
 
 

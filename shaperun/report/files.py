@@ -46,7 +46,7 @@ def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
     figures = {
         "curves": plots.plot_learning_curves(
             comparison.curves,
-            summary.center_curves(comparison.curves),
+            summary.center_curves(comparison.curves, environment),
             title=title,
             threshold=environment.solved,
             arms=arms,

@@ -176,10 +176,9 @@ def format_steps(steps: float) -> str:
 def make_curves(data: ReportData) -> Context:
     """Return the learning curves of the drawn arms, as SVG and as data of the interactive chart."""
     curves, shown = data.curves, data.drawn_arms
-    centre = summary.center_curves(curves)
-    arms = list(data.study.arms)
+    arms, environment = list(data.study.arms), data.study.environment.describe()
+    centre, solved = summary.center_curves(curves, environment), environment.solved
     labels = {arm: escape_control_chars(arm) for arm in arms}
-    solved = data.study.environment.describe().solved
     mask = pl.col("arm").is_in(shown)
     # Colors go by index, so all arms up to the last drawn one are passed.
     last = max(arms.index(arm) for arm in shown)

@@ -8,9 +8,16 @@ from math import ceil, nan, sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shaperun.stats.intervals import difference_intervals, row_correlations, trusted_correlations
-from shaperun.stats.permutation import min_runs, p_values, smallest_p
-from shaperun.stats.sample import as_sample, iqm, rounding_error, significance_level
+from shaperun.stats.intervals import (
+    CENSORED_SHARE,
+    Bounds,
+    difference_intervals,
+    row_correlations,
+    shares_at_bounds,
+    trusted_correlations,
+)
+from shaperun.stats.permutation import RESAMPLES, min_runs, p_values, smallest_p
+from shaperun.stats.sample import Sample, as_sample, iqm, rounding_error, significance_level
 
 MAX_SEEDS = 100  # per arm; larger numbers are not worth recommending
 POWER = 0.8
@@ -30,8 +37,8 @@ class Comparison:
         p_value: two-sided p of the permutation test.
         improvement: P(A > B) + ½ P(A = B), over all pairs (paired: over the given pairs).
         verdict: "better", "worse", "no difference shown" or "underpowered".
-        seeds_needed: runs per arm that would probably detect the difference; None unless
-            underpowered.
+        seeds_needed: runs per arm that would probably detect the difference, or that the test needs
+            for any verdict; None unless underpowered.
     """
 
     difference: float
@@ -50,9 +57,15 @@ def compare(
     *,
     paired: bool,
     level: float = 0.95,
+    comparisons: int = 1,
+    bounds: Bounds | None = None,
     rng: np.random.Generator,
 ) -> Comparison | None:
     """Compare `a`, shape (n,), with the baseline `b`, shape (m,); paired needs n = m.
+
+    It is one of so many `comparisons` whose p-values will be corrected by `holm`: `seeds_needed`
+    is for the correction's first and strictest step, at a level of α / comparisons. All values are
+    within `bounds`, if they have any.
 
     The test is that of `p_values`, the interval that of `difference_intervals`. "better" and
     "worse" need both a p of at most 1 − level and an interval without 0: the null hypothesis of the
@@ -72,13 +85,17 @@ def compare(
         raise ValueError(f"paired samples must have the same length, not {len(a)} and {len(b)}")
     if not len(a) or not len(b):
         return None
-    bounds = difference_intervals(a[None], b[None], paired=paired, level=level, rng=rng)
-    low, high = (float(bounds.low[0]), float(bounds.high[0])) if bounds else (nan, nan)
-    p = float(p_values(a[None], b[None], paired=paired, rng=rng)[0])
+    ends = difference_intervals(
+        a[None], b[None], paired=paired, level=level, bounds=bounds, rng=rng
+    )
+    low, high = (float(ends.low[0]), float(ends.high[0])) if ends else (nan, nan)
+    strictest = alpha / comparisons
+    resamples = max(RESAMPLES, ceil(10 / strictest))  # with fewer, p might not become that small
+    p = float(p_values(a[None], b[None], paired=paired, rng=rng, resamples=resamples)[0])
     verdict = None
     if p <= alpha:
         verdict = "better" if low > 0 else "worse" if high < 0 else None
-    needed = None if verdict else seeds_needed(a, b, paired=paired, alpha=alpha)
+    needed = None if verdict else seeds_needed(a, b, paired=paired, alpha=strictest, bounds=bounds)
     signs = np.sign(a - b) if paired else np.sign(a[:, None] - b[None, :])
     return Comparison(
         difference=iqm(a) - iqm(b),
@@ -92,7 +109,9 @@ def compare(
     )
 
 
-def seeds_needed(a: ArrayLike, b: ArrayLike, *, paired: bool, alpha: float) -> int | None:
+def seeds_needed(
+    a: ArrayLike, b: ArrayLike, *, paired: bool, alpha: float, bounds: Bounds | None = None
+) -> int | None:
     """Return the runs per arm with which `compare` has 80% power to detect the observed difference.
 
     (z(1 − α/2) + z(0.8))² · (s_a² + s_b²) / (0.84 d²) + z(1 − α/2)² / 2, with d = iqm(a) − iqm(b):
@@ -100,7 +119,8 @@ def seeds_needed(a: ArrayLike, b: ArrayLike, *, paired: bool, alpha: float) -> i
     interval of each arm has n − 1 degrees of freedom; 0.84 is the efficiency of the IQM. For paired
     samples, twice their covariance is subtracted from the variances, with the correlation that
     `difference_intervals` trusts. The result is larger than the present number of runs, and at
-    least the number with which the test can reach `alpha` at all.
+    least the number with which the test can reach `alpha` at all. Where runs at a bound widen the
+    interval, it is raised to the number with which such runs have one that excludes 0.
 
     Returns:
         None for no difference, or one that takes more than 100 runs per arm; but if there are too
@@ -115,9 +135,10 @@ def seeds_needed(a: ArrayLike, b: ArrayLike, *, paired: bool, alpha: float) -> i
     n, fewest = min(len(a), len(b)), min_runs(alpha, paired)
     if n < 2:
         return fewest
+    for_any_verdict = fewest if smallest_p(len(a), len(b), paired) > alpha else None
     difference = abs(iqm(a) - iqm(b))
     if difference <= rounding_error(np.concatenate([a, b])):
-        return None
+        return for_any_verdict
     spread_a, spread_b = float(a.std(ddof=1)), float(b.std(ddof=1))
     r = float(trusted_correlations(row_correlations(a[None], b[None]), n)[0]) if paired else 0.0
     variance = max(0.0, spread_a**2 + spread_b**2 - 2 * r * spread_a * spread_b)
@@ -125,6 +146,21 @@ def seeds_needed(a: ArrayLike, b: ArrayLike, *, paired: bool, alpha: float) -> i
     effect = sqrt(EFFICIENCY / variance) * difference if variance else np.inf
     needed = ((z + float(ndtri(POWER))) / effect) ** 2 + z**2 / 2
     number = max(ceil(min(needed, MAX_SEEDS + 1)), fewest, n + 1)
+    if bounds and any(_hides_spread(x, bounds) for x in (a, b)):
+        while number <= MAX_SEEDS and not _excludes_zero(a, b, number, bounds):
+            number += 1 + number // 20
     if number <= MAX_SEEDS:
         return number
-    return fewest if smallest_p(len(a), len(b), paired) > alpha else None
+    return for_any_verdict
+
+
+def _hides_spread(x: Sample, bounds: Bounds) -> bool:
+    return bool(np.max(shares_at_bounds(x[None], bounds)) >= CENSORED_SHARE)
+
+
+def _excludes_zero(a: Sample, b: Sample, runs: int, bounds: Bounds) -> bool:
+    """Return whether the interval excludes 0 for so many runs that are distributed like these."""
+    shares = (np.arange(runs) + 0.5) / runs
+    more = (np.quantile(x, shares, method="inverted_cdf")[None] for x in (a, b))
+    ends = difference_intervals(*more, paired=False, bounds=bounds, rng=np.random.default_rng(0))
+    return ends is not None and bool(ends.low[0] > 0 or ends.high[0] < 0)

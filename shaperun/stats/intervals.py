@@ -5,15 +5,21 @@ samples of the same size are the rows of an array of shape (m, n). All functions
 for other arrays and for a `level` outside (0, 1). docs/calibration.md has the measured coverage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from shaperun.stats.sample import Sample, as_sample, as_samples, iqms, significance_level
 
+Bounds = tuple[float, float]
+"""Smallest and largest value that a run can have."""
+
 BOOTSTRAPS = 999
+CENSORED_SHARE = 0.5  # of runs at a bound, from which on their spread is not trusted
+MAX_MARGIN_CORRELATION = 0.7  # with which margins of paired arms are combined
+SHOWN_TOGETHER = 0.9  # correlation of pairs from which on their differences are used instead
 MIN_RUNS_FOR_MEAN = 20  # with fewer runs, no interval for the mean reaches its level
 
 
@@ -42,6 +48,7 @@ def interval(
     *,
     statistic: str = "mean",
     level: float = 0.95,
+    bounds: Bounds | None = None,
     rng: np.random.Generator,
 ) -> Interval | None:
     """Return an interval for a statistic of the population of the sample `x`, shape (n,).
@@ -57,6 +64,10 @@ def interval(
       n ≥ 20. Fewer runs say too little about the mean: if one run in five fails, a tenth of the
       samples of 10 contain no failure, and no formula can correct for that.
 
+    Where the values have `bounds`, so has the interval. If at least half of the runs are at a
+    bound, their spread says nothing about the others that they hide, and the far end is at least
+    that of `_distribution_free_ends`.
+
     Returns:
         None without a valid interval: n < 2, n < 3 for `iqm`, n < 20 for `mean`, or an unbounded
         bootstrap-t interval because most runs are equal to the last digit.
@@ -64,7 +75,8 @@ def interval(
     Raises:
         ValueError: the statistic is unknown.
     """
-    result = intervals(as_sample(x)[None], statistic=statistic, level=level, rng=rng)
+    values = as_sample(x)[None]
+    result = intervals(values, statistic=statistic, level=level, bounds=bounds, rng=rng)
     if result is None or not np.isfinite([result.low, result.high]).all():
         return None
     return Interval(float(result.low[0]), float(result.high[0]), result.level, result.method)
@@ -75,6 +87,7 @@ def intervals(
     *,
     statistic: str = "mean",
     level: float = 0.95,
+    bounds: Bounds | None = None,
     rng: np.random.Generator,
 ) -> Intervals | None:
     """Return `interval` for each row of `x`, shape (m, n), with the same resamples for all rows.
@@ -89,7 +102,64 @@ def intervals(
         raise ValueError(f"unknown statistic {statistic!r}; choose from {', '.join(methods)}")
     significance_level(level)
     values = np.sort(as_samples(x), axis=1)
-    return methods[statistic](values, level, rng) if values.shape[1] > 1 else None
+    result = methods[statistic](values, level, rng) if values.shape[1] > 1 else None
+    if result is None or bounds is None or statistic == "median":  # whose ends are runs
+        return result
+    bounds = min(bounds[0], values.min()), max(bounds[1], values.max())  # up to rounding
+    result = _widen_at_bounds(result, values, bounds, 0.25 if statistic == "iqm" else 0.0, rng)
+    return replace(result, low=result.low.clip(*bounds), high=result.high.clip(*bounds))
+
+
+def _widen_at_bounds(
+    result: Intervals, values: Sample, bounds: Bounds, trim: float, rng: np.random.Generator
+) -> Intervals:
+    """Widen the intervals of samples that sit on a bound."""
+    bottom, top = shares_at_bounds(values, bounds)
+    rows = np.maximum(bottom, top) >= CENSORED_SHARE
+    if not rows.any():
+        return result
+    one_sided = np.maximum(bottom, top)[rows] == 1
+    ends = _distribution_free_ends(values[rows], bounds, trim, result.level, one_sided, rng)
+    lowest, highest = np.full(len(rows), np.inf), np.full(len(rows), -np.inf)
+    lowest[rows], highest[rows] = ends
+    low = np.where(top >= CENSORED_SHARE, np.minimum(result.low, lowest), result.low)
+    high = np.where(bottom >= CENSORED_SHARE, np.maximum(result.high, highest), result.high)
+    return replace(result, low=low, high=high)
+
+
+def shares_at_bounds(values: Sample, bounds: Bounds) -> tuple[Sample, Sample]:
+    """Return the shares (m,) of the runs at the lower and at the upper bound, up to rounding."""
+    slack = 1e-9 * (bounds[1] - bounds[0])
+    return (values <= bounds[0] + slack).mean(axis=1), (values >= bounds[1] - slack).mean(axis=1)
+
+
+def _distribution_free_ends(
+    values: Sample,
+    bounds: Bounds,
+    trim: float,
+    level: float,
+    one_sided: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> tuple[Sample, Sample]:
+    """Return ends, shape (m,), that hold for the trimmed mean of any population with the bounds.
+
+    As Learned-Miller & Thomas 2019 do for the mean (after Anderson 1969; see also Phan et al.
+    2021): the k-th smallest value is the quantile at an unknown share, which is distributed as
+    the k-th smallest of n uniform numbers U. So the quantile function is at least the bound below
+    U(1) and x(k) between U(k) and U(k + 1). `low` is the α/2 quantile of the trimmed means of
+    such functions over 999 draws of U, and `high` mirrors it. Where all runs are at the same bound
+    (`one_sided`), the interval reaches it and cannot miss there, so that the other end may take α.
+    """
+    m, n = values.shape
+    drawn = np.sort(rng.random((BOOTSTRAPS, n)), axis=1)
+    shares = np.pad(drawn, ((0, 0), (1, 1)), constant_values=(0, 1)).clip(trim, 1 - trim)
+    weights = np.diff(shares, axis=1).T / (1 - 2 * trim)
+    edges = [np.full((m, 1), bound) for bound in bounds]
+    lowest, highest = np.hstack([edges[0], values]), np.hstack([values, edges[1]])
+    low, low_one = (_central_range(lowest @ weights, one)[0] for one in (level, 2 * level - 1))
+    mirrored = weights[::-1]  # of 1 − U, so that a mirrored sample has the mirrored interval
+    high, high_one = (_central_range(highest @ mirrored, one)[1] for one in (level, 2 * level - 1))
+    return np.where(one_sided, low_one, low), np.where(one_sided, high_one, high)
 
 
 def _mean_intervals(values: Sample, level: float, rng: np.random.Generator) -> Intervals | None:
@@ -159,6 +229,7 @@ def difference_intervals(
     *,
     paired: bool,
     level: float = 0.95,
+    bounds: Bounds | None = None,
     rng: np.random.Generator,
 ) -> Intervals | None:
     """Return intervals for iqm(A) − iqm(B) from each row of `a`, shape (m, n), and `b`, (m, k).
@@ -167,7 +238,9 @@ def difference_intervals(
     (MOVER: Zou & Donner 2008). The lower end is √(down² + up²) below the difference, where `down`
     is the margin of A below its IQM and `up` that of B above; the upper end mirrors it. Pairs add
     the term −2 r · down · up (Zou 2007), which widens the interval for negatively correlated pairs
-    and narrows it for positively correlated ones; r is limited by `trusted_correlations`.
+    and narrows it for positively correlated ones; r is limited by `trusted_correlations`. Pairs
+    that it shows to be nearly equal but for a difference have the interval of `_pair_intervals`.
+    Where the values have `bounds`, the difference is limited to their range.
 
     Returns:
         None if `a` or `b` has fewer than three runs per row.
@@ -178,15 +251,55 @@ def difference_intervals(
     a, b = as_samples(a), as_samples(b)
     seed = int(rng.integers(2**32))  # shared, so that swapping a and b changes only the sign
     first, second = (
-        intervals(x, statistic="iqm", level=level, rng=np.random.default_rng(seed)) for x in (a, b)
+        _uncut_intervals(x, level, bounds, np.random.default_rng(seed)) for x in (a, b)
     )
     if first is None or second is None:
         return None
     iqm_a, iqm_b = iqms(a), iqms(b)
     r = trusted_correlations(row_correlations(a, b), a.shape[1]) if paired else np.zeros(len(a))
+    if bounds:  # runs at a bound hide how the others correlate, too
+        hidden = np.maximum.reduce([*shares_at_bounds(a, bounds), *shares_at_bounds(b, bounds)])
+        r = np.where(hidden >= CENSORED_SHARE, np.minimum(r, 0), r)
     below = _combine_margins(iqm_a - first.low, second.high - iqm_b, r)
     above = _combine_margins(first.high - iqm_a, iqm_b - second.low, r)
-    return Intervals(iqm_a - iqm_b - below, iqm_a - iqm_b + above, level, "combined intervals")
+    low, high = iqm_a - iqm_b - below, iqm_a - iqm_b + above
+    together = r > MAX_MARGIN_CORRELATION
+    if together.any():
+        pairs = _pair_intervals(a[together], b[together], level, np.random.default_rng(seed))
+        low[together], high[together] = pairs
+    if bounds:
+        widest = max(np.ptp(bounds), np.ptp(np.concatenate([a.ravel(), b.ravel()])))
+        low, high = low.clip(-widest, widest), high.clip(-widest, widest)
+    return Intervals(low, high, level, "combined intervals")
+
+
+def _uncut_intervals(
+    x: Sample, level: float, bounds: Bounds | None, rng: np.random.Generator
+) -> Intervals | None:
+    """Return intervals of IQMs that may exceed the bounds.
+
+    Margins that are cut off there would be too small for a root of a sum of squares.
+    """
+    values = np.sort(x, axis=1)
+    result = _iqm_intervals(values, level, rng)
+    return _widen_at_bounds(result, values, bounds, 0.25, rng) if result and bounds else result
+
+
+def _pair_intervals(
+    a: Sample, b: Sample, level: float, rng: np.random.Generator
+) -> tuple[Sample, Sample]:
+    """Return ends, shape (m,), from the differences within pairs, in the manner of the IQM's.
+
+    It is the union of iqm(a) − iqm(b) ± (1 + 1/n) · t(n − 1) · s / √n, with s of the differences,
+    and the percentile bootstrap of pairs.
+    """
+    n = a.shape[1]
+    error = (1 + 1 / n) * (a - b).std(axis=1, ddof=1) / sqrt(n)
+    low, high = _t_intervals(iqms(a) - iqms(b), error, n - 1, level)
+    drawn = rng.integers(0, n, size=(BOOTSTRAPS, n))
+    resampled = [iqms(x[drawn]) - iqms(y[drawn]) for x, y in zip(a, b, strict=True)]
+    boot_low, boot_high = _central_range(np.array(resampled), level)
+    return np.minimum(low, boot_low), np.maximum(high, boot_high)
 
 
 def _combine_margins(one: Sample, other: Sample, r: Sample) -> Sample:
@@ -206,13 +319,15 @@ def trusted_correlations(correlations: Sample, n: int) -> Sample:
 
     The limit is the lower end of Fisher's (1921) one-sided 95% interval,
     tanh(artanh r − 1.645/√(n − 3)), clipped to [0, 0.7]: the errors of correlated values need not
-    be correlated, and above 0.7 the coverage in docs/calibration.md falls short.
+    be correlated, and above 0.7 the coverage in docs/calibration.md falls short. Where the lower
+    end itself is above 0.9, as if the same seeds fail under both arms, r is trusted as it is.
     """
     if n <= 3:
         return np.minimum(correlations, 0)
     r = correlations.clip(0, 1 - 1e-9)
     limit = np.tanh(np.arctanh(r) - 1.645 / sqrt(n - 3))
-    return np.where(correlations < 0, correlations, limit.clip(0, 0.7))
+    limit = np.where(limit > SHOWN_TOGETHER, r, limit.clip(0, MAX_MARGIN_CORRELATION))
+    return np.where(correlations < 0, correlations, limit)
 
 
 def _t_intervals(centers: Sample, errors: Sample, df: float, level: float) -> tuple[Sample, Sample]:

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from shaperun.stats.sample import Sample, as_sample, as_samples, iqms, rounding_error
 
-MAX_ENUMERATED = 20_000  # arrangements; if there are more, RESAMPLES of them are drawn
+MAX_ENUMERATED = 50_000  # arrangements; if there are more, RESAMPLES of them are drawn
 RESAMPLES = 9_999
+SPARE_PAIRS = 3  # beyond those that the paired test needs
 TIE_BREAK = 1e-3  # weight of the difference of means in the statistic
 
 
@@ -49,7 +50,7 @@ def p_values(
     exchangeable. The statistic is iqm(a) − iqm(b) plus a thousandth of the difference of means:
     trimming ties many arrangements, and without this 4 against 4 could not reach 5%. The two-sided
     p is twice the smaller tail, so "better" and "worse" are each wrong at most half as often as the
-    test is. If there are more than 20,000 arrangements, `resamples` of them are drawn from `rng`;
+    test is. If there are more than 50,000 arrangements, `resamples` of them are drawn from `rng`;
     p is then at least 2 / (resamples + 1), and still valid (Phipson & Smyth 2010, "Permutation
     p-values should never be zero").
 
@@ -90,10 +91,15 @@ def _make_splits(
     if comb(n + m, n) > MAX_ENUMERATED:
         rows = np.tile(np.arange(n + m) < n, (resamples, 1))
         return rng.permuted(rows, axis=1), False
+    return _all_splits(n, m), True
+
+
+@cache
+def _all_splits(n: int, m: int) -> NDArray[np.bool_]:
     indices = np.array(list(combinations(range(n + m), n)))
     splits = np.zeros((len(indices), n + m), dtype=bool)
     np.put_along_axis(splits, indices, values=True, axis=1)
-    return splits, True
+    return splits
 
 
 def _weights(members: NDArray[np.bool_]) -> Sample:
@@ -147,6 +153,16 @@ def _two_sided_p(statistics: Sample, observed: Sample, slack: Sample, exact: boo
 def smallest_p(n: int, m: int, paired: bool) -> float:
     """Return the p of the most extreme arrangement of n against m runs (paired: n = m)."""
     return min(1.0, 2 / (2**n if paired else comb(n + m, n)))
+
+
+def min_pairs(alpha: float) -> int:
+    """Return the pairs from which on arms are compared by the paired test at level `alpha`.
+
+    It is three more than the test needs to reach the level at all. With fewer, one or two pairs in
+    the other order leave nothing to show, and the unpaired test, which reaches the level with
+    fewer runs, has more power (docs/calibration.md).
+    """
+    return min_runs(alpha, paired=True) + SPARE_PAIRS
 
 
 def min_runs(alpha: float, paired: bool) -> int:

@@ -116,7 +116,7 @@ class EnvironmentConfig(Model):
             )
             if problem:
                 raise ValueError(str(problem))
-        if environment and environment.no_time_limit:
+        if environment and environment.time_limit is None:
             raise ValueError(
                 f"episodes of {environment.id} have no time limit and might never end; set one, "
                 "as in {max_episode_steps: 500}"

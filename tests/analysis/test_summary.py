@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import polars as pl
 import pytest
 
 from shaperun.analysis import summary
+from shaperun.cli.comparison_table import format_verdict
 from shaperun.common.errors import UserError
 from shaperun.envs.builtin import environments
 from shaperun.study.models import Study, parse_study
@@ -85,7 +87,7 @@ def test_curve_center_uses_the_runs_with_that_evaluation() -> None:
             "shaped_return": [0.0, 0.0, 0.0],
         }
     )
-    center = summary.center_curves(curves)
+    center = summary.center_curves(curves, LANDER)
     assert center["runs"].to_list() == [2, 1]
     assert center["return_centre"].to_list() == [2.0, 5.0]
     assert center["return_low"].to_list()[1] is None
@@ -108,10 +110,10 @@ def test_winner_must_survive_holm_correction() -> None:
     assert [c.p_adjusted for c in own] == pytest.approx([4 / 70] * 2)
 
 
-def test_runs_are_paired_from_six_equal_seeds_on() -> None:
-    base = [0.0, 100, 200, 300, 400, 500]
-    better = [value + 250 + i / 10 for i, value in enumerate(base)]
-    for count, paired, verdict in ((6, True, "better"), (5, False, "underpowered")):
+def test_runs_are_paired_from_nine_equal_seeds_on() -> None:
+    base = [100.0 * i for i in range(9)]
+    better = [value + 200 + i / 10 for i, value in enumerate(base)]
+    for count, paired, verdict in ((9, True, "better"), (8, False, "underpowered")):
         table = runs(plain=base[:count], a=better[:count])
         result = summary.summarize(study_with("a"), LANDER, table, "return").comparisons[0]
         assert (result.paired, result.result.verdict) == (paired, verdict)
@@ -119,3 +121,88 @@ def test_runs_are_paired_from_six_equal_seeds_on() -> None:
         seed=pl.when(pl.col("arm") == "a").then(pl.col("seed") + 1).otherwise(pl.col("seed"))
     )
     assert not summary.summarize(study_with("a"), LANDER, other, "return").comparisons[0].paired
+
+
+def learning_runs(**steps: list[float | None]) -> pl.DataFrame:
+    """Return runs with steps to solve of at most 100; None is a run that never did."""
+    flat = [value for values in steps.values() for value in values]
+    return runs(**{arm: [1.0] * len(values) for arm, values in steps.items()}).with_columns(
+        pl.lit(0.0).alias("auc"),
+        pl.Series("steps_to_solved", [100.0 if value is None else value for value in flat]),
+        pl.Series("solved", [value is not None for value in flat]),
+    )
+
+
+def test_what_was_never_solved_has_no_difference() -> None:
+    table = learning_runs(plain=[None] * 5, a=[None] * 5, b=[10.0, 11, 12, 13, 14])
+    result = summary.summarize(study_with("a", "b"), LANDER, table, "return")
+    never, one = (
+        next(c for c in result.comparisons if (c.arm, c.metric) == (arm, "steps_to_solved"))
+        for arm in ("a", "b")
+    )
+    assert (never.result.verdict, never.never_solved) == ("never solved", ("a", "plain"))
+    assert (one.result.verdict, one.never_solved) == ("better", ("plain",))
+    document = next(
+        c
+        for c in result.document()["comparisons"]
+        if (c["arm"], c["metric"]) == ("a", "steps_to_solved")
+    )
+    assert [document[name] for name in ("difference", "low", "high")] == [None] * 3
+    assert document["verdict"] == "never solved"
+    texts = {
+        c.arm: str(format_verdict(c, result)) for c in result.comparisons if c.metric == "return"
+    }
+    assert "never solved by either arm" in texts["a"]
+    assert "steps to solved −88 [−88" not in texts["a"]
+    assert re.search(
+        r"steps to solved −88 \[−\d+, −\d+\] \(p = .*; never solved by plain\)", texts["b"]
+    )
+
+
+def test_intervals_are_within_the_bounds_of_their_metrics() -> None:
+    table = learning_runs(plain=[None, 90.0, 5, 3, None], a=[0.0, 0, 0, 1, 90])
+    table = table.with_columns(length=pl.Series([1000.0, 990, 1000, 1000, 10] * 2))
+    result = summary.summarize(study_with("a"), LANDER, table, "return")
+    bounds = {"length": (1, 1000), "fuel": (0, 330), "steps_to_solved": (0, 100)}
+    for arm in result.arms:
+        for name, estimate in (arm.metrics | arm.learning).items():
+            low, high = (0, 1) if name.endswith("_rate") else bounds.get(name, (-1e9, 1e9))
+            assert estimate.low is not None
+            assert estimate.high is not None
+            assert low <= estimate.low <= estimate.high <= high
+
+
+@pytest.mark.parametrize(
+    ("seeds", "arms", "advice"),
+    [
+        (1, ("a",), "At least 4 seeds per arm are needed for any verdict."),
+        (3, ("a",), "At least 4 seeds per arm are needed for any verdict."),
+        (4, ("a", "b"), "At least 5 seeds per arm are needed for any verdict."),
+        (4, ("a",), ""),
+        (5, ("a", "b"), ""),
+    ],
+)
+def test_seeds_that_the_test_needs_are_not_an_estimate(
+    seeds: int, arms: tuple[str, ...], advice: str
+) -> None:
+    far = {arm: [200.0 + 0.1 * seed for seed in range(seeds)] for arm in arms}
+    table = runs(plain=[0.1 * seed for seed in range(seeds)], **far)
+    comparisons = summary.summarize(study_with(*arms), LANDER, table, "return").comparisons
+    assert {c.advice for c in comparisons if c.metric == "return"} == {advice}
+    same = [c for c in comparisons if c.metric == "length"]  # no difference at all
+    assert {c.advice for c in same} == {advice}
+
+
+def test_seeds_estimated_from_the_spread_are_an_estimate() -> None:
+    table = runs(plain=[0.0, 20, 40, 60, 80], a=[40.0, 60, 80, 100, 120])
+    comparison = summary.summarize(study_with("a"), LANDER, table, "return").comparisons[0]
+    assert re.fullmatch(
+        r"About \d+ seeds per arm would be needed to detect this difference.", comparison.advice
+    )
+
+
+def test_equal_rates_are_identical_up_to_rounding() -> None:
+    table = runs(plain=[1.0] * 20).with_columns(success_rate=pl.Series([0.3, 0.1 + 0.2] * 10))
+    estimate = summary.summarize(study_with("a"), LANDER, table, "return").arms[0]
+    text = summary.format_estimate("success_rate", estimate.metrics["success_rate"])
+    assert text == ("30%", "identical in all runs")

@@ -14,8 +14,11 @@ from benchmarks.calibration.measure import (
     measure_coverage,
     measure_difference_coverage,
     measure_false_positives,
+    measure_verdicts,
 )
 from benchmarks.calibration.populations import (
+    BOUNDED,
+    BOUNDED_PAIRS,
     HARD,
     NORMAL,
     PAIRS,
@@ -24,6 +27,7 @@ from benchmarks.calibration.populations import (
     TWO_PEAKED,
     Pair,
     Population,
+    Seeds,
 )
 
 RUNS = (3, 5, 10, 20)
@@ -66,6 +70,36 @@ def test_difference_is_covered(pair: Pair, n: int) -> None:
     coverage = measure_difference_coverage(pair, n, "iqm", method, DRAWS)
     assert coverage
     assert coverage[0] > 0.93 - NOISE
+
+
+@pytest.mark.parametrize("population", BOUNDED, ids=lambda p: p.name)
+@pytest.mark.parametrize("n", RUNS)
+def test_metrics_with_bounds_are_covered(population: Population, n: int) -> None:
+    for statistic in ("iqm", "mean"):
+        method = arm_method(statistic, population.bounds)
+        coverage = measure_coverage(population, n, statistic, method, DRAWS)
+        assert coverage is None or coverage[0] > 0.93 - NOISE
+
+
+@pytest.mark.parametrize("pair", BOUNDED_PAIRS, ids=lambda p: f"{p.a.name}, {p.b.name}")
+@pytest.mark.parametrize("n", RUNS)
+def test_differences_with_bounds_are_covered(pair: Pair, n: int) -> None:
+    method = difference_method(paired=False, bounds=pair.a.bounds)
+    coverage = measure_difference_coverage(pair, n, "iqm", method, DRAWS)
+    assert coverage
+    assert coverage[0] > 0.93 - NOISE
+
+
+def test_ignoring_the_bounds_would_be_detected() -> None:
+    coverage = measure_coverage(BOUNDED[3], 3, "iqm", arm_method("iqm"), DRAWS)
+    assert coverage
+    assert coverage[0] < 0.7
+
+
+def test_pairs_that_fail_together_are_compared_with_power() -> None:
+    for paired, least, most in ((True, 0.5, 1), (False, 0, 0.1)):
+        share = measure_verdicts(Seeds(0.5, 0.2), 20, 1.1, paired=paired, arms=1, draws=100)
+        assert least <= share <= most
 
 
 @each_pair
@@ -140,6 +174,14 @@ def test_page_has_no_coverage_below_the_claimed_level() -> None:
         assert float(cells[3]) >= 93, row
         assert cells[4] == "–" or float(cells[4]) >= 93, row
         assert max(float(share) for share in cells[-2:]) <= 5.5, row
+    bounded = re.findall(
+        r"^\| (?!---|population)(.*) \|$", find_block(text, "bounded"), re.MULTILINE
+    )
+    assert len(bounded) == 4 * len(BOUNDED)
+    for row in bounded:
+        cells = row.split(" | ")
+        assert float(cells[2]) >= 93, row
+        assert cells[3] == "–" or float(cells[3]) >= 93, row
     for row in pairs:
         cells = row.split(" | ")
         assert float(cells[3]) >= 93, row

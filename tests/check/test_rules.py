@@ -186,6 +186,15 @@ def test_too_few_seeds() -> None:
     assert "Use 4 or more" in message
 
 
+def test_too_few_seeds_knows_how_many_arms_are_compared() -> None:
+    arms = {"default": {}, **{name: {"mode": "add", "weights": {"legs": 1}} for name in "ab"}}
+    for seeds, found in ((4, ["corrected for 2 compared arms, shows no difference"]), (5, [])):
+        study = parse_study(BASE | {"arms": arms, "seeds": seeds})
+        result = messages(check_study(study, study.arms), "too-few-seeds", None)
+        assert len(result) == len(found)
+        assert all(part in text for part, text in zip(found, result, strict=True))
+
+
 def test_spread_of_finished_runs_decides_the_number_of_seeds() -> None:
     study = parse_study(BASE | {"arms": {"default": {}, "a": {}}})
     wide = check_study(study, study.arms, difference=10, spread=20)

@@ -402,7 +402,7 @@ def test_init_writes_a_valid_study(shaperun: Shaperun, tmp_path: Path) -> None:
     assert shaperun("init").returncode == 0
     done = shaperun("train", "study.yaml", "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "16 runs" in done.stdout
+    assert "20 runs" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 

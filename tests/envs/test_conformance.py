@@ -11,6 +11,7 @@ import pytest
 
 from shaperun.envs.base import OWN_REWARD, RESERVED, Controller, Environment, Term, Transition
 from shaperun.envs.builtin import environments
+from shaperun.envs.metrics import metric_bounds
 from shaperun.rewards.config import Mode
 from tests.helpers.env_episodes import Act, outcome, play, play_controller
 
@@ -103,6 +104,38 @@ def test_action_size_matches_the_action_space(environment: Environment) -> None:
 @each_environment
 def test_solved_is_the_reward_threshold(environment: Environment) -> None:
     assert environment.solved == gym.spec(environment.id).reward_threshold
+
+
+@each_environment
+def test_time_limit_is_that_of_gymnasium(environment: Environment) -> None:
+    assert environment.time_limit == gym.spec(environment.id).max_episode_steps
+
+
+@each_environment
+def test_episodes_are_within_their_bounds(environment: Environment) -> None:
+    """At every time limit: the first steps of an episode are an episode, too."""
+    for steps in episodes(environment.id).values():
+        sums = {name: np.cumsum(term(steps)) for name, term in environment.terms.items()}
+        totals = {"return": np.cumsum(steps.env_reward)}
+        for metric, weights in environment.metrics.items():
+            parts = [weight * sums[name] for name, weight in weights.items()]
+            totals[metric] = np.sum(parts, axis=0)
+        for limit in {1, 5, len(steps) // 2, len(steps)}:
+            known = metric_bounds(replace(environment, time_limit=limit))
+            for name in totals.keys() & known.keys():
+                low, high = known[name]
+                if limit <= len(steps):
+                    assert low - 1e-6 <= totals[name][limit - 1] <= high + 1e-6, name
+
+
+def test_simple_rewards_have_bounds() -> None:
+    """Those of the environments that can be known: the others depend on the physics engine."""
+    known = {e.id: metric_bounds(e) for e in ENVIRONMENTS}
+    physics = {"LunarLander-v3", "LunarLanderContinuous-v3", "BipedalWalker-v3"}
+    assert {name for name, bounds in known.items() if "return" not in bounds} == physics
+    rates = dict.fromkeys(("success_rate", "fell_rate", "off_track_rate"), (0, 1))
+    assert known["CartPole-v1"] == rates | dict.fromkeys(("return", "length"), (1, 500))
+    assert known["MountainCarContinuous-v0"]["return"] == pytest.approx((-99.9, 100))
 
 
 @each_environment

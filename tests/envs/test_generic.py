@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from shaperun.envs.generic import (
     from_spaces,
     get_environment,
 )
+from shaperun.envs.metrics import metric_bounds
 from shaperun.rewards.expression import expression_term
 from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import Study, parse_study
@@ -155,7 +157,15 @@ def test_generic_outcomes() -> None:
 @pytest.mark.parametrize("env_id", list(environments()))
 def test_declared_environment_is_returned(env_id: str) -> None:
     assert get_environment(env_id) is environments()[env_id]
-    assert get_environment(env_id, {"max_episode_steps": 5}) is environments()[env_id]
+    limited = get_environment(env_id, {"max_episode_steps": 5})
+    assert limited == replace(environments()[env_id], time_limit=5)
+    assert get_environment(env_id, {"max_episode_steps": -1}).time_limit is None
+
+
+def test_options_other_than_the_time_limit_drop_the_bounds() -> None:
+    for options, bounded in (({}, True), ({"max_episode_steps": 9}, True), ({"g": 5.0}, False)):
+        environment = get_environment("Pendulum-v1", options)
+        assert ("return" in metric_bounds(environment)) == bounded
 
 
 @pytest.mark.parametrize("env_id", ["FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
@@ -227,9 +237,9 @@ def test_an_environment_cannot_change_its_options(register: Register) -> None:
 
 def test_environment_without_time_limit_is_refused(register: Register) -> None:
     register("Toy-v0", Toy)
-    assert get_environment("Toy-v0").no_time_limit
-    assert not get_environment("Toy-v0", {"max_episode_steps": 9}).no_time_limit
-    assert not get_environment("FrozenLake-v1").no_time_limit
+    assert get_environment("Toy-v0").time_limit is None
+    assert get_environment("Toy-v0", {"max_episode_steps": 9}).time_limit == 9
+    assert get_environment("FrozenLake-v1").time_limit == 100
     [(path, message)] = refusals({"id": "Toy-v0"}).items()
     assert path == "environment.options"
     assert "episodes of Toy-v0 have no time limit and might never end; set one" in message

@@ -280,12 +280,15 @@ def test_difference_interval_uses_the_trusted_correlation() -> None:
     other -= x * (x @ other) / (x @ x)
     half = x / np.linalg.norm(x) + 3**0.5 * other / np.linalg.norm(other)  # r = 0.5
     width = {}
+    nearly = 0.96 * x / np.linalg.norm(x) + 0.28 * other / np.linalg.norm(other)
     others = {"negative": -x, "positive": x, "half": half, "constant": np.zeros(10)}
+    others["nearly"] = nearly * np.linalg.norm(x)  # r = 0.96, shown to be above 0.8 only
     for name, y in others.items():
         unpaired, paired = (compare_samples(x, y, paired=which) for which in (False, True))
         width[name] = (paired.high - paired.low) / (unpaired.high - unpaired.low)
     assert width["negative"] == pytest.approx(np.sqrt(2), rel=0.02)
-    assert width["positive"] == pytest.approx(np.sqrt(1 - 0.7), rel=0.02)
+    assert width["positive"] == 0  # all differences are equal
+    assert width["nearly"] == pytest.approx(np.sqrt(1 - 0.7), rel=0.02)
     assert width["half"] == 1  # ten pairs with r = 0.5 may be uncorrelated
     assert width["constant"] == 1
 
@@ -407,7 +410,8 @@ def test_verdicts_by_hand() -> None:
     assert compare_samples(high, low).verdict == "better"
     assert compare_samples(low, high).verdict == "worse"
     assert compare_samples(low, low[::-1]).verdict == "no difference shown"
-    assert compare_samples([1, 1], [1, 1]).verdict == "no difference shown"
+    assert compare_samples([1] * 4, [1] * 4).verdict == "no difference shown"
+    assert compare_samples([1, 1], [1, 1]).verdict == "underpowered"  # whatever they were
     wide = [-50.0, -20, 20, 60]
     assert compare_samples(np.add(wide, 40), wide).verdict == "underpowered"
     assert compare_samples(np.add(wide, 1), wide).verdict == "no difference shown"

@@ -27,6 +27,8 @@ acrobot = Environment(
     observations=("cos_angle1", "sin_angle1", "cos_angle2", "sin_angle2", "spin1", "spin2"),
     outcome=outcome,
     outcomes={"swung_up": True, "timeout": False},
+    time_limit=500,
+    episode_bounds=lambda steps: {"return": (-float(steps), 0.0)},
     solved=-100.0,
     notes={
         "replace": "replacing Acrobot's reward also drops its −1 per step; terms that pay on the "

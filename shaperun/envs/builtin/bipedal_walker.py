@@ -64,6 +64,8 @@ bipedal_walker = Environment(
     outcome=outcome,
     outcomes={"arrived": True, "fell": False, "timeout": None},
     action_size=4,
+    time_limit=1600,
+    episode_bounds=lambda steps: {"energy": (0.0, 4 * TORQUE_COST * steps)},
     solved=300.0,
     # The environment's cost of torque, so that energy is in points of its return.
     metrics={"energy": {"torque": -TORQUE_COST}},

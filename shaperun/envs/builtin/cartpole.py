@@ -29,6 +29,8 @@ cartpole = Environment(
     observations=("x", "vx", "angle", "spin"),
     outcome=outcome,
     outcomes={"balanced": True, "fell": False, "off_track": False},
+    time_limit=500,
+    episode_bounds=lambda steps: {"return": (1.0, float(steps))},
     solved=475.0,
     notes={
         "replace": "replacing CartPole's reward also drops its +1 per step; if all terms are "

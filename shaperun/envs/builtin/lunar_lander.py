@@ -71,6 +71,8 @@ lunar_lander = Environment(
     observations=("x", "y", "vx", "vy", "angle", "spin", "left_leg", "right_leg"),
     outcome=outcome,
     outcomes={"landed": True, "crashed": False, "out_of_bounds": False, "timeout": None},
+    time_limit=1000,
+    episode_bounds=lambda steps: {"fuel": (0.0, (MAIN_ENGINE_COST + SIDE_ENGINE_COST) * steps)},
     solved=200.0,
     # The environment's cost of its engines, so that fuel is in points of its return.
     metrics={"fuel": {"main_engine": -MAIN_ENGINE_COST, "side_engine": -SIDE_ENGINE_COST}},

@@ -44,6 +44,8 @@ mountain_car = Environment(
     observations=("x", "vx"),
     outcome=outcome,
     outcomes={"climbed": True, "timeout": False},
+    time_limit=200,
+    episode_bounds=lambda steps: {"return": (-float(steps), -1.0)},
     solved=-110.0,
     notes={
         "replace": "replacing MountainCar's reward also drops its −1 per step; terms that pay on "
@@ -61,6 +63,8 @@ mountain_car_continuous = Environment(
     outcome=outcome,
     outcomes={"climbed": True, "timeout": False},
     action_size=1,
+    time_limit=999,
+    episode_bounds=lambda steps: {"return": (-0.1 * steps, 100.0), "fuel": (0.0, 0.1 * steps)},
     solved=90.0,
     # The environment's cost of pushing, so that fuel is in points of its return.
     metrics={"fuel": {"effort": -0.1}},

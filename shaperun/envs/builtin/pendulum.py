@@ -10,6 +10,8 @@ import numpy.typing as npt
 from shaperun.envs.base import Array, Environment, Transition
 
 MAX_TORQUE = 2.0
+MAX_SPIN = 8.0
+MAX_COST = math.pi**2 + 0.1 * MAX_SPIN**2 + 0.001 * MAX_TORQUE**2  # per step
 GRAVITY = 15.0  # angular acceleration is 15 sin(angle) + 3 torque
 
 # Episodes end only at the time limit, so success is read from the last state: a balanced pendulum
@@ -49,6 +51,12 @@ pendulum = Environment(
     outcome=outcome,
     outcomes={"upright": True, "swinging": False, "hanging": False},
     action_size=1,
+    time_limit=200,
+    # No episode ends before the time limit.
+    episode_bounds=lambda steps: {
+        "return": (-MAX_COST * steps, 0.0),
+        "length": (float(steps), float(steps)),
+    },
     notes={
         "add": "Pendulum already charges for angle², spin² and torque²; added terms may count the "
         "same things twice",
