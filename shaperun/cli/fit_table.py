@@ -31,7 +31,10 @@ def print_fit(
     console.print(Text.assemble(("Fit of the answers", "bold"), f"   {sheet.study}: {counts}"))
     console.print()
     print_weights(fit, console)
-    console.print(f"\nheld-out accuracy {fit.accuracy:.0%} (chance 50%)   ridge {fit.ridge:g}")
+    console.print(
+        f"\nheld-out accuracy {fit.accuracy:.0%} (chance 50%, p = {fit.p_chance:.2g})   "
+        f"ridge {fit.ridge:g}"
+    )
     if network:
         console.print(_format_network(network, fit))
     for note in list_caveats(fit, sheet):

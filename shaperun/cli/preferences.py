@@ -70,13 +70,20 @@ def fit(
             help="Also fit a small network of the state to what the terms leave unexplained.",
         ),
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Add the arm even if its accuracy is not shown to be above chance."
+        ),
+    ] = False,
     results: Results = Path("results"),
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit the weights of a reward to the answers saved from the page of ask.
 
-    Prints the weights with intervals, the held-out accuracy, and the arm as YAML.
+    Prints the weights with intervals, the held-out accuracy, and the arm as YAML. --into adds the
+    arm to a study, of which it keeps a copy.
 
     Example: shaperun fit study-answers.json --into study.yaml --name fitted
     """
@@ -99,7 +106,9 @@ def fit(
     learned = _fit_network(sheet, linear, quiet=as_json) if network else None
     arm = arms.build_arm(linear, learned)
     if into:
-        arms.add_arm_to_file(into, name, arm)
+        if not force:
+            arms.ensure_above_chance(linear, learned)
+        backup = arms.add_arm_to_file(into, name, arm)
     if as_json:
         print_json(fits.fit_document(linear, sheet, learned) | {"arm": {name: arm}})
         return
@@ -109,7 +118,7 @@ def fit(
         command = f"{command_line()} --into STUDY"
         console.print(f"\nTo add it to a study: {command}", style="dim", soft_wrap=True)
         return
-    console.print(f"\nAdded to {into}. Its returns:\n", style="dim")
+    console.print(f"\nAdded to {into} (before: {backup}). Its returns:\n", style="dim")
     check_table.print_check(check_arms(*options.open(str(into)), [name]), console)
 
 

@@ -120,13 +120,19 @@ def _decode(source: bytes | str) -> str:
 
 
 def _decode_bytes(source: bytes) -> str:
-    encoding = "utf-16" if source.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    encoding = find_encoding(source)
     try:
         return source.decode(encoding)
     except UnicodeDecodeError as error:
         before = source[: error.start].decode(encoding, "ignore")
         message = f"not valid {error.encoding.upper()} (byte 0x{source[error.start]:02X})"
         raise YamlError([(_mark_at(before, len(before)), message)]) from None
+
+
+def find_encoding(source: bytes) -> str:
+    """Return the encoding of a file from its byte order mark, by default UTF-8."""
+    marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+    return next((name for mark, name in marks.items() if source.startswith(mark)), "utf-8")
 
 
 def _mark_at(text: str, index: int) -> Mark:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Collection
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from shaperun.common.errors import UserError
-from shaperun.common.files import write_atomically
+from shaperun.common.files import atomic_replace
 from shaperun.common.validation import NAME
-from shaperun.common.yaml import YamlError, dump_yaml, read_yaml
-from shaperun.preferences.fit import Fit, NetworkFit
+from shaperun.common.yaml import YamlError, dump_yaml, find_encoding, read_yaml
+from shaperun.preferences.fit import Fit, NetworkFit, guessing_probability
 from shaperun.study.error_messages import NAME_RULES
 
 _DIGITS = 4  # significant digits of weights; their intervals are far wider
 _NETWORK_TERM = "learned"
+CHANCE_LEVEL = 0.05  # largest probability that guesses predict as many held-out answers
 
 
 def build_arm(fit: Fit, network: NetworkFit | None = None) -> dict[str, Any]:
@@ -47,14 +49,36 @@ def format_arm(name: str, config: dict[str, Any]) -> str:
     return dump_yaml({name: config})
 
 
-def add_arm_to_file(path: Path, name: str, config: dict[str, Any]) -> None:
+def ensure_above_chance(fit: Fit, network: NetworkFit | None) -> None:
+    """Check that the fit predicts held-out answers better than guesses.
+
+    Raises:
+        UserError: it was not shown to.
+    """
+    accuracy = network.accuracy if network and network.term else fit.accuracy
+    p = guessing_probability(accuracy, fit.decided)
+    if p > CHANCE_LEVEL:
+        raise UserError(
+            f"the fit predicts {accuracy:.0%} of {fit.decided} held-out answers, not clearly more "
+            f"than guesses would (50%, p = {p:.2g}); give more answers, or use --force to add the "
+            "arm anyway"
+        )
+
+
+def add_arm_to_file(path: Path, name: str, config: dict[str, Any]) -> Path:
     """Add an arm to a study file after the others, and change nothing else in it.
+
+    A link is followed, and the file keeps its encoding and its permissions. Return the path of a
+    copy of the file as it was.
 
     Raises:
         UserError: the arm exists, or no line can be added to the arms (flow style, merge keys); the
             file is then unchanged.
     """
-    text = path.read_bytes().decode()
+    path = path.resolve()
+    before = path.read_bytes()
+    encoding = find_encoding(before)
+    text = before.decode(encoding)
     try:
         source = read_yaml(text)
         new = _insert_arm(text, source.data, source.mark, name, config)
@@ -64,7 +88,13 @@ def add_arm_to_file(path: Path, name: str, config: dict[str, Any]) -> None:
         is_valid = False
     if not is_valid:
         raise UserError(f"{path} does not have one line or block per arm; add the arm by hand")
-    write_atomically(path, new.encode())
+    names = chain([f"{path.name}.bak"], (f"{path.name}.bak{number}" for number in count(2)))
+    backup = next(copy for name in names if not (copy := path.with_name(name)).exists())
+    for target, data in ((backup, before), (path, new.encode(encoding))):
+        with atomic_replace(target) as temporary:
+            temporary.write_bytes(data)
+            shutil.copymode(path, temporary)
+    return backup
 
 
 def _insert_arm(text: str, data: Any, mark: Any, name: str, config: dict[str, Any]) -> str:

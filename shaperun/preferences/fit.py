@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from math import ceil, comb
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +69,11 @@ class Fit:
     constant: list[str]
     negligible: list[str]
     collinear: list[tuple[str, str, float]]
+
+    @property
+    def p_chance(self) -> float:
+        """Probability that guesses predict at least as many held-out answers."""
+        return guessing_probability(self.accuracy, self.decided)
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,12 @@ def compute_scales(sums: Array, undiscounted: Array) -> Array:
     spread = sums.std(0)
     varies = (spread > 0) & (spread >= NEGLIGIBLE * undiscounted.std(0))
     return np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
+
+
+def guessing_probability(accuracy: float, answers: int) -> float:
+    """Return the probability that guesses are right at least as often, by the binomial test."""
+    fewest = ceil(accuracy * answers - 1e-9)
+    return float(sum(comb(answers, right) for right in range(fewest, answers + 1)) / 2**answers)
 
 
 def fit_document(fit: Fit, sheet: AnswerSheet, network: NetworkFit | None) -> dict[str, object]:

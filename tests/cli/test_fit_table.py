@@ -23,7 +23,7 @@ def print_to_text(result: Fit, answers: int, network: NetworkFit | None = None) 
 def test_a_fit_shows_its_accuracy() -> None:
     text = print_to_text(fit_answers(simulate_answers([2.0, -1.0], 60)), 60)
     assert "60 prefer one of two episodes" in text
-    assert "(chance 50%)" in text
+    assert "(chance 50%, p = " in text
     assert "mine:\n  mode: replace" in text
     assert "t0" in text
 

@@ -59,6 +59,27 @@ def test_answers_become_an_arm(folder: Path) -> None:
     assert (folder / "study.yaml").read_text().startswith(STUDY)
 
 
+def noise(folder: Path) -> None:
+    """Answers that no term explains."""
+    sheet = json.loads((folder / "answers.json").read_text())
+    sides = ["left", "right", "right", "left", "right", "left", "left", "left", "right"]
+    for index, answer in enumerate(sheet["answers"]):
+        answer["answer"] = sides[index % len(sides)]
+    (folder / "noise.json").write_text(json.dumps(sheet))
+
+
+def test_noise_is_added_only_with_force(folder: Path) -> None:
+    noise(folder)
+    refused = call_shaperun("fit", "noise.json", "--into", "study.yaml", cwd=folder)
+    assert refused.returncode == 2
+    assert "held-out answers, not clearly more than guesses would (50%, p = " in refused.stderr
+    assert (folder / "study.yaml").read_text() == STUDY
+    assert not (folder / "study.yaml.bak").exists()
+    forced = call_shaperun("fit", "noise.json", "--into", "study.yaml", "--force", cwd=folder)
+    assert forced.returncode == 0, forced.stderr
+    assert (folder / "study.yaml.bak").read_text() == STUDY
+
+
 def test_json_is_one_document(folder: Path) -> None:
     done = call_shaperun("fit", "answers.json", "--json", "--name", "mine", cwd=folder)
     document = json.loads(done.stdout)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from shaperun.common.errors import UserError
+from shaperun.common.yaml import read_yaml
 from shaperun.preferences import arm as fitted
 from shaperun.preferences.fit import Fit, NetworkFit, fit_answers
 from shaperun.study.loader import load_study
@@ -96,3 +97,20 @@ def test_the_networks_name_is_unique() -> None:
     named = Fit(**vars(result) | {"weights": weights})
     arm = fitted.build_arm(named, NetworkFit(random_network(4, 1), 0.9, 1.0))
     assert list(arm["terms"]) == ["learned_3"]
+
+
+def test_file_keeps_its_link_its_encoding_and_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "study.yaml", tmp_path / "link.yaml"
+    text = FILES["last"]
+    real.write_bytes(text.encode("utf-16"))
+    real.chmod(0o640)
+    link.symlink_to(real)
+    backups = [fitted.add_arm_to_file(link, name, ARM) for name in ("one", "two")]
+    assert [backup.name for backup in backups] == ["study.yaml.bak", "study.yaml.bak2"]
+    assert backups[0].read_bytes() == text.encode("utf-16")
+    assert link.is_symlink()
+    assert {path.stat().st_mode & 0o777 for path in (real, *backups)} == {0o640}
+    new = real.read_bytes().decode("utf-16")
+    assert new.startswith(text.rstrip())
+    assert read_yaml(real.read_bytes()).data["arms"].keys() >= {"one", "two"}
