@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image
 from shaperun.check.behaviours import Behaviour, default_controllers
 from shaperun.envs.base import Environment
 from shaperun.envs.episodes import Episode, held_out_seeds, play_episode
+from shaperun.envs.make import render_without_display
 from shaperun.study.environment import EnvironmentConfig
 
 MAX_FRAMES = 60  # per episode
@@ -63,7 +63,7 @@ def record_filmstrips(
 
 def make_renderable_env(config: EnvironmentConfig) -> gym.Env[Any, Any] | None:
     """Return an environment with `rgb_array` rendering, or None if it has none."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # needs no display
+    render_without_display()
     try:
         return config.make(render_mode="rgb_array")
     except Exception:  # unsupported, or a library for rendering is missing

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shaperun.cli.app import PREPARE, command
+from shaperun.cli.options import AllowCode
 from shaperun.common.errors import UserError
 from shaperun.common.text import format_command
 
@@ -52,32 +53,41 @@ def terms(
             show_default=False,
         ),
     ] = None,
+    allow_code: AllowCode = False,
 ) -> None:
-    """List the terms of an environment, and the names that formulas may use."""
+    """List the terms of an environment, and the names that formulas may use.
+
+    An environment of an installed package is named PACKAGE:NAME.
+
+    Example: shaperun terms highway_env:highway-v0 --allow-code
+    """
     from shaperun.cli.console import SafeConsole
     from shaperun.cli.term_table import build_term_table
     from shaperun.envs.builtin import environments
     from shaperun.rewards.syntax import FUNCTIONS
 
     console = SafeConsole(stderr=False)
-    chosen = environments().values() if environment is None else [_find_environment(environment)]
+    chosen = list(environments().values())
+    if environment is not None:
+        chosen = [_find_environment(environment, allow_code=allow_code)]
     for known in chosen:
         console.print(build_term_table(known), "")
     functions = ", ".join(sorted(FUNCTIONS))
     console.print(f"functions in formulas: {functions}", style="dim")
 
 
-def _find_environment(env_id: str) -> Environment:
+def _find_environment(env_id: str, *, allow_code: bool) -> Environment:
     from shaperun.envs.builtin import environments
     from shaperun.envs.generic import (
+        PACKAGE_HINT,
         UnknownEnvironmentError,
         UnsupportedEnvironmentError,
         get_environment,
     )
 
     try:
-        if ":" in env_id:
-            raise UserError(f"{env_id} names code; choose an installed environment")
+        if ":" in env_id and not allow_code:
+            raise UserError(f"{env_id} names Python code; pass --allow-code if you trust it")
         return get_environment(env_id)
     except UnknownEnvironmentError as error:
         close = difflib.get_close_matches(env_id, error.known, n=1)
@@ -85,7 +95,7 @@ def _find_environment(env_id: str) -> Environment:
         hint = (
             f"did you mean {close[0]}?" if close else f"choose from {ours}, or any of gymnasium's"
         )
-        raise UserError(f"unknown environment {env_id}; {hint}") from None
+        raise UserError(f"unknown environment {env_id}; {hint}; {PACKAGE_HINT}") from None
     except UnsupportedEnvironmentError as error:
         raise UserError(f"unsupported environment {env_id}: {error}") from None
 

@@ -16,6 +16,11 @@ import numpy as np
 from shaperun.envs.base import Environment
 from shaperun.envs.builtin import environments
 
+PACKAGE_HINT = (
+    "an environment of an installed package is named PACKAGE:NAME, with --allow-code if you trust "
+    "it"
+)
+
 
 class UnknownEnvironmentError(LookupError):
     """gymnasium has no environment of that name; `known` lists those it has."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,6 +43,20 @@ def make_environment(
             )
     hook = environment.before_reset
     return BeforeReset(env, hook) if hook else env
+
+
+def render_without_display() -> None:
+    """Choose drivers of SDL and MuJoCo that need no display, unless the user has chosen some."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def explain_rendering_error(error: Exception) -> str:
+    """Return the text of an error, and what helps if it is MuJoCo's."""
+    driver = os.environ.get("MUJOCO_GL")
+    hint = f" (MUJOCO_GL is {driver}; try MUJOCO_GL=egl, or osmesa)" if driver else ""
+    return f"{error}{hint if 'mujoco' in sys.modules else ''}"
 
 
 class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):

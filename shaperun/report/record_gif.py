@@ -17,6 +17,7 @@ from shaperun.analysis import results
 from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
 from shaperun.common.text import format_fixed
+from shaperun.envs.make import explain_rendering_error
 from shaperun.report import gif, video
 from shaperun.report.plots import style
 from shaperun.runs.plan import Run, plan_runs
@@ -174,7 +175,8 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
     try:
         played = replay_episode(run.config, act, episode, gif.shrink)
     except Exception as error:  # the environment's code may raise anything
-        raise UserError(f"{study.environment.id} cannot be rendered: {error}") from None
+        why = explain_rendering_error(error)
+        raise UserError(f"{study.environment.id} cannot be rendered: {why}") from None
     which = f"seed {run.seed}  ·  episode {episode}"
     try:
         return gif.Clip(

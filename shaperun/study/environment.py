@@ -21,6 +21,7 @@ from shaperun.envs.base import Environment
 from shaperun.envs.builtin import environments
 from shaperun.envs.envpool_support import Backend, envpool_obstacle
 from shaperun.envs.generic import (
+    PACKAGE_HINT,
     UnknownEnvironmentError,
     UnsupportedEnvironmentError,
     get_environment,
@@ -49,6 +50,11 @@ class EnvironmentConfig(Model):
     """A gymnasium environment and the options it is created with."""
 
     id: str = Field(description="Id under which gymnasium registers the environment.")
+    ends_itself: bool = Field(
+        False,
+        description="True if episodes end without a time limit of gymnasium, for environments that "
+        "truncate themselves.",
+    )
     options: dict[str, Option] = Field(
         {},
         validate_default=True,
@@ -65,7 +71,8 @@ class EnvironmentConfig(Model):
     def _check_id(cls, value: str, info: ValidationInfo) -> str:
         problem = validation_context(info, "problem")
         if isinstance(problem, UnknownEnvironmentError):
-            shown = f"{', '.join(environments())}, or any other id registered with gymnasium"
+            registered = "or any other id registered with gymnasium"
+            shown = f"{', '.join(environments())}, {registered} ({PACKAGE_HINT})"
             raise unknown_name_error("environment", value, problem.known, shown)
         if problem:
             raise ValueError(f"{value} cannot be used: {problem}")
@@ -82,10 +89,12 @@ class EnvironmentConfig(Model):
 
     @model_serializer(mode="wrap")
     def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs from before there was a second backend keep their identity.
+        # Runs from before there were these keys keep their identity.
         data: dict[str, Any] = handler(self)
         if self.backend == "gymnasium":
             data.pop("backend", None)
+        if not self.ends_itself:
+            del data["ends_itself"]
         return data
 
     def describe(self) -> Environment:
@@ -116,10 +125,11 @@ class EnvironmentConfig(Model):
             )
             if problem:
                 raise ValueError(str(problem))
-        if environment and environment.time_limit is None:
+        ends_itself = info.data.get("ends_itself", True)  # by default: its error is reported
+        if environment and environment.time_limit is None and not ends_itself:
             raise ValueError(
-                f"episodes of {environment.id} have no time limit and might never end; set one, "
-                "as in {max_episode_steps: 500}"
+                f"no time limit of {environment.id} is known to gymnasium; set one, as in "
+                "{max_episode_steps: 500}, or environment.ends_itself: true if all episodes end"
             )
         return value
 

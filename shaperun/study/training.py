@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from shaperun.common.validation import Integer, Model, validation_context
 from shaperun.envs.base import Environment
@@ -33,6 +33,10 @@ class NormalizeConfig(Model):
     rewards: bool = False
 
 
+def _normalize_both(value: object) -> object:
+    return {"observations": value, "rewards": value} if isinstance(value, bool) else value
+
+
 class TrainingConfig(Model):
     """Training settings of the arms."""
 
@@ -43,7 +47,10 @@ class TrainingConfig(Model):
     n_envs: Annotated[Integer, Field(ge=1, le=1024)] = Field(
         1, description="Parallel copies of the environment per run."
     )
-    normalize: NormalizeConfig = NormalizeConfig()
+    normalize: Annotated[
+        NormalizeConfig,
+        BeforeValidator(_normalize_both, json_schema_input_type=NormalizeConfig | bool),
+    ] = Field(NormalizeConfig(), description="True or false stands for both.")
     hyperparameters: dict[str, Any] = Field(
         {},
         validate_default=True,
@@ -200,7 +207,8 @@ def merge_training(shared: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any
         gamma = {k: v for k, v in hyperparameters.items() if k == "gamma"}
         shared = {**common, "hyperparameters": gamma}
     parts = [key for key in ("normalize", "hyperparameters") if isinstance(arm.get(key), dict)]
-    return {**shared, **arm, **{key: {**_mapping(shared.get(key)), **arm[key]} for key in parts}}
+    merged = {key: {**_mapping(_normalize_both(shared.get(key))), **arm[key]} for key in parts}
+    return {**shared, **arm, **merged}
 
 
 def _mapping(value: object) -> dict[Any, Any]:

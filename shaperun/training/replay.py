@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from shaperun.envs.base import Array, Transition
 from shaperun.envs.episodes import play_episode
+from shaperun.envs.make import render_without_display
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.study.models import RunConfig
 from shaperun.training import sb3_model
@@ -37,7 +37,7 @@ def replay_episode(
     config: RunConfig, act: Act, seed: int, transform: Callable[[Frame], Frame]
 ) -> Replay:
     """Play a held-out episode as it was evaluated; `transform` shrinks each frame at once."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no screen is needed
+    render_without_display()
     sb3_model.use_one_thread()  # as in training
     environment = config.environment.describe()
     kernel = config.training.kernel(environment, config.reward)

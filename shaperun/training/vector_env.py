@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from shaperun.envs.base import scalar_reward
 from shaperun.study.environment import EnvironmentConfig
 
 Array = npt.NDArray[Any]
@@ -72,7 +73,8 @@ class SequentialVectorEnv:
         terminated, truncated = np.zeros((2, len(self.envs)), dtype=bool)
         actions = self._actions.tolist() if self._discrete else self._actions
         for index, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
-            obs[index], rewards[index], ended, cut, _ = env.step(action)
+            obs[index], reward, ended, cut, _ = env.step(action)
+            rewards[index] = reward if type(reward) is float else scalar_reward(reward)
             if ended or cut:
                 last_obs = self._empty_obs() if last_obs is None else last_obs
                 last_obs[index] = obs[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from shaperun.envs.generic import (
     from_spaces,
     get_environment,
 )
+from shaperun.envs.make import explain_rendering_error, render_without_display
 from shaperun.envs.metrics import metric_bounds
 from shaperun.rewards.expression import expression_term
 from shaperun.study.environment import EnvironmentConfig
@@ -242,8 +244,11 @@ def test_environment_without_time_limit_is_refused(register: Register) -> None:
     assert get_environment("FrozenLake-v1").time_limit == 100
     [(path, message)] = refusals({"id": "Toy-v0"}).items()
     assert path == "environment.options"
-    assert "episodes of Toy-v0 have no time limit and might never end; set one" in message
-    study({"id": "Toy-v0", "options": {"max_episode_steps": 9}})
+    assert "no time limit of Toy-v0 is known to gymnasium; set one, as in" in message
+    assert "or environment.ends_itself: true if all episodes end" in message
+    limited = study({"id": "Toy-v0", "options": {"max_episode_steps": 9}}).environment
+    assert "ends_itself" not in limited.model_dump()  # earlier runs keep their identity
+    assert study({"id": "Toy-v0", "ends_itself": True}).environment.model_dump()["ends_itself"]
 
 
 def failing(error: Exception) -> Callable[..., Any]:
@@ -378,3 +383,19 @@ def test_warnings_of_gymnasium_are_not_printed(
     register("Toy-v0", make)
     study({"id": "Toy-v0", "options": {"max_episode_steps": 9}}).environment.make().close()
     assert not recwarn.list
+
+
+def test_rendering_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SDL_VIDEODRIVER", "MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    render_without_display()
+    assert (os.environ["SDL_VIDEODRIVER"], os.environ["MUJOCO_GL"]) == ("dummy", "egl")
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    render_without_display()
+    error = RuntimeError("no context")
+    assert explain_rendering_error(error) == "no context"
+    monkeypatch.setitem(sys.modules, "mujoco", sys)  # as if its simulator were in use
+    assert explain_rendering_error(error).endswith(
+        "(MUJOCO_GL is glfw; try MUJOCO_GL=egl, or osmesa)"
+    )

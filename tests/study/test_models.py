@@ -487,3 +487,14 @@ def test_mistake_in_shared_training_is_reported_once(shared: dict[str, Any]) -> 
     with pytest.raises(ValidationError) as error:
         arm_training({"n_envs": 3}, **shared)
     assert error.value.error_count() == 1
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_normalize_takes_a_truth_value(both: bool) -> None:
+    training = {"total_timesteps": 1000, "normalize": both}
+    normalize = parse_study(PLAIN | {"training": training}).training.normalize
+    assert (normalize.observations, normalize.rewards) == (both, both)
+    arms = {"default": {}, "own": {"training": {"normalize": {"rewards": False}}}}
+    study = parse_study(PLAIN | {"training": training, "arms": arms})
+    own = study.training_of(study.arms["own"]).normalize
+    assert (own.observations, own.rewards) == (both, False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -32,3 +33,25 @@ def test_steps_match_gymnasiums_vector_environment(env_id: str) -> None:
             np.testing.assert_array_equal(last_obs[copy], info["final_obs"][copy])
             ended += 1
     assert ended > 10
+
+
+class ArrayReward(gym.Wrapper[Any, Any, Any, Any]):
+    def __init__(self, env: gym.Env[Any, Any], size: int) -> None:
+        super().__init__(env)
+        self.size = size
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = self.env.step(action)
+        return (obs, np.full(self.size, reward), *rest)
+
+
+def test_array_rewards_have_one_entry() -> None:
+    def step(size: int) -> float:
+        env = ArrayReward(gym.make("CartPole-v1", disable_env_checker=True), size)
+        envs = SequentialVectorEnv([ReplayableEnv(env)])
+        envs.reset([0])
+        return float(envs.step(np.zeros(1, dtype=int)).env_reward[0])
+
+    assert step(1) == 1.0
+    with pytest.raises(ValueError, match="not a number; combine its entries"):
+        step(2)

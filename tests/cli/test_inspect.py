@@ -1,0 +1,30 @@
+"""`terms` of environments that packages register."""
+
+from pathlib import Path
+
+from tests.conftest import call_shaperun
+
+PACKAGE = """\
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+gym.register("Mine-v0", CartPoleEnv, max_episode_steps=9)
+"""
+
+
+def test_environment_of_a_package(tmp_path: Path) -> None:
+    (tmp_path / "package_of_mine.py").write_text(PACKAGE)
+    name = "package_of_mine:Mine-v0"
+    refused = call_shaperun("terms", name, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert f"{name} names Python code; pass --allow-code if you trust it" in refused.stderr
+    done = call_shaperun("terms", name, "--allow-code", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "obs[0] … obs[3]" in done.stdout
+
+
+def test_unknown_environment_says_how_packages_name_theirs(tmp_path: Path) -> None:
+    done = call_shaperun("terms", "Mine-v0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "unknown environment Mine-v0" in done.stderr
+    assert "PACKAGE:NAME, with --allow-code" in done.stderr
