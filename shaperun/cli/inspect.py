@@ -84,10 +84,12 @@ def _find_environment(env_id: str, *, allow_code: bool) -> Environment:
         UnsupportedEnvironmentError,
         get_environment,
     )
+    from shaperun.runs.open_study import find_local_code
 
     try:
         if ":" in env_id and not allow_code:
             raise UserError(f"{env_id} names Python code; pass --allow-code if you trust it")
+        find_local_code()
         return get_environment(env_id)
     except UnknownEnvironmentError as error:
         close = difflib.get_close_matches(env_id, error.known, n=1)
@@ -95,7 +97,7 @@ def _find_environment(env_id: str, *, allow_code: bool) -> Environment:
         hint = (
             f"did you mean {close[0]}?" if close else f"choose from {ours}, or any of gymnasium's"
         )
-        raise UserError(f"unknown environment {env_id}; {hint}; {PACKAGE_HINT}") from None
+        raise UserError(f"unknown environment {env_id}; {hint} ({PACKAGE_HINT})") from None
     except UnsupportedEnvironmentError as error:
         raise UserError(f"unsupported environment {env_id}: {error}") from None
 

@@ -16,10 +16,7 @@ import numpy as np
 from shaperun.envs.base import Environment
 from shaperun.envs.builtin import environments
 
-PACKAGE_HINT = (
-    "an environment of an installed package is named PACKAGE:NAME, with --allow-code if you trust "
-    "it"
-)
+PACKAGE_HINT = "PACKAGE:NAME for one of a package"
 
 
 class UnknownEnvironmentError(LookupError):

@@ -21,8 +21,8 @@ def open_study(
     Raises:
         UserError: the study is unknown, or its file is invalid.
     """
-    if allow_code and "" not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # users keep the code of a study next to it
+    if allow_code:
+        find_local_code()
     path = Path(name)
     trained = StudyFolder(results / name).study
     if not path.is_file() and len(path.parts) == 1 and trained.is_file():
@@ -34,6 +34,12 @@ def open_study(
         )
     study = load_study(path, overrides, allow_code=allow_code)
     return study, StudyFolder(results / study.study)
+
+
+def find_local_code() -> None:
+    """Let modules of the working directory be imported: users keep code next to their studies."""
+    if "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
 
 
 def find_latest_study(results: Path) -> str:

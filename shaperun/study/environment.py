@@ -94,7 +94,7 @@ class EnvironmentConfig(Model):
         if self.backend == "gymnasium":
             data.pop("backend", None)
         if not self.ends_itself:
-            del data["ends_itself"]
+            data.pop("ends_itself", None)
         return data
 
     def describe(self) -> Environment:

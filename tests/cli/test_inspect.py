@@ -24,7 +24,7 @@ def test_environment_of_a_package(tmp_path: Path) -> None:
 
 
 def test_unknown_environment_says_how_packages_name_theirs(tmp_path: Path) -> None:
-    done = call_shaperun("terms", "Mine-v0", cwd=tmp_path)
+    done = call_shaperun("terms", "Nowhere-v7", cwd=tmp_path)
     assert done.returncode == 2
-    assert "unknown environment Mine-v0" in done.stderr
-    assert "PACKAGE:NAME, with --allow-code" in done.stderr
+    assert "unknown environment Nowhere-v7" in done.stderr
+    assert "(PACKAGE:NAME for one of a package)" in done.stderr
