@@ -17,7 +17,7 @@ from shaperun.analysis.learning_speed import (
     solving_time_bounds,
 )
 from shaperun.common.errors import UserError
-from shaperun.common.text import format_fixed
+from shaperun.common.text import count_decimals, format_fixed
 from shaperun.envs.base import Bounds, Environment
 from shaperun.envs.metrics import metric_bounds, metric_direction, metric_names
 from shaperun.stats import intervals, permutation
@@ -71,7 +71,7 @@ class Estimate:
 
 def format_estimates(metric: str, estimates: Sequence[Estimate]) -> list[tuple[str, str]]:
     """Return the estimates of a column and their intervals as text, with the same decimals."""
-    digits = 0 if any(abs(estimate.iqm) >= 100 for estimate in estimates) else 1
+    digits = _count_digits(estimates)
     return [format_estimate(metric, estimate, digits) for estimate in estimates]
 
 
@@ -79,7 +79,7 @@ def format_estimate(metric: str, estimate: Estimate, digits: int | None = None) 
     """Return an estimate and its interval as text; the latter is empty for a single run."""
     percent = metric.endswith("_rate")
     if digits is None:
-        digits = 0 if abs(estimate.iqm) >= 100 else 1
+        digits = _count_digits([estimate])
 
     def show(value: float) -> str:
         return f"{value:.0%}" if percent else format_fixed(value, digits)
@@ -89,6 +89,14 @@ def format_estimate(metric: str, estimate: Estimate, digits: int | None = None) 
     if percent and math.isclose(estimate.low, estimate.high, abs_tol=1e-9):
         return show(estimate.iqm), "identical in all runs"
     return show(estimate.iqm), f"[{show(estimate.low)}, {show(estimate.high)}]"
+
+
+def _count_digits(estimates: Sequence[Estimate]) -> int:
+    """Return no decimals for numbers from 100 on, one for smaller ones, and more below 1."""
+    if any(abs(estimate.iqm) >= 100 for estimate in estimates):
+        return 0
+    values = [v for e in estimates for v in (e.iqm, e.low, e.high) if v is not None]
+    return max(1, count_decimals(values, 2))
 
 
 def format_metric(name: str, value: float) -> str:

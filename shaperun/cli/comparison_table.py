@@ -20,7 +20,7 @@ from shaperun.analysis.summary import (
     format_metric,
 )
 from shaperun.cli.console import Column, number_column, print_tables
-from shaperun.common.text import format_exact, format_fixed, humanize, pluralize
+from shaperun.common.text import count_decimals, format_exact, format_fixed, humanize, pluralize
 from shaperun.search.ranking import ConfirmedTrial, SweepResults, format_objectives
 from shaperun.study.sweep import Sweep
 
@@ -121,7 +121,8 @@ def _format_difference(comparison: ArmComparison) -> str:
     """Return a difference and its interval, if any."""
     result = comparison.result
     values = (result.difference, result.low, result.high)
-    difference, low, high = (format_fixed(value, sign="+") for value in values)
+    digits = count_decimals(values, 2)
+    difference, low, high = (format_fixed(value, digits, sign="+") for value in values)
     if math.isnan(result.low):
         return difference
     level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%} interval)"

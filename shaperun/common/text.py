@@ -7,7 +7,7 @@ import math
 import re
 import shlex
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LARGE = 1e8  # from here on numbers are written with an exponent
@@ -35,10 +35,15 @@ def format_exact(value: float) -> str:
     return f"{value + 0.0:{'.0f' if plain else 'g'}}".replace("-", "−")
 
 
+def count_decimals(values: Iterable[float], significant: int) -> int:
+    """Return the decimals that show so many digits of the largest of some numbers, at most 6."""
+    largest = max((abs(value) for value in values if 0 < abs(value) < math.inf), default=1000.0)
+    return min(6, max(0, significant - 1 - math.floor(math.log10(largest))))
+
+
 def format_column(values: Sequence[float]) -> list[str]:
     """Return numbers with the same decimals, which show four digits of the largest."""
-    largest = max((abs(value) for value in values if 0 < abs(value) < math.inf), default=1000.0)
-    digits = min(6, max(0, 3 - math.floor(math.log10(largest))))
+    digits = count_decimals(values, 4)
     return [format_fixed(value, digits) for value in values]
 
 

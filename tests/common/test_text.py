@@ -7,6 +7,7 @@ import math
 import pytest
 
 from shaperun.common.text import (
+    count_decimals,
     format_column,
     format_exact,
     format_fixed,
@@ -59,3 +60,11 @@ def test_truncated_text_has_the_given_length() -> None:
 
 def test_only_one_is_singular() -> None:
     assert [pluralize(count, "trial") for count in (0, 1, 2)] == ["0 trials", "1 trial", "2 trials"]
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [([335.2, -1.0], 0), ([45.0], 0), ([6.2, 0.001], 1), ([0.28, -0.07], 2), ([0.0], 0), ([], 0)],
+)
+def test_decimals_of_the_largest(values: list[float], decimals: int) -> None:
+    assert count_decimals(values, 2) == decimals
