@@ -43,10 +43,9 @@ def learning_speed(curves: pl.DataFrame, solved: float | None) -> pl.DataFrame:
 
 def solving_time_bounds(runs: pl.DataFrame, total_timesteps: int) -> tuple[float, float]:
     """Return the bounds of `steps_to_solved`: censored runs are at the upper one."""
-    unsolved = runs.filter(~pl.col(SOLVED))
-    limit = (unsolved if len(unsolved) else runs)[STEPS_TO_SOLVED].max()
-    assert isinstance(limit, float)  # noqa: S101 (for the type checker)
-    return 0.0, limit if len(unsolved) else max(limit, float(total_timesteps))
+    unsolved = runs.filter(~pl.col(SOLVED))[STEPS_TO_SOLVED].to_list()
+    times = runs[STEPS_TO_SOLVED].to_list()
+    return 0.0, float(max(unsolved or [total_timesteps, *times]))
 
 
 def _area_under_curve(points: pl.Series) -> float:

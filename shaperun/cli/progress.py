@@ -263,7 +263,8 @@ def _build_summary(
 
 def _format_total(runs: Sequence[RunStatus], workers: int, scope: str) -> str:
     """Return the share of all runs that has ended, and the time left."""
-    share = fmean(1.0 if run.state == "failed" else run.completed_share for run in runs)
+    shares = [1.0 if run.state == "failed" else run.completed_share for run in runs]
+    share = fmean(shares) if shares else 0.0  # a sweep begins without trials
     left = estimate_seconds_left(runs, workers)
     time_left = "" if left is None else f", {format_duration(left)} left{scope}"
     return f"{_format_share(share)}{time_left}"

@@ -415,7 +415,7 @@ def test_a_sweep_that_has_not_begun_is_described(bad_folder: Path) -> None:
 def test_a_repeated_option_adds_names(tiny_file: Path, shaperun: Shaperun) -> None:
     both = ("--arms", "default", "--arms", "guided")
     done = shaperun("train", "tiny.yaml", "--dry-run", *both, "--seeds", "1", "--seeds", "0")
-    assert "tiny: 4 runs of 2,000 steps" in done.stdout
+    assert "4 runs of 2,000 steps" in done.stdout
 
 
 def test_every_command_has_help(shaperun: Shaperun) -> None:

@@ -73,7 +73,8 @@ def random(seed: int) -> Callable[[Any], npt.NDArray[np.float32]]:
 
 def assert_consistent(t: Transition) -> None:
     """Check that steps are consecutive and that only the last one ends the episode."""
-    assert t.obs.dtype == t.next_obs.dtype == t.env_reward.dtype == np.float64
+    assert t.obs.dtype == t.next_obs.dtype in (np.float64, np.uint8)
+    assert t.env_reward.dtype == np.float64
     assert t.obs[1:].tolist() == t.next_obs[:-1].tolist()
     assert t.last_action[0].tolist() == t.action[0].tolist()
     assert t.last_action[1:].tolist() == t.action[:-1].tolist()

@@ -45,6 +45,7 @@ def start_elsewhere(folder: StudyFolder, run: Run) -> Lock:
 
 def test_failures_are_recorded_and_retried(runs: list[Run], tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "tiny")
+    folder.path.mkdir()
     for _ in range(2):
         first, starting, *_, last = list(driver.execute_runs(folder, runs, failing))
         assert {run.state for run in first} == {"waiting"}

@@ -54,6 +54,7 @@ def probe() -> Iterator[str]:
         ("sign",),
         lambda end: np.where(end.env_reward > 0, "right", "wrong"),
         {"right": True, "wrong": False},
+        time_limit=1,
     )
 
     @environment.state_term

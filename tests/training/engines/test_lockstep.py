@@ -213,6 +213,8 @@ def test_a_rollout_matches_stable_baselines3_with_the_same_actions(
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
     folders = [RunFolder(tmp_path / name) for name in ("ours", "theirs")]
+    for folder in folders:
+        folder.start({"identity": run.identity})
     with open_run(folders[0], run) as ours, open_run(folders[1], run) as theirs:
         assert_same_rollout(ours, theirs, run)
 
