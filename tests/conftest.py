@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from shaperun.cli.main import main
 from shaperun.runs import driver, prepare
@@ -22,6 +23,10 @@ from shaperun.runs.process_pool import run_inline
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import driver as search
 from shaperun.study.models import parse_study
+
+# A loaded machine may take any time for an example.
+settings.register_profile("without-deadline", deadline=None)
+settings.load_profile("without-deadline")
 
 Shaperun = Callable[..., subprocess.CompletedProcess[str]]
 
