@@ -85,7 +85,6 @@ def pays_for_goal(arm: ArmContext) -> bool:
     Where success is to last to the time limit, return whether most steps of such episodes pay.
     Without a successful episode, return whether the reward is higher where an episode terminates.
     """
-    jumps = [_last_changes(result) for result in arm.returns]
     reached = np.concatenate([reached_goal(arm, result) for result in arm.returns])
     if not reached.any():
         return any(_pays_for_termination(arm, result) for result in arm.returns)
@@ -94,7 +93,7 @@ def pays_for_goal(arm: ArmContext) -> bool:
         return bool(np.median(np.concatenate(lasting)) > 0)
     changes = np.concatenate([_changes(result) for result in arm.returns])
     usual = float(changes.max(initial=0.0))
-    at_end = np.concatenate(jumps)
+    at_end = np.concatenate([_last_changes(result) for result in arm.returns])
     failed = ~reached & np.concatenate([_terminated(result) for result in arm.returns])
     elsewhere = float(at_end[failed].mean()) if failed.any() else -np.inf
     return bool(at_end[reached].mean() > max(usual, elsewhere) + 1e-9)

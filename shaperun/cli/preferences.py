@@ -53,6 +53,22 @@ def ask(study: StudyArgument, options: StudyOptions, quiet: Quiet = False) -> No
     typer.echo(folder.ask)
 
 
+Network = Annotated[
+    bool,
+    typer.Option(
+        "--network",
+        help="Also fit a small network of the state to what the terms leave unexplained.",
+    ),
+]
+
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Add the arm even if its accuracy is not shown to be above chance."
+    ),
+]
+
+
 @command(rich_help_panel=PREPARE)
 def fit(
     answers: Annotated[
@@ -63,19 +79,8 @@ def fit(
         typer.Option(metavar="STUDY", help="Add the arm to this study file, and check it there."),
     ] = None,
     name: Annotated[str, typer.Option(metavar="ARM", help="Name of the new arm.")] = "fitted",
-    network: Annotated[
-        bool,
-        typer.Option(
-            "--network",
-            help="Also fit a small network of the state to what the terms leave unexplained.",
-        ),
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Add the arm even if its accuracy is not shown to be above chance."
-        ),
-    ] = False,
+    network: Network = False,
+    force: Force = False,
     results: Results = Path("results"),
     allow_code: AllowCode = False,
     as_json: AsJson = False,

@@ -98,6 +98,33 @@ def _note_on_trials(study: str, folder: StudyFolder, options: StudyOptions) -> s
     return "\n".join([text, *describe_best_study(folder, options)])
 
 
+RunSeed = Annotated[
+    int | None,
+    typer.Option(
+        parser=parse_integer, metavar="SEED", help="Only runs with this seed (default: all)."
+    ),
+]
+
+EpisodeSeed = Annotated[
+    int | None,
+    typer.Option(
+        parser=parse_integer,
+        metavar="SEED",
+        help="Show the held-out episode with this seed (default: the first). Seeds are in "
+        "captions and in evaluations.csv.",
+    ),
+]
+
+Format = Annotated[
+    Literal["gif", "mp4", "webp"],
+    typer.Option(
+        "--format",
+        parser=one_of("gif", "mp4", "webp"),
+        metavar="FORMAT",
+        help="gif, mp4 or webp (mp4 needs shaperun\\[mp4]).",
+    ),
+]
+
 Pick = Annotated[
     Literal["best", "median", "worst", "failure"] | None,
     typer.Option(
@@ -116,31 +143,10 @@ def record_gif(
     *,
     options: StudyOptions,
     arms: Arms = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            parser=parse_integer, metavar="SEED", help="Only runs with this seed (default: all)."
-        ),
-    ] = None,
+    seed: RunSeed = None,
     pick: Pick = None,
-    episode_seed: Annotated[
-        int | None,
-        typer.Option(
-            parser=parse_integer,
-            metavar="SEED",
-            help="Show the held-out episode with this seed (default: the first). Seeds are in "
-            "captions and in evaluations.csv.",
-        ),
-    ] = None,
-    kind: Annotated[
-        Literal["gif", "mp4", "webp"],
-        typer.Option(
-            "--format",
-            parser=one_of("gif", "mp4", "webp"),
-            metavar="FORMAT",
-            help="gif, mp4 or webp (mp4 needs shaperun\\[mp4]).",
-        ),
-    ] = "gif",
+    episode_seed: EpisodeSeed = None,
+    kind: Format = "gif",
     quiet: Quiet = False,
 ) -> None:
     """Record the policies: one GIF per arm, and one of all arms side by side.

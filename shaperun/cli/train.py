@@ -77,10 +77,10 @@ def train_runs(
     options = TrainOptions(tensorboard=arguments.tensorboard)
     if arguments.dry_run:
         check_runs(study, folder, runs, options, fresh=arguments.fresh)
-        plan = SafeConsole(stderr=False)
+        console = SafeConsole(stderr=False)
         if whole_sweep:
-            progress.print_sweep_plan(study, plan)
-        progress.print_dry_run(study, folder, runs, plan)
+            progress.print_sweep_plan(study, console)
+        progress.print_dry_run(study, folder, runs, console)
         return 0
     drive: Any = partial(driver.execute_runs, folder, runs)
     if whole_sweep:
@@ -94,10 +94,8 @@ def train_runs(
         confirming = search.confirmation_seeds(study) if whole_sweep else []
         _confirm_deletion(folder, runs, confirming, ask=not arguments.yes, console=console)
     prepare(study, folder, runs, options, fresh=arguments.fresh)
-    if whole_sweep:
-        progress.print_sweep_plan(study, console)
-    else:
-        progress.print_plan(study, runs, console)
+    plan = progress.print_sweep_plan if whole_sweep else partial(progress.print_plan, runs=runs)
+    plan(study, console=console)
     # Treat SIGTERM like Ctrl-C: stop the workers and print how to resume.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workers = driver.count_parallel_jobs(arguments.executor, arguments.workers)

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from shaperun.report import data
 from shaperun.report.cards import make_cards
-from shaperun.report.data import ReportData, load_report_data
-from shaperun.runs.open_study import open_study
-
-
-@pytest.fixture(scope="module")
-def report(trained: Path) -> ReportData:
-    study, folder = open_study("tiny", trained / "results")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "_record_gif", lambda *_: None)
-        return load_report_data(study, folder, print)
+from shaperun.report.data import ReportData
 
 
 def test_card_compares_the_prediction_with_the_policies(report: ReportData) -> None:

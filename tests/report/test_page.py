@@ -32,14 +32,6 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(scope="module")
-def report(trained: Path) -> ReportData:
-    study, folder = open_study("tiny", trained / "results")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "_record_gif", lambda *_: None)
-        return load_report_data(study, folder, print)
-
-
 def renamed(report: ReportData, names: dict[str, str]) -> ReportData:
     """Return the report with arm names that no study file may have."""
     arms = {names[arm]: reward for arm, reward in report.study.arms.items()}
