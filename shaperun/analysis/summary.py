@@ -99,6 +99,17 @@ def _count_digits(estimates: Sequence[Estimate]) -> int:
     return max(1, count_decimals(values, 2))
 
 
+def format_difference(result: Comparison) -> tuple[str, str]:
+    """Return a difference and its interval, if any, as text with the same decimals."""
+    values = (result.difference, result.low, result.high)
+    digits = count_decimals(values, 2)
+    difference, low, high = (format_fixed(value, digits, sign="+") for value in values)
+    if math.isnan(result.low):
+        return difference, ""
+    level = "" if math.isclose(result.level, 0.95) else f" ({result.level:.0%} interval)"
+    return difference, f"[{low}, {high}]{level}"
+
+
 def format_metric(name: str, value: float) -> str:
     """Return a rate in percent, any other metric as a number."""
     return f"{value:.0%}" if name.endswith("_rate") else format_fixed(value, 1)

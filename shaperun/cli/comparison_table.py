@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 from rich.console import Console
@@ -16,11 +15,12 @@ from shaperun.analysis.summary import (
     NEVER_SOLVED,
     ArmComparison,
     Summary,
+    format_difference,
     format_estimates,
     format_metric,
 )
 from shaperun.cli.console import Column, number_column, print_tables
-from shaperun.common.text import count_decimals, format_exact, format_fixed, humanize, pluralize
+from shaperun.common.text import format_exact, format_fixed, humanize, pluralize
 from shaperun.search.ranking import ConfirmedTrial, SweepResults, format_objectives
 from shaperun.study.sweep import Sweep
 
@@ -94,7 +94,7 @@ def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
         (comparison.baseline, "bold"),
         ": ",
         (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
-        f". Environment return {_format_difference(comparison)}",
+        f". Environment return {' '.join(format_difference(comparison.result))}",
     )
     paired = " paired by seed" if comparison.paired else ""
     test = f"permutation test{paired}{_format_correction(comparison)}"
@@ -114,19 +114,7 @@ def _format_learning(name: str, comparison: ArmComparison) -> str:
     if comparison.result.verdict == NEVER_SOLVED:
         return f"{NEVER_SOLVED} by either arm"
     notes = "; ".join([f"p = {comparison.p_adjusted:.2g}", *comparison.never_notes])
-    return f"{name} {_format_difference(comparison)} ({notes})"
-
-
-def _format_difference(comparison: ArmComparison) -> str:
-    """Return a difference and its interval, if any."""
-    result = comparison.result
-    values = (result.difference, result.low, result.high)
-    digits = count_decimals(values, 2)
-    difference, low, high = (format_fixed(value, digits, sign="+") for value in values)
-    if math.isnan(result.low):
-        return difference
-    level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%} interval)"
-    return f"{difference} [{low}, {high}]{level}"
+    return f"{name} {' '.join(format_difference(comparison.result))} ({notes})"
 
 
 def _format_correction(comparison: ArmComparison) -> str:

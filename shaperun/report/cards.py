@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
-from shaperun.analysis import diagnostics, exploitation
+from shaperun.analysis import exploitation
 from shaperun.analysis.exploitation import Conduct, ExploitVerdict
-from shaperun.analysis.summary import NEVER_SOLVED, ArmComparison
+from shaperun.analysis.summary import NEVER_SOLVED, ArmComparison, format_difference
 from shaperun.check.check import Check
 from shaperun.check.ranking import best_by_environment, most_rewarded
 from shaperun.check.study_rules import default_difference, describe_few_updates
-from shaperun.common.text import format_number, humanize
+from shaperun.common.text import humanize
 from shaperun.report.data import ReportData
-from shaperun.report.sections import format_steps, group_diagnostics
+from shaperun.report.sections import group_diagnostics
 
 Context = dict[str, Any]
 
@@ -83,28 +82,23 @@ def _describe_training(data: ReportData, arm: str) -> Iterator[str]:
     few = describe_few_updates(data.study.training_of(data.study.arms[arm]))
     if few:
         yield f"{few}."
-    found = [d for d in diagnostics.diagnose(data.updates, data.study) if d.arm == arm]
-    groups = [f"{g['rule']} (seeds {g['seeds']})" for g in group_diagnostics(found)]
+    groups = [
+        f"{group['rule']} ({group['seeds']})"
+        for group in group_diagnostics(data.updates, data.study)
+        if group["arm"] == arm
+    ]
     if groups:
         yield f"Training: {', '.join(groups)}; see “Training health”."
 
 
 def _make_fact(label: str, comparison: ArmComparison) -> Context:
     result = comparison.result
-    interval = ""
-    if math.isfinite(result.low):
-        level = "" if abs(result.level - 0.95) < 1e-9 else f" ({result.level:.0%})"
-        interval = f"[{_format_signed(result.low)}, {_format_signed(result.high)}]{level}"
     never = result.verdict == NEVER_SOLVED
+    difference, interval = (result.verdict, "") if never else format_difference(result)
     return {
         "label": label,
-        "difference": result.verdict if never else _format_signed(result.difference),
+        "difference": difference,
         "interval": interval,
         "p": "" if never else f"{comparison.p_adjusted:.2g}",
         "verdict": "" if never else ", ".join([result.verdict, *comparison.never_notes]),
     }
-
-
-def _format_signed(value: float) -> str:
-    size = format_steps(value) if abs(value) >= 10_000 else format_number(value)
-    return f"+{size}" if value > 0 else size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -32,6 +32,7 @@ from shaperun.report.data import MAX_ARMS, ReportData
 from shaperun.report.plots import arms as plots
 from shaperun.report.plots import training
 from shaperun.report.plots.style import format_percent, format_short, text_colour
+from shaperun.study.models import Study
 
 Context = dict[str, Any]
 
@@ -145,7 +146,7 @@ def _make_learning_row(arm: summary.ArmSummary, cost: Mapping[str, Any] | None) 
         "arm": arm.arm,
         "auc": summary.format_estimate("auc", arm.learning["auc"]),
         "steps": _format_steps_to_solved(arm),
-        "timesteps": format_steps(cost["timesteps"]) if cost else "",
+        "timesteps": _format_steps(cost["timesteps"]) if cost else "",
         "minutes": format_number(cost["seconds"] / 60 / cost["runs"]) if cost else "",
         "speed": format_number(cost["steps_per_second"]) if cost else "",
     }
@@ -159,16 +160,16 @@ def _format_steps_to_solved(arm: summary.ArmSummary) -> tuple[str, str]:
     if not arm.solved:
         return "never", f"0 of {arm.runs} runs"
     bound = "≥ " if arm.runs - arm.solved > arm.runs // 4 else ""
-    return f"{bound}{format_steps(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
+    return f"{bound}{_format_steps(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
 
 
 def _describe_cost(cost: pl.DataFrame) -> str:
     steps, seconds, runs = (float(cost[c].sum()) for c in ("timesteps", "seconds", "runs"))
     count = pluralize(int(runs), "run")
-    return f"{count}, {format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
+    return f"{count}, {_format_steps(steps)} steps, {seconds / 3600:.2g} core-hours"
 
 
-def format_steps(steps: float) -> str:
+def _format_steps(steps: float) -> str:
     """Return a number of steps with three significant digits, as 1.5M."""
     return format_short(float(f"{steps:.3g}"))
 
@@ -296,7 +297,7 @@ def make_health(data: ReportData) -> Context:
         return {"health_svg": "", "diagnostics": [], "more_diagnostics": []}
     arms = list(data.study.arms)
     measures = diagnostics.reported_measures(updates, data.study)
-    groups = group_diagnostics(diagnostics.diagnose(updates, data.study))
+    groups = group_diagnostics(updates, data.study)
     drawn = updates.filter(pl.col("arm").is_in(shown))
     return {
         "health_svg": charts.inline_svg(
@@ -307,20 +308,26 @@ def make_health(data: ReportData) -> Context:
     }
 
 
-def group_diagnostics(items: Iterable[diagnostics.Diagnostic]) -> list[Context]:
-    """Return one entry per rule and arm, with all seeds and the first message."""
+def group_diagnostics(updates: pl.DataFrame, study: Study) -> list[Context]:
+    """Return one entry per rule and arm, with its seeds and the first message."""
     groups: dict[tuple[str, str], list[diagnostics.Diagnostic]] = {}
-    for item in items:
+    for item in diagnostics.diagnose(updates, study):
         groups.setdefault((item.rule, item.arm), []).append(item)
     return [
         {
             "rule": humanize(rule.replace("-", "_")),
             "arm": arm,
-            "seeds": ", ".join(str(item.seed) for item in group),
+            "seeds": _format_seeds([item.seed for item in group], study),
             "message": group[0].message[0].upper() + group[0].message[1:],
         }
         for (rule, arm), group in groups.items()
     ]
+
+
+def _format_seeds(seeds: Sequence[int], study: Study) -> str:
+    if len(seeds) == len(study.seeds) > 1:
+        return "all seeds"
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def make_provenance(data: ReportData) -> Context:
