@@ -14,10 +14,7 @@ import numpy.typing as npt
 from shaperun.analysis.term_history import DOMINANT_SHARE
 from shaperun.check.lives import compare_lives, pays_for_goal
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions, most_rewarded
-from shaperun.check.rule import (
-    ArmContext,
-    about_arm,
-)
+from shaperun.check.rule import ArmContext, about_arm
 from shaperun.common.text import format_exact, format_number
 from shaperun.envs.base import OWN_REWARD, Array, Transition
 from shaperun.rewards.differences import find_difference
@@ -39,12 +36,13 @@ def inverted_ranking(arm: ArmContext) -> Iterator[str]:
     right, worst = best_by_environment(arm.returns), wrong[0]
     expected = "expect it to learn" if worst is most_rewarded(arm.returns) else "it may learn"
     remedy = f". Raise what it pays to {right.name}, or use mode potential"
+    start = ", at the start of its schedule" if arm.config.schedule else ""
     yield (
         f"{arm.name} pays {format_number(worst.discounted_return)} to {worst.name} and "
         f"{format_number(right.discounted_return)} to {right.name}; {expected} to {worst.name} "
         f"(environment return {format_number(worst.environment_return)} instead of "
         f"{format_number(right.environment_return)}; pay discounted with γ = "
-        f"{arm.training.gamma:g})"
+        f"{arm.training.gamma:g}{start})"
         f"{remedy if arm.config.mode in ('add', 'replace') else ''}"
     )
 
@@ -221,24 +219,38 @@ def constant_term(arm: ArmContext) -> Iterator[str]:
 
 @about_arm
 def drowned_terms(arm: ArmContext) -> Iterator[str]:
-    """Flag a term that determines nearly all of the differences between the returns."""
+    """Flag a term that makes nearly all of the differences between returns, or of a potential."""
     if len(arm.weighted_terms) < 2 or arm.config.mode == "log":
         return
+    is_potential = arm.config.mode == "potential"
+    spread_of = _spread_in_potential if is_potential else _spread_of_returns
     spreads = {
-        term.name: _spread_of_term(arm, index, weight) for index, term, weight in arm.weighted_terms
+        term.name: spread_of(arm, index, weight) for index, term, weight in arm.weighted_terms
     }
     total, largest = sum(spreads.values()), max(spreads, key=spreads.__getitem__)
     if total and spreads[largest] / total >= DOMINANT_SHARE:
         others = [name for name in spreads if name != largest]
+        whole = (
+            "variation of the potential"
+            if is_potential
+            else "differences between the behaviors' returns"
+        )
         yield (
-            f"{largest} makes {format_number(100 * spreads[largest] / total)}% of the differences "
-            f"between the behaviors' returns, so {', '.join(others)} "
+            f"{largest} makes {format_number(100 * spreads[largest] / total)}% of the {whole}, so "
+            f"{', '.join(others)} "
             f"{'has' if len(others) == 1 else 'have'} almost no effect. Lower the weight of "
             f"{largest}, or remove the others"
         )
 
 
-def _spread_of_term(arm: ArmContext, index: int, weight: float) -> float:
+def _spread_in_potential(arm: ArmContext, index: int, weight: float) -> float:
+    """Return the standard deviation of one term's part of the potential over all steps."""
+    return abs(weight) * float(
+        np.std(np.concatenate([r.rewards.raw[:, index] for r in arm.returns]))
+    )
+
+
+def _spread_of_returns(arm: ArmContext, index: int, weight: float) -> float:
     """Return the standard deviation of the behaviors' mean discounted returns from one term."""
     gamma = arm.training.gamma
     means = [
@@ -268,18 +280,18 @@ def large_returns(arm: ArmContext) -> Iterator[str]:
 def gamma_differs(arm: ArmContext) -> Iterator[str]:
     """Flag potential-based shaping written by hand with a γ other than the learner's."""
     gamma = arm.training.gamma
-    for _, term, _ in arm.weighted_terms:
+    for _, term, weight in arm.weighted_terms:
         definition = arm.config.terms.get(term.name)
         found = find_difference(definition) if isinstance(definition, str) else None
         if found is None or arm.config.mode == "potential":
             continue
-        if found.positive_part:
+        if found.positive_part and weight > 0:
             yield (
                 f"{term.name} pays for an increase of a potential and never takes it back, so "
                 "going back and forth pays again and again. Define the potential alone and use "
                 "mode potential, which pays for a net increase"
             )
-        elif not np.isclose(found.factor, gamma, rtol=1e-9, atol=0.0):
+        elif not (found.positive_part or np.isclose(found.factor, gamma, rtol=1e-9, atol=0.0)):
             yield (
                 f"{term.name} is a difference of potentials with γ = {found.factor:g}, but the "
                 f"learner's γ is {gamma:g}, so it can change the optimal policy. Define the "
