@@ -220,9 +220,9 @@ def test_too_few_seeds_knows_how_many_arms_are_compared() -> None:
 def test_spread_of_finished_runs_decides_the_number_of_seeds() -> None:
     study = parse_study(BASE | {"arms": {"default": {}, "a": {}}})
     wide = check_study(study, study.arms, difference=10, spread=20)
-    # 2 (2.8 · 20 / 10)² = 62.72
-    assert "takes 63 seeds" in messages(wide, "too-few-seeds", None)[0]
-    narrow = check_study(study, study.arms, difference=40, spread=20)
+    # 2 (2.8016 · 20 / 10)² / 0.84 + 1.96² / 2 = 76.7, as `compare` recommends.
+    assert "takes 77 seeds" in messages(wide, "too-few-seeds", None)[0]
+    narrow = check_study(study, study.arms, difference=60, spread=20)
     assert messages(narrow, "too-few-seeds", None) == []
 
 
