@@ -77,7 +77,7 @@ def compare(
 
     Raises:
         ValueError: paired samples have different lengths, `a` or `b` is not one-dimensional or not
-            finite, or `level` is not in (0, 1).
+            finite, `level` is not in (0, 1), or `bounds` are not finite and in order.
     """
     alpha = significance_level(level)
     a, b = as_sample(a), as_sample(b)
