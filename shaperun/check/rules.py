@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.analysis.term_history import DOMINANT_SHARE
-from shaperun.check.lives import compare_lives, pays_for_goal
+from shaperun.check.goals import pays_for_goal
+from shaperun.check.length_incentive import find_length_incentive
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions, most_rewarded
 from shaperun.check.rule import ArmContext, about_arm
 from shaperun.common.text import format_exact, format_number
@@ -54,7 +55,7 @@ def every_step_costs(arm: ArmContext) -> Iterator[str]:
     steps = arm.non_final_rewards(short, right)
     if arm.config.mode in ("log", "potential") or _share(steps < 0) < MOST_STEPS_SHARE:
         return
-    share, lives = _share(steps < 0), compare_lives(arm)
+    share, found = _share(steps < 0), find_length_incentive(arm)
     if short.behaviour.length < right.behaviour.length and short in inversions(arm.returns):
         yield (
             f"{format_number(100 * share)}% of the steps have a negative reward (mean "
@@ -63,13 +64,13 @@ def every_step_costs(arm: ArmContext) -> Iterator[str]:
             f"{format_number(right.behaviour.length)}. Expect short episodes; weight the outcome "
             "that you want, or use mode potential"
         )
-    elif lives and lives.gap > 0:
+    elif found and found.prefers_short:
         yield (
             f"{format_number(100 * share)}% of the steps have a negative reward (mean "
             f"{format_number(steps.mean())}), so ending the episode early costs least: of the "
-            f"recorded episodes that reached nothing, those of {format_number(lives.short_length)} "
-            f"steps are paid {format_number(lives.short_paid)} and those of "
-            f"{format_number(lives.long_length)} steps {format_number(lives.long_paid)} "
+            f"recorded episodes that reached nothing, those of {format_number(found.short_length)} "
+            f"steps are paid {format_number(found.short_paid)} and those of "
+            f"{format_number(found.long_length)} steps {format_number(found.long_paid)} "
             f"(discounted). Expect short episodes, {_condition(arm)}"
         )
 
@@ -82,7 +83,7 @@ def every_step_pays(arm: ArmContext) -> Iterator[str]:
     share = _share(steps > 0)
     if arm.config.mode in ("log", "potential") or share < MOST_STEPS_SHARE:
         return
-    lives = compare_lives(arm)
+    found = find_length_incentive(arm)
     endless = transition.truncated[transition.ended].mean() > 0.5
     if endless and not arm.environment.outcomes.get(long.behaviour.outcome):
         yield (
@@ -92,13 +93,13 @@ def every_step_pays(arm: ArmContext) -> Iterator[str]:
             f"{format_number(long.shaped_return)} without reaching anything. Expect episodes that "
             "never end; reward progress (mode potential) or the outcome that you want"
         )
-    elif lives and lives.gap < 0:
+    elif found and not found.prefers_short:
         yield (
             f"{format_number(100 * share)}% of the steps have a positive reward (mean "
             f"{format_number(steps.mean())}), so lingering pays: of the recorded episodes that "
-            f"reached nothing, those of {format_number(lives.long_length)} steps are paid "
-            f"{format_number(lives.long_paid)} and those of {format_number(lives.short_length)} "
-            f"steps {format_number(lives.short_paid)} (discounted). Expect long episodes, "
+            f"reached nothing, those of {format_number(found.long_length)} steps are paid "
+            f"{format_number(found.long_paid)} and those of {format_number(found.short_length)} "
+            f"steps {format_number(found.short_paid)} (discounted). Expect long episodes, "
             f"{_condition(arm)}"
         )
 
