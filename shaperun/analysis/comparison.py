@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 
 from shaperun.analysis import results, summary, tables, training_differences
-from shaperun.analysis.learning_speed import learning_speed
 from shaperun.analysis.pooling import OpenedStudy, Pool, pool_studies
 from shaperun.common.errors import UserError
 from shaperun.envs.metrics import metric_names
@@ -100,11 +99,7 @@ def _summarize_runs(
         return None
     last = pl.concat(final, how="diagonal_relaxed")
     all_curves = pl.concat(curves).sort("arm", "seed", "timesteps")
-    per_run = results.run_metrics(last, environment)
-    finished = all_curves.join(per_run, on=["arm", "seed"], how="semi", maintain_order="left")
-    speed = learning_speed(finished, environment.solved)
-    per_run = per_run.join(speed, on=["arm", "seed"], maintain_order="left")
-    per_run = tables.run_table(per_run, last)
+    per_run = tables.run_table(results.measure_runs(all_curves, last, environment), last)
     return StudyComparison(
         study,
         all_curves,

@@ -9,6 +9,7 @@ import polars as pl
 
 from shaperun.analysis import evaluations
 from shaperun.analysis.evaluations import Evaluations
+from shaperun.analysis.learning_speed import learning_speed
 from shaperun.analysis.relabel import contributions_with_kernel
 from shaperun.envs.base import Environment
 from shaperun.envs.metrics import counted_outcomes
@@ -170,6 +171,16 @@ def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
             for metric, parts in environment.metrics.items()
         ),
     )
+
+
+def measure_runs(
+    curves: pl.DataFrame, final: pl.DataFrame, environment: Environment
+) -> pl.DataFrame:
+    """Return `run_metrics` of the final episodes, joined with the `learning_speed` of the runs."""
+    per_run = run_metrics(final, environment)
+    finished = curves.join(per_run, on=["arm", "seed"], how="semi", maintain_order="left")
+    speed = learning_speed(finished, environment.solved)
+    return per_run.join(speed, on=["arm", "seed"], maintain_order="left")
 
 
 def spread_between_runs(

@@ -219,8 +219,7 @@ class Summary:
 def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: str) -> Summary:
     """Summarize the finished runs, the best arm by a metric first.
 
-    The table has one row per run with its metrics (`results.run_metrics`), optionally joined with
-    the columns of `learning_speed`.
+    The table has one row per run: those of `results.run_metrics` or `results.measure_runs`.
 
     Raises:
         UserError: arms cannot be ranked by this metric.

@@ -49,13 +49,17 @@ class Invariance:
 
 @dataclass(frozen=True)
 class Check:
-    """A study's behaviors, their returns under every arm, and the findings."""
+    """A study's behaviors, their returns under every arm, and the findings.
+
+    `difference` is the smallest difference in environment return that matters; None if unknown.
+    """
 
     study: Study
     behaviours: list[Behaviour]
     kernels: dict[str, RewardKernel]
     returns: dict[str, list[BehaviourReturn]]
     findings: list[Finding]
+    difference: float | None
 
     @cached_property
     def distances(self) -> Distances:
@@ -108,8 +112,9 @@ def check_study(
     """Record the environment's behaviors once, and apply every arm's reward to them.
 
     The arms are the study's, or those of its sweep. `difference` is the smallest difference in
-    environment return that matters, by default a tenth of the range of the controllers' returns;
-    `spread` is the standard deviation between finished runs of an arm, if known.
+    environment return that matters, by default a tenth of the range of the behaviors' returns, if
+    the environment has controllers; `spread` is the standard deviation between finished runs of an
+    arm, if known.
 
     Raises:
         UserError: the environment cannot be played, or a reward is not finite.
@@ -131,7 +136,7 @@ def check_study(
     if difference is None and environment.controllers:
         difference = default_difference(behaviours)
     findings += apply_rules(STUDY_RULES, StudyContext(study, behaviours, difference, spread))
-    return Check(study, behaviours, kernels, returns, findings)
+    return Check(study, behaviours, kernels, returns, findings, difference)
 
 
 def _verify_invariance(kernel: RewardKernel, returns: Sequence[BehaviourReturn]) -> Invariance:

@@ -50,8 +50,8 @@ class ArmContext:
 
     @property
     def drops_env_reward(self) -> bool:
-        """True if the learner never sees the environment's reward."""
-        return not self.kernel.uses_env_reward
+        """True if the learner never sees the environment's reward, also not as a schedule ends."""
+        return not self.kernel.uses_env_reward and self.kernel.factor(1.0) == 1.0
 
 
 @dataclass(frozen=True)

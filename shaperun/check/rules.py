@@ -12,12 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.analysis.term_history import DOMINANT_SHARE
-from shaperun.check.lives import compare_lives, pays_for_goal
+from shaperun.check.goals import pays_for_goal
+from shaperun.check.length_incentive import find_length_incentive
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions, most_rewarded
-from shaperun.check.rule import (
-    ArmContext,
-    about_arm,
-)
+from shaperun.check.rule import ArmContext, about_arm
 from shaperun.common.text import format_exact, format_number
 from shaperun.envs.base import OWN_REWARD, Array, Transition
 from shaperun.rewards.differences import find_difference
@@ -39,12 +37,13 @@ def inverted_ranking(arm: ArmContext) -> Iterator[str]:
     right, worst = best_by_environment(arm.returns), wrong[0]
     expected = "expect it to learn" if worst is most_rewarded(arm.returns) else "it may learn"
     remedy = f". Raise what it pays to {right.name}, or use mode potential"
+    start = ", at the start of its schedule" if arm.config.schedule else ""
     yield (
         f"{arm.name} pays {format_number(worst.discounted_return)} to {worst.name} and "
         f"{format_number(right.discounted_return)} to {right.name}; {expected} to {worst.name} "
         f"(environment return {format_number(worst.environment_return)} instead of "
         f"{format_number(right.environment_return)}; pay discounted with γ = "
-        f"{arm.training.gamma:g})"
+        f"{arm.training.gamma:g}{start})"
         f"{remedy if arm.config.mode in ('add', 'replace') else ''}"
     )
 
@@ -56,7 +55,7 @@ def every_step_costs(arm: ArmContext) -> Iterator[str]:
     steps = arm.non_final_rewards(short, right)
     if arm.config.mode in ("log", "potential") or _share(steps < 0) < MOST_STEPS_SHARE:
         return
-    share, lives = _share(steps < 0), compare_lives(arm)
+    share, found = _share(steps < 0), find_length_incentive(arm)
     if short.behaviour.length < right.behaviour.length and short in inversions(arm.returns):
         yield (
             f"{format_number(100 * share)}% of the steps have a negative reward (mean "
@@ -65,13 +64,13 @@ def every_step_costs(arm: ArmContext) -> Iterator[str]:
             f"{format_number(right.behaviour.length)}. Expect short episodes; weight the outcome "
             "that you want, or use mode potential"
         )
-    elif lives and lives.gap > 0:
+    elif found and found.prefers_short:
         yield (
             f"{format_number(100 * share)}% of the steps have a negative reward (mean "
             f"{format_number(steps.mean())}), so ending the episode early costs least: of the "
-            f"recorded episodes that reached nothing, those of {format_number(lives.short_length)} "
-            f"steps are paid {format_number(lives.short_paid)} and those of "
-            f"{format_number(lives.long_length)} steps {format_number(lives.long_paid)} "
+            f"recorded episodes that reached nothing, those of {format_number(found.short_length)} "
+            f"steps are paid {format_number(found.short_paid)} and those of "
+            f"{format_number(found.long_length)} steps {format_number(found.long_paid)} "
             f"(discounted). Expect short episodes, {_condition(arm)}"
         )
 
@@ -84,7 +83,7 @@ def every_step_pays(arm: ArmContext) -> Iterator[str]:
     share = _share(steps > 0)
     if arm.config.mode in ("log", "potential") or share < MOST_STEPS_SHARE:
         return
-    lives = compare_lives(arm)
+    found = find_length_incentive(arm)
     endless = transition.truncated[transition.ended].mean() > 0.5
     if endless and not arm.environment.outcomes.get(long.behaviour.outcome):
         yield (
@@ -94,13 +93,13 @@ def every_step_pays(arm: ArmContext) -> Iterator[str]:
             f"{format_number(long.shaped_return)} without reaching anything. Expect episodes that "
             "never end; reward progress (mode potential) or the outcome that you want"
         )
-    elif lives and lives.gap < 0:
+    elif found and not found.prefers_short:
         yield (
             f"{format_number(100 * share)}% of the steps have a positive reward (mean "
             f"{format_number(steps.mean())}), so lingering pays: of the recorded episodes that "
-            f"reached nothing, those of {format_number(lives.long_length)} steps are paid "
-            f"{format_number(lives.long_paid)} and those of {format_number(lives.short_length)} "
-            f"steps {format_number(lives.short_paid)} (discounted). Expect long episodes, "
+            f"reached nothing, those of {format_number(found.long_length)} steps are paid "
+            f"{format_number(found.long_paid)} and those of {format_number(found.short_length)} "
+            f"steps {format_number(found.short_paid)} (discounted). Expect long episodes, "
             f"{_condition(arm)}"
         )
 
@@ -221,24 +220,38 @@ def constant_term(arm: ArmContext) -> Iterator[str]:
 
 @about_arm
 def drowned_terms(arm: ArmContext) -> Iterator[str]:
-    """Flag a term that determines nearly all of the differences between the returns."""
+    """Flag a term that makes nearly all of the differences between returns, or of a potential."""
     if len(arm.weighted_terms) < 2 or arm.config.mode == "log":
         return
+    is_potential = arm.config.mode == "potential"
+    spread_of = _spread_in_potential if is_potential else _spread_of_returns
     spreads = {
-        term.name: _spread_of_term(arm, index, weight) for index, term, weight in arm.weighted_terms
+        term.name: spread_of(arm, index, weight) for index, term, weight in arm.weighted_terms
     }
     total, largest = sum(spreads.values()), max(spreads, key=spreads.__getitem__)
     if total and spreads[largest] / total >= DOMINANT_SHARE:
         others = [name for name in spreads if name != largest]
+        whole = (
+            "variation of the potential"
+            if is_potential
+            else "differences between the behaviors' returns"
+        )
         yield (
-            f"{largest} makes {format_number(100 * spreads[largest] / total)}% of the differences "
-            f"between the behaviors' returns, so {', '.join(others)} "
+            f"{largest} makes {format_number(100 * spreads[largest] / total)}% of the {whole}, so "
+            f"{', '.join(others)} "
             f"{'has' if len(others) == 1 else 'have'} almost no effect. Lower the weight of "
             f"{largest}, or remove the others"
         )
 
 
-def _spread_of_term(arm: ArmContext, index: int, weight: float) -> float:
+def _spread_in_potential(arm: ArmContext, index: int, weight: float) -> float:
+    """Return the standard deviation of one term's part of the potential over all steps."""
+    return abs(weight) * float(
+        np.std(np.concatenate([r.rewards.raw[:, index] for r in arm.returns]))
+    )
+
+
+def _spread_of_returns(arm: ArmContext, index: int, weight: float) -> float:
     """Return the standard deviation of the behaviors' mean discounted returns from one term."""
     gamma = arm.training.gamma
     means = [
@@ -268,18 +281,18 @@ def large_returns(arm: ArmContext) -> Iterator[str]:
 def gamma_differs(arm: ArmContext) -> Iterator[str]:
     """Flag potential-based shaping written by hand with a γ other than the learner's."""
     gamma = arm.training.gamma
-    for _, term, _ in arm.weighted_terms:
+    for _, term, weight in arm.weighted_terms:
         definition = arm.config.terms.get(term.name)
         found = find_difference(definition) if isinstance(definition, str) else None
         if found is None or arm.config.mode == "potential":
             continue
-        if found.positive_part:
+        if found.positive_part and weight > 0:
             yield (
                 f"{term.name} pays for an increase of a potential and never takes it back, so "
                 "going back and forth pays again and again. Define the potential alone and use "
                 "mode potential, which pays for a net increase"
             )
-        elif not np.isclose(found.factor, gamma, rtol=1e-9, atol=0.0):
+        elif not (found.positive_part or np.isclose(found.factor, gamma, rtol=1e-9, atol=0.0)):
             yield (
                 f"{term.name} is a difference of potentials with γ = {found.factor:g}, but the "
                 f"learner's γ is {gamma:g}, so it can change the optimal policy. Define the "

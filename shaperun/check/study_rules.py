@@ -6,14 +6,14 @@ They follow the conventions of the rules about arms.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-
-import numpy as np
+from math import ceil
 
 from shaperun.analysis.summary import ALPHA
 from shaperun.check.behaviours import Behaviour
 from shaperun.check.rule import StudyContext, about_study
 from shaperun.common.text import format_number, humanize, pluralize
 from shaperun.stats import permutation
+from shaperun.stats.comparison import runs_to_detect
 from shaperun.study.training import TrainingConfig
 
 MIN_UPDATES = 20  # tuned studies of on-policy learners make 24 (Pendulum) to 2,500
@@ -40,20 +40,22 @@ def too_few_seeds(context: StudyContext) -> Iterator[str]:
     if not compared:
         return
     fewest = permutation.min_runs(ALPHA / compared, paired=False)
+    arms = "" if compared == 1 else f", corrected for {compared} compared arms,"
     if seeds < fewest:
-        arms = "" if compared == 1 else f", corrected for {compared} compared arms,"
         yield (
             f"the study has {pluralize(seeds, 'seed')} per arm, and with fewer than {fewest} an "
             f"exact test at 5%{arms} shows no difference, however large. Use {fewest} or more"
         )
     if context.spread and context.difference:
-        needed = int(np.ceil(2 * (DETECTABLE_ERRORS * context.spread / context.difference) ** 2))
+        variance = 2 * context.spread**2
+        needed = ceil(runs_to_detect(context.difference, variance, ALPHA / compared))
         if needed > seeds:
             yield (
                 "finished runs of one arm have a standard deviation of "
                 f"{format_number(context.spread)} in environment return, so detecting a difference "
-                f"of {format_number(context.difference)} with 80% power takes {needed:,} seeds per "
-                f"arm, and the study has {seeds}. Add seeds, or expect to miss such a difference"
+                f"of {format_number(context.difference)} with 80% power{arms} takes {needed:,} "
+                f"seeds per arm, and the study has {seeds}. Add seeds, or expect to miss such a "
+                "difference"
             )
 
 
@@ -96,7 +98,7 @@ def too_few_episodes(context: StudyContext) -> Iterator[str]:
     episodes, seeds = context.study.evaluation.final_episodes, len(context.study.seeds)
     best = max(context.behaviours, key=lambda b: float(b.returns.mean()))
     spread = float(best.returns.std(ddof=1)) if len(best.returns) > 1 else 0.0
-    needed = int(np.ceil(2 * (DETECTABLE_ERRORS * spread / context.difference) ** 2 / seeds))
+    needed = ceil(2 * (DETECTABLE_ERRORS * spread / context.difference) ** 2 / seeds)
     if needed > episodes:
         yield (
             f"single episodes have a standard deviation of {format_number(spread)} in return (to "

@@ -77,7 +77,9 @@ def print_ranking(
 ) -> None:
     """Print the returns that an arm pays each behavior, the highest first."""
     config = check.study.arms.get(arm)
-    title = Text.assemble((arm, "bold"), (f"  {config.mode}" if config else "", "dim"))
+    mode = f"  {config.mode}" if config else ""
+    mode += ", at start" if config and config.schedule else ""
+    title = Text.assemble((arm, "bold"), (mode, "dim"))
     right, wrong = best_by_environment(paid), inversions(paid)
     ordered = sorted(paid, key=lambda payment: -payment.discounted_return)
     styles = ["green" if p is right else "red" if p in wrong else "" for p in ordered]

@@ -63,7 +63,7 @@ class Column:
         if self.is_label and self.justify == "left":
             widths = [min(_LABEL_WIDTH, self.width)]
         words = (word for line in _lines(self.header) for word in line.split())
-        return max(*widths, *(min(_WORD_WIDTH, cell_len(word)) for word in words), 1, 1)
+        return max([*widths, *(min(_WORD_WIDTH, cell_len(word)) for word in words), 1])
 
 
 def number_column(header: str | Text, cells: Sequence[str | Text]) -> Column:

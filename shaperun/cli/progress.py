@@ -284,8 +284,7 @@ class _LineLogger:
         total += f", {_format_total(runs, self._workers, self._scope)}"
         for run in runs:
             for text in self._describe_change(run):
-                line = f"{run.arm}/{run.seed}: {text}  ·  {total}"
-                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self._console.print(f"{run.arm}/{run.seed}: {text}  ·  {total}", soft_wrap=True)
 
     def _describe_change(self, run: RunStatus) -> Iterator[str]:
         key, tenth = (run.arm, run.seed), int(run.completed_share * 10)

@@ -9,8 +9,8 @@ from shaperun.analysis import exploitation
 from shaperun.analysis.exploitation import Conduct, ExploitVerdict
 from shaperun.analysis.summary import NEVER_SOLVED, ArmComparison, format_difference
 from shaperun.check.check import Check
-from shaperun.check.ranking import best_by_environment, most_rewarded
-from shaperun.check.study_rules import default_difference, describe_few_updates
+from shaperun.check.ranking import behaviour_returns, best_by_environment, most_rewarded
+from shaperun.check.study_rules import describe_few_updates
 from shaperun.common.text import humanize
 from shaperun.report.data import ReportData
 from shaperun.report.sections import group_diagnostics
@@ -54,17 +54,20 @@ def _make_card(data: ReportData, arm: str) -> Context:
 def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
     if data.check is None or arm not in data.check.returns:
         return exploitation.judge_exploitation(data.episodes, data.study, arm)
-    right = best_by_environment(data.check.returns[arm])
-    counts = right.behaviour.outcomes
+    behaviour = best_by_environment(data.check.returns[arm]).behaviour
+    # As for the policies, the reward is that of the end of training.
+    [right] = behaviour_returns(data.check.kernels[arm], [behaviour], gamma=1.0, progress=1.0)
+    counts = behaviour.outcomes
     scripted = Conduct(
         f"the scripted “{right.name}”",
         right.environment_return,
         right.shaped_return,
         {name: count / counts.total() for name, count in counts.items()},
-        right.behaviour.length,
+        behaviour.length,
     )
-    difference = default_difference(data.check.behaviours) or 0.0
-    return exploitation.judge_exploitation(data.episodes, data.study, arm, scripted, difference)
+    return exploitation.judge_exploitation(
+        data.episodes, data.study, arm, scripted, data.check.difference
+    )
 
 
 def _describe_prediction(check: Check | None, arm: str, judgment: ExploitVerdict) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from shaperun.analysis import results
-from shaperun.analysis.learning_speed import learning_speed
 from shaperun.analysis.results import LoadedRuns
 from shaperun.analysis.summary import ArmSummary, Summary, summarize
 from shaperun.analysis.updates import update_statistics
@@ -133,10 +132,8 @@ def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], Non
 def summarize_episodes(study: Study, episodes: pl.DataFrame) -> Summary:
     """Summarize the finished runs: their final policies and their learning speed."""
     environment = study.environment.describe()
-    curves = results.learning_curves(episodes.filter("done"), study.evaluation.episodes)
-    per_run = results.run_metrics(results.final_episodes(episodes), environment)
-    learning = learning_speed(curves, environment.solved)
-    per_run = per_run.join(learning, on=["arm", "seed"], maintain_order="left")
+    curves = results.learning_curves(episodes, study.evaluation.episodes)
+    per_run = results.measure_runs(curves, results.final_episodes(episodes), environment)
     return summarize(study, environment, per_run, "return")
 
 

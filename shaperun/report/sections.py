@@ -232,8 +232,10 @@ def make_matrix(data: ReportData) -> Context:
         rewards = [reward for reward in rewards if reward in {OWN_REWARD, *drawn}]
     cells = {(row["arm"], row["reward"]): row for row in table.to_dicts()}
     columns = [_make_column([cells[arm, reward] for arm in arms]) for reward in rewards]
+    potentials = [name for name, arm in data.study.arms.items() if arm.mode == "potential"]
     return {
         "rewards": rewards,
+        "potentials": [name for name in potentials if name in rewards],
         "rows": [
             {"arm": arm, "cells": list(row)}
             for arm, row in zip(arms, zip(*columns, strict=True), strict=True)

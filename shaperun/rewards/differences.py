@@ -23,9 +23,10 @@ class Difference:
 def find_difference(text: str) -> Difference | None:
     """Return the difference that a formula is, or None for any other form.
 
-    Constants may multiply or divide any part, and both states may come in any order. The formula is
-    potential-based shaping if its factor is the discount factor of the learner, and if it is not
-    the positive part only, as in max(0, f(now) − f(before)).
+    It is one of states: actions make no potential. Constants may multiply or divide any part, and
+    both states may come in any order. The formula is potential-based shaping if its factor is the
+    discount factor of the learner, and if it is not the positive part only, as in
+    max(0, f(now) − f(before)).
 
     Raises:
         ExpressionError: the text is not a formula.
@@ -40,9 +41,9 @@ def find_difference(text: str) -> Difference | None:
 
 
 def _inside_maximum(tree: ast.expr) -> ast.expr | None:
-    """Return x of max(0, x) or max(x, 0), in any multiple; None for other formulas."""
-    _, factors = _factors(tree)
-    match factors:
+    """Return x of max(0, x) or max(x, 0), in any positive multiple; None for other formulas."""
+    multiple, factors = _factors(tree)
+    match factors if multiple > 0 else []:
         case [ast.Call(func=ast.Name(id="max"), args=[one, other])]:
             values = [argument for argument in (one, other) if _constant(argument) != 0]
             return values[0] if len(values) == 1 else None
@@ -59,11 +60,12 @@ def _find_factor(tree: ast.expr) -> float | None:
         text = ast.dump(part)
         coefficients[text] = coefficients.get(text, 0.0) + coefficient
         shown[text] = part
+    coefficients = {text: coefficient for text, coefficient in coefficients.items() if coefficient}
     factors = set()
-    before = {text for text, part in shown.items() if _is_before(part)}
+    before = {text for text in coefficients if _is_before(shown[text])}
     for text in coefficients.keys() - before:
         earlier = ast.dump(_PreviousStep().visit(deepcopy(shown[text])))
-        if earlier == text or earlier not in before or not coefficients[earlier]:
+        if earlier not in before or "action" in _names(shown[text]):
             return None
         before.discard(earlier)
         factors.add(round(-coefficients[text] / coefficients[earlier], 12))
@@ -116,9 +118,11 @@ def _constant(tree: ast.expr) -> float | None:
 
 
 def _is_before(tree: ast.expr) -> bool:
-    return any(
-        isinstance(node, ast.Name) and node.id.startswith(PREVIOUS) for node in ast.walk(tree)
-    )
+    return any(name.startswith(PREVIOUS) for name in _names(tree))
+
+
+def _names(tree: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 class _PreviousStep(ast.NodeTransformer):

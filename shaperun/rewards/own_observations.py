@@ -1,4 +1,4 @@
-"""Check that wrappers hand on the observations of an environment unchanged.
+"""Check that wrappers pass on the observations of an environment unchanged.
 
 Terms of a declared environment read the entries of its own observations by position. Stacked,
 normalized or rendered observations have other entries, and would give wrong numbers silently.
@@ -46,7 +46,7 @@ class OwnObservations:
             return call(*args, **kwargs)
         with _recorded(self._env.unwrapped) as own:
             result = call(*args, **kwargs)
-        # Without a record, a wrapper holds on to the methods, and nothing can be said.
+        # Nothing is recorded if a wrapper kept the methods themselves; then this cannot be checked.
         if own and not _equal(result[0], own[-1]):
             raise self._error()
         self._unchecked.remove(method)

@@ -203,10 +203,12 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environments, or those selected by the option `reset_mask`."""
+        # Read first: gymnasium removes the mask from the options.
+        selected = (options or {}).get("reset_mask", slice(None))
         obs, info = self._call("reset", seed=seed, options=options)
         self._obs = flatten_rows(obs)
-        self._resets[:] = False
-        self._lengths[(options or {}).get("reset_mask", slice(None))] = 0
+        self._resets[selected] = False
+        self._lengths[selected] = 0
         self._any_first_step = True
         return obs, info
 

@@ -33,7 +33,7 @@ class StudyFolder:
     compare = Entry("compare", "Curves, tables and summaries of arms.")
     gifs = Entry("gifs", "Animations of the policies.")
     sweep = Entry("sweep", "Ranking, response curves and heatmaps of a sweep.")
-    check = Entry("check", "Figures of the returns of behaviours.")
+    check = Entry("check", "Figures of the returns of behaviors.")
     report = Entry("report.html", "Report page.")
     preview = Entry("preview.html", "Page with a slider per weight.")
     ask = Entry("ask.html", "Page that asks for preferences between episodes.")

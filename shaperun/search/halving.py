@@ -2,7 +2,7 @@
 
 Jamieson & Talwalkar 2016; as in ASHA (Li 2020), a trial is compared with all earlier trials that
 reached the same rung, not only with its generation. Trials are compared by the environment's
-return, whatever the objective is: early in training, successes are too rare to tell trials apart.
+return, for any objective: early in training, successes are too rare to tell trials apart.
 """
 
 from __future__ import annotations

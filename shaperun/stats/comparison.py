@@ -77,7 +77,7 @@ def compare(
 
     Raises:
         ValueError: paired samples have different lengths, `a` or `b` is not one-dimensional or not
-            finite, or `level` is not in (0, 1).
+            finite, `level` is not in (0, 1), or `bounds` are not finite and in order.
     """
     alpha = significance_level(level)
     a, b = as_sample(a), as_sample(b)
@@ -114,10 +114,8 @@ def seeds_needed(
 ) -> int | None:
     """Return the runs per arm with which `compare` has 80% power to detect the observed difference.
 
-    (z(1 − α/2) + z(0.8))² · (s_a² + s_b²) / (0.84 d²) + z(1 − α/2)² / 2, with d = iqm(a) − iqm(b):
-    the normal approximation with the small-sample term of Guenther 1981 for one mean, as the
-    interval of each arm has n − 1 degrees of freedom; 0.84 is the efficiency of the IQM. For paired
-    samples, twice their covariance is subtracted from the variances, with the correlation that
+    It is `runs_to_detect` for the difference iqm(a) − iqm(b) and the variance s_a² + s_b². For
+    paired samples, twice their covariance is subtracted, with the correlation that
     `difference_intervals` trusts. The result is larger than the present number of runs, and at
     least the number with which the test can reach `alpha` at all. Where runs at a bound widen the
     interval, it is raised to the number with which such runs have one that excludes 0.
@@ -129,8 +127,6 @@ def seeds_needed(
     Raises:
         ValueError: `a` or `b` is not one-dimensional or not finite.
     """
-    from scipy.special import ndtri
-
     a, b = as_sample(a), as_sample(b)
     n, fewest = min(len(a), len(b)), min_runs(alpha, paired)
     if n < 2:
@@ -142,9 +138,7 @@ def seeds_needed(
     spread_a, spread_b = float(a.std(ddof=1)), float(b.std(ddof=1))
     r = float(trusted_correlations(row_correlations(a[None], b[None]), n)[0]) if paired else 0.0
     variance = max(0.0, spread_a**2 + spread_b**2 - 2 * r * spread_a * spread_b)
-    z = float(ndtri(1 - alpha / 2))
-    effect = sqrt(EFFICIENCY / variance) * difference if variance else np.inf
-    needed = ((z + float(ndtri(POWER))) / effect) ** 2 + z**2 / 2
+    needed = runs_to_detect(difference, variance, alpha)
     number = max(ceil(min(needed, MAX_SEEDS + 1)), fewest, n + 1)
     if bounds and any(_hides_spread(x, bounds) for x in (a, b)):
         while number <= MAX_SEEDS and not _excludes_zero(a, b, number, bounds):
@@ -152,6 +146,21 @@ def seeds_needed(
     if number <= MAX_SEEDS:
         return number
     return for_any_verdict
+
+
+def runs_to_detect(difference: float, variance: float, alpha: float) -> float:
+    """Return the runs per arm with which a difference of IQMs is detected with 80% power.
+
+    (z(1 − α/2) + z(0.8))² · variance / (0.84 difference²) + z(1 − α/2)² / 2, with the variance of
+    the difference between two runs, one per arm: the normal approximation with the small-sample
+    term of Guenther 1981 for one mean, as the interval of each arm has n − 1 degrees of freedom;
+    0.84 is the efficiency of the IQM.
+    """
+    from scipy.special import ndtri
+
+    z = float(ndtri(1 - alpha / 2))
+    effect = sqrt(EFFICIENCY / variance) * difference if variance else np.inf
+    return ((z + float(ndtri(POWER))) / effect) ** 2 + z**2 / 2
 
 
 def _hides_spread(x: Sample, bounds: Bounds) -> bool:

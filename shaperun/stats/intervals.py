@@ -2,7 +2,8 @@
 
 A sample is a one-dimensional array, shape (n,), of finite numbers, one per independent run; m
 samples of the same size are the rows of an array of shape (m, n). All functions raise ValueError
-for other arrays and for a `level` outside (0, 1). docs/calibration.md has the measured coverage.
+for other arrays, for a `level` outside (0, 1), and for `bounds` that are not finite and in order.
+docs/calibration.md has the measured coverage.
 """
 
 from dataclasses import dataclass, replace
@@ -101,6 +102,7 @@ def intervals(
     if statistic not in methods:
         raise ValueError(f"unknown statistic {statistic!r}; choose from {', '.join(methods)}")
     significance_level(level)
+    _check_bounds(bounds)
     values = np.sort(as_samples(x), axis=1)
     result = methods[statistic](values, level, rng) if values.shape[1] > 1 else None
     if result is None or bounds is None or statistic == "median":  # whose ends are runs
@@ -108,6 +110,11 @@ def intervals(
     bounds = min(bounds[0], values.min()), max(bounds[1], values.max())  # up to rounding
     result = _widen_at_bounds(result, values, bounds, 0.25 if statistic == "iqm" else 0.0, rng)
     return replace(result, low=result.low.clip(*bounds), high=result.high.clip(*bounds))
+
+
+def _check_bounds(bounds: Bounds | None) -> None:
+    if bounds and not -np.inf < bounds[0] <= bounds[1] < np.inf:
+        raise ValueError(f"bounds must be two finite numbers in order, not {bounds}")
 
 
 def _widen_at_bounds(
@@ -248,6 +255,7 @@ def difference_intervals(
     Raises:
         ValueError: `a` and `b` have different numbers of rows, or are paired and differ in shape.
     """
+    _check_bounds(bounds)
     a, b = as_samples(a), as_samples(b)
     seed = int(rng.integers(2**32))  # shared, so that swapping a and b changes only the sign
     first, second = (

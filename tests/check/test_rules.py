@@ -180,6 +180,28 @@ def test_hand_written_potentials_in_any_form(formula: str, found: bool) -> None:
     assert bool(messages(checked(arm), "gamma-differs", "a")) is found
 
 
+def test_cost_of_an_increase_is_no_payment() -> None:
+    terms = {"f": "max(0, x - last_x)"}
+    for weight, found in ((1, True), (-1, False)):
+        arm = {"mode": "add", "weights": {"f": weight}, "terms": terms}
+        assert bool(messages(checked(arm), "gamma-differs", "a")) is found
+
+
+def test_potential_of_one_term_says_so() -> None:
+    arm = {"mode": "potential", "weights": {"distance": 1000, "legs": 0.1}}
+    [message] = messages(checked(arm), "drowned-terms", "a")
+    assert re.match(
+        r"distance makes \d+(\.\d)?% of the variation of the potential, so legs", message
+    )
+
+
+def test_schedule_that_ends_with_the_reward_of_the_environment_keeps_the_goal() -> None:
+    for end, lost in ((0.0, False), (1.0, True)):
+        schedule = {"kind": "linear", "from": 1.0, "to": end}
+        check = checked({**TUTORIAL, "schedule": schedule})
+        assert bool(messages(check, "goal-lost", "a")) is lost
+
+
 def test_too_few_seeds() -> None:
     assert messages(checked({}, {"seeds": 5}), "too-few-seeds", None) == []
     [message] = messages(checked({}, {"seeds": 3}), "too-few-seeds", None)
@@ -198,9 +220,9 @@ def test_too_few_seeds_knows_how_many_arms_are_compared() -> None:
 def test_spread_of_finished_runs_decides_the_number_of_seeds() -> None:
     study = parse_study(BASE | {"arms": {"default": {}, "a": {}}})
     wide = check_study(study, study.arms, difference=10, spread=20)
-    # 2 (2.8 · 20 / 10)² = 62.72
-    assert "takes 63 seeds" in messages(wide, "too-few-seeds", None)[0]
-    narrow = check_study(study, study.arms, difference=40, spread=20)
+    # 2 (2.8016 · 20 / 10)² / 0.84 + 1.96² / 2 = 76.7, as `compare` recommends.
+    assert "takes 77 seeds" in messages(wide, "too-few-seeds", None)[0]
+    narrow = check_study(study, study.arms, difference=60, spread=20)
     assert messages(narrow, "too-few-seeds", None) == []
 
 

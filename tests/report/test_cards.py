@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
+from shaperun.check.check import check_study
 from shaperun.report.cards import make_cards
 from shaperun.report.data import ReportData
+from shaperun.study.models import parse_study
 
 
 def test_card_compares_the_prediction_with_the_policies(report: ReportData) -> None:
@@ -23,6 +26,16 @@ def test_card_says_that_the_learner_hardly_learned(report: ReportData) -> None:
     training = report.study.training
     assert training.updates
     assert card["training"][0].startswith(f"PPO updates its policy {training.updates} times")
+
+
+def test_scripted_behavior_is_paid_by_the_end_of_a_schedule(report: ReportData) -> None:
+    arm = {"mode": "add", "weights": {"upright": 1}, "schedule": {"kind": "linear"}}
+    arms = {"default": {}, "guided": arm}
+    study = parse_study(report.study.model_dump() | {"arms": arms})
+    check = check_study(study, study.arms)
+    assert check.returns["guided"][0].shaped_return > 600  # at the start
+    [card] = make_cards(replace(report, study=study, check=check))
+    assert re.search(r"its reward pays [\d.]+ and 500[,.]", card["behaviour"])
 
 
 def test_cards_need_no_check(report: ReportData) -> None:

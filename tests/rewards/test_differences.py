@@ -34,6 +34,7 @@ from shaperun.rewards.differences import Difference, find_difference
         ("0.99 * x * y - last_x * last_y", 0.99),
         ("0.99 * x + 0.99 * 2 * y - last_x - 2 * last_y", 0.99),
         ("x - 0.5 * last_x", 2.0),
+        ("x - last_x + 1 - 1 + 0 * y", 1.0),
     ],
 )
 def test_difference(text: str, factor: float) -> None:
@@ -71,6 +72,9 @@ def test_positive_part_of_a_difference(text: str) -> None:
         "x - 2 * last_x + 0.4 * y - last_y",
         "max(0, x)",
         "max(1, x - last_x)",
+        "-max(0, x - last_x)",
+        "action - last_action",
+        "x * action - last_x * last_action",
         # Both at the same step.
         "x - x",
         "0.99 * x - x",

@@ -408,6 +408,44 @@ def test_environment_of_a_study_has_its_options() -> None:
     assert config.make(render_mode="rgb_array").render_mode == "rgb_array"
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+def test_reset_of_some_environments_leaves_the_others(mode: AutoresetMode) -> None:
+    vector = VectorRewardShapingWrapper(
+        SyncVectorEnv([partial(gym.make, "CartPole-v1")] * 2, autoreset_mode=mode),
+        {"mode": "add", "terms": {"change": "action - last_action"}, "weights": {"change": 1}},
+    )
+    vector.reset(seed=0)
+    terminated = np.zeros(2, dtype=bool)
+    steps = 0
+    while not terminated.any():  # the first falls
+        _, _, terminated, _, _ = vector.step(np.array([1, steps % 2]))
+        steps += 1
+    assert terminated.tolist() == [True, False]
+    vector.reset(options={"reset_mask": np.array([True, False])})
+    _, rewards, _, _, info = vector.step(np.array([1, (steps - 1) % 2]))
+    assert info["reward_components"]["change"].tolist() == [0, 0]
+    assert rewards.tolist() == [1, 1]
+    for _ in range(100):
+        _, _, terminated, _, info = vector.step(np.array([0, 1]))
+        steps += 1
+        if terminated[1]:
+            break
+    assert info["sum_env_reward"][1] == steps + 1
+
+
+def test_environment_that_awaits_its_reset_is_not_forgotten() -> None:
+    vector = VectorRewardShapingWrapper(
+        SyncVectorEnv([partial(gym.make, "CartPole-v1")] * 2),
+        {"mode": "add", "weights": {"upright": 1}},
+    )
+    vector.reset(seed=0)
+    while not vector.step(np.array([1, 0]))[2][0]:
+        pass
+    vector.reset(options={"reset_mask": np.array([False, True])})
+    rewards = vector.step(np.array([1, 0]))[1]
+    assert rewards[0] == 0 < rewards[1]
+
+
 def test_package_exports_the_wrappers() -> None:
     assert shaperun.RewardShapingWrapper is RewardShapingWrapper
     assert shaperun.VectorRewardShapingWrapper is VectorRewardShapingWrapper

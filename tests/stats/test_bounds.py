@@ -56,6 +56,14 @@ def test_bounds_hold_up_to_rounding() -> None:
     assert outside.high == 3
 
 
+@pytest.mark.parametrize("bounds", [(1, 0), (0, np.inf), (-np.inf, 1), (np.nan, 1)])
+def test_bounds_must_be_finite_and_in_order(bounds: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="two finite numbers in order"):
+        interval([0, 1, 1], statistic="iqm", bounds=bounds, rng=rng())
+    with pytest.raises(ValueError, match="two finite numbers in order"):
+        compare([0, 1, 1], [0, 0, 1], paired=False, bounds=bounds, rng=rng())
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.sampled_from([0, 0.2, 0.5, 0.99, 1]), min_size=3, max_size=24),
