@@ -21,7 +21,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from shaperun.check import preview
-from shaperun.check.behaviours import EPISODES, Behaviour, record_behaviours
+from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.check.ranking import (
     BehaviourReturn,
     behaviour_returns,
@@ -32,8 +32,8 @@ from shaperun.check.ranking import (
 from shaperun.common.yaml import read_yaml
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
-from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import Study, parse_study
+from tests.conftest import recorded_once
 
 LANDER = Path(__file__).parents[2] / "experiments" / "article.yaml"
 CARTPOLE = """
@@ -74,14 +74,8 @@ class Case:
     @classmethod
     def of(cls, text: str, folder: Path) -> Case:
         study = parse_study(read_yaml(text).data)
-        behaviours = record_behaviours(study.environment, EPISODES)
-
-        def recorded(config: EnvironmentConfig, episodes: int) -> list[Behaviour]:
-            assert (config, episodes) == (study.environment, EPISODES)
-            return behaviours  # instead of recording the same again
-
+        behaviours = recorded_once(study.environment)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(preview, "record_behaviours", recorded)
             patch.setattr(preview, "FILMED_EPISODES", 2)  # the tests watch no others
             (folder / "page.html").write_text(preview.render_page(study), encoding="utf-8")
         return cls(text, study, behaviours, folder / "page.html")
@@ -152,7 +146,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study whose names and texts all try to leave their element."""
 
     def recorded(config: Any, episodes: int) -> list[Behaviour]:
-        first, *others = record_behaviours(config, episodes)
+        first, *others = recorded_once(config, episodes)
         return [replace(first, name=HOSTILE, description=HOSTILE), *others]
 
     monkeypatch.setattr(preview, "record_filmstrips", without_strips)
