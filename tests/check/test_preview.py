@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from shaperun.check import preview
+from shaperun.check import filmstrip, preview
 from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.check.ranking import (
     BehaviourReturn,
@@ -77,6 +77,7 @@ class Case:
         behaviours = recorded_once(study.environment)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(preview, "FILMED_EPISODES", 2)  # the tests watch no others
+            patch.setattr(filmstrip, "MAX_FRAMES", 12)
             (folder / "page.html").write_text(preview.render_page(study), encoding="utf-8")
         return cls(text, study, behaviours, folder / "page.html")
 
