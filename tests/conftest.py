@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 from hypothesis import settings
+from selenium.webdriver import Chrome
 
+from benchmarks.preferences.browser import BROWSER, DRIVER, open_browser
 from shaperun.check import check, preview
 from shaperun.check.behaviours import EPISODES, Behaviour, record_behaviours
 from shaperun.cli.main import main
@@ -141,6 +143,15 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     with suppress(OSError):  # another process was faster
         part.rename(original)
     return folder
+
+
+@pytest.fixture(scope="session")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A headless browser, in which every test opens a page of its own."""
+    if not BROWSER or not DRIVER:
+        pytest.skip("needs chromium and chromedriver (Debian: apt install chromium-driver)")
+    with open_browser(tmp_path_factory.mktemp("chromium"), "performance") as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

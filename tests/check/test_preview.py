@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -61,7 +60,6 @@ arms:
     schedule: {kind: piecewise, points: [[0, 1], [0.5, 0.5], [1, 0]]}
 """
 HOSTILE = '</script><script>document.hacked = 1</script><img src=x onerror="document.hacked = 1">'
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @dataclass(frozen=True)
@@ -192,24 +190,6 @@ def lander(tmp_path_factory: pytest.TempPathFactory) -> Case:
 @pytest.fixture(scope="module")
 def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case.of(CARTPOLE, tmp_path_factory.mktemp("cartpole"))
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    if not BROWSER or not DRIVER:
-        pytest.skip("needs chromium and chromedriver (Debian: apt install chromium-driver)")
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in (
-        *("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"),
-        *("disable-background-networking", "disable-component-update", "window-size=1280,900"),
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(f"--{argument}")
-    driver = Chrome(options=options, service=ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 class Page:
@@ -430,6 +410,7 @@ def test_the_page_fits_a_phone(open_page: Any, lander: Case, cartpole: Case, sch
             page.check(case, arm, gamma=case.study.training.gamma)
         finally:
             page.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            page.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_every_input_has_a_label(open_page: Any, cartpole: Case) -> None:

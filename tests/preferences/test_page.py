@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmarks.preferences.browser import BROWSER, DRIVER, AskPage, open_browser
+from benchmarks.preferences.browser import AskPage
 from shaperun.envs.base import Array
 from shaperun.preferences import answers
 from shaperun.preferences import page as ask
@@ -45,6 +45,7 @@ def study() -> Study:
 def filmed(tmp_path_factory: pytest.TempPathFactory) -> list[FilmedEpisode]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shaperun.preferences.episodes.MAX_STARTS", 6)
+        patch.setattr("shaperun.check.filmstrip.FRAME_WIDTH", 60)
         return collect_episodes(study(), StudyFolder(tmp_path_factory.mktemp("results")), *SILENT)
 
 
@@ -56,14 +57,6 @@ def path(filmed: list[FilmedEpisode], tmp_path_factory: pytest.TempPathFactory) 
     page = tmp_path_factory.mktemp("page") / "ask.html"
     page.write_text(text, encoding="utf-8")
     return page
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    if not BROWSER or not DRIVER:
-        pytest.skip("needs chromium and chromedriver (Debian: apt install chromium-driver)")
-    with open_browser(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
 
 
 @pytest.fixture
