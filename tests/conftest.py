@@ -8,25 +8,54 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import settings
+from selenium.webdriver import Chrome
 
+from benchmarks.preferences.browser import BROWSER, DRIVER, open_browser
+from shaperun.check import check, preview
+from shaperun.check.behaviours import EPISODES, Behaviour, record_behaviours
 from shaperun.cli.main import main
+from shaperun.envs.builtin import environments
 from shaperun.runs import driver, prepare
 from shaperun.runs.plan import plan_runs
 from shaperun.runs.process_pool import run_inline
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import driver as search
+from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import parse_study
 
 # A loaded machine may take any time for an example.
 settings.register_profile("without-deadline", deadline=None)
 settings.load_profile("without-deadline")
+
+
+@cache
+def _recorded(config: str, episodes: int) -> list[Behaviour]:
+    return record_behaviours(EnvironmentConfig.model_validate_json(config), episodes)
+
+
+def recorded_once(config: EnvironmentConfig, episodes: int = EPISODES) -> list[Behaviour]:
+    """Return `record_behaviours`, the same in every test of this process."""
+    if config.id in environments():
+        return _recorded(config.model_dump_json(), episodes)
+    return record_behaviours(config, episodes)  # of an environment that a test registers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_recording() -> Iterator[None]:
+    """Let all checks and pages share recordings: they differ in the reward only."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (check, preview):
+            patch.setattr(module, "record_behaviours", recorded_once)
+        yield
+
 
 Shaperun = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -114,6 +143,15 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     with suppress(OSError):  # another process was faster
         part.rename(original)
     return folder
+
+
+@pytest.fixture(scope="session")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A headless browser, in which every test opens a page of its own."""
+    if not BROWSER or not DRIVER:
+        pytest.skip("needs chromium and chromedriver (Debian: apt install chromium-driver)")
+    with open_browser(tmp_path_factory.mktemp("chromium"), "performance") as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @contextmanager
-def open_browser(profile: Path) -> Iterator[Chrome]:
-    """Open a browser with an empty profile that keeps the messages of its console."""
+def open_browser(profile: Path, *logs: str) -> Iterator[Chrome]:
+    """Open a browser with an empty profile that keeps the messages of its console, and `logs`."""
     options = ChromeOptions()
     options.binary_location = str(BROWSER)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", dict.fromkeys(("browser", *logs), "ALL"))
     for argument in (
         *("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"),
         *("disable-background-networking", "disable-component-update", "window-size=1280,900"),

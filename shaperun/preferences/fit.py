@@ -19,7 +19,6 @@ from math import ceil, comb
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from shaperun.common.errors import UserError
@@ -179,7 +178,7 @@ def fit_document(fit: Fit, sheet: AnswerSheet, network: NetworkFit | None) -> di
 
 
 def fit_weights(differences: Array, preferred: Array, ridge: float) -> Array:
-    """Return the maximum a posteriori weights (K,).
+    """Return the maximum a posteriori weights (K,), by Newton's method with halved steps.
 
     Args:
         differences: left minus right episode, (n, K).
@@ -187,21 +186,20 @@ def fit_weights(differences: Array, preferred: Array, ridge: float) -> Array:
         ridge: λ.
     """
 
-    def loss(weights: Array) -> tuple[float, Array]:
-        logits = differences @ weights
-        value = np.logaddexp(0.0, logits) - preferred * logits
-        gradient = differences.T @ (expit(logits) - preferred) + ridge * weights
-        return float(value.sum() + ridge / 2 * weights @ weights), gradient
+    def loss(weights: Array) -> float:
+        return _log_loss(differences, preferred, weights) + ridge / 2 * float(weights @ weights)
 
-    result = minimize(
-        loss,
-        np.zeros(differences.shape[1]),
-        jac=True,
-        hess=lambda weights: compute_hessian(differences, weights, ridge),
-        method="trust-exact",
-        options={"gtol": 1e-8},
-    )
-    return np.asarray(result.x)
+    weights = np.zeros(differences.shape[1])
+    for _ in range(50):
+        gradient = differences.T @ (expit(differences @ weights) - preferred) + ridge * weights
+        step = np.linalg.solve(compute_hessian(differences, weights, ridge), gradient)
+        size, before = 1.0, loss(weights)
+        while loss(weights - size * step) > before and size > 1e-6:
+            size /= 2
+        weights = weights - size * step
+        if np.abs(step).max() < 1e-9:
+            break
+    return weights
 
 
 def compute_hessian(differences: Array, weights: Array, ridge: float) -> Array:

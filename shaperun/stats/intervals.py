@@ -162,11 +162,13 @@ def _distribution_free_ends(
     shares = np.pad(drawn, ((0, 0), (1, 1)), constant_values=(0, 1)).clip(trim, 1 - trim)
     weights = np.diff(shares, axis=1).T / (1 - 2 * trim)
     edges = [np.full((m, 1), bound) for bound in bounds]
-    lowest, highest = np.hstack([edges[0], values]), np.hstack([values, edges[1]])
-    low, low_one = (_central_range(lowest @ weights, one)[0] for one in (level, 2 * level - 1))
-    mirrored = weights[::-1]  # of 1 − U, so that a mirrored sample has the mirrored interval
-    high, high_one = (_central_range(highest @ mirrored, one)[1] for one in (level, 2 * level - 1))
-    return np.where(one_sided, low_one, low), np.where(one_sided, high_one, high)
+    lowest = np.hstack([edges[0], values]) @ weights
+    # Of 1 − U, so that a mirrored sample has the mirrored interval.
+    highest = np.hstack([values, edges[1]]) @ weights[::-1]
+    low, high = _central_range(lowest, level)[0], _central_range(highest, level)[1]
+    low[one_sided] = _central_range(lowest[one_sided], 2 * level - 1)[0]
+    high[one_sided] = _central_range(highest[one_sided], 2 * level - 1)[1]
+    return low, high
 
 
 def _mean_intervals(values: Sample, level: float, rng: np.random.Generator) -> Intervals | None:

@@ -1,14 +1,18 @@
 """The speed benchmarks run; their figures are not tested."""
 
 import json
+import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
+from warnings import catch_warnings
 
 import pytest
 from PIL import Image
+from stable_baselines3 import PPO
 
 from benchmarks.doc_tables import ROOT
 from benchmarks.speed.__main__ import README, ROWS
@@ -18,6 +22,9 @@ from benchmarks.speed.measure import Command, Row, measure_in_turn
 from benchmarks.speed.study import write_study
 from benchmarks.speed.train_once import INLINE
 from benchmarks.speed.venvs import peer_versions
+from shaperun.runs import plan
+from shaperun.training import envs
+from shaperun.training.engines import lockstep
 
 
 def run_benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,20 +61,37 @@ def test_row_compares_its_median_with_the_target() -> None:
 SHORT = ("training.total_timesteps=128", "training.n_envs=2", "training.hyperparameters.n_steps=32")
 
 
+# What the clocks change, each in a process of its own.
+CHANGED: list[tuple[Any, str]] = [
+    (plan, "MAX_COHORT_SIZE"),
+    (plan, "MAX_COHORT_MINIBATCH"),
+    (lockstep, "Cohort"),
+    (lockstep.Cohort, "_evaluate"),
+    (envs, "SequentialVectorEnv"),
+    (envs.TrainingEnvs, "shape_rewards"),
+    (PPO, "learn"),
+    *(method for methods in PARTS.values() for method in methods),
+]
+
+
 def train_with_clock(
     folder: Path, command: Command, seeds: list[int], engine: str = "lockstep"
 ) -> Any:
+    """Run a clock as `python -m` does, in this process, which has already imported everything."""
     study = write_study(folder, rollouts=1, seeds=seeds, engine=engine)
     changes = [word for change in SHORT for word in ("--set", change)]
-    options: Command = ["--results", folder / "results", *INLINE, *changes]
-    done = subprocess.run(
-        [sys.executable, "-m", *command, "train", study, *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    module, *arguments = map(str, [*command, "train", study, "--results", folder / "results"])
+    polite = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch, catch_warnings(action="ignore"):
+        for owner, name in CHANGED:
+            patch.setattr(owner, name, getattr(owner, name))  # which restores it afterwards
+        patch.setattr(sys, "argv", [module, *arguments, *map(str, INLINE), *changes])
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as end:
+            assert not end.code  # noqa: PT017
+        finally:
+            signal.signal(signal.SIGTERM, polite)
     return json.loads((folder / "timing.json").read_text())
 
 
@@ -78,7 +102,7 @@ def test_clock_splits_the_time_of_a_cohort(tmp_path: Path) -> None:
     assert set(timing["parts"]) == {*PARTS, REST}
     assert all(seconds > 0 for seconds in timing["parts"].values())
     assert abs(sum(timing["parts"].values()) - timing["seconds"]) < 1e-9
-    assert 50 < timing["memory"] < 2_000
+    assert 50 < timing["memory"] < 20_000
 
 
 def test_clock_replays_a_cohort_on_the_bare_simulator(tmp_path: Path) -> None:

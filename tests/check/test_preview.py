@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from shaperun.check import preview
-from shaperun.check.behaviours import EPISODES, Behaviour, record_behaviours
+from shaperun.check.behaviours import Behaviour, record_behaviours
+from shaperun.check.filmstrip import Filmstrip, record_filmstrips
 from shaperun.check.ranking import (
     BehaviourReturn,
     behaviour_returns,
@@ -34,6 +34,7 @@ from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import Study, parse_study
+from tests.conftest import recorded_once
 
 LANDER = Path(__file__).parents[2] / "experiments" / "article.yaml"
 CARTPOLE = """
@@ -59,7 +60,6 @@ arms:
     schedule: {kind: piecewise, points: [[0, 1], [0.5, 0.5], [1, 0]]}
 """
 HOSTILE = '</script><script>document.hacked = 1</script><img src=x onerror="document.hacked = 1">'
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,10 @@ class Case:
     @classmethod
     def of(cls, text: str, folder: Path) -> Case:
         study = parse_study(read_yaml(text).data)
-        behaviours = record_behaviours(study.environment, EPISODES)
-
-        def recorded(config: EnvironmentConfig, episodes: int) -> list[Behaviour]:
-            assert (config, episodes) == (study.environment, EPISODES)
-            return behaviours  # instead of recording the same again
-
+        behaviours = recorded_once(study.environment)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(preview, "record_behaviours", recorded)
             patch.setattr(preview, "FILMED_EPISODES", 2)  # the tests watch no others
+            patch.setattr(preview, "record_filmstrips", film_watched)
             (folder / "page.html").write_text(preview.render_page(study), encoding="utf-8")
         return cls(text, study, behaviours, folder / "page.html")
 
@@ -104,6 +99,15 @@ class Case:
 
 def without_strips(config: object, behaviours: Sequence[Behaviour]) -> list[list[None]]:
     return [[None for _ in behaviour.episodes] for behaviour in behaviours]
+
+
+def film_watched(
+    config: EnvironmentConfig, behaviours: Sequence[Behaviour]
+) -> list[list[Filmstrip | None]]:
+    """Film only the behaviors that the tests watch: each takes a second."""
+    watched = [b for b in behaviours if b.name in ("land", "hover", "balance")]
+    strips = dict(zip([b.name for b in watched], record_filmstrips(config, watched), strict=True))
+    return [strips.get(b.name, [None] * len(b.episodes)) for b in behaviours]
 
 
 def unpack(packed: str) -> npt.NDArray[np.float64]:
@@ -152,7 +156,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study whose names and texts all try to leave their element."""
 
     def recorded(config: Any, episodes: int) -> list[Behaviour]:
-        first, *others = record_behaviours(config, episodes)
+        first, *others = recorded_once(config, episodes)
         return [replace(first, name=HOSTILE, description=HOSTILE), *others]
 
     monkeypatch.setattr(preview, "record_filmstrips", without_strips)
@@ -186,24 +190,6 @@ def lander(tmp_path_factory: pytest.TempPathFactory) -> Case:
 @pytest.fixture(scope="module")
 def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case.of(CARTPOLE, tmp_path_factory.mktemp("cartpole"))
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    if not BROWSER or not DRIVER:
-        pytest.skip("needs chromium and chromedriver (Debian: apt install chromium-driver)")
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in (
-        *("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"),
-        *("disable-background-networking", "disable-component-update", "window-size=1280,900"),
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(f"--{argument}")
-    driver = Chrome(options=options, service=ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 class Page:
@@ -424,6 +410,7 @@ def test_the_page_fits_a_phone(open_page: Any, lander: Case, cartpole: Case, sch
             page.check(case, arm, gamma=case.study.training.gamma)
         finally:
             page.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            page.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_every_input_has_a_label(open_page: Any, cartpole: Case) -> None:

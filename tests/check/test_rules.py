@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.check.check import Check, check_study
 from shaperun.check.rule import ARM_RULES, STUDY_RULES
-from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import parse_study
 
 BASE: dict[str, Any] = {
@@ -85,20 +82,6 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]] = {
         {"mode": "add", "weights": {"distance": 1}},
     ),
 }
-
-
-@cache
-def _recorded(config: str) -> list[Behaviour]:
-    return record_behaviours(EnvironmentConfig.model_validate_json(config))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def recorded_once() -> Iterator[None]:
-    """The checks differ in the reward only, so that all can share one recording."""
-    with pytest.MonkeyPatch.context() as patch:
-        target = "shaperun.check.check.record_behaviours"
-        patch.setattr(target, lambda config: _recorded(config.model_dump_json()))
-        yield
 
 
 @cache

@@ -88,7 +88,8 @@ def test_json_is_one_document(folder: Path) -> None:
     assert document["weights"]["upright"]["interval"][1] > 0
 
 
-def test_a_network_becomes_a_term_of_the_arm(folder: Path) -> None:
+def test_a_network_becomes_a_term_of_the_arm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shaperun.preferences.network._MAX_ITERATIONS", 5)
     done = call_shaperun("fit", "answers.json", "--network", "--into", "study.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "with a network of the state (4–16–1)" in done.stdout

@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 from stable_baselines3 import PPO
 
+from benchmarks.doc_tables import ROOT
 from shaperun.cli.main import main
 from shaperun.runs.study_folder import StudyFolder
 from tests.conftest import SEARCHED, TINY, Shaperun, call_shaperun
@@ -339,41 +340,43 @@ def test_invalid_input_gets_one_clear_message(name: str, bad_folder: Path) -> No
 UNPRIVILEGED = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override"]
 
 
+# Command -> the folder that it cannot write.
+WRITING = {
+    "train tiny.yaml": "results/tiny/study.yaml",
+    "compare tiny --json": "results/tiny/compare",
+    "report tiny": "results/tiny",
+    "record-gif tiny": "results/tiny",
+    "check tiny.yaml": "results/tiny",
+}
+
+
+def call_all(folder: str, *commands: str) -> None:
+    """Print the status and outputs of commands, one after the other in this process."""
+    done = [call_shaperun(*command.split(), cwd=Path(folder)) for command in commands]
+    print(json.dumps([[one.returncode, one.stdout, one.stderr] for one in done]))
+
+
 @pytest.mark.skipif(
     bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="needs setpriv of util-linux"
 )
-@pytest.mark.parametrize(
-    ("command", "folder"),
-    [
-        ("train tiny.yaml", "results/tiny/study.yaml"),
-        ("compare tiny --json", "results/tiny/compare"),
-        ("report tiny", "results/tiny"),
-        ("record-gif tiny", "results/tiny"),
-        ("check tiny.yaml", "results/tiny"),
-    ],
-)
-def test_a_read_only_folder_gets_one_clear_message_at_the_start(
-    command: str, folder: str, copy: Path
-) -> None:
+def test_a_read_only_folder_gets_one_clear_message_at_the_start(copy: Path) -> None:
     study = copy / "results" / "tiny"
     (study / "compare").mkdir(exist_ok=True)
-    folders = [path for path in (study, study / "compare") if path.is_dir()]
+    folders = [study, study / "compare"]
     for path in folders:
         path.chmod(0o555)
     before = snapshot(copy)
-    done = subprocess.run(
-        [*UNPRIVILEGED, sys.executable, "-m", "shaperun", *command.split()],
-        cwd=copy,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    code = f"from {__name__} import call_all; import sys; call_all(*sys.argv[1:])"
+    command = [*UNPRIVILEGED, sys.executable, "-c", code, str(copy), *WRITING]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for path in folders:
         path.chmod(0o755)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert folder in done.stderr
-    assert "check the write permissions" in done.stderr
-    assert done.stderr.count("\n") == 1
+    for folder, done in zip(WRITING.values(), json.loads(child.stdout), strict=True):
+        status, output, errors = done
+        assert (status, output) == (2, ""), errors
+        assert folder in errors
+        assert "check the write permissions" in errors
+        assert errors.count("\n") == 1
     assert snapshot(copy) == before
 
 

@@ -14,6 +14,10 @@ import pytest
 
 from shaperun.cli.main import main
 from shaperun.common.text import escape_control_chars
+from shaperun.runs.open_study import open_study
+from shaperun.runs.plan import Run, plan_runs
+from shaperun.runs.run_folder import RunFolder
+from shaperun.runs.study_folder import StudyFolder
 
 
 class Evil:
@@ -45,6 +49,17 @@ class Commands:
         assert escape_control_chars(out + err) == out + err
         assert "Traceback" not in err or "--debug" in arguments
         return int(end.value.code or 0), " ".join((out + err).split())
+
+
+def runs_of(folder: StudyFolder) -> list[Run]:
+    study, _ = open_study("tiny", folder.path.parent)
+    return plan_runs(study, study.arms)
+
+
+def one_of(folder: StudyFolder) -> tuple[Run, RunFolder]:
+    """The run guided/1."""
+    run = next(run for run in runs_of(folder) if (run.arm, run.seed) == ("guided", 1))
+    return run, folder.run("guided", 1)
 
 
 def tree(folder: Path) -> dict[str, tuple[int, str]]:

@@ -13,8 +13,9 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmarks.preferences.browser import BROWSER, DRIVER, AskPage, open_browser
+from benchmarks.preferences.browser import AskPage
 from shaperun.envs.base import Array
 from shaperun.preferences import answers
 from shaperun.preferences import page as ask
@@ -44,6 +45,7 @@ def study() -> Study:
 def filmed(tmp_path_factory: pytest.TempPathFactory) -> list[FilmedEpisode]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shaperun.preferences.episodes.MAX_STARTS", 6)
+        patch.setattr("shaperun.check.filmstrip.FRAME_WIDTH", 60)
         return collect_episodes(study(), StudyFolder(tmp_path_factory.mktemp("results")), *SILENT)
 
 
@@ -55,14 +57,6 @@ def path(filmed: list[FilmedEpisode], tmp_path_factory: pytest.TempPathFactory) 
     page = tmp_path_factory.mktemp("page") / "ask.html"
     page.write_text(text, encoding="utf-8")
     return page
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    if not BROWSER or not DRIVER:
-        pytest.skip("needs chromium and chromedriver (Debian: apt install chromium-driver)")
-    with open_browser(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -226,12 +220,13 @@ def test_the_page_states_missing_answers_and_when_to_stop(
     assert stable[-1]
 
 
-def test_both_episodes_play_to_their_ends(page: AskPage) -> None:
+def test_both_episodes_play_to_their_ends(page: AskPage, chrome: Chrome) -> None:
+    page.run("const now = performance.now; performance.now = () => 20 * now.call(performance)")
     page.run("state.sides = null; loadPair()")
     script = "return [...document.querySelectorAll('.caption')].map(c => c.textContent)"
-    page.run("return new Promise(resolve => setTimeout(resolve, 12600))")
-    captions = page.run(script)
-    assert all("after" in caption for caption in captions), captions
+    WebDriverWait(chrome, 20, poll_frequency=0.05).until(
+        lambda _: all("after" in caption for caption in page.run(script))
+    )
     painted = page.run(
         "return [...document.querySelectorAll('canvas')].map(c => "
         "new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size)"

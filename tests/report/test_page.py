@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -25,7 +23,6 @@ from shaperun.runs.open_study import open_study
 from shaperun.runs.status import RunStatus
 from shaperun.study.models import parse_study
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = {
     "default": "</script><script>document.hacked = 1</script>",
     "guided": "=cmd|' /C calc'!A0 \u202etxt.exe <img src=x onerror='document.hacked = 1'>",
@@ -51,45 +48,43 @@ def renamed(report: ReportData, names: dict[str, str]) -> ReportData:
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator[Chrome]:
-    if not (BROWSER and DRIVER):
-        pytest.skip("chromium is not installed")
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = Chrome(options, ChromeService(DRIVER))
-    yield browser
-    browser.quit()
+def text(report: ReportData) -> str:
+    return page.render_page(report)
 
 
-def opened(driver: Chrome, text: str, path: Path) -> Chrome:
+@pytest.fixture(scope="module")
+def static_text(report: ReportData) -> str:
+    return page.render_page(report, static=True)
+
+
+def opened(chrome: Chrome, text: str, path: Path) -> Chrome:
     path.write_text(text, encoding="utf-8")
-    log(driver, "performance")  # discards earlier entries
-    driver.get(path.as_uri())
-    return driver
+    log(chrome, "performance")  # discards earlier entries
+    chrome.get(path.as_uri())
+    return chrome
 
 
-def log(driver: Chrome, kind: str) -> list[dict[str, Any]]:
+def log(chrome: Chrome, kind: str) -> list[dict[str, Any]]:
     """Return the entries since the last call."""
-    return list(driver.get_log(kind))  # type: ignore[no-untyped-call]
+    return list(chrome.get_log(kind))  # type: ignore[no-untyped-call]
 
 
-def requests(driver: Chrome) -> list[str]:
+def requests(chrome: Chrome) -> list[str]:
     """Return the URLs that the page requested since it was opened."""
-    messages = [json.loads(entry["message"])["message"] for entry in log(driver, "performance")]
+    messages = [json.loads(entry["message"])["message"] for entry in log(chrome, "performance")]
     sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [params["request"]["url"] for params in sent]
 
 
-def visible_traces(driver: Chrome) -> list[bool]:
+def visible_traces(chrome: Chrome) -> list[bool]:
     script = "return document.getElementById('curves').data.map((trace) => trace.visible)"
-    return list(driver.execute_script(script))
+    return list(chrome.execute_script(script))
 
 
-def test_page_works_in_a_browser(report: ReportData, driver: Chrome, tmp_path: Path) -> None:
-    browser = opened(driver, page.render_page(report), tmp_path / "page.html")
+def test_page_works_in_a_browser(
+    report: ReportData, text: str, chrome: Chrome, tmp_path: Path
+) -> None:
+    browser = opened(chrome, text, tmp_path / "page.html")
     WebDriverWait(browser, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#curves .scatter"))
     assert log(browser, "browser") == []
     assert {url.split(":")[0] for url in requests(browser)} <= {"file", "data"}
@@ -111,25 +106,25 @@ def test_page_works_in_a_browser(report: ReportData, driver: Chrome, tmp_path: P
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_page_fits_a_phone(report: ReportData, driver: Chrome, tmp_path: Path, dark: bool) -> None:
+def test_page_fits_a_phone(text: str, chrome: Chrome, tmp_path: Path, dark: bool) -> None:
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
     size = {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser = opened(driver, page.render_page(report), tmp_path / "page.html")
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser = opened(chrome, text, tmp_path / "page.html")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
     style = "return getComputedStyle(document.body).backgroundColor"
     assert browser.execute_script(style) == ("rgb(18, 20, 23)" if dark else "rgb(245, 246, 247)")
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 @pytest.mark.parametrize("static", [False, True])
 def test_hostile_names_are_shown_as_text(
-    report: ReportData, driver: Chrome, tmp_path: Path, static: bool
+    report: ReportData, chrome: Chrome, tmp_path: Path, static: bool
 ) -> None:
     text = page.render_page(renamed(report, HOSTILE), static=static)
-    browser = opened(driver, text, tmp_path / "page.html")
+    browser = opened(chrome, text, tmp_path / "page.html")
     assert browser.execute_script("return document.hacked === undefined")
     assert log(browser, "browser") == []
     shown = browser.find_element(By.TAG_NAME, "body").text
@@ -138,37 +133,36 @@ def test_hostile_names_are_shown_as_text(
     assert "\u202e" not in text
 
 
-def test_static_page_has_no_javascript(report: ReportData) -> None:
-    text = page.render_page(report, static=True)
-    assert "<script" not in text
-    assert "script-src &#39;none&#39;;" in text
-    assert len(text) < 1_500_000
+def test_static_page_has_no_javascript(static_text: str) -> None:
+    assert "<script" not in static_text
+    assert "script-src &#39;none&#39;;" in static_text
+    assert len(static_text) < 1_500_000
 
 
-def test_page_makes_no_network_requests(report: ReportData) -> None:
-    text = page.render_page(report, static=True)
-    addresses = re.findall(r"""(?:src|href|action)=["']?([^"'\s>]*)""", text)
+def test_page_makes_no_network_requests(static_text: str) -> None:
+    addresses = re.findall(r"""(?:src|href|action)=["']?([^"'\s>]*)""", static_text)
     assert {address[:5] for address in addresses if not address.startswith("#")} <= {"data:"}
 
 
-def test_page_is_deterministic(report: ReportData) -> None:
-    assert page.render_page(report) == page.render_page(report)
+def test_page_is_deterministic(report: ReportData, text: str) -> None:
+    assert page.render_page(report) == text
 
 
-def test_page_has_verdicts_and_provenance(report: ReportData) -> None:
-    text = page.render_page(report, static=True)
+def test_page_has_verdicts_and_provenance(report: ReportData, static_text: str) -> None:
     verdict = next(c for c in report.summary.comparisons if c.metric == "return").result.verdict
-    assert text.index("Did the reward help?") < text.index(verdict) < text.index("Final policies")
+    words = ("Did the reward help?", verdict, "Final policies")
+    places = [static_text.index(word) for word in words]
+    assert places == sorted(places)
     for record in report.records.values():
-        assert record["identity"] in text
-        assert record["files"]["policy.zip"] in text
-        assert record["versions"]["torch"] in text
-    assert "shaperun train tiny.yaml" in text
-    assert "upright: 1" in text  # in the study with all defaults
+        assert record["identity"] in static_text
+        assert record["files"]["policy.zip"] in static_text
+        assert record["versions"]["torch"] in static_text
+    assert "shaperun train tiny.yaml" in static_text
+    assert "upright: 1" in static_text  # in the study with all defaults
 
 
-def test_rewards_and_learners_are_tabulated(report: ReportData) -> None:
-    assert "Rewards and learners" not in page.render_page(report, static=True)
+def test_rewards_and_learners_are_tabulated(report: ReportData, static_text: str) -> None:
+    assert "Rewards and learners" not in static_text
     raw = report.study.model_dump(mode="json")
     raw["arms"]["by_a2c"] = {"training": {"algorithm": "A2C"}}
     text = page.render_page(replace(report, study=parse_study(raw)), static=True)
@@ -182,7 +176,7 @@ def test_rewards_and_learners_are_tabulated(report: ReportData) -> None:
     assert "PPO and A2C on CartPole-v1" in text
 
 
-def test_missing_runs_are_counted(report: ReportData) -> None:
+def test_missing_runs_are_counted(report: ReportData, static_text: str) -> None:
     lost = RunStatus("guided", 7, "failed", failure="FloatingPointError: diverged: NaN")
     stopped = RunStatus("guided", 8, "interrupted")
     text = page.render_page(
@@ -191,7 +185,7 @@ def test_missing_runs_are_counted(report: ReportData) -> None:
     assert "2 of 6 runs are left out" in text
     assert "1 diverged, 1 interrupted" in text
     assert "guided/7" in text
-    assert "are left out" not in page.render_page(report, static=True)
+    assert "are left out" not in static_text
 
 
 def test_tables_have_all_of_many_arms_and_figures_some(report: ReportData) -> None:

@@ -1,12 +1,8 @@
-"""Statistics compare_samples with scipy and hand calculations, and their invariances."""
+"""Comparisons against hand calculations, and their invariances."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from itertools import product
-from math import comb, isnan
-from time import perf_counter
+from math import isnan
 
 import numpy as np
 import pytest
@@ -15,246 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shaperun.stats.comparison import Comparison, compare, seeds_needed
-from shaperun.stats.intervals import Interval, difference_intervals, interval, intervals
+from shaperun.stats.intervals import difference_intervals, interval, intervals
 from shaperun.stats.permutation import holm, min_runs, p_values
 from shaperun.stats.sample import Sample, iqm
-
-
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def compare_samples(
-    a: object, b: object, *, paired: bool = False, level: float = 0.95
-) -> Comparison:
-    result = compare(a, b, paired=paired, level=level, rng=rng())  # type: ignore[arg-type]
-    assert result is not None
-    return result
-
-
-def test_scipy_is_imported_lazily() -> None:
-    code = (
-        "import sys, shaperun.stats.intervals; assert not {'scipy', 'pydantic'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# iqm
-
-
-@pytest.mark.parametrize("n", range(1, 14))
-def test_iqm_is_the_trimmed_mean(n: int) -> None:
-    x = rng().lognormal(size=n)
-    assert iqm(x) == pytest.approx(scipy.stats.trim_mean(x, 0.25))
-
-
-def test_iqm_by_hand() -> None:
-    assert iqm([0, 1, 100]) == pytest.approx(101 / 3)  # no trimming below n = 4
-    assert iqm([-100, 1, 3, 100]) == 2
-    assert iqm([5, 1, 4, 2, 99, -99, 3, 6]) == 3.5
-    with pytest.raises(ValueError, match="empty"):
-        iqm([])
-
-
-# interval
-
-
-@pytest.mark.parametrize("level", [0.5, 0.95])
-def test_interval_of_the_mean_is_the_union_of_both_methods(level: float) -> None:
-    x, generator = rng().exponential(size=25), np.random.default_rng(1)
-    result = [interval(x, level=level, rng=generator) for _ in range(30)]
-    assert {(f.level, f.method) for f in result if f} == {(level, "Student's t and bootstrap-t")}
-    low, high = np.mean([(f.low, f.high) for f in result if f], axis=0)
-    drawn = generator.choice(x, size=(30_000, 25))
-    error = x.std(ddof=1) / 5
-    t = (drawn.mean(axis=1) - x.mean()) / (drawn.std(axis=1, ddof=1) / 5)
-    least, most = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
-    students = scipy.stats.ttest_1samp(x, 0).confidence_interval(level)
-    expected = (min(students.low, x.mean() - most * error), x.mean() - least * error)
-    assert (low, high) == pytest.approx(expected, abs=0.1 * error)
-
-
-def test_interval_of_the_mean_needs_twenty_runs() -> None:
-    assert interval(np.arange(19), rng=rng()) is None
-    assert interval(np.arange(20), rng=rng())
-
-
-def test_interval_at_the_edges() -> None:
-    for statistic in ("mean", "median", "iqm"):
-        assert interval([], statistic=statistic, rng=rng()) is None
-        assert interval([1.0], statistic=statistic, rng=rng()) is None
-        same = interval([0.1] * 20, statistic=statistic, rng=rng())
-        assert same
-        assert (same.low, same.high) == pytest.approx((0.1, 0.1))
-    # All runs but one are equal: a third of the resamples have no variance, so t is unbounded.
-    nearly_equal = [5.0] + [0.1] * 24
-    assert interval(nearly_equal, rng=rng()) is None
-    unbounded = intervals([nearly_equal], rng=rng())
-    assert unbounded
-    assert np.isfinite(unbounded.low[0])
-    assert unbounded.high[0] == np.inf
-    with pytest.raises(ValueError, match="'mode'"):
-        interval([1, 2], statistic="mode", rng=rng())
-
-
-@pytest.mark.parametrize("statistic", ["mean", "median", "iqm"])
-def test_intervals_match_interval_of_each_row(statistic: str) -> None:
-    x = rng().lognormal(size=(6, 23))
-    result = intervals(x, statistic=statistic, rng=rng())
-    assert result
-    for row, low, high in zip(x, result.low, result.high, strict=True):
-        one = interval(row, statistic=statistic, rng=rng())
-        assert one
-        assert (low, high) == pytest.approx((one.low, one.high), rel=1e-12)
-        assert (result.level, result.method) == (one.level, one.method)
-
-
-@pytest.mark.parametrize("n", [5, 50])
-def test_intervals_of_many_rows_are_fast(n: int) -> None:
-    x = rng().normal(size=(4_000, n))
-    begin = perf_counter()
-    intervals(x, statistic="iqm", rng=rng())
-    assert perf_counter() - begin < 3  # 0.1 s on an idle machine
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.integers(-400, 400), min_size=3, max_size=30),
-    st.sampled_from([0.25, 1.0, 64.0]),
-    st.integers(-1000, 1000),
-    st.sampled_from(["mean", "median", "iqm"]),
-)
-def test_intervals_follow_shift_and_scale(
-    x: list[int], scale: float, shift: int, statistic: str
-) -> None:
-    one = interval(x, statistic=statistic, rng=rng())
-    other = interval(scale * np.array(x) + shift, statistic=statistic, rng=rng())
-    assert (one is None) == (other is None)
-    if one and other:
-        expected = (scale * one.low + shift, scale * one.high + shift)
-        assert (other.low, other.high) == pytest.approx(expected, rel=1e-6, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("n", "low", "high", "level"),
-    [
-        (2, 0, 1, 0.5),
-        (3, 0, 2, 0.75),
-        (5, 0, 4, 0.9375),
-        (6, 0, 5, 0.96875),
-        (10, 1, 8, 0.978515625),
-    ],
-)
-def test_interval_of_the_median_by_hand(n: int, low: float, high: float, level: float) -> None:
-    result = interval(range(n), statistic="median", rng=rng())
-    assert result == Interval(low, high, level, "order statistics")
-
-
-def test_level_of_the_median_matches_the_sign_test() -> None:
-    for n in range(6, 40):
-        result = interval(range(n), statistic="median", rng=rng())
-        assert result
-        outside = 2 * scipy.stats.binom.cdf(result.low, n, 0.5)
-        assert result.level == pytest.approx(1 - outside)
-        wider = 2 * scipy.stats.binom.cdf(result.low + 1, n, 0.5)
-        assert outside <= 0.05 < wider
-
-
-def test_interval_of_the_iqm_is_the_union_of_both_methods() -> None:
-    x = np.array([3.0, -1, 4, 1, 5, 9, 2, 6, 5, 30])
-    result = interval(x, statistic="iqm", rng=rng())
-    assert result
-    resamples = np.random.default_rng(1).choice(x, size=(4_000, 10))
-    bootstrap = np.quantile(scipy.stats.trim_mean(resamples, 0.25, axis=1), [0.025, 0.975])
-    t = 1.1 * scipy.stats.t.ppf(0.975, 9) * x.std(ddof=1) / np.sqrt(10)
-    assert result.low == pytest.approx(min(bootstrap[0], iqm(x) - t), abs=0.2)
-    assert result.high == pytest.approx(max(bootstrap[1], iqm(x) + t), abs=0.4)
-    assert interval(x[::-1], statistic="iqm", rng=rng()) == result
-    assert interval([1, 2], statistic="iqm", rng=rng()) is None
-    same = interval([7] * 6, statistic="iqm", rng=rng())
-    assert same
-    assert (same.low, same.high) == (7, 7)
-
-
-# compare: p-values
-
-
-def test_unpaired_p_by_hand() -> None:
-    assert compare_samples([3, 4, 5], [0, 1, 2]).p_value == pytest.approx(2 / 20)
-    assert compare_samples([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
-    # 2 of the 6 splits of 0 1 1 2 are [2, 1]: 2 · 2/6. Ties count as extreme.
-    assert compare_samples([2, 1], [0, 1]).p_value == pytest.approx(2 / 3)
-    assert compare_samples([1, 1], [1, 1, 1]).p_value == 1
-    assert compare_samples([9], [0, 1, 2]).p_value == pytest.approx(2 / 4)
-
-
-def test_paired_p_by_hand() -> None:
-    assert compare_samples([1, 2, 3, 4, 5, 6], [0] * 6, paired=True).p_value == pytest.approx(
-        2 / 64
-    )
-    # Signs of 1, 2, 4: only 2 of the 8 sums, 7 and 5, reach 5.
-    assert compare_samples([0, 2, 4], [1, 0, 0], paired=True).p_value == pytest.approx(2 * 2 / 8)
-    # Two pairs are equal, so only one sign can change.
-    assert compare_samples([5, 1, 1], [0, 1, 1], paired=True).p_value == 1
-
-
-@pytest.mark.parametrize(("n", "m"), [(4, 4), (3, 7), (6, 2), (7, 7)])
-def test_unpaired_p_matches_scipy(n: int, m: int) -> None:
-    a, b = rng().lognormal(size=n), rng().lognormal(size=m + n)[n:]
-    p = scipy.stats.permutation_test((a, b), statistic, n_resamples=np.inf).pvalue
-    assert compare_samples(a, b).p_value == pytest.approx(p)
-
-
-@pytest.mark.parametrize("n", [3, 6, 10])
-def test_paired_p_matches_scipy(n: int) -> None:
-    a, b = rng().lognormal(size=(2, n))
-    p = scipy.stats.permutation_test(
-        (a, b), statistic, n_resamples=np.inf, permutation_type="samples"
-    ).pvalue
-    assert compare_samples(a, b, paired=True).p_value == pytest.approx(p)
-
-
-def statistic(a: Sample, b: Sample, axis: int) -> Sample:
-    trimmed = scipy.stats.trim_mean(a, 0.25, axis=axis) - scipy.stats.trim_mean(b, 0.25, axis=axis)
-    return np.asarray(trimmed + 1e-3 * (a.mean(axis=axis) - b.mean(axis=axis)))
-
-
-def test_four_against_four_can_be_significant() -> None:
-    """With the IQM alone they could not: trimming ties two of the 70 splits at either end."""
-    assert compare_samples([4, 5, 6, 7], [0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
-    assert compare_samples([4.0, 50, 60, 70], [0.0, 1, 2, 3]).p_value == pytest.approx(2 / 70)
-
-
-@pytest.mark.parametrize("paired", [False, True])
-def test_p_values_match_compare_for_each_row(paired: bool) -> None:
-    a, b = rng().normal(size=(2, 5, 7))
-    result = p_values(a, b, paired=paired, rng=rng())
-    expected = [compare_samples(x, y, paired=paired).p_value for x, y in zip(a, b, strict=True)]
-    assert result == pytest.approx(expected)
-
-
-def test_sampled_p_is_close_to_the_exact_p(monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = rng().normal(size=(2, 8))
-    exact = [compare_samples(a, b, paired=paired).p_value for paired in (False, True)]
-    monkeypatch.setattr("shaperun.stats.permutation.MAX_ENUMERATED", 0)
-    sampled = [compare_samples(a, b, paired=paired).p_value for paired in (False, True)]
-    assert sampled == pytest.approx(exact, abs=0.03)
-    assert sampled != exact
-
-
-@pytest.mark.parametrize("paired", [False, True])
-def test_sampled_p_is_never_zero(paired: bool) -> None:
-    a = np.arange(30.0)
-    assert compare_samples(a + 1000, a, paired=paired).p_value == pytest.approx(2 / 10_000)
-
-
-def test_rounding_does_not_break_ties() -> None:
-    a, b = [0.1 + 0.2, 0.3, 0.3], [0.3, 0.1 + 0.2, 0.3]
-    assert compare_samples(a, b).p_value == 1
-    assert compare_samples(a, b, paired=True).p_value == 1
-
-
-# compare: the other numbers
+from tests.helpers.samples import compare_samples, rng
 
 
 def test_difference_of_iqms() -> None:
@@ -319,9 +79,6 @@ def test_improvement_by_hand() -> None:
     )
 
 
-# compare: verdicts
-
-
 @pytest.mark.parametrize(
     ("n", "m", "paired", "level", "needed"),
     [
@@ -371,14 +128,6 @@ def test_seeds_needed_at_the_edges() -> None:
     assert needed([0, 1, 2, 3], [0, 1, 2, 3.2]) is None  # needs thousands
     assert needed([0, 1, 2], [0, 1, 2.1]) == 4  # so does this, but the test needs 4
     assert needed([1], [0]) == needed([1], [1]) == 4
-
-
-def test_min_runs_is_the_smallest_number_that_reaches_alpha() -> None:
-    for alpha in (0.2, 0.05, 0.01, 0.001):
-        needed = compare_samples([1], [0], level=1 - alpha).seeds_needed
-        assert needed == min_runs(alpha, paired=False)
-        assert needed is not None
-        assert 2 / comb(2 * needed, needed) <= alpha < 2 / comb(2 * needed - 2, needed - 1)
 
 
 @pytest.mark.parametrize(
@@ -471,8 +220,6 @@ def test_false_positive_rate_is_at_most_alpha(paired: bool) -> None:
         assert np.mean([c.verdict in ("better", "worse") for c in result]) <= rejected
 
 
-# compare: invariances
-
 SIZES = st.sampled_from([(1, 1), (2, 5), (3, 3), (4, 4), (3, 6), (6, 6)])
 # Quarters are exact in binary, so only the arithmetic on them is rounded.
 VALUES = st.integers(-400, 400).map(lambda k: k / 4)
@@ -509,14 +256,6 @@ def test_swapping_mirrors_the_comparison(case: tuple[list[float], list[float], b
     )
     assert_same(other, expected)
     assert other.p_value == one.p_value
-
-
-@pytest.mark.parametrize(("n", "m", "paired"), [(20, 20, False), (15, 25, False), (20, 20, True)])
-def test_swapping_keeps_a_sampled_p(n: int, m: int, paired: bool) -> None:
-    a, b = rng().normal(size=n) + 0.3, rng().normal(size=m + n)[n:]
-    assert (
-        compare_samples(a, b, paired=paired).p_value == compare_samples(b, a, paired=paired).p_value
-    )
 
 
 @settings(deadline=None)
@@ -566,23 +305,3 @@ def test_verdict_agrees_with_its_numbers(
 def test_order_of_runs_does_not_matter(case: tuple[list[float], list[float], bool]) -> None:
     a, b, _ = case
     assert_same(compare_samples(sorted(a), sorted(b)), compare_samples(a, b))
-
-
-# holm
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.6]) == pytest.approx([1, 1])
-    assert holm([0.2]) == pytest.approx([0.2])
-    assert len(holm([])) == 0
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_no_correction_and_bonferroni(p: list[float]) -> None:
-    adjusted = holm(p)
-    assert (adjusted >= p).all()
-    assert (adjusted <= np.minimum(1, np.multiply(p, len(p))) + 1e-12).all()
-    for i, j in product(range(len(p)), repeat=2):
-        assert p[i] > p[j] or adjusted[i] <= adjusted[j]
