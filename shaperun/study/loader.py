@@ -14,8 +14,6 @@ from shaperun.common.yaml import MAX_SIZE, YamlError, YamlSource, read_yaml
 from shaperun.study.error_messages import KeyPath, Positions, describe_errors, show_value
 from shaperun.study.models import Study, parse_study
 
-_MAX_SHOWN = 50  # mistakes
-
 
 class StudyError(UserError):
     """All mistakes in a study, one message each: `position: path: cause, expected …; remedy`."""
@@ -46,9 +44,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, allow_code: bool = 
     except ValidationError as error:
         positions = Positions(path, source, overridden)
         errors = error.errors(include_url=False)
-        problems = describe_errors(errors, data, positions)
-        more = [f"{path}: {len(problems):,} mistakes, of which these are the first {_MAX_SHOWN}"]
-        raise StudyError(problems[:_MAX_SHOWN] + more * (len(problems) > _MAX_SHOWN)) from None
+        raise StudyError(describe_errors(errors, data, positions)) from None
 
 
 def _read(path: Path) -> YamlSource:

@@ -151,14 +151,6 @@ def test_forged_answers_have_one_error(key: str, tmp_path: Path) -> None:
         read_answers(path)
 
 
-def test_the_first_of_thousands_of_mistakes_are_reported(tiny_file: Path) -> None:
-    with pytest.raises(StudyError) as error:
-        load_study(tiny_file, [f"arms={{{', '.join(f'a{n}: {{x: 1}}' for n in range(1000))}}}"])
-    assert len(error.value.problems) == 51
-    assert "arms.a0.x: unknown key" in error.value.problems[0]
-    assert error.value.problems[-1].endswith("1,000 mistakes, of which these are the first 50")
-
-
 def test_too_many_runs_are_refused_before_they_are_planned(tiny_file: Path) -> None:
     arms: dict[str, dict[str, str]] = {f"arm{n}": {} for n in range(11)}
     study = load_study(tiny_file, [f"arms={arms}", "seeds=10000"])
