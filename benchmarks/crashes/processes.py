@@ -1,12 +1,40 @@
-"""The processes of a command, from /proc of Linux."""
+"""The processes of a command: started in a session of their own, found in /proc of Linux."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import IO
+
+from benchmarks.doc_tables import ROOT
+
+FREQUENT_CHECKPOINTS = "benchmarks.crashes.frequent_checkpoints"
+
+
+def start_command(
+    folder: Path,
+    *arguments: str,
+    module: str = FREQUENT_CHECKPOINTS,
+    output: int | IO[bytes] = subprocess.DEVNULL,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.Popen[bytes]:
+    """Start shaperun in a folder, by default with frequent checkpoints; it leads a session."""
+    path = os.pathsep.join((*environment.get("PYTHONPATH", "").split(), str(ROOT)))
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *arguments],
+        cwd=folder,
+        env=os.environ | environment | {"PYTHONPATH": path},
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
 
 
 def list_processes(session: int) -> dict[int, int]:

@@ -30,6 +30,7 @@ _TYPES: dict[str, type[pl.DataType]] = {
 _REWARDS = ("return", "shaping", "shaped_return")
 _TERM_COLUMN = re.compile(r"(sum|first|last)_[a-z][a-z0-9_]{0,39}")
 _MAX_NUMBER = 1e100  # its square is finite
+_MAX_BYTES = 100_000_000  # 140,000 episodes with all terms of LunarLander
 
 
 class _CorruptTableError(ValueError):
@@ -54,14 +55,18 @@ def read_evaluations(run: Run, folder: RunFolder, *, done: bool) -> Evaluations:
     Raises:
         UserError: the file cannot be read.
     """
-    header, rows = read_header_and_rows(folder, folder.evaluations)
+    header, rows = read_header_and_rows(folder, folder.evaluations, _MAX_BYTES)
     return Evaluations(run, folder, done, header, rows, rows.count(b"\n"))
 
 
-def read_header_and_rows(folder: RunFolder, path: Path) -> tuple[bytes, bytes]:
-    """Read a table of a run as its first line and the others; nothing without a file."""
+def read_header_and_rows(folder: RunFolder, path: Path, max_bytes: int) -> tuple[bytes, bytes]:
+    """Read a table of a run as its first line and the others; nothing without a file.
+
+    Raises:
+        UserError: the file cannot be read, or is larger than `max_bytes`.
+    """
     try:
-        header, _, rows = read_table(path).partition(b"\n")
+        header, _, rows = read_table(path, max_bytes).partition(b"\n")
     except FileNotFoundError:
         return b"", b""
     except OSError as error:
@@ -90,6 +95,8 @@ def _parse(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
     names = _column_names(evaluations[0].header)
     if any(not _required_columns(e.run) <= set(names) for e in evaluations):
         raise _CorruptTableError("a column is missing")
+    if any(e.count > _max_rows(e.run) for e in evaluations):  # parsing takes ten times their size
+        raise _CorruptTableError("it has more episodes than its run can have recorded")
     text = b"".join(e.rows for e in evaluations)
     schema = {name: _TYPES.get(name, pl.Float64) for name in names}
     try:
@@ -128,6 +135,12 @@ def _required_columns(run: Run) -> set[str]:
     kinds = ("sum", "first", "last") if reward.mode == "potential" else ("sum",)
     parts = [f"sum_{term}" for weights in environment.metrics.values() for term in weights]
     return {*parts, *(f"{kind}_{name}" for kind in kinds for name in recorded)}
+
+
+def _max_rows(run: Run) -> int:
+    """Return the largest number of evaluation episodes of a run."""
+    protocol, total = run.config.evaluation, run.config.training.total_timesteps
+    return (total // (protocol.every or 1) + 1) * protocol.episodes + protocol.final_episodes
 
 
 def _check_values(table: pl.DataFrame, run: Run) -> None:

@@ -15,6 +15,7 @@ from shaperun.runs.study_folder import StudyFolder
 
 _STATISTIC = re.compile(r"(?!(arm|seed|entropy)$)[a-z][a-z_]{0,39}")
 _MAX_NUMBER = 1e100  # beyond the 32-bit numbers of learners
+_MAX_BYTES = 10_000_000  # 1,000 updates take a fiftieth
 
 
 def update_statistics(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
@@ -35,7 +36,7 @@ def update_statistics(folder: StudyFolder, runs: Iterable[Run]) -> pl.DataFrame:
 
 def _read_updates(folder: RunFolder) -> pl.DataFrame | None:
     """Return one row per update of a run; None without any."""
-    header, rows = read_header_and_rows(folder, folder.updates)
+    header, rows = read_header_and_rows(folder, folder.updates, _MAX_BYTES)
     if not rows:
         return None
     names = header.decode("ascii", "replace").split(",")

@@ -12,17 +12,21 @@ import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 TEMPORARY_SUFFIX = ".tmp"
-STALE_SECONDS = 3600.0  # temporary files unchanged for this long have no living writer
+STALE_SECONDS = 3600.0  # without locks: unchanged for this long, they have no living writer
 MAX_JSON_BYTES = 10_000_000  # normalization statistics of image observations take a fifth
 MAX_JSON_DEPTH = 50
-MAX_TABLE_BYTES = 1_000_000_000
 
 # Neither follow links nor wait for the writer of a pipe.
 _OPEN_FLAGS = (
@@ -40,6 +44,7 @@ _REMEDIES = {
     errno.EPERM: "check the write permissions",
     errno.EROFS: "make it writable",
     errno.EIO: "check the disk",
+    errno.EMLINK: "replace its folder with a copy (cp -r)",
 }
 
 
@@ -62,17 +67,18 @@ def atomic_replace(path: Path) -> Iterator[Path]:
     """
     with _naming_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-        temporary.touch(exist_ok=False)
-        try:
-            yield temporary
-            fsync(temporary)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        for left in find_temporary_files(path.parent):
+            if left.name.startswith(f".{path.name}."):
+                _remove_if_abandoned(left)
+        with _create_temporary(path) as temporary:
+            try:
+                yield temporary
+                fsync(temporary)
+                temporary.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink()
+                raise
         _fsync_folder(path.parent)
 
 
@@ -139,6 +145,16 @@ def open_regular(path: Path) -> io.BufferedReader:
     return os.fdopen(handle, "rb")
 
 
+def refuse_hard_links(path: Path) -> None:
+    """Check that writing into a file in place would change no file elsewhere.
+
+    Raises:
+        OSError: the file has other hard links.
+    """
+    if path.exists() and path.stat().st_nlink > 1:
+        raise OSError(errno.EMLINK, "has other hard links", str(path))
+
+
 def read_regular(path: Path, max_bytes: int) -> bytes:
     """Read a regular file of untrusted origin.
 
@@ -160,7 +176,9 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse a JSON document; None if it is invalid or nested deeper than 50 levels."""
+    """Parse a JSON document; None if it is invalid, too large or nested deeper than 50 levels."""
+    if len(data) > MAX_JSON_BYTES:
+        return None
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -187,16 +205,21 @@ class AppendOnlyCsv:
     """A CSV file that only grows; a last line without a line feed is incomplete and not a row."""
 
     def __init__(self, path: Path, columns: Iterable[str], keep_bytes: int | None = None) -> None:
-        """Create a table with a header, or open one and truncate it to `keep_bytes`."""
+        """Create a table with a header, or open one and truncate it to `keep_bytes`.
+
+        Raises:
+            OSError: the file cannot be written, or has other hard links.
+        """
         self.path = path
         self.columns = list(columns)
+        refuse_hard_links(path)
         with _naming_path(path):
             if keep_bytes is not None:
                 os.truncate(path, keep_bytes)
             # Opening the file for every row would cost more than writing the row. A buffer would
             # be written again on close, after an error.
             self._file = path.open("ab", buffering=0)
-        if keep_bytes is None:
+        if not keep_bytes:
             self._write_rows([self.columns])
 
     def fsync(self) -> int:
@@ -222,13 +245,13 @@ class AppendOnlyCsv:
         self._file.close()
 
 
-def read_table(path: Path) -> bytes:
+def read_table(path: Path, max_bytes: int = 10_000_000) -> bytes:
     """Read the complete lines of an append-only table.
 
     Raises:
-        OSError: it cannot be read, is not a regular file, or is larger than 1 GB.
+        OSError: it cannot be read, is not a regular file, or is larger than `max_bytes`.
     """
-    data = read_regular(path, MAX_TABLE_BYTES)
+    data = read_regular(path, max_bytes)
     return data[: data.rfind(b"\n") + 1]
 
 
@@ -276,13 +299,41 @@ def _naming_path(path: Path) -> Iterator[None]:
         raise
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove temporary files of `path` that are too old to have a living writer."""
-    for temporary in find_temporary_files(path.parent):
-        with suppress(OSError):
-            age = time.time() - temporary.stat().st_mtime
-            if temporary.name.startswith(f".{path.name}.") and age > STALE_SECONDS:
-                temporary.unlink()
+@contextmanager
+def _create_temporary(path: Path) -> Iterator[Path]:
+    """Yield a new temporary file for `path`, locked until its writer closes it or dies."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+        temporary.touch(exist_ok=False)
+        # Windows replaces no open file, and has no such locks.
+        with temporary.open("rb+") if fcntl else nullcontext() as file:
+            if _try_lock(file) is not False and temporary.exists():
+                yield temporary
+                return
+        # Before it was locked, another writer took it for abandoned.
+
+
+def _try_lock(file: IO[bytes] | None) -> bool | None:
+    """Lock an open file; False if another process holds the lock, None without locks."""
+    if fcntl is None or file is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
+
+
+def _remove_if_abandoned(temporary: Path) -> None:
+    """Remove a temporary file unless it has a living writer."""
+    with suppress(OSError), temporary.open("rb+") as file:
+        locked = _try_lock(file)
+        if locked is None:
+            locked = time.time() - os.fstat(file.fileno()).st_mtime > STALE_SECONDS
+        if locked:
+            temporary.unlink()
 
 
 def _fsync_folder(folder: Path) -> None:

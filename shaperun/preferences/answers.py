@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, FiniteFloat, ValidationError, field_validator
+from pydantic import FailFast, Field, FiniteFloat, ValidationError, field_validator
 
 from shaperun.check.behaviours import MAX_EPISODE_STEPS
 from shaperun.common.errors import UserError
-from shaperun.common.files import parse_json, read_regular
+from shaperun.common.files import MAX_JSON_BYTES, parse_json, read_regular
 from shaperun.common.text import truncate
 from shaperun.common.validation import Model
 from shaperun.envs.base import Array
@@ -24,7 +24,6 @@ from shaperun.study.error_messages import describe_value_error
 from shaperun.study.models import Study
 
 FORMAT = "shaperun answers 1"
-_MAX_BYTES = 50_000_000
 _BUILT_IN = "built in"
 MAX_STATES = 24  # per episode
 MAX_OBSERVATION_SIZE = 64  # of observations that are stored
@@ -32,6 +31,10 @@ MAX_OBSERVATION_SIZE = 64  # of observations that are stored
 Choice = Literal["left", "right", "equal", "unsure"]
 PREFERENCES = {"left": 1.0, "right": 0.0, "equal": 0.5}
 """Preference for the left episode; undefined for "unsure"."""
+
+
+# A forged file would have millions of errors, of which the first is reported.
+Numbers = Annotated[list[FiniteFloat], FailFast()]
 
 
 class EpisodeSummary(Model):
@@ -49,9 +52,9 @@ class EpisodeSummary(Model):
     length: Annotated[int, Field(ge=1, le=MAX_EPISODE_STEPS)]
     env_return: FiniteFloat
     discounted: FiniteFloat
-    sums: list[FiniteFloat]
-    undiscounted: list[FiniteFloat]
-    states: list[list[FiniteFloat]]
+    sums: Numbers
+    undiscounted: Numbers
+    states: Annotated[list[Numbers], FailFast()]
 
 
 class Subject(Model):
@@ -96,7 +99,7 @@ class AnswerSheet(Model):
     subject: Subject
     table: str
     digest: str
-    answers: list[Answer]
+    answers: Annotated[list[Answer], FailFast()]
 
     @field_validator("table")
     @classmethod
@@ -169,7 +172,7 @@ def read_answers(path: Path) -> AnswerSheet:
         UserError: the file cannot be read, or was not saved by the page; the message says why.
     """
     try:
-        data = read_regular(path, _MAX_BYTES)
+        data = read_regular(path, MAX_JSON_BYTES)  # the largest page saves a third
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     document = parse_json(data)

@@ -89,12 +89,18 @@ def add_arm_to_file(path: Path, name: str, config: dict[str, Any]) -> Path:
     if not is_valid:
         raise UserError(f"{path} does not have one line or block per arm; add the arm by hand")
     names = chain([f"{path.name}.bak"], (f"{path.name}.bak{number}" for number in count(2)))
-    backup = next(copy for name in names if not (copy := path.with_name(name)).exists())
+    copies = (path.with_name(name) for name in names)
+    # A killed command may have kept a copy, and gone no further.
+    backup = next(copy for copy in copies if not copy.exists() or _has_content(copy, before))
     for target, data in ((backup, before), (path, new.encode(encoding))):
         with atomic_replace(target) as temporary:
             temporary.write_bytes(data)
             shutil.copymode(path, temporary)
     return backup
+
+
+def _has_content(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def _insert_arm(text: str, data: Any, mark: Any, name: str, config: dict[str, Any]) -> str:

@@ -147,7 +147,8 @@ class _ActiveRuns:
     def __init__(self, folder: StudyFolder, runs: Iterable[Run]) -> None:
         self._folder = folder
         self._folders = {run: folder.run(run.arm, run.seed) for run in runs}
-        self._start = time.time() - 1.0  # file systems have coarse clocks
+        # Not a time, as the clock may jump, or differ from that of the file system.
+        self._earlier = {run: f.progress_version() for run, f in self._folders.items()}
         self._next_poll = 0.0
 
     def remove(self, runs: Iterable[Run]) -> None:
@@ -163,7 +164,7 @@ class _ActiveRuns:
         statuses = {
             run: read_run_status(self._folder, run, "running")
             for run, run_folder in self._folders.items()
-            if run_folder.progressed_since(self._start)  # older progress is of an earlier attempt
+            if run_folder.progress_version() not in (None, self._earlier[run])
         }
         self._next_poll = now + (time.monotonic() - now) / POLLING_SHARE
         return statuses

@@ -108,12 +108,12 @@ class RunFolder:
                 "the run from scratch"
             )
 
-    def progressed_since(self, moment: float) -> bool:
-        """Return whether progress was written since a moment, in seconds since the epoch."""
+    def progress_version(self) -> int | None:
+        """Return a number that changes whenever progress is written; None without progress."""
         try:
-            return self._progress.stat().st_mtime >= moment
+            return self._progress.stat().st_mtime_ns
         except OSError:  # missing or unreadable
-            return False
+            return None
 
     def progress_age(self) -> float:
         """Return the seconds since progress was written; 0 if that is unknown."""

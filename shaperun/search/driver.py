@@ -15,7 +15,7 @@ from shaperun.runs import driver, prepare, status
 from shaperun.runs.driver import Executor
 from shaperun.runs.plan import Run
 from shaperun.runs.status import RunStatus
-from shaperun.runs.study_folder import StudyFolder
+from shaperun.runs.study_folder import StudyFolder, writing
 from shaperun.runs.train_options import TrainOptions
 from shaperun.search.halving import rung_timesteps
 from shaperun.search.sampler import PastTrial, suggest_weights
@@ -104,11 +104,14 @@ def run_sweep(
     are trained.
 
     Raises:
-        UserError: another command is running the sweep, or the folder holds other runs.
+        UserError: another command is running the sweep, the folder holds other runs, or it cannot
+            be written.
     """
-    folder.sweep_lock.parent.mkdir(parents=True, exist_ok=True)
-    lock = Lock(folder.sweep_lock)
-    if not lock.acquire():
+    with writing(folder.sweep_lock.parent):
+        folder.sweep_lock.parent.mkdir(parents=True, exist_ok=True)
+        lock = Lock(folder.sweep_lock)
+        acquired = lock.acquire()
+    if not acquired:
         raise _already_running(folder)
 
     def train_runs(runs: list[Run], until: int | None) -> StatusUpdates:
@@ -159,7 +162,8 @@ class _SweepTraining:
             ]
             count = min(sweep.population, sweep.samples - len(trials))
             weights = suggest_weights(sweep, history, count)
-            generation = append_generation(self.study, self.folder, trials, weights)
+            with writing(self.folder.trials):
+                generation = append_generation(self.study, self.folder, trials, weights)
             trials += generation
             yield generation
 

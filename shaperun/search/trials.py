@@ -89,8 +89,8 @@ def append_generation(
     ]
     columns = ["trial", "generation", *sweep.weights]
     # A torn last line was never read; cut it off.
-    keep = len(read_table(folder.trials)) if folder.trials.exists() else 0
-    table = AppendOnlyCsv(folder.trials, columns, keep or None)
+    keep = len(read_table(folder.trials)) if folder.trials.exists() else None
+    table = AppendOnlyCsv(folder.trials, columns, keep)
     try:
         table.append({"trial": t.number, "generation": t.generation, **t.weights} for t in new)
         table.fsync()
@@ -123,13 +123,13 @@ def _ensure_same_settings(study: Study, sweep: SearchSweep, folder: StudyFolder)
 
 
 def _read_trials(sweep: SearchSweep, folder: StudyFolder) -> list[Trial]:
-    rows = csv.DictReader(io.StringIO(read_table(folder.trials).decode(errors="replace")))
     try:
+        rows = csv.DictReader(io.StringIO(read_table(folder.trials).decode(errors="replace")))
         trials = [_parse_trial(sweep, number, row) for number, row in enumerate(rows)]
         generations = [trial.generation for trial in trials]
         if any(b - a not in (0, 1) for a, b in itertools.pairwise([0, *generations])):
             raise ValueError(generations)
-    except (ValueError, KeyError, TypeError, csv.Error):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         raise UserError(f"{folder.trials} is damaged; restart the sweep with --fresh") from None
     return trials
 

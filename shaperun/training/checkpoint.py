@@ -24,8 +24,10 @@ from shaperun.common.files import open_regular, parse_json, read_regular, write_
 StateDict = dict[str, Any]
 
 TABLES = ("episodes", "evaluations", "updates")
-_MAX_BYTES = 500_000_000  # the largest networks, with the state of their optimizers
+_MAX_BYTES = 200_000_000  # the largest networks take 120 MB, with the state of their optimizers
+_MAX_ARRAYS = 50_000  # 1,024 environments take a tenth
 _MAX_COUNT = 1e15  # of steps or bytes
+_MEMBER = b"PK\x01\x02"  # in the table of contents of a zip archive, once per member
 _TREE = "tree"
 _ARRAY = "array:"  # prefix of text that refers to an array
 _DIGEST = hashlib.sha256().digest_size
@@ -47,25 +49,28 @@ def dump(state: StateDict) -> bytes:
 
 def load(data: bytes) -> StateDict | None:
     """Return the state that was dumped; None if the bytes are damaged."""
-    digest, archive = data[:_DIGEST], memoryview(data)[_DIGEST:]
-    if hashlib.sha256(archive).digest() != digest:
+    if hashlib.sha256(memoryview(data)[_DIGEST:]).digest() != data[:_DIGEST]:
         return None
     try:
-        arrays = _read_arrays(archive)
+        arrays = _read_arrays(data)
         state = _insert_arrays(parse_json(arrays[_TREE].tobytes()), arrays)
     except Exception:  # malicious bytes may raise anything
         return None
     return state if isinstance(state, dict) else None
 
 
-def _read_arrays(archive: memoryview) -> dict[str, Any]:
+def _read_arrays(data: bytes) -> dict[str, Any]:
     """Read every array of an archive once, so that many references to one cost nothing."""
-    with zipfile.ZipFile(io.BytesIO(archive)) as members:
+    if data.count(_MEMBER) > _MAX_ARRAYS:
+        raise ValueError("it has too many members")
+    file = io.BytesIO(data)  # no copy; what precedes a zip archive is skipped
+    with zipfile.ZipFile(file) as members:
         infos = members.infolist()
         compressed = any(info.compress_type != zipfile.ZIP_STORED for info in infos)
-        if compressed or sum(info.file_size for info in infos) > len(archive):
+        if compressed or sum(info.file_size for info in infos) > len(data):
             raise ValueError("it would expand beyond its size")
-    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+    file.seek(_DIGEST)
+    with np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 

@@ -14,7 +14,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from shaperun.common.files import atomic_replace
+from shaperun.common.files import atomic_replace, refuse_hard_links
 from shaperun.runs.run_folder import RunFolder, RunRemovedError
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig
@@ -159,6 +159,7 @@ def open_run(
     def emit(row: Row) -> None:
         recorder.on_episode(row)
 
+    refuse_hard_links(folder.log)
     with ExitStack() as stack:
         log = stack.enter_context(folder.log.open("a"))
         with redirect_stdout(log), redirect_stderr(log):

@@ -114,3 +114,12 @@ def test_file_keeps_its_link_its_encoding_and_its_permissions(tmp_path: Path) ->
     new = real.read_bytes().decode("utf-16")
     assert new.startswith(text.rstrip())
     assert read_yaml(real.read_bytes()).data["arms"].keys() >= {"one", "two"}
+
+
+def test_a_copy_that_a_killed_command_has_kept_is_the_copy(tmp_path: Path) -> None:
+    path, copy = tmp_path / "study.yaml", tmp_path / "study.yaml.bak"
+    path.write_text(FILES["last"])
+    copy.write_text(FILES["last"])
+    assert fitted.add_arm_to_file(path, "fitted", ARM) == copy
+    assert copy.read_text() == FILES["last"]
+    assert sorted(tmp_path.iterdir()) == [path, copy]

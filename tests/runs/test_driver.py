@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -188,3 +190,34 @@ def test_what_a_removed_folder_leaves_is_no_other_study(tmp_path: Path, study: S
 def test_an_unknown_executor_is_refused() -> None:
     with pytest.raises(UserError, match=r"executor x; choose from processes, inline, ray$"):
         driver.make_executor("x", 1)
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+def test_progress_is_shown_whatever_the_clock_says(
+    hours: int, runs: list[Run], tmp_path: Path
+) -> None:
+    """Its file system has another clock, or the clock has been set since the start."""
+    folder = StudyFolder(tmp_path / "tiny")
+    started = folder.run(runs[0].arm, runs[0].seed)
+
+    def training(jobs: Iterable[Job]) -> Iterator[JobResult | None]:
+        started.path.mkdir(parents=True)
+        started.start({"identity": runs[0].config.identity})
+        started.write_progress({"phase": "training", "timesteps": 700})
+        moment = time.time() + 3600 * hours
+        os.utime(started.path / "progress.json", (moment, moment))
+        yield None
+        yield from failing(jobs)
+
+    shown = [states[0] for states in driver.execute_runs(folder, runs[:1], training)]
+    assert ("running", 700) in {(run.state, run.timesteps) for run in shown}
+
+
+def test_progress_of_an_earlier_attempt_is_not_shown(runs: list[Run], tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "tiny")
+    earlier = folder.run(runs[0].arm, runs[0].seed)
+    earlier.path.mkdir(parents=True)
+    earlier.start({"identity": runs[0].config.identity})
+    earlier.write_progress({"phase": "training", "timesteps": 700})
+    shown = [states[0] for states in driver.execute_runs(folder, runs[:1], failing)]
+    assert "running" not in {run.state for run in shown}

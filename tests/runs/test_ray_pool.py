@@ -188,7 +188,7 @@ def test_a_lock_that_outlives_its_worker_is_waited_for(folder: Path, tmp_path: P
     lock = Lock(run.lock)
     states = runs_driver.execute_runs(results, runs, runs_driver.make_executor("ray", 0))
     for _ in states:
-        if run.progressed_since(0.0):
+        if run.progress_version():
             break
     (worker,) = find_processes(folder, "ray::_run")
     os.kill(worker, signal.SIGKILL)

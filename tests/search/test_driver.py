@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import polars as pl
 import pytest
 import yaml
 
+from benchmarks.crashes import fault_injection
 from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
 from shaperun.common.files import Lock
@@ -185,6 +187,34 @@ def test_damaged_trials_are_refused(tmp_path: Path) -> None:
         folder.trials.write_text(good.replace("1.0", bad))
         with pytest.raises(UserError, match="damaged"):
             load_trials(config, folder)
+
+
+def test_trials_that_cannot_be_read_are_damaged(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    append_generation(study(), folder, [], [{"upright": 1.0, "centred": 1.0}])
+    os.truncate(folder.trials, 2_000_000_000)
+    with pytest.raises(UserError, match=r"trials\.csv is damaged"):
+        load_trials(study(), folder)
+
+
+def test_a_header_cut_off_by_a_full_disk_is_written_again(tmp_path: Path) -> None:
+    folder, drawn = StudyFolder(tmp_path), [{"upright": 1.0, "centred": 1.0}]
+    append_generation(study(), folder, [], drawn)
+    expected = folder.trials.read_bytes()
+    os.truncate(folder.trials, 5)
+    assert load_trials(study(), folder) == []
+    append_generation(study(), folder, [], drawn)
+    assert folder.trials.read_bytes() == expected
+
+
+@pytest.mark.parametrize("pattern", ["append */trials.csv", "create */search.json", "lock *"])
+def test_a_refused_write_of_a_sweep_is_one_message(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = fault_injection.Fault(f"ENOSPC 1 before {pattern}")
+    fault_injection.install(fault, monkeypatch.setattr)
+    with pytest.raises(UserError, match="No space left on device; free some space and run the"):
+        run_sweep(tmp_path, study())
 
 
 def test_a_sweep_is_run_by_one_command_at_a_time(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -38,6 +39,7 @@ from shaperun.study.loader import load_study
 from shaperun.study.models import parse_study
 from shaperun.training import checkpoint
 from tests.conftest import TINY, call_shaperun
+from tests.helpers.forgery import tree
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 
@@ -188,15 +190,61 @@ def test_leftovers_of_an_unfinished_run_are_kept(fork_server: ForkServer, tmp_pa
     assert any(files.is_temporary(path) for path in before)
 
 
-def test_only_stale_temporary_files_are_removed(tmp_path: Path) -> None:
+def write_or_die(path: str) -> None:
+    write_atomically(Path(path), b"x")
+
+
+@pytest.mark.parametrize("point", ["after create", "before replace"])
+def test_temporary_files_of_dead_writers_are_removed(
+    point: str, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    path, other = tmp_path / "table.csv", tmp_path / ".other.csv.12345678.tmp"
+    other.touch()
+    target = f"tests.security.test_crash_recovery:{write_or_die.__name__}"
+    assert fork_server.call(target, str(path), fault=f"die 1 {point} *").killed
+    assert len(files.find_temporary_files(tmp_path)) == 2
+    with files.atomic_replace(path) as living:
+        assert files.find_temporary_files(tmp_path) in ([living, other], [other, living])
+        write_atomically(path, b"meanwhile")
+        assert living.exists()
+        living.write_bytes(b"at last")
+    assert path.read_bytes() == b"at last"
+    assert files.find_temporary_files(tmp_path) == [other]
+
+
+def test_without_locks_only_old_temporary_files_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now, old = tmp_path / ".table.csv.now.tmp", tmp_path / ".table.csv.old.tmp"
-    other = tmp_path / ".other.csv.old.tmp"
-    for path in (now, old, other):
+    for path in (now, old):
         path.touch()
-    for path in (old, other):
-        os.utime(path, (0, 0))
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(files, "fcntl", None)
     write_atomically(tmp_path / "table.csv", b"x")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, now.name, "table.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [now.name, "table.csv"]
+
+
+def test_a_file_with_other_hard_links_is_not_written_in_place(
+    fork_server: ForkServer, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """As after `cp -al`, which copies a results folder by linking its files."""
+    folder, copy = RunFolder(tmp_path / "run"), tmp_path / "copy"
+    kill_run(fork_server, folder, AFTER_CHECKPOINT)
+    shutil.copytree(folder.path, copy, copy_function=os.link)
+    before = tree(copy)
+    ended = fork_server.train(folder.path, tiny_run())
+    assert ended.error.splitlines()[-1].endswith(
+        f"{folder.log}: has other hard links; replace its folder with a copy (cp -r) and run the "
+        "same command again"
+    )
+    folder.log.unlink()
+    ended = fork_server.train(folder.path, tiny_run())
+    assert f"{folder.episodes}: has other hard links" in ended.error.splitlines()[-1]
+    assert tree(copy) == before
+    shutil.rmtree(folder.path)
+    shutil.copytree(copy, folder.path)
+    resume_run(fork_server, folder, expected)
+    assert tree(copy) == before
 
 
 def test_a_study_folder_with_only_temporary_files_is_not_foreign(tmp_path: Path) -> None:

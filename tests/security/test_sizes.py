@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import os
+import shutil
 import time
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shaperun.analysis.results import LoadedRuns
+from shaperun.analysis.updates import update_statistics
 from shaperun.common.errors import UserError
+from shaperun.preferences.answers import read_answers
 from shaperun.runs.plan import MAX_RUNS, plan_runs, select
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
@@ -17,6 +26,7 @@ from shaperun.study.loader import StudyError, load_study
 from shaperun.training import checkpoint
 from shaperun.training.sb3_model import load_policy
 from tests.helpers.forgery import memory_within
+from tests.helpers.preferences import make_sheet
 
 
 @pytest.mark.parametrize(
@@ -63,6 +73,82 @@ def test_sparse_checkpoints_are_not_held_in_memory(tmp_path: Path) -> None:
         os.truncate(path, size)
     with memory_within(megabytes=100):
         assert checkpoint.load_all(generations) == []
+
+
+def make_archive(names: Iterable[str], content: bytes = b"") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return file.getvalue()
+
+
+def save_tree(text: bytes) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, tree=np.frombuffer(text, np.uint8))
+    return file.getvalue()
+
+
+CHECKPOINTS: dict[str, Callable[[], bytes]] = {
+    "members": lambda: make_archive([*map(str, range(100_000)), "tree.npy"]),
+    "objects": lambda: save_tree(b"[" + b"{}," * 10_000_000 + b"{}]"),
+    "large": lambda: make_archive(["tree.npy"], bytes(250_000_000)),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_checkpoint_is_not_expanded(name: str, tmp_path: Path) -> None:
+    archive = CHECKPOINTS[name]()
+    path, missing = tmp_path / "checkpoint-1.bin", tmp_path / "checkpoint-2.bin"
+    path.write_bytes(hashlib.sha256(archive).digest() + archive)
+    del archive
+    with memory_within(megabytes=100):
+        assert checkpoint.load_all((path, missing)) == []
+
+
+def write_short_rows(path: Path) -> None:
+    """Write a table of a hundred megabytes that has ten times as many numbers as a real one."""
+    header = path.read_bytes().partition(b"\n")[0]
+    row = b",".join([b"0"] * (header.count(b",") + 1)) + b"\n"
+    path.write_bytes(header + b"\n" + row * (99_000_000 // len(row)))
+
+
+def write_a_gigabyte(path: Path) -> None:
+    os.truncate(path, 999_000_000)
+
+
+@pytest.mark.parametrize("name", ["evaluations.csv", "updates.csv"])
+@pytest.mark.parametrize("write", [write_short_rows, write_a_gigabyte])
+def test_large_tables_are_refused(
+    write: Callable[[Path], None], name: str, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "results" / "tiny", tmp_path / "tiny")
+    study, folder = load_study(trained / "tiny.yaml"), StudyFolder(tmp_path / "tiny")
+    runs = plan_runs(study, study.arms, ["default"])
+    path = folder.run("default", 0).path / name
+    write(path)
+    read = LoadedRuns(folder).episodes if name == "evaluations.csv" else None
+    with memory_within(megabytes=400), pytest.raises(UserError) as error:
+        read(runs) if read else update_statistics(folder, runs)
+    assert f"{path} is damaged: " in str(error.value)
+    assert "larger than" in str(error.value) or "more episodes than" in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["answers", "table"])
+def test_forged_answers_have_one_error(key: str, tmp_path: Path) -> None:
+    objects = "[" + "{}," * 2_000_000 + "{}]"
+    sheet = make_sheet([], []) | {key: objects if key == "table" else []}
+    text = json.dumps(sheet)
+    path = tmp_path / "answers.json"
+    path.write_text(
+        text.replace('"answers": []', f'"answers": {objects}') if key == "answers" else text
+    )
+    with memory_within(megabytes=500), pytest.raises(UserError) as error:
+        read_answers(path)
+    assert "Field required" in str(error.value)
+    path.write_text(f"[{' ' * 10_000_000}]")
+    with pytest.raises(UserError, match="larger than 10,000,000 bytes"):
+        read_answers(path)
 
 
 def test_too_many_runs_are_refused_before_they_are_planned(tiny_file: Path) -> None:
