@@ -77,12 +77,11 @@ def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> Study
     ensure_unchanged(folder, runs)
     arms = list(study.arms)
     runs.sort(key=lambda run: arms.index(run.arm))
-    comparison = _summarize_runs(study, results.recorded_runs(study.study, folder, runs), by)
+    recorded = results.recorded_runs(study.study, folder, runs)
+    comparison = _summarize_runs(study, recorded, by)
     if comparison is None:
         hint = " (the trials of its sweep are ranked by the command report)" if study.sweep else ""
-        raise UserError(
-            f"no arm of {study.study} has been trained into {folder.path} yet; train it first{hint}"
-        )
+        raise UserError(results.explain_no_results(study.study, folder, recorded) + hint)
     return comparison
 
 

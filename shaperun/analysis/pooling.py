@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shaperun.analysis import training_differences
-from shaperun.analysis.results import RecordedRun, recorded_runs
+from shaperun.analysis.results import RecordedRun, explain_no_results, recorded_runs
 from shaperun.common.diff import format_differences, iter_differences
 from shaperun.common.errors import UserError
 from shaperun.runs.plan import plan_runs
@@ -187,9 +187,7 @@ def _pool_runs(
         ensure_unchanged(folder, runs)
         recorded = recorded_runs(study.study, folder, runs)
         if all(run.state == "waiting" for run in recorded):
-            raise UserError(
-                f"no arm of {study.study} has been trained into {folder.path} yet; train it first"
-            )
+            raise UserError(explain_no_results(study.study, folder, recorded))
         for run in recorded:
             label = label_of[study.study, run.arm]
             known = pooled.get((label, run.run.seed))

@@ -53,6 +53,13 @@ def recorded_runs(study: str, folder: StudyFolder, runs: Iterable[Run]) -> list[
     ]
 
 
+def explain_no_results(study: str, folder: StudyFolder, runs: Sequence[RecordedRun]) -> str:
+    """Return why no run has recorded an evaluation, and what to do."""
+    if any(run.state == "failed" for run in runs):
+        return f"runs of {study} failed before their first evaluation; the command status shows why"
+    return f"no arm of {study} has been trained into {folder.path} yet; train it first"
+
+
 class LoadedRuns:
     """The states and evaluations of runs in one study folder, each read once, when first needed."""
 

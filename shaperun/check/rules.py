@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.analysis.term_history import DOMINANT_SHARE
-from shaperun.check.goals import pays_for_goal
+from shaperun.check.goals import pays_for_goal, reached_goals
 from shaperun.check.length_incentive import find_length_incentive
 from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions, most_rewarded
 from shaperun.check.rule import ArmContext, about_arm
@@ -84,8 +84,12 @@ def every_step_pays(arm: ArmContext) -> Iterator[str]:
     if arm.config.mode in ("log", "potential") or share < MOST_STEPS_SHARE:
         return
     found = find_length_incentive(arm)
-    endless = transition.truncated[transition.ended].mean() > 0.5
-    if endless and not arm.environment.outcomes.get(long.behaviour.outcome):
+    lengths = np.concatenate([r.behaviour.ends - r.behaviour.starts for r in arm.returns])
+    endless = transition.truncated[transition.ended].mean() > 0.5 and np.ptp(lengths) > 0
+    reached = next(
+        r for result, r in zip(arm.returns, reached_goals(arm), strict=True) if result is long
+    )
+    if endless and not reached.any():
         yield (
             f"{format_number(100 * share)}% of the steps have a positive reward (mean "
             f"{format_number(steps.mean())}), so lingering pays best: to {long.name} for "
@@ -155,6 +159,8 @@ def repeats_environment(arm: ArmContext) -> Iterator[str]:
         return
     transition = Transition.concatenate([r.behaviour.transition for r in arm.returns])
     inside = ~transition.ended
+    if not inside.any():
+        return
     raw = np.concatenate([r.rewards.raw for r in arm.returns])[inside]
     before = arm.kernel.state_values(transition.obs)[inside]
     parts, explained = _find_linear_parts(transition.env_reward[inside], raw, before, arm.kernel)

@@ -26,9 +26,12 @@ def nothing_told_apart(context: StudyContext) -> Iterator[str]:
     means = [float(b.returns.mean()) for b in context.behaviours]
     if max(means) - min(means) <= 1e-9 * max(1.0, max(map(abs, means))):
         names = ", ".join(humanize(b.name) for b in context.behaviours)
+        outcomes = context.study.environment.describe().outcomes
+        succeed = any(outcomes.get(b.outcome) for b in context.behaviours)
+        none = "" if succeed else ": none reaches what it pays for"
         yield (
             f"{context.study.environment.id} pays {format_number(means[0])} to every recorded "
-            f"behavior ({names}): none reaches what it pays for. Ignore the rankings, which cannot "
+            f"behavior ({names}){none}. Ignore the rankings, which cannot "
             "tell a good reward from a bad one here"
         )
 

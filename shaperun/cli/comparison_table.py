@@ -94,7 +94,7 @@ def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
         (comparison.baseline, "bold"),
         ": ",
         (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
-        f". Environment return {' '.join(format_difference(comparison.result))}",
+        f". Environment return {' '.join(filter(None, format_difference(comparison.result)))}",
     )
     paired = " paired by seed" if comparison.paired else ""
     test = f"permutation test{paired}{_format_correction(comparison)}"
@@ -114,7 +114,7 @@ def _format_learning(name: str, comparison: ArmComparison) -> str:
     if comparison.result.verdict == NEVER_SOLVED:
         return f"{NEVER_SOLVED} by either arm"
     notes = "; ".join([f"p = {comparison.p_adjusted:.2g}", *comparison.never_notes])
-    return f"{name} {' '.join(format_difference(comparison.result))} ({notes})"
+    return f"{name} {' '.join(filter(None, format_difference(comparison.result)))} ({notes})"
 
 
 def _format_correction(comparison: ArmComparison) -> str:

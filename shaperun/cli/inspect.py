@@ -35,8 +35,10 @@ def init(
         raise UserError(f"{shlex.quote(file)} names no file; choose one, such as study.yaml")
     if path.exists():
         raise UserError(f"{path} already exists; choose another file name")
+    starter = files("shaperun.study").joinpath("starter.yaml").read_text(encoding="utf-8")
+    named = starter.replace(" study.yaml ", f" {shlex.quote(file)} ")
     try:
-        write_atomically(path, files("shaperun.study").joinpath("starter.yaml").read_bytes())
+        write_atomically(path, named.encode())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     typer.echo(f"Wrote {path}. To train it: {format_command('train', path)}")

@@ -177,6 +177,8 @@ class Environment:
     `get_environment` drops them if there are other options than the time limit."""
     solved: float | None = None
     """Environment return at which the environment counts as solved."""
+    reward_options: frozenset[str] = frozenset()
+    """Options of the environment that replace its reward: `solved` and `own_reward` do not hold."""
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Additional metrics per episode, each a weighted sum of raw term sums."""
     notes: Mapping[str, str] = field(default_factory=dict)

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from shaperun.envs.base import Environment
 from shaperun.envs.builtin import environments
+from shaperun.envs.metrics import metric_bounds
 
 PACKAGE_HINT = "PACKAGE:NAME for one of a package"
 
@@ -48,8 +50,19 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
     if limit is not None:
         # gymnasium reads −1 as no limit.
         known = replace(known, time_limit=None if limit == -1 else limit)
-    other_options = options.keys() - {"max_episode_steps"}
-    return replace(known, episode_bounds=None) if other_options else known
+    if options.keys() - {"max_episode_steps"}:
+        known = replace(known, episode_bounds=None)
+    if options.keys() & known.reward_options:
+        return replace(known, own_reward=None, solved=None)
+    return known if _can_be_solved(known) else replace(known, solved=None)
+
+
+def _can_be_solved(known: Environment) -> bool:
+    """Return False if the time limit, which options may lower, keeps returns below `solved`."""
+    if known.solved is None or not isinstance(known.time_limit, int):  # options are not checked yet
+        return True
+    _, highest = metric_bounds(known).get("return", (-inf, inf))
+    return known.solved <= highest
 
 
 def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Environment:

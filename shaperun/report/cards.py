@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from shaperun.analysis import exploitation
 from shaperun.analysis.exploitation import Conduct, ExploitVerdict
 from shaperun.analysis.summary import NEVER_SOLVED, ArmComparison, format_difference
 from shaperun.check.check import Check
-from shaperun.check.ranking import behaviour_returns, best_by_environment, most_rewarded
+from shaperun.check.ranking import (
+    BehaviourReturn,
+    behaviour_returns,
+    best_by_environment,
+    most_rewarded,
+)
 from shaperun.check.study_rules import describe_few_updates
 from shaperun.common.text import humanize
 from shaperun.report.data import ReportData
@@ -54,7 +59,9 @@ def _make_card(data: ReportData, arm: str) -> Context:
 def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
     if data.check is None or arm not in data.check.returns:
         return exploitation.judge_exploitation(data.episodes, data.study, arm)
-    behaviour = best_by_environment(data.check.returns[arm]).behaviour
+    returns = data.check.returns[arm]
+    best = best_by_environment(returns)
+    behaviour = best.behaviour
     # As for the policies, the reward is that of the end of training.
     [right] = behaviour_returns(data.check.kernels[arm], [behaviour], gamma=1.0, progress=1.0)
     counts = behaviour.outcomes
@@ -64,10 +71,17 @@ def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
         right.shaped_return,
         {name: count / counts.total() for name, count in counts.items()},
         behaviour.length,
+        needs_discounting=_needs_discounting(best, returns),
     )
     return exploitation.judge_exploitation(
         data.episodes, data.study, arm, scripted, data.check.difference
     )
+
+
+def _needs_discounting(best: BehaviourReturn, returns: Sequence[BehaviourReturn]) -> bool:
+    """Return whether the best behavior is paid most discounted, but not undiscounted."""
+    undiscounted = max(returns, key=lambda result: result.shaped_return)
+    return best is most_rewarded(returns) and best is not undiscounted
 
 
 def _describe_prediction(check: Check | None, arm: str, judgment: ExploitVerdict) -> str:

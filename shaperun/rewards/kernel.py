@@ -34,6 +34,7 @@ import numpy.typing as npt
 from shaperun.common.text import truncate
 from shaperun.common.validation import is_number
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Term, Transition
+from shaperun.rewards.compiler import ExpressionError
 from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
 
 Progress = tuple[float | Array, float | Array]
@@ -274,7 +275,12 @@ def _first_failure(term: Term, transition: Transition) -> int | None:
 
 def _resolve_terms(environment: Environment, config: RewardConfig) -> dict[str, Term]:
     """Return the terms of the environment and of the arm, and all other terms it weights."""
-    defined = {n: define_term(environment, n, term) for n, term in config.terms.items()}
+    defined = {}
+    for name, definition in config.terms.items():
+        try:
+            defined[name] = define_term(environment, name, definition)
+        except ExpressionError as error:
+            raise ValueError(f"the term {name}: {error}") from None
     known = environment.built_in | defined
     unknown = config.weights.keys() - known.keys()
     if unknown:

@@ -1,7 +1,8 @@
-"""Check that wrappers pass on the observations of an environment unchanged.
+"""Check that wrappers pass on the observations and actions of an environment unchanged.
 
-Terms of a declared environment read the entries of its own observations by position. Stacked,
-normalized or rendered observations have other entries, and would give wrong numbers silently.
+Terms of a declared environment read the entries of its own observations and actions by position.
+Stacked or normalized observations have other entries, rescaled actions other values, and both would
+give wrong numbers silently.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorObservationWrapper
+from gymnasium.vector import VectorActionWrapper, VectorObservationWrapper
 
 _METHODS = ("reset", "step")
 
@@ -20,8 +21,8 @@ _METHODS = ("reset", "step")
 class OwnObservations:
     """Calls an environment's `reset` and `step`, and checks the first observation of each.
 
-    Wrappers around the environment may do anything else: limit time, change actions or rewards,
-    record or render.
+    Wrappers around the environment may do anything else: limit time, change rewards, record or
+    render. Those that change actions are known by their class.
     """
 
     def __init__(self, env: Any) -> None:
@@ -34,6 +35,9 @@ class OwnObservations:
                 own("step", single.action_space.sample())
         if _space(env).shape != _space(env.unwrapped).shape:
             raise self._error()
+        for layer in layers_of(env):
+            if isinstance(layer, gym.ActionWrapper | VectorActionWrapper):
+                raise self._error("actions", type(layer).__name__)
 
     def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Return the result of the method.
@@ -52,11 +56,11 @@ class OwnObservations:
         self._unchecked.remove(method)
         return result
 
-    def _error(self) -> ValueError:
+    def _error(self, what: str = "observations", name: str = "") -> ValueError:
         spec = self._env.spec
-        name, env_id = _find_culprit(self._env), spec.id if spec else "the environment"
+        name, env_id = name or _find_culprit(self._env), spec.id if spec else "the environment"
         return ValueError(
-            f"the terms read the observations of {env_id} itself, but {name} changes them; apply "
+            f"the terms read the {what} of {env_id} itself, but {name} changes them; apply "
             f"the reward first, as in {name}(RewardShapingWrapper(env, …), …)"
         )
 
@@ -95,11 +99,17 @@ def _equal(received: Any, own: Any) -> bool:
     )
 
 
-def _find_culprit(env: Any) -> str:
-    """Return the class of the innermost wrapper that seems to change observations."""
+def layers_of(env: Any) -> list[Any]:
+    """Return an environment and all it wraps, the bare environment last."""
     layers = [env]
     while layers[-1] is not env.unwrapped:
         layers.append(layers[-1].env)
+    return layers
+
+
+def _find_culprit(env: Any) -> str:
+    """Return the class of the innermost wrapper that seems to change observations."""
+    layers = layers_of(env)
     names = [type(layer).__name__ for layer in layers]
     for index in range(len(layers) - 2, -1, -1):
         layer, inner = layers[index : index + 2]

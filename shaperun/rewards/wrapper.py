@@ -16,7 +16,7 @@ from shaperun.envs.builtin import environments
 from shaperun.envs.generic import from_spaces
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import START, Progress, RewardError, RewardKernel, Rewards
-from shaperun.rewards.own_observations import OwnObservations
+from shaperun.rewards.own_observations import OwnObservations, layers_of
 
 
 class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -35,8 +35,9 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
     ``sum_distance`` or ``sum_shaped``, which stable-baselines3's
     ``Monitor(env, info_keywords=("sum_distance",))`` can log.
 
-    Built-in terms read the environment's own observations. Wrappers that change them, such as
-    `FrameStackObservation` or `NormalizeObservation`, belong around this one.
+    Built-in terms read the environment's own observations and actions. Wrappers that change them,
+    such as `FrameStackObservation` or `RescaleAction`, belong around this one, and `TimeLimit`
+    inside, so that this one sees every end of an episode.
 
     Args:
         env: the environment to wrap. `shaperun terms` lists environments with built-in terms; for
@@ -50,8 +51,8 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
 
     Raises:
         ValueError: the reward is invalid for the environment, a required argument is missing, or
-            another wrapper changes the observations of built-in terms (found at the latest on the
-            first step).
+            a wrapper inside changes the observations (found at the latest on the first step) or
+            actions of built-in terms, shapes the reward already, or joins episodes.
         ResetNeeded: on a step before the first reset.
         RewardError: on a step, if a term raises, or a term or reward is not finite.
 
@@ -337,6 +338,14 @@ def _environment(
     env: Any, observation_space: Any, action_space: Any
 ) -> tuple[Environment, Callable[..., Any]]:
     """Return the declaration of an environment, and a function that calls its methods."""
+    for layer in layers_of(env):
+        if isinstance(layer, RewardShapingWrapper | VectorRewardShapingWrapper):
+            raise ValueError("the reward is already shaped; give one wrapper all of the terms")
+        if isinstance(layer, gym.wrappers.Autoreset):
+            raise ValueError(
+                "Autoreset joins episodes; apply the reward first, as in "
+                "Autoreset(RewardShapingWrapper(env, …))"
+            )
     base = env.unwrapped
     spec = env.spec
     if spec is None and isinstance(base, VectorEnv):

@@ -33,6 +33,10 @@ def open_study(
             f"no such file or study: {shlex.quote(name)}; studies in {results}: {names}"
         )
     study = load_study(path, overrides, allow_code=allow_code)
+    if path == trained and study.study != trained.parent.name:
+        raise UserError(
+            f"{trained.parent} has the results of {study.study}; rename it back to {study.study}"
+        )
     return study, StudyFolder(results / study.study)
 
 

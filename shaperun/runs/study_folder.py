@@ -114,6 +114,8 @@ def writing(target: Path) -> Iterator[None]:
         raise UserError(f"cannot write into {existing}; check the write permissions")
     try:
         yield
+    except BrokenPipeError:  # of our output
+        raise
     except OSError as error:
         why = explain_disk_error(error, target) or f"{error.filename or target}: {error.strerror}"
         raise UserError(f"cannot write {why}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,14 @@ def test_table_has_every_episode_of_every_run(episodes: pl.DataFrame) -> None:
     assert len(episodes) == 2 * 2 * (4 * 5 + 8)
     assert episodes["done"].all()
     assert episodes.group_by("arm", "seed").len().height == 4
+
+
+def test_runs_that_failed_are_no_missing_training(study: Study, folder: StudyFolder) -> None:
+    known = results.recorded_runs(study.study, folder, plan_runs(study, study.arms))
+    failed = [replace(known[0], state="failed"), *[replace(k, state="waiting") for k in known[1:]]]
+    assert results.explain_no_results("tiny", folder, failed).startswith("runs of tiny failed")
+    missing = results.explain_no_results("tiny", folder, failed[1:])
+    assert missing.startswith("no arm of tiny has been trained into")
 
 
 def test_torn_line_of_an_unfinished_run_is_ignored(

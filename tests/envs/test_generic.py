@@ -164,6 +164,23 @@ def test_declared_environment_is_returned(env_id: str) -> None:
     assert get_environment(env_id, {"max_episode_steps": -1}).time_limit is None
 
 
+@pytest.mark.parametrize(
+    ("options", "solved"),
+    [
+        ({}, 475),
+        ({"max_episode_steps": 475}, 475),
+        ({"max_episode_steps": 20}, None),
+        ({"sutton_barto_reward": True}, None),
+    ],
+)
+def test_environment_is_not_solved_at_a_return_out_of_reach(
+    options: dict[str, Any], solved: float | None
+) -> None:
+    known = get_environment("CartPole-v1", options)
+    assert known.solved == solved
+    assert (known.own_reward is None) == ("sutton_barto_reward" in options)
+
+
 def test_options_other_than_the_time_limit_drop_the_bounds() -> None:
     for options, bounded in (({}, True), ({"max_episode_steps": 9}, True), ({"g": 5.0}, False)):
         environment = get_environment("Pendulum-v1", options)

@@ -217,6 +217,12 @@ def test_unknown_term_is_refused(mode: Mode) -> None:
         RewardKernel(ENVIRONMENT, config, 0.99)
 
 
+def test_invalid_formula_names_its_term() -> None:
+    config = RewardConfig(mode="add", terms={"near": "round(x)"}, weights={"near": 1})
+    with pytest.raises(ValueError, match=r"^the term near: unknown function round$"):
+        RewardKernel(environments()["CartPole-v1"], config)
+
+
 def test_potential_of_actions_is_refused() -> None:
     weights = {"distance": 1.0, "main_engine": 1.0, "side_engine": 1.0}
     config = RewardConfig(mode="potential", weights=weights)

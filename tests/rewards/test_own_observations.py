@@ -1,4 +1,4 @@
-"""Built-in terms read the environment's own observations, below all other wrappers."""
+"""Built-in terms read the environment's own observations and actions, below all other wrappers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -50,7 +50,6 @@ KEEPING: dict[str, Callable[[Env], Env]] = {
     "RecordEpisodeStatistics": wrappers.RecordEpisodeStatistics,
     "FlattenObservation": wrappers.FlattenObservation,
     "DtypeObservation": partial(wrappers.DtypeObservation, dtype=np.float64),
-    "Autoreset": wrappers.Autoreset,
     "RepeatAction": partial(wrappers.RepeatAction, num_repeats=1),
 }
 
@@ -75,6 +74,36 @@ def test_changed_observations_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", KEEPING)
 def test_wrappers_that_keep_them_are_allowed(name: str) -> None:
     assert shaped_rewards(make(KEEPING[name])) == shaped_rewards(gym.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        partial(wrappers.RescaleAction, min_action=np.float32(-1), max_action=np.float32(1)),
+        wrappers.ClipAction,
+    ],
+)
+def test_changed_actions_are_refused(wrap: Callable[[Env], Env]) -> None:
+    config = RewardConfig(mode="add", weights={"effort": 1.0})
+    pendulum = gym.make("Pendulum-v1")
+    with pytest.raises(ValueError, match="read the actions of Pendulum-v1 itself, but"):
+        RewardShapingWrapper(wrap(pendulum), config)
+    env = wrap(RewardShapingWrapper(pendulum, config))
+    env.reset(seed=0)
+    half = np.array([0.5], dtype=np.float32)  # of the largest torque, 2, where it is rescaled
+    effort = env.step(half)[-1]["reward_components"]["effort"]
+    assert effort == -1.0 if isinstance(env, wrappers.RescaleAction) else effort == -0.25
+
+
+def test_wrapper_that_joins_episodes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"as in Autoreset\(RewardShapingWrapper\(env"):
+        RewardShapingWrapper(make(wrappers.Autoreset), UPRIGHT)
+
+
+def test_reward_that_is_shaped_already_is_refused() -> None:
+    shaped = RewardShapingWrapper(gym.make("CartPole-v1"), UPRIGHT)
+    with pytest.raises(ValueError, match="already shaped"):
+        RewardShapingWrapper(wrappers.TimeLimit(shaped, 10), UPRIGHT)
 
 
 def test_other_wrappers_belong_around_the_reward() -> None:

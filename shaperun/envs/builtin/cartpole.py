@@ -32,6 +32,7 @@ cartpole = Environment(
     time_limit=500,
     episode_bounds=lambda steps: {"return": (1.0, float(steps))},
     solved=475.0,
+    reward_options=frozenset({"sutton_barto_reward"}),
     notes={
         "replace": "replacing CartPole's reward also drops its +1 per step; if all terms are "
         "costs, falling at once is optimal",
