@@ -161,8 +161,8 @@ def compute_p_chance(preferred: Array, predict: Callable[[Mask], Array]) -> floa
     `TEST_RIDGE`; `predict` returns the logits (n,) of all, given the mask (n,) of those known. A
     guess is predicted correctly with probability ½, whichever came before, so the number of
     correct predictions is binomial (Dawid 1984, "The prequential approach"). That of
-    cross-validation is not: its predictions depend on each other, and 16 of 150
-    samples of 40 guesses about 6 terms were predicted well enough for 5%.
+    cross-validation is not: its predictions depend on each other, and 16 of 150 samples of 40
+    guesses about 6 terms were predicted well enough for 5%.
     """
     order = np.arange(len(preferred))
     correct = predicted = 0
