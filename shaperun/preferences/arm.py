@@ -13,7 +13,7 @@ from shaperun.common.errors import UserError
 from shaperun.common.files import atomic_replace
 from shaperun.common.validation import NAME
 from shaperun.common.yaml import YamlError, dump_yaml, find_encoding, read_yaml
-from shaperun.preferences.fit import Fit, NetworkFit, guessing_probability
+from shaperun.preferences.fit import Fit, NetworkFit
 from shaperun.study.error_messages import NAME_RULES
 
 _DIGITS = 4  # significant digits of weights; their intervals are far wider
@@ -55,13 +55,12 @@ def ensure_above_chance(fit: Fit, network: NetworkFit | None) -> None:
     Raises:
         UserError: it was not shown to.
     """
-    accuracy = network.accuracy if network and network.term else fit.accuracy
-    p = guessing_probability(accuracy, fit.decided)
-    if p > CHANCE_LEVEL:
+    shown = network if network and network.term else fit
+    if shown.p_chance > CHANCE_LEVEL:
         raise UserError(
-            f"the fit predicts {accuracy:.0%} of {fit.decided} held-out answers, not clearly more "
-            f"than guesses would (50%, p = {p:.2g}); give more answers, or use --force to add the "
-            "arm anyway"
+            f"the fit predicts {shown.accuracy:.0%} of {fit.decided} held-out answers, not clearly "
+            f"more than guesses would (50%, p = {shown.p_chance:.2g}); give more answers, or use "
+            "--force to add the arm anyway"
         )
 
 

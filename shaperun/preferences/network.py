@@ -38,7 +38,7 @@ Parameters = list[Tensor]
 OnProgress = Callable[[int, int], None]
 """Callback with the number of finished fits and the total."""
 
-N_FITS = (len(RIDGES) * fit.FOLDS + 1) * (fit.FOLDS + 1)
+N_FITS = (len(RIDGES) * fit.FOLDS + 1) * (fit.FOLDS + 1) + fit.TEST_PARTS - 1
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def fit_network(
     torch.set_num_threads(1)
     data, center, spread, unit = _prepare_data(sheet, linear)
     trainer = _Trainer(data, on_progress)
-    accuracy = trainer.held_out_accuracy()
+    accuracy, p_chance = trainer.held_out_accuracy(), trainer.p_chance()
     ridge, parameters = trainer.fit_best(np.ones(len(data.preferred), dtype=bool))
     if ridge == VANISHING_RIDGE:
-        return fit.NetworkFit(None, accuracy, ridge)
+        return fit.NetworkFit(None, accuracy, p_chance, ridge)
     first, bias, last, constant = (part.numpy() for part in parameters)
     scale = linear.logit / unit
     weights = (first / spread, scale * last[None])
@@ -80,7 +80,8 @@ def fit_network(
         Layer(weights=_round_values(weight), bias=_round_values(bias))
         for weight, bias in zip(weights, biases, strict=True)
     ]
-    return fit.NetworkFit(NetworkTerm(kind="network", layers=layers), accuracy, ridge)
+    term = NetworkTerm(kind="network", layers=layers)
+    return fit.NetworkFit(term, accuracy, p_chance, ridge)
 
 
 class _Trainer:
@@ -100,6 +101,16 @@ class _Trainer:
             hits = np.where(logits == 0, 0.5, (logits > 0) == (preferred[out] > 0.5))
             correct += hits[decided].tolist()
         return float(np.mean(correct))
+
+    def p_chance(self) -> float:
+        """Return `NetworkFit.p_chance`."""
+
+        def predict(known: npt.NDArray[np.bool_]) -> Array:
+            linear = self._linear_logits(known)
+            parameters = self._fit_parameters(known, linear, fit.TEST_RIDGE)
+            return np.asarray(linear + self._network_logits(parameters).numpy())
+
+        return fit.compute_p_chance(self._data.preferred, predict)
 
     def fit_best(self, known: npt.NDArray[np.bool_]) -> tuple[float, Parameters]:
         """Return the ridge with the lowest held-out loss among these answers, and its fit."""

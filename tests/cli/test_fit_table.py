@@ -53,12 +53,12 @@ def test_a_weight_of_unknown_sign_is_marked() -> None:
 
 def test_a_network_shows_its_accuracy() -> None:
     result = fit_answers(simulate_answers([2.0, -1.0], 60))
-    worse, better = (NetworkFit(random_network(4, 16, 1), share, 1.0) for share in (0.5, 1.0))
+    worse, better = (NetworkFit(random_network(4, 16, 1), share, 0.01, 1.0) for share in (0.5, 1.0))
     text = print_to_text(result, 60, better)
     assert "held-out accuracy with a network of the state (4–16–1): 100%" in text
     assert "kind: network" in text
     assert "no higher" not in text
     assert "no higher than without it" in " ".join(print_to_text(result, 60, worse).split())
-    rejected = print_to_text(result, 60, NetworkFit(None, 0.9, 10.0))
+    rejected = print_to_text(result, 60, NetworkFit(None, 0.9, 0.01, 10.0))
     assert "does not improve" in rejected
     assert "kind: network" not in rejected

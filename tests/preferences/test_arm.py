@@ -79,7 +79,7 @@ def test_the_arm_has_the_fitted_weights() -> None:
 def test_a_network_becomes_a_term(tmp_path: Path) -> None:
     result, learned = (
         fit_answers(simulate_answers([2.0, -1.0], 60)),
-        NetworkFit(random_network(4, 16, 1), 0.9, 1.0),
+        NetworkFit(random_network(4, 16, 1), 0.9, 0.01, 1.0),
     )
     arm = fitted.build_arm(result, learned)
     assert arm["weights"] == fitted.build_arm(result)["weights"] | {"learned": 1.0}
@@ -95,7 +95,7 @@ def test_the_networks_name_is_unique() -> None:
     result = fit_answers(simulate_answers([2.0, -1.0], 60))
     weights = {"learned": 1.0, "learned_2": 2.0}
     named = Fit(**vars(result) | {"weights": weights})
-    arm = fitted.build_arm(named, NetworkFit(random_network(4, 1), 0.9, 1.0))
+    arm = fitted.build_arm(named, NetworkFit(random_network(4, 1), 0.9, 0.01, 1.0))
     assert list(arm["terms"]) == ["learned_3"]
 
 

@@ -30,6 +30,38 @@ def test_many_answers_recover_the_weights() -> None:
     assert not result.collinear
 
 
+def test_chance_is_tested_on_later_answers() -> None:
+    preferred = np.array([1, 0, 1, 1, 0.5, 0, 1, 0], dtype=float)
+    known_counts = []
+
+    def know_all(known: np.ndarray) -> np.ndarray:
+        known_counts.append(int(known.sum()))
+        assert known[: known_counts[-1]].all()
+        return preferred - 0.5
+
+    # The first is not predicted, and the one that calls both equal does not count.
+    assert preferences.compute_p_chance(preferred, know_all) == 1 / 2**6
+    assert known_counts[:7] == [1, 2, 3, 4, 5, 6, 7]
+    assert preferences.compute_p_chance(preferred, lambda known: 0.0 * preferred) == 1.0
+    assert preferences.compute_p_chance(preferred, lambda known: 0.5 - preferred) == 1.0
+
+
+def test_guesses_pass_the_test_as_often_as_its_level_says() -> None:
+    passed = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        differences = rng.normal(size=(40, 6))
+        guesses = rng.integers(0, 2, 40).astype(float)
+
+        def predict(
+            known: np.ndarray, d: Array = differences, guesses: Array = guesses
+        ) -> np.ndarray:
+            return d @ fit_weights(d[known], guesses[known], preferences.TEST_RIDGE)
+
+        passed += preferences.compute_p_chance(guesses, predict) <= 0.05
+    assert passed <= 8  # 5 expected at most
+
+
 def test_intervals_have_their_coverage() -> None:
     """Only the direction is known; the length depends on the scale of the answers."""
     covered = []
