@@ -1,8 +1,9 @@
-"""`terms` of environments that packages register."""
+"""`init`, `terms` and `schema`, and environments that packages register."""
 
+import json
 from pathlib import Path
 
-from tests.conftest import call_shaperun
+from tests.conftest import Shaperun, call_shaperun
 
 PACKAGE = """\
 import gymnasium as gym
@@ -28,3 +29,16 @@ def test_unknown_environment_says_how_packages_name_theirs(tmp_path: Path) -> No
     assert done.returncode == 2
     assert "unknown environment Nowhere-v7" in done.stderr
     assert "(PACKAGE:NAME for one of a package)" in done.stderr
+
+
+def test_init_writes_a_valid_study(shaperun: Shaperun, tmp_path: Path) -> None:
+    assert shaperun("init").returncode == 0
+    done = shaperun("train", "study.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "20 runs" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_terms_and_schema_name_every_term(shaperun: Shaperun) -> None:
+    assert "main_engine" in shaperun("terms", "LunarLander-v3").stdout
+    assert "upright" in json.dumps(json.loads(shaperun("schema").stdout))

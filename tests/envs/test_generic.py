@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -22,66 +17,15 @@ from shaperun.envs.episodes import play_episode
 from shaperun.envs.generic import (
     UnknownEnvironmentError,
     UnsupportedEnvironmentError,
-    _inspect,
     from_spaces,
     get_environment,
 )
-from shaperun.envs.make import explain_rendering_error, render_without_display
 from shaperun.envs.metrics import metric_bounds
 from shaperun.rewards.expression import expression_term
 from shaperun.study.environment import EnvironmentConfig
-from shaperun.study.models import Study, parse_study
+from tests.helpers.toy import Register, Toy, refusals, study
 
 BOX = spaces.Box(-1, 1, (3,))
-Register = Callable[[str, Callable[..., Any]], None]
-
-
-class Toy(gym.Env[Any, Any]):
-    """An environment that counts how often it was created and closed."""
-
-    action_space: spaces.Space[Any] = spaces.Discrete(2)
-    made, closed = 0, 0
-
-    def __init__(self, size: int = 3, render_mode: str | None = None) -> None:
-        type(self).made += 1
-        self.observation_space = spaces.Box(-1, 1, (size,))
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return self.observation_space.sample(), 1.0, True, False, {}
-
-    def close(self) -> None:
-        type(self).closed += 1
-
-
-@pytest.fixture
-def register() -> Iterator[Register]:
-    """Register environments for the duration of one test."""
-    before = dict(gym.registry)
-    _inspect.cache_clear()
-    yield lambda env_id, make: gym.register(env_id, entry_point=make)
-    gym.registry.clear()
-    gym.registry.update(before)
-    _inspect.cache_clear()
-
-
-def study(environment: dict[str, Any], *, allow_code: bool = False) -> Study:
-    data = {
-        "study": "any",
-        "environment": environment,
-        "training": {"total_timesteps": 1000},
-        "arms": {"default": {}},
-    }
-    return parse_study(data, allow_code=allow_code)
-
-
-def refusals(environment: dict[str, Any], *, allow_code: bool = False) -> dict[str, str]:
-    """Return every message, by the path of the mistake."""
-    with pytest.raises(ValidationError) as caught:
-        study(environment, allow_code=allow_code)
-    return {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.errors()}
 
 
 @pytest.mark.parametrize(
@@ -317,102 +261,3 @@ def test_options_are_plain_data() -> None:
     assert list(refusals({"id": "FrozenLake-v1", "options": 5})) == ["environment.options"]
     assert list(refusals({"id": 5})) == ["environment.id"]
     assert list(refusals({})) == ["environment.id"]
-
-
-# Environments of other modules.
-
-MODULE = f"""\
-from pathlib import Path
-from typing import Any
-
-import gymnasium as gym
-from gymnasium import spaces
-
-Path(__file__).with_name("imported").touch()
-
-{inspect.getsource(Toy)}
-gym.register("Elsewhere-v0", entry_point=Toy)
-"""
-
-
-@pytest.fixture
-def elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, register: Register
-) -> Iterator[Path]:
-    """Return a file that exists once the module with an environment was imported."""
-    (tmp_path / "elsewhere_module.py").write_text(MODULE)
-    (tmp_path / "elsewhere_broken.py").write_text('raise RuntimeError("out of order")\n')
-    monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path / "imported"
-    for name in ("elsewhere_module", "elsewhere_broken"):
-        sys.modules.pop(name, None)
-
-
-def test_id_that_names_code_needs_permission(elsewhere: Path) -> None:
-    for env_id in ("elsewhere_module:Elsewhere-v0", "elsewhere_broken:X-v0", "missing:X-v0", ":"):
-        message = f"{env_id} cannot be used: its id names Python code; pass --allow-code"
-        assert message in refusals({"id": env_id})["environment.id"]
-    assert not elsewhere.exists()
-    assert "elsewhere_module" not in sys.modules
-
-
-def test_id_that_names_code_is_imported_with_permission(elsewhere: Path) -> None:
-    env_id = "elsewhere_module:Elsewhere-v0"
-    loaded = study({"id": env_id, "options": {"size": 6, "max_episode_steps": 9}}, allow_code=True)
-    assert elsewhere.exists()
-    assert loaded.code_references == [env_id]
-    environment = loaded.environment.describe()
-    assert (environment.id, environment.observation_size) == (env_id, 6)
-    env = loaded.environment.make()
-    assert env.observation_space.shape == (6,)
-    episode = play_episode(env, environment, lambda obs: 0, seed=0)
-    assert (len(episode), episode.outcome) == (1, "terminated")
-
-
-@pytest.mark.parametrize(
-    ("env_id", "message"),
-    [
-        (
-            "missing_module:X-v0",
-            "creation failed with ModuleNotFoundError: No module named 'missing_module'",
-        ),
-        ("elsewhere_broken:X-v0", "creation failed with RuntimeError: out of order"),
-        ("elsewhere_module:X-v0", "unknown environment elsewhere_module:X-v0"),
-        (":X-v0", "unknown environment :X-v0"),
-    ],
-)
-@pytest.mark.usefixtures("elsewhere")
-def test_code_without_the_environment_is_refused(env_id: str, message: str) -> None:
-    assert message in refusals({"id": env_id}, allow_code=True)["environment.id"]
-
-
-def test_plain_id_is_not_code() -> None:
-    assert study({"id": "FrozenLake-v1"}).code_references == []
-
-
-def test_warnings_of_gymnasium_are_not_printed(
-    register: Register, recwarn: pytest.WarningsRecorder
-) -> None:
-    def make(**_options: Any) -> Toy:
-        gym.logger.warn("an old environment")
-        return Toy()
-
-    register("Toy-v0", make)
-    study({"id": "Toy-v0", "options": {"max_episode_steps": 9}}).environment.make().close()
-    assert not recwarn.list
-
-
-def test_rendering_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SDL_VIDEODRIVER", "MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    render_without_display()
-    assert (os.environ["SDL_VIDEODRIVER"], os.environ["MUJOCO_GL"]) == ("dummy", "egl")
-    monkeypatch.setenv("MUJOCO_GL", "glfw")
-    render_without_display()
-    error = RuntimeError("no context")
-    assert explain_rendering_error(error) == "no context"
-    monkeypatch.setitem(sys.modules, "mujoco", sys)  # as if its simulator were in use
-    assert explain_rendering_error(error).endswith(
-        "(MUJOCO_GL is glfw; try MUJOCO_GL=egl, or osmesa)"
-    )

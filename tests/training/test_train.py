@@ -236,10 +236,16 @@ def test_the_scaling_of_a_policy_is_frozen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "algorithm", "n_envs"),
-    [("sb3", "PPO", 4), ("lockstep", "PPO", 4), ("auto", "DQN", 1), ("auto", "GRPO", 8)],
+    ("engine", "algorithm", "n_envs", "scheduled"),
+    [
+        ("sb3", "PPO", 4, False),
+        ("lockstep", "PPO", 4, False),
+        ("auto", "DQN", 1, False),
+        ("auto", "GRPO", 8, False),
+        ("sb3", "PPO", 4, True),
+        ("lockstep", "PPO", 4, True),
+    ],
 )
-@pytest.mark.parametrize("scheduled", [False, True])
 def test_unchanged_policy_is_not_evaluated_twice(
     engine: str,
     algorithm: str,

@@ -57,8 +57,10 @@ def assert_close(result: Any, expected: Any, tolerance: float) -> None:
         assert float((result[name] - parameter).abs().max()) <= tolerance, name
 
 
-@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
-@pytest.mark.parametrize("environment", ["discrete", "box"])
+# Differences show in float64; float32 has its own rounding, and the same code.
+@pytest.mark.parametrize(
+    ("environment", "double"), [("discrete", True), ("box", True), ("box", False)]
+)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_update_matches_stable_baselines3(option: str, environment: str, double: bool) -> None:
     models = [build_learner(environment, seed, **OPTIONS[option]) for seed in (1, 2, 3)]
@@ -153,8 +155,16 @@ INVARIANT: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("environment", sorted(ENVIRONMENTS))
-@pytest.mark.parametrize("option", INVARIANT)
+# The actions of an environment change the last layer, and the first if there is no other.
+COMBINED = [
+    (option, environment)
+    for option in INVARIANT
+    for environment in sorted(ENVIRONMENTS)
+    if option in ("defaults", "no hidden layer") or environment in ("discrete", "several")
+]
+
+
+@pytest.mark.parametrize(("option", "environment"), COMBINED)
 def test_other_runs_and_indices_do_not_change_a_byte(option: str, environment: str) -> None:
     """Use minibatches of 7 and a last one of 5, which fill no vector of the processor."""
     settings = {**INVARIANT[option], "batch_size": 7, "n_steps": 13}
