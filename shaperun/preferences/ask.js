@@ -6,6 +6,7 @@ const RIDGE = 1, Z = 1.959964;
 const SECONDS = 5, MIN_SECONDS = 1.5, MAX_SECONDS = 12, TICK = 40;
 // The fit is stable when the episodes' values correlate this strongly with those some answers ago.
 const STABLE_ANSWERS = 10, STABLE_CORRELATION = 0.98;
+const TEST_PARTS = 20, CHANCE_LEVEL = 0.05; // of the test against chance, as in `shaperun fit`
 const dot = (a, b) => { let total = 0; for (let i = 0; i < a.length; i++) total += a[i] * b[i]; return total; };
 
 /* ---------------------------------------------------------------------------------------------
@@ -96,6 +97,33 @@ function fitWeights(answers) {
     if (Math.max(...step.map(Math.abs)) < 1e-9) break;
   }
   return { weights, factor: cholesky(current.hessian) };
+}
+
+/**
+ * Probability that guesses are predicted as often as the answers, each part from those before it.
+ * Mirrors shaperun/preferences/fit.py: compute_p_chance; held together by
+ * tests/preferences/test_page.py::test_page_and_fit_agree.
+ */
+function guessProbability(answers) {
+  const known = answers.filter((a) => a.answer in PREFERENCES);
+  const parts = Math.min(TEST_PARTS, known.length), size = Math.floor(known.length / parts);
+  let correct = 0, predicted = 0, start = 0;
+  for (let part = 0; part < parts; part++) {
+    const end = start + size + (part < known.length % parts ? 1 : 0);
+    const { weights } = start ? fitWeights(known.slice(0, start)) : {};
+    for (const a of start ? known.slice(start, end) : []) {
+      if (a.answer === "equal") continue;
+      predicted += 1;
+      correct += dot(weights, difference([a.left, a.right])) * (PREFERENCES[a.answer] - 0.5) > 0;
+    }
+    start = end;
+  }
+  let probability = 0.5 ** predicted, total = 0;
+  for (let number = 0; number <= predicted; number++) {
+    if (number >= correct) total += probability;
+    probability *= (predicted - number) / (number + 1);
+  }
+  return total;
 }
 
 /**
@@ -275,12 +303,15 @@ function showProgress() {
   const decided = state.answers.filter((a) => a.answer === "left" || a.answer === "right").length;
   const missing = DATA.fewest - decided;
   const stable = decided >= DATA.fewest + STABLE_ANSWERS && correlation() > STABLE_CORRELATION;
+  const chance = missing > 0 ? 1 : guessProbability(state.answers);
   const advice = missing > 0 ? `A fit needs ${missing} more that prefer one of the two.`
+    : stable && chance > CHANCE_LEVEL ? "The fit predicts your answers no better than guesses would: please continue."
     : stable ? `The last ${STABLE_ANSWERS} hardly changed which episodes rank higher: you may stop.`
       : "Answers still change which episodes rank higher: please continue.";
   byId("progress").textContent =
     `${length} answer${length === 1 ? "" : "s"}, ${PAIRS.length - length} pairs left. ${advice}`;
-  setAttribute(byId("progress"), "data-stable", stable);
+  setAttribute(byId("progress"), "data-stable", stable && chance <= CHANCE_LEVEL);
+  setAttribute(byId("progress"), "data-chance", chance);
   byId("save").disabled = missing > 0;
 }
 

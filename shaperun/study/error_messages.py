@@ -200,7 +200,13 @@ def _explain_unknown_key(loc: tuple[str | int, ...], data: Any) -> tuple[str, st
             return f"{name} is set by shaperun; remove it", ""
         fields = LEARNERS[algorithm].hyperparameters.model_fields
         return f"unknown hyperparameter of {algorithm}", _choices(fields, name)
-    model = next(model for path, model in MODELS.items() if fnmatchcase(parent, path))
+    path, model = next(item for item in MODELS.items() if fnmatchcase(parent, item[0]))
+    union, _, kind = path.rpartition(".")
+    if union == "sweep" or union.endswith("schedule"):
+        others = [other for other in MODELS if other.rpartition(".")[0] == union]
+        takers = [o.rpartition(".")[2] for o in others if name in MODELS[o].model_fields]
+        if takers:
+            return f"not for {kind}, only for {', '.join(takers)}", ""
     known = [field.alias or name for name, field in model.model_fields.items()]
     return "unknown key", _choices(known, name)
 

@@ -54,7 +54,13 @@ class SequentialVectorEnv:
         """Reset every environment with its seed; return observations (N, …)."""
         obs = self._empty_obs()
         for index, (env, seed) in enumerate(zip(self.envs, seeds, strict=True)):
-            obs[index], _ = env.reset(seed=seed)
+            first, _ = env.reset(seed=seed)
+            if np.shape(first) != obs.shape[1:]:
+                raise ValueError(
+                    f"reset returned an observation of shape {np.shape(first)}, but the "
+                    f"observation space has shape {obs.shape[1:]}; correct the environment"
+                )
+            obs[index] = first
         return obs
 
     def step(self, actions: Array) -> Step:

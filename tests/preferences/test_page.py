@@ -21,7 +21,7 @@ from shaperun.preferences import answers
 from shaperun.preferences import page as ask
 from shaperun.preferences.answers import AnswerSheet
 from shaperun.preferences.episodes import FilmedEpisode, collect_episodes
-from shaperun.preferences.fit import compute_hessian, fit_weights
+from shaperun.preferences.fit import compute_hessian, fit_answers, fit_weights
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import Study, parse_study
 
@@ -127,6 +127,8 @@ def test_page_and_fit_agree(page: AskPage, filmed: list[FilmedEpisode], tmp_path
     assert [name for name, _, _ in shown] == sheet.terms
     assert [weight for _, weight, _ in shown] == pytest.approx(weights, rel=1e-6, abs=1e-6)
     assert [error for _, _, error in shown] == pytest.approx(errors, rel=1e-6)
+    chance = page.run("return Number(document.getElementById('progress').dataset.chance)")
+    assert chance == pytest.approx(fit_answers(sheet).p_chance, rel=1e-9)
 
 
 def test_every_pair_is_asked_once(

@@ -65,7 +65,7 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
         ("18:67", "arms.d.scale: found inf, expected a finite number"),
         ("19:29", "sweep.base: unknown arm e, expected one of -a, b, c, d"),
         ("19:48", "sweep.weights.legs: found 1, expected a list"),
-        ("19:52", "sweep.samples: unknown key, expected one of objective, aggregate"),
+        ("19:52", "sweep.samples: not for grid, only for random, tpe, nsga2, cmaes"),
     ]
     assert len(messages) == len(expected)
     for line, (position, message) in zip(messages, expected, strict=True):

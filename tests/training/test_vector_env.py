@@ -55,3 +55,11 @@ def test_array_rewards_have_one_entry() -> None:
     assert step(1) == 1.0
     with pytest.raises(ValueError, match="not a number; combine its entries"):
         step(2)
+
+
+def test_observation_of_another_shape_than_the_space_is_named() -> None:
+    env = gym.make("CartPole-v1", disable_env_checker=True)
+    space = env.observation_space
+    wrong = gym.wrappers.TransformObservation(env, lambda obs: obs[None], space)
+    with pytest.raises(ValueError, match=r"shape \(1, 4\), but the observation space has .*\(4,\)"):
+        SequentialVectorEnv([ReplayableEnv(wrong)]).reset([0])
