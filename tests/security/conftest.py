@@ -1,12 +1,19 @@
-"""A trained study to forge, and the command line beside it."""
+"""A trained study to forge, the command line beside it, and a server of runs to kill."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.crashes.comparison import (
+    read_outcome,
+)
+from benchmarks.crashes.fork_server import NEVER, ForkServer
+from benchmarks.crashes.studies import tiny_run
+from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
 from tests.helpers.forgery import Commands
 
@@ -29,3 +36,18 @@ def command(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Commands:
     return Commands(folder.path.parent.parent, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="package")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as fork_server:
+        yield fork_server
+
+
+@pytest.fixture(scope="package")
+def expected(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the outcome of the uninterrupted tiny run."""
+    folder = RunFolder(tmp_path_factory.mktemp("whole") / "run")
+    ended = fork_server.train(folder.path, tiny_run(), checkpoint_seconds=NEVER)
+    assert ended.status == 0, ended.error
+    return read_outcome(folder)
