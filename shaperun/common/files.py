@@ -135,7 +135,12 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         OSError: it cannot be read, or is a link, a pipe, a folder or a device.
     """
-    handle = os.open(path, _OPEN_FLAGS)
+    try:
+        handle = os.open(path, _OPEN_FLAGS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # "too many levels of symbolic links"
+            error.strerror = "it is a symbolic link; name its target"
+        raise
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))

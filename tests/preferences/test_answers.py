@@ -58,6 +58,8 @@ def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
     path.write_text(content)
     assert "contains no answers" in refusal(path)
     assert "cannot read" in refusal(tmp_path / "nowhere.json")
+    (tmp_path / "link").symlink_to(path)
+    assert refusal(tmp_path / "link").endswith("link: it is a symbolic link; name its target")
     assert "cannot read" in refusal(tmp_path)
 
 

@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import struct
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from benchmarks.crashes.fork_server import ForkServer
 from benchmarks.crashes.studies import tiny_run
 from shaperun.common import files
 from shaperun.common.files import AppendOnlyCsv, write_atomically
+from shaperun.preferences.arm import add_arm_to_file
 from shaperun.runs import process_pool
 from shaperun.runs.process_pool import Job
 from shaperun.runs.run_folder import RunFolder
@@ -210,6 +213,41 @@ def test_a_study_folder_with_only_temporary_files_is_not_foreign(tmp_path: Path)
     assert not folder.is_foreign()
     (tmp_path / "thesis.tex").touch()
     assert folder.is_foreign()
+
+
+ARMS = (
+    "study: mine\nenvironment: {id: CartPole-v1}\ntraining: {total_timesteps: 9}\narms:\n  a: {}\n"
+)
+
+
+def add_arm(folder: Path, fault: str = "") -> bool:
+    """Add an arm to a study in another process; return whether it was killed."""
+    process = os.fork()
+    if not process:
+        if fault:
+            fault_injection.install(fault_injection.Fault(fault))
+        add_arm_to_file(folder / "study.yaml", "fitted", {"mode": "log"})
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_kill_at_any_step_of_adding_an_arm_leaves_a_whole_study(tmp_path: Path) -> None:
+    expected = {"study.yaml": f"{ARMS}  fitted:\n    mode: log\n", "study.yaml.bak": ARMS}
+    for number in count(1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "study.yaml").write_text(ARMS)
+        killed = add_arm(folder, f"die {number}")
+        if (folder / "study.yaml").read_text() == ARMS:
+            assert not add_arm(folder)
+        left = {path.name: path.read_text() for path in folder.iterdir()}
+        assert left == expected, number
+        if not killed:
+            break
+    assert number > 15  # points before and after the calls that write two files
+
+
+# --- limits of the operating system
 
 
 # --- the faults
