@@ -164,7 +164,7 @@ def make_device(path: Path) -> None:
 
 def link_to_outside(path: Path) -> None:
     """Make a hard link to a file of the user, with the content that the run's file has."""
-    outside = path.parents[5] / "outside" / path.name
+    outside = path.parents[6] / "outside" / path.name
     outside.parent.mkdir(exist_ok=True)
     outside.write_bytes(path.read_bytes() if path.exists() else b"mine")
     path.unlink(missing_ok=True)
@@ -346,11 +346,9 @@ class HostileFiles:
         trained, interrupted = folder / "trained", folder / "interrupted"
         trained.mkdir()
         (trained / "tiny.yaml").write_text(STUDY, encoding="utf-8")
-        ended = run_command(trained, *COMMANDS["train"])
-        assert not ended.status, ended
-        shutil.copy(
-            ROOT / f"experiments/answers/{ANSWERS_OF_ANOTHER}.json", trained / "answers.json"
-        )
+        assert not run_command(trained, *COMMANDS["train"]).status
+        answers = ROOT / f"experiments/answers/{ANSWERS_OF_ANOTHER}.json"
+        shutil.copy(answers, trained / "answers.json")
         self._usual = {name: self._call(trained, "tiny.yaml", name) for name in COMMANDS}
         shutil.copytree(trained, interrupted)
         shutil.rmtree(interrupted / RUN)
@@ -372,23 +370,22 @@ class HostileFiles:
         assert forging.exitcode == 0, attack
         study = "tiny" if attack.path.startswith("results/tiny/study") else "tiny.yaml"
         mine = _read_files(outside)
+        assert mine or attack.forge is not link_to_outside
         for name in attack.commands:
             ended = self._call(work, study, name)
-            usual, said = self._usual[name], ended.messages
+            usual = self._usual[name]
             faults = {
                 "hangs": ended.status == -signal.SIGKILL
                 or ended.seconds > usual.seconds + MAX_SECONDS,
                 "memory": ended.megabytes > usual.megabytes + MAX_MEMORY,
-                "bugs": ended.status not in (0, 1, 2) or "Traceback" in said,
+                "bugs": ended.status not in (0, 1, 2) or "Traceback" in ended.messages,
                 "files outside changed": _read_files(outside) != mine,
             }
-            refused = ended.status in (1, 2)
-            counts = Counter({name: int(found) for name, found in faults.items()})
-            yield name, ended, counts + Counter({"cases": 1, "refused": int(refused)})
+            counts = Counter({"cases": 1, "refused": int(ended.status in (1, 2))})
+            yield name, ended, counts + Counter({kind: int(hit) for kind, hit in faults.items()})
 
     def _call(self, folder: Path, study: str, name: str) -> Ending:
-        arguments = (text.replace("tiny.yaml", study) for text in COMMANDS[name])
-        return run_command(folder, *arguments)
+        return run_command(folder, *(a.replace("tiny.yaml", study) for a in COMMANDS[name]))
 
 
 def _forge(attack: Attack, path: Path) -> None:
