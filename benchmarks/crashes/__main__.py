@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.crashes import commands, hostile_files, long_training, surroundings
 from benchmarks.crashes.chosen_points import ENVIRONMENTS, POINTS, kill_at_points
 from benchmarks.crashes.comparison import HARM, is_harmless
 from benchmarks.crashes.every_write import EveryWrite
@@ -76,10 +77,63 @@ def kill_at_random(folder: Path, options: argparse.Namespace) -> Result:
     return [["", "count"], *([name, total[name]] for name in COUNTS)], sentence, total
 
 
+def kill_other_commands(folder: Path, options: argparse.Namespace) -> Result:
+    """Kill commands other than `train` with PPO at random."""
+    columns, total = (*commands.COUNTS, *commands.HARM), Counter[str]()
+    table: list[list[object]] = [["command", *columns]]
+    rounds = options.rounds // 10
+    for name, command in commands.COMMANDS.items():
+        killed = commands.KilledCommand(folder / name, command, options.seed)
+        log(f"{name}, undisturbed: {killed.undisturbed:.0f} s")
+        counts = sum((killed.play_round(n) for n in range(rounds)), Counter[str]())
+        log(f"{name}: {dict(counts)}")
+        total += counts
+        table.append([name, *(counts[column] for column in columns)])
+    return table, f"Seed {options.seed}; {rounds} rounds per command.", total
+
+
+def disturb_surroundings(folder: Path, options: argparse.Namespace) -> Result:
+    """Let the clock jump, and lose nodes of a Ray cluster."""
+    study, nodes = surroundings.Surroundings(folder), options.rounds // 16
+    counts = {f"a clock jumps {name}": study.jump(name) for name in surroundings.JUMPS}
+    counts["a node of a Ray cluster is lost"] = sum(study.lose_nodes(nodes), Counter[str]())
+    columns = ("rounds", *surroundings.HARM)
+    rows = [[name, *(count[column] for column in columns)] for name, count in counts.items()]
+    sentence = "Each round trains 2 arms × 3 seeds."
+    return [["disturbance", *columns], *rows], sentence, sum(counts.values(), Counter[str]())
+
+
+def train_for_minutes(folder: Path, options: argparse.Namespace) -> Result:
+    """Watch memory and open files during a long training."""
+    minutes = long_training.MINUTES * min(1.0, options.rounds / ROUNDS)
+    samples = long_training.watch_training(folder, minutes)
+    return long_training.make_table(samples), long_training.describe(samples), Counter()
+
+
+def meet_hostile_files(folder: Path, _: argparse.Namespace) -> Result:
+    """Run the commands on forged results, studies and answers."""
+    columns, total = ("cases", "refused", *hostile_files.FAULTS), Counter[str]()
+    table: list[list[object]] = [["forged", *columns]]
+    study = hostile_files.HostileFiles(folder)
+    for kind, attacks in hostile_files.list_attacks().items():
+        counts = Counter[str]()
+        for attack in attacks:
+            for name, ended, found in study.attack(attack):
+                log(f"{attack.path}, {name}: {ended}")
+                counts += found
+        total += counts
+        table.append([kind, *(counts[column] for column in columns)])
+    return table, hostile_files.SENTENCE, total
+
+
 PARTS = {
     "every-write": interrupt_every_write,
     "chosen-points": kill_several_environments,
     "random-kills": kill_at_random,
+    "commands": kill_other_commands,
+    "surroundings": disturb_surroundings,
+    "long-training": train_for_minutes,
+    "hostile-files": meet_hostile_files,
 }
 
 
@@ -87,7 +141,7 @@ def main() -> None:
     """Run the parts and print their tables; those of a full number of rounds are published."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crashes", description=__doc__)
     add_choices(parser, "part", PARTS)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of random kills")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="fewer shorten random parts")
     parser.add_argument("--seed", type=int, default=0, help="of random kills")
     options = parser.parse_args()
     harmless = True

@@ -15,6 +15,10 @@ from shaperun.runs.run_folder import RunFolder
 TENSORS = ("policy.pth", "policy.optimizer.pth")
 HARM = ("files that differ", "runs not finished", "files left behind", "checkpoints lost")
 SURVIVORS = "processes that outlived their driver"
+MORE_HARM = (
+    *(SURVIVORS, "without a good end", "damaged studies", "without progress"),
+    *("hangs", "memory", "bugs", "files outside changed"),
+)
 
 
 def count_harm(folder: RunFolder, expected: dict[str, bytes], *, finished: bool) -> Counter[str]:
@@ -24,8 +28,8 @@ def count_harm(folder: RunFolder, expected: dict[str, bytes], *, finished: bool)
 
 
 def is_harmless(counts: Counter[str]) -> bool:
-    """Return whether all counts of harm are zero."""
-    return not any(counts[kind] for kind in (*HARM, SURVIVORS))
+    """Return whether all counts of harm are zero; `counts` may have other counts as well."""
+    return not any(counts[kind] for kind in (*HARM, *MORE_HARM))
 
 
 def read_outcome(folder: RunFolder) -> dict[str, bytes]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from benchmarks.crashes.comparison import (
     is_harmless,
     read_outcome,
 )
-from benchmarks.doc_tables import ROOT
 from shaperun.common.files import is_temporary
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
@@ -47,8 +47,7 @@ COUNTS = (
 
 KILLS = 3  # on average, within the time of the uninterrupted study
 DRIVER_SHARE = 0.2  # of the kills; the others hit workers
-FREQUENT_CHECKPOINTS = "benchmarks.crashes.frequent_checkpoints"
-GRACE_SECONDS = 10.0  # within which all processes of a killed driver must end
+GRACE_SECONDS = 30.0  # within which all processes of a killed driver must end, on a busy machine
 MAX_ROUND_SECONDS = 300.0
 
 
@@ -74,7 +73,8 @@ class RandomKills:
         status = 1
         while status and time.monotonic() - started < MAX_ROUND_SECONDS:
             counts["commands"] += 1
-            status = self._run_under_kills(results, counts)
+            start = partial(self._start_command, results, processes.FREQUENT_CHECKPOINTS)
+            status = run_under_kills(start, self.undisturbed, self._rng, counts)
         counts["seconds"] = round(time.monotonic() - started)
         for run in RUNS:
             folder = _run_folder(results, *run)
@@ -86,33 +86,34 @@ class RandomKills:
         return counts
 
     def _start_command(self, results: Path, module: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", module, "train", self._study, "--quiet"),
-                *("--results", results, "--workers", str(WORKERS)),
-            ],
-            cwd=ROOT,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+        arguments = ("train", self._study.name, "--quiet", "--results", results.name)
+        return processes.start_command(
+            self._folder, *arguments, "--workers", str(WORKERS), module=module
         )
 
-    def _run_under_kills(self, results: Path, counts: Counter[str]) -> int:
-        """Return the exit status of one command; not 0 if it was killed or runs failed."""
-        with self._start_command(results, FREQUENT_CHECKPOINTS) as driver:
-            while driver.poll() is None:
-                try:
-                    driver.wait(float(self._rng.exponential(self.undisturbed / KILLS)))
-                except subprocess.TimeoutExpired:
-                    self._kill_one(driver.pid, counts)
-        counts[SURVIVORS] += processes.kill_survivors(driver.pid, GRACE_SECONDS)
-        return driver.returncode
 
-    def _kill_one(self, driver: int, counts: Counter[str]) -> None:
-        """Kill the driver or one of its workers, if it has any yet."""
-        if self._rng.random() < DRIVER_SHARE:
-            counts["drivers killed"] += processes.kill(driver)
-        elif workers := processes.list_workers(driver):
-            counts["workers killed"] += processes.kill(int(self._rng.choice(workers)))
+def run_under_kills(
+    start: Callable[[], subprocess.Popen[bytes]],
+    undisturbed: float,
+    rng: np.random.Generator,
+    counts: Counter[str],
+    driver_share: float = DRIVER_SHARE,
+) -> int:
+    """Return the exit status of one command; not 0 if it was killed or runs failed.
+
+    Its processes are killed at random, on average `KILLS` times per undisturbed duration.
+    """
+    with start() as driver:
+        while driver.poll() is None:
+            try:
+                driver.wait(float(rng.exponential(undisturbed / KILLS)))
+            except subprocess.TimeoutExpired:
+                if rng.random() < driver_share:
+                    counts["drivers killed"] += processes.kill(driver.pid)
+                elif workers := processes.list_workers(driver.pid):
+                    counts["workers killed"] += processes.kill(int(rng.choice(workers)))
+    counts[SURVIVORS] += processes.kill_survivors(driver.pid, GRACE_SECONDS)
+    return driver.returncode
 
 
 def _run_folder(results: Path, arm: str, seed: int) -> RunFolder:

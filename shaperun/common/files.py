@@ -67,9 +67,7 @@ def atomic_replace(path: Path) -> Iterator[Path]:
     """
     with _naming_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in find_temporary_files(path.parent):
-            if left.name.startswith(f".{path.name}."):
-                _remove_if_abandoned(left)
+        remove_abandoned_files(path.parent, f".{path.name}.")
         with _create_temporary(path) as temporary:
             try:
                 yield temporary
@@ -85,6 +83,13 @@ def atomic_replace(path: Path) -> Iterator[Path]:
 def find_temporary_files(folder: Path) -> list[Path]:
     """Return the temporary files of writers in a folder, living or killed."""
     return [path for path in folder.iterdir() if is_temporary(path)]
+
+
+def remove_abandoned_files(folder: Path, prefix: str = "") -> None:
+    """Remove the temporary files of killed writers in a folder, whose names have a prefix."""
+    for path in find_temporary_files(folder):
+        if path.name.startswith(prefix):
+            _remove_if_abandoned(path)
 
 
 def is_temporary(path: Path) -> bool:

@@ -40,8 +40,9 @@ def _refuse_link(path: Path) -> None:
     except OSError:  # it does not exist
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+        is_link = stat.S_ISLNK(mode)
+        kind = "a symbolic link" if is_link else "neither a file nor a folder"
+        remedy = ", or replace it with its target" if is_link else ""
         raise UserError(
-            f"{path} is {kind}, which is not allowed in a results folder; remove it, or replace it "
-            "with its target"
+            f"{path} is {kind}, which is not allowed in a results folder; remove it{remedy}"
         )

@@ -23,6 +23,7 @@ from shaperun.common.files import (
     open_regular,
     read_json,
     read_regular,
+    remove_abandoned_files,
     write_atomically,
     write_json,
 )
@@ -183,12 +184,14 @@ class RunFolder:
             file.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
-        """Remove files that a killed process left in the folder of a finished run."""
+        """Remove files that a killed process left; checkpoints only of a finished run."""
         leftovers = self._list_leftovers()
         # Listed first: files of a process that is still writing must not be removed.
         if leftovers and self.is_done():
             for file in leftovers:
                 file.unlink(missing_ok=True)
+        elif leftovers:
+            remove_abandoned_files(self.path)
 
     def _list_leftovers(self) -> list[Path]:
         checkpoints = [path for path in self.checkpoints if path.exists()]
