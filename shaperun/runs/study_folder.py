@@ -86,12 +86,17 @@ class StudyFolder:
         )
 
     def _is_left_over(self, path: Path) -> bool:
-        """Return whether a folder holds at most runs that have not begun."""
+        """Return whether a folder holds only runs and trials, complete or not."""
         if path.name not in ("runs", "search") or path.is_symlink() or not path.is_dir():
             return False
         files = (file for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
-        left = {"error.txt", ".lease", "log.txt"}
-        return all(file.name in left or is_temporary(file) for file in files)
+        left = {"error.txt", ".lease", "log.txt", self.trials.name, self.sweep_record.name}
+        return all(
+            file.name in left
+            or is_temporary(file)
+            or any(RunFolder(f).config.is_file() for f in file.parents[:2])
+            for file in files
+        )
 
     def delete_run(self, arm: str, seed: int) -> None:
         """Delete the folder of a run."""

@@ -180,7 +180,11 @@ def test_what_a_removed_folder_leaves_is_no_other_study(tmp_path: Path, study: S
     run_folder.path.mkdir(parents=True)
     run_folder.write_failure("removed")
     assert not folder.is_foreign()
-    (run_folder.path / "notes.txt").touch()
+    (run_folder.path / "policy.zip").touch()
+    assert folder.is_foreign()
+    run_folder.config.touch()
+    assert not folder.is_foreign()
+    (folder.path / "runs" / "notes.txt").touch()
     assert folder.is_foreign()
     shutil.rmtree(folder.path)
     assert run_folder.write_failure("removed") == "removed"
