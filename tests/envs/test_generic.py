@@ -103,8 +103,8 @@ def test_generic_outcomes() -> None:
 @pytest.mark.parametrize("env_id", list(environments()))
 def test_declared_environment_is_returned(env_id: str) -> None:
     assert get_environment(env_id) is environments()[env_id]
-    limited = get_environment(env_id, {"max_episode_steps": 5})
-    assert limited == replace(environments()[env_id], time_limit=5)
+    limited = get_environment(env_id, {"max_episode_steps": 5000})
+    assert limited == replace(environments()[env_id], time_limit=5000)
     assert get_environment(env_id, {"max_episode_steps": -1}).time_limit is None
 
 

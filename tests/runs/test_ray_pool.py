@@ -83,7 +83,7 @@ def errors(events: Iterator[JobResult | None]) -> dict[Job, str | None]:
     return {event.job: event.error for event in events if event}
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> Any:
+def wait_until(condition: Callable[[], object], seconds: float = 240) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "timeout"
