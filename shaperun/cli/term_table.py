@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group
 from rich.table import Table
@@ -38,11 +38,12 @@ def build_term_table(environment: Environment) -> Group:
 def _list_names(environment: Environment) -> Iterator[str]:
     """Yield the names of observations and actions, with their indices."""
     yield from environment.observations
-    yield _format_indices("obs", environment.observation_size)
+    yield _format_indices("obs", environment.observation_shape)
     size = environment.action_size
-    yield "action (an integer)" if size is None else _format_indices("action", size)
+    yield "action (an integer)" if size is None else _format_indices("action", (size,))
     yield "last_… for the value of the previous step, env_reward, terminated, truncated"
 
 
-def _format_indices(name: str, size: int) -> str:
-    return f"{name}[0]" if size == 1 else f"{name}[0] … {name}[{size - 1}]"
+def _format_indices(name: str, shape: Sequence[int]) -> str:
+    first, last = (", ".join(map(str, i)) for i in ([0] * len(shape), [n - 1 for n in shape]))
+    return f"{name}[{first}]" if first == last else f"{name}[{first}] … {name}[{last}]"

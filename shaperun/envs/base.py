@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from operator import attrgetter
 from typing import Any
 
@@ -163,8 +164,8 @@ class Environment:
     """Success flag of every outcome: True for success, False for failure, None for neither."""
     action_size: int | None = None
     """Number of entries of an action; None for discrete actions."""
-    anonymous_size: int = 0
-    """Number of entries of an observation whose entries have no names."""
+    anonymous_shape: tuple[int, ...] = (0,)
+    """Shape of an observation whose entries have no names."""
     pictures: bool = False
     """True if observations are pictures with their channels last, which stable-baselines3 turns."""
     discrete_observations: bool = False
@@ -195,7 +196,12 @@ class Environment:
     @property
     def observation_size(self) -> int:
         """Number of entries of an observation."""
-        return len(self.observations) or self.anonymous_size
+        return prod(self.observation_shape)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape in which formulas see an observation, which the kernel holds as a flat row."""
+        return (len(self.observations),) if self.observations else self.anonymous_shape
 
     @property
     def built_in(self) -> dict[str, Term]:

@@ -84,7 +84,7 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
     return Environment(
         id=env_id,
         observations=(),
-        anonymous_size=int(np.prod(observation_space.shape)),
+        anonymous_shape=tuple(map(int, observation_space.shape)) or (1,),
         pictures=_is_picture(observation_space),
         discrete_observations=not isinstance(observation_space, spaces.Box),
         action_size=None if discrete else int(np.prod(action_space.shape)),

@@ -33,7 +33,7 @@ class Expression:
     """Part of a formula as numpy calls, evaluated for each transition."""
 
     node: ast.expr
-    size: int | None = None  # values per transition; None for a scalar
+    shape: tuple[int, ...] = ()  # of the values per transition
     is_boolean: bool = False
     columns: frozenset[str] = frozenset()  # columns it depends on; none for a constant
 
@@ -96,35 +96,39 @@ class _Compiler(ast.NodeVisitor):
         self._text = text
         self._n_nodes = self._depth = 0
         self._known = [*environment.observations, *syntax.COLUMNS, *syntax.CONSTANTS]
-        sizes = {
-            **dict.fromkeys(["obs", "last_obs"], environment.observation_size),
-            **dict.fromkeys(["action", "last_action"], environment.action_size),
+        n_actions = environment.action_size
+        shapes = {
+            **dict.fromkeys(["obs", "last_obs"], environment.observation_shape),
+            **dict.fromkeys(["action", "last_action"], () if n_actions is None else (n_actions,)),
         }
-        self._names = {
-            column: Expression(
-                _load(column), sizes.get(column), column in syntax.BOOLEANS, frozenset({column})
-            )
-            for column in syntax.COLUMNS
-        }
+        self._names: dict[str, Expression] = {}
+        for column in syntax.COLUMNS:
+            shape, name = shapes.get(column, ()), _load(column)
+            node = _reshape(name, *shape) if len(shape) > 1 else name  # rows are flat
+            is_boolean = column in syntax.BOOLEANS
+            self._names[column] = Expression(node, shape, is_boolean, frozenset({column}))
         # Names of observations take precedence, even if they start with last_ or equal a column.
         for prefix in (syntax.PREVIOUS, ""):
             column = prefix + syntax.STATE
-            for index, name in enumerate(environment.observations):
-                node = _take(_load(column), index)
-                self._names[prefix + name] = Expression(node, columns=frozenset({column}))
-        for name, value in syntax.CONSTANTS.items():
-            self._names[name] = Expression(ast.Constant(value))
+            for index, entry in enumerate(environment.observations):
+                node = _take(_load(column), [ast.Constant(index)])
+                self._names[prefix + entry] = Expression(node, columns=frozenset({column}))
+        for constant, value in syntax.CONSTANTS.items():
+            self._names[constant] = Expression(ast.Constant(value))
 
     def compile(self) -> Expression:
         tree = parse_formula(self._text)
         result = _to_number(self.visit(tree))
-        if result.size == 1:
-            result = Expression(_take(result.node, 0), columns=result.columns)
-        if result.size is not None:
+        if math.prod(result.shape) == 1:
+            first = [ast.Constant(0)] * len(result.shape)
+            result = replace(
+                result, node=_take(result.node, first) if first else result.node, shape=()
+            )
+        if result.shape:
             raise self._error(
                 tree,
-                f"this has {result.size} values, and a term must be a single number; index it, "
-                "[0], or reduce it with sum(), mean(), norm(), min() or max()",
+                f"this has {_format_shape(result.shape)} values, and a term must be a single "
+                "number; index it, [0], or reduce it with sum(), mean(), norm(), min() or max()",
             )
         return result
 
@@ -175,27 +179,42 @@ class _Compiler(ast.NodeVisitor):
 
     def visit_Subscript(self, node: ast.Subscript) -> Expression:
         part = self.visit(node.value)
-        if part.size is None:
+        if not part.shape:
             raise self._error(node, "this is a single number and cannot be indexed with [ ]")
-        index = node.slice
-        if isinstance(index, ast.Slice):
-            return self._slice(node, part, part.size, index)
-        position = self._read_index(index, part.size)
-        if position is None or not -part.size <= position < part.size:
-            raise self._error(index, f"the index must be an integer from 0 to {part.size - 1}")
-        return replace(part, node=_take(part.node, position), size=None)
+        indices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if len(indices) > len(part.shape):
+            raise self._error(
+                node, f"{len(indices)} indices for {_format_shape(part.shape)} values are too many"
+            )
+        taken: list[ast.expr] = []
+        lengths: list[int] = []
+        for index, size in zip(indices, part.shape, strict=False):
+            if isinstance(index, ast.Slice):
+                bounds, length = self._read_slice(node, index, size)
+                taken.append(bounds)
+                lengths.append(length)
+            else:
+                taken.append(ast.Constant(self._read_index(index, size)))
+        return replace(
+            part, node=_take(part.node, taken), shape=(*lengths, *part.shape[len(indices) :])
+        )
 
-    def _slice(self, node: ast.expr, part: Expression, size: int, index: ast.Slice) -> Expression:
-        bounds = [self._read_index(n, size) for n in (index.lower, index.upper)]
-        if index.step is not None:
-            raise self._error(node, "a slice is written [from:to], without a step")
-        new_size = len(range(size)[slice(*bounds)])
-        if new_size == 0:
+    def _read_slice(self, node: ast.expr, index: ast.Slice, size: int) -> tuple[ast.Slice, int]:
+        bounds = [self._read_integer(n, size) for n in (index.lower, index.upper, index.step)]
+        if bounds[2] == 0:
+            raise self._error(node, "the step of a slice must not be 0")
+        length = len(range(size)[slice(*bounds)])
+        if length == 0:
             raise self._error(node, "this slice is empty")
-        low, high = (None if b is None else ast.Constant(b) for b in bounds)
-        return replace(part, node=_take(part.node, ast.Slice(low, high)), size=new_size)
+        return ast.Slice(*(None if b is None else ast.Constant(b) for b in bounds)), length
 
-    def _read_index(self, node: ast.expr | None, size: int) -> int | None:
+    def _read_index(self, node: ast.expr, size: int) -> int:
+        position = self._read_integer(node, size)
+        if position is None or not -size <= position < size:
+            raise self._error(node, f"the index must be an integer from 0 to {size - 1}")
+        return position
+
+    def _read_integer(self, node: ast.expr | None, size: int) -> int | None:
         if node is None:
             return None
         sign = 1
@@ -230,6 +249,8 @@ class _Compiler(ast.NodeVisitor):
         return self._apply(node, syntax.OPERATORS[type(node.op)], [left, right])
 
     def visit_Compare(self, node: ast.Compare) -> Expression:
+        if len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn):
+            return self._contains(node, node.comparators[0], isinstance(node.ops[0], ast.In))
         results = []
         for operator, pair in zip(node.ops, pairwise([node.left, *node.comparators]), strict=True):
             if type(operator) not in syntax.OPERATORS:
@@ -238,6 +259,17 @@ class _Compiler(ast.NodeVisitor):
             values = [_to_number(self.visit(n)) for n in pair]
             results.append(self._apply(node, syntax.OPERATORS[type(operator)], values))
         return self._chain(node, "logical_and", results)
+
+    def _contains(self, node: ast.Compare, values: ast.expr, expected: bool) -> Expression:
+        if not isinstance(values, ast.Tuple | ast.List) or not values.elts:
+            raise self._error(values, "write the values after in as (0, 2)")
+        left = _to_number(self.visit(node.left))
+        equal = [
+            self._apply(node, "equal", [left, _to_number(self.visit(value))])
+            for value in values.elts
+        ]
+        part = self._chain(node, "logical_or", equal)
+        return part if expected else self._apply(node, "logical_not", [part])
 
     def visit_Call(self, node: ast.Call) -> Expression:
         if not isinstance(node.func, ast.Name):
@@ -261,26 +293,28 @@ class _Compiler(ast.NodeVisitor):
     def _reduce(self, node: ast.expr, name: str, part: Expression) -> Expression:
         is_boolean = name in ("any", "all")
         part = _to_boolean(part) if is_boolean else _to_number(part)
-        if part.size is None:  # the reduction of a scalar is the scalar
+        if not part.shape:  # the reduction of a scalar is the scalar
             return self._apply(node, "abs", [part]) if name == "norm" else part
+        many = len(part.shape) > 1
+        flat = _reshape(part.node, math.prod(part.shape)) if many else part.node
         axis = ast.keyword("axis", ast.Constant(1))
-        call = ast.Call(_load(name), [part.node], [axis])
-        return Expression(call, None, is_boolean, part.columns)
+        call = ast.Call(_load(name), [flat], [axis])
+        return Expression(call, (), is_boolean, part.columns)
 
     def _chain(self, node: ast.expr, function: str, parts: Sequence[Expression]) -> Expression:
         """Apply a function of two arguments to all parts, from left to right."""
         return reduce(lambda left, right: self._apply(node, function, [left, right]), parts)
 
     def _apply(self, node: ast.expr, function: str, parts: Sequence[Expression]) -> Expression:
-        """Apply a numpy function to parts that are broadcast to one size."""
-        sizes = [part.size for part in parts if part.size is not None]
-        if len(set(sizes)) > 1:
-            values = " and ".join(map(str, sizes))
+        """Apply a numpy function to parts that are scalars or have one shape."""
+        shapes = [part.shape for part in parts if part.shape]
+        if len(set(shapes)) > 1:
+            values = " and ".join(map(_format_shape, shapes))
             raise self._error(node, f"sizes do not match: {values} values")
-        size = sizes[0] if sizes else None
-        call = ast.Call(_load(function), [_broadcast(part, size) for part in parts], [])
+        shape = shapes[0] if shapes else ()
+        call = ast.Call(_load(function), [_broadcast(part, shape) for part in parts], [])
         columns = frozenset[str]().union(*(part.columns for part in parts))
-        result = Expression(call, size, function in syntax.PREDICATES, columns)
+        result = Expression(call, shape, function in syntax.PREDICATES, columns)
         return result if columns else self._fold(node, result)
 
     def _fold(self, node: ast.expr, part: Expression) -> Expression:
@@ -332,17 +366,25 @@ def _load(name: str) -> ast.Name:
     return ast.Name(name, ast.Load())
 
 
-def _take(node: ast.expr, index: ast.expr | int | None) -> ast.expr:
-    """Return node[:, index]."""
-    if not isinstance(index, ast.expr):
-        index = ast.Constant(index)
-    return ast.Subscript(node, ast.Tuple([ast.Slice(), index], ast.Load()), ast.Load())
+def _take(node: ast.expr, indices: Sequence[ast.expr]) -> ast.expr:
+    """Return node[:, *indices]."""
+    return ast.Subscript(node, ast.Tuple([ast.Slice(), *indices], ast.Load()), ast.Load())
 
 
-def _broadcast(part: Expression, size: int | None) -> ast.expr:
-    """Turn a scalar per transition into a column if other parts have several values."""
-    needs_column = size is not None and part.size is None and part.columns
-    return _take(part.node, None) if needs_column else part.node
+def _reshape(node: ast.expr, *sizes: int) -> ast.expr:
+    """Return node.reshape(-1, *sizes)."""
+    method = ast.Attribute(node, "reshape", ast.Load())
+    return ast.Call(method, [ast.Constant(size) for size in (-1, *sizes)], [])
+
+
+def _broadcast(part: Expression, shape: Sequence[int]) -> ast.expr:
+    """Give a scalar per transition the axes of the other parts."""
+    is_scalar = not part.shape and part.columns
+    return _take(part.node, [ast.Constant(None)] * len(shape)) if is_scalar and shape else part.node
+
+
+def _format_shape(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _describe(node: ast.AST) -> str:

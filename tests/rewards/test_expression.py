@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -56,6 +57,10 @@ STATE: Formulas = {
     "tanh(x)": lambda o: 1 - 2 / (np.exp(2 * o[0]) + 1),
     "arctan2(x, y)": lambda o: np.angle(o[1] + 1j * o[0]),
     "hypot(x, y)": lambda o: np.abs(o[0] + 1j * o[1]),
+    "sum(obs[::2]) + 10 * sum(obs[::-2])": lambda o: o[0] + o[2] + 10 * (o[3] + o[1]),
+    "x in (0, 1.5, y)": lambda o: 1.0 * ((o[0] == 0) | (o[0] == 1.5) | (o[0] == o[1])),
+    "x not in [0, 1]": lambda o: 1.0 * ((o[0] != 0) & (o[0] != 1)),
+    "sum(obs in (1, 2))": lambda o: ((o == 1) | (o == 2)).sum(axis=0),
     "clip(x, -1, 0.5)": lambda o: np.minimum(np.maximum(o[0], -1), 0.5),
     "clip(1, x, y)": lambda o: np.minimum(np.maximum(1, o[0]), o[1]),
     "pi * x": lambda o: np.pi * o[0],
@@ -258,11 +263,50 @@ def test_names_of_observations_take_precedence() -> None:
     assert not expression_term(named, "term", "last_last_sin").state_only
 
 
+GRIDS: Formulas = {  # the functions take observations (N, 2, 3, 4)
+    "obs[0, 2, 3]": lambda o: o[:, 0, 2, 3],
+    "obs[-1, -2][1]": lambda o: o[:, 1, 1, 1],
+    "sum(obs[:, 1])": lambda o: o[:, :, 1].sum(axis=(1, 2)),
+    "sum(obs[1, ::2, 1:3])": lambda o: o[:, 1, ::2, 1:3].sum(axis=(1, 2)),
+    "norm(obs)": lambda o: np.sqrt((o**2).sum(axis=(1, 2, 3))),
+    "max(obs[0] - obs[1])": lambda o: (o[:, 0] - o[:, 1]).max(axis=(1, 2)),
+    "mean(obs * obs[0, 0, 0] > 0)": lambda o: (o * o[:, :1, :1, :1] > 0).mean(axis=(1, 2, 3)),
+    "any(obs[:, 2, -1] == 1)": lambda o: 1.0 * (o[:, :, 2, -1] == 1).any(axis=1),
+    "obs[0:1, 0:1, 0:1]": lambda o: o[:, 0, 0, 0],
+}
+
+
+@pytest.mark.parametrize("text", GRIDS)
+def test_arrays_are_indexed_as_the_environment_returns_them(text: str) -> None:
+    grid = replace(environment(), observations=(), anonymous_shape=(2, 3, 4))
+    obs = np.random.default_rng(0).integers(-2, 3, (7, 2, 3, 4)).astype(float)
+    term = expression_term(grid, "term", text)
+    for some in (obs, obs[:1], obs[:0]):
+        np.testing.assert_allclose(
+            term.at_states(some.reshape(len(some), 24)), GRIDS[text](some), rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("obs[0]", "this has 3 × 4 values, and a term must be a single number"),
+        ("sum(obs[0] + obs[:, 0])", "sizes do not match: 3 × 4 and 2 × 4 values"),
+        ("obs[0, 3, 0]", "the index must be an integer from 0 to 2"),
+        ("obs[0, 0, 0, 0]", "4 indices for 2 × 3 × 4 values are too many"),
+    ],
+)
+def test_wrong_sizes_of_arrays_are_refused(text: str, message: str) -> None:
+    grid = replace(environment(), observations=(), anonymous_shape=(2, 3, 4))
+    with pytest.raises(ExpressionError, match=re.escape(message)):
+        expression_term(grid, "term", text)
+
+
 def test_unnamed_observations() -> None:
     unnamed = Environment(
         id="Nowhere-v0",
         observations=(),
-        anonymous_size=1,
+        anonymous_shape=(1,),
         outcome=lambda end: np.full(len(end), "over"),
         outcomes={"over": None},
     )
