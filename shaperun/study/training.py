@@ -91,7 +91,7 @@ class TrainingConfig(Model):
         if environment and environment.discrete_observations and value.observations:
             raise ValueError(
                 f"observations of {environment.id} are state indices, which cannot be normalized; "
-                "leave observations out"
+                "normalize {rewards: true} alone"
             )
         algorithm = info.data.get("algorithm")
         if value.rewards and algorithm and not LEARNERS[algorithm].has_critic:
