@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import numpy as np
 
 from shaperun.envs.base import Environment
 from shaperun.envs.builtin import environments
+from shaperun.envs.declared import find_declaration, installed_environments
 from shaperun.envs.metrics import metric_bounds
 
 PACKAGE_HINT = "PACKAGE:NAME for one of a package"
@@ -43,7 +43,7 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
         UnsupportedEnvironmentError: it cannot be made, or has an unsupported space.
     """
     options = options or {}
-    known = environments().get(env_id)
+    known = _load_declaration(env_id)
     if known is None:
         return _inspect(env_id, json.dumps(options, sort_keys=True))
     limit = options.get("max_episode_steps")
@@ -55,6 +55,13 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
     if options.keys() & known.reward_options:
         return replace(known, own_reward=None, solved=None)
     return known if _can_be_solved(known) else replace(known, solved=None)
+
+
+def _load_declaration(env_id: str) -> Environment | None:
+    try:
+        return find_declaration(env_id)
+    except Exception as error:  # a module may raise anything
+        raise _creation_error(error) from None
 
 
 def _can_be_solved(known: Environment) -> bool:
@@ -105,25 +112,27 @@ def _is_picture(space: Any) -> bool:
 
 @cache
 def _inspect(env_id: str, options: str) -> Environment:
-    module, _, name = env_id.rpartition(":")
+    name = env_id.rpartition(":")[2]
     try:
         with warnings.catch_warnings():  # of environments that are old or registered twice
             warnings.simplefilter("ignore")
-            return _make_once(module, name, env_id, json.loads(options))
+            return _make_once(name, env_id, json.loads(options))
     except (UnknownEnvironmentError, UnsupportedEnvironmentError):
         raise
     except Exception as error:  # code of the environment may raise anything
-        message = f"creation failed with {type(error).__name__}: {error}"
-        raise UnsupportedEnvironmentError(message) from None
+        raise _creation_error(error) from None
 
 
-def _make_once(module: str, name: str, env_id: str, options: dict[str, Any]) -> Environment:
+def _creation_error(error: Exception) -> UnsupportedEnvironmentError:
+    return UnsupportedEnvironmentError(f"creation failed with {type(error).__name__}: {error}")
+
+
+def _make_once(name: str, env_id: str, options: dict[str, Any]) -> Environment:
     import gymnasium as gym  # slow to import, and most studies do not need it
 
-    if module:  # the caller has checked that its code may run
-        importlib.import_module(module)
-    if name not in gym.registry:
-        raise UnknownEnvironmentError(env_id, [*environments(), *gym.registry])
+    if name not in gym.registry:  # a module in front of the colon has been imported
+        names = [*environments(), *installed_environments(), *gym.registry]
+        raise UnknownEnvironmentError(env_id, names)
     with closing(gym.make(name, disable_env_checker=True, **options)) as env:
         known = from_spaces(env_id, env.observation_space, env.action_space)
         return replace(known, time_limit=env.spec.max_episode_steps if env.spec else None)

@@ -56,7 +56,7 @@ def explain_rendering_error(error: Exception) -> str:
     """Return the text of an error, and what helps if it is MuJoCo's."""
     driver = os.environ.get("MUJOCO_GL")
     hint = f" (MUJOCO_GL is {driver}; try MUJOCO_GL=egl, or osmesa)" if driver else ""
-    return f"{error}{hint if 'mujoco' in sys.modules else ''}"
+    return f"{str(error) or type(error).__name__}{hint if 'mujoco' in sys.modules else ''}"
 
 
 class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from shaperun.common.validation import is_number
 from shaperun.envs.base import Array, Environment, Transition, flatten_rows, scalar_reward
-from shaperun.envs.builtin import environments
+from shaperun.envs.declared import find_own_declaration
 from shaperun.envs.generic import from_spaces
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import START, Progress, RewardError, RewardKernel, Rewards
@@ -351,7 +351,7 @@ def _environment(
     if spec is None and isinstance(base, VectorEnv):
         spec = base.get_attr("spec")[0]  # type: ignore[attr-defined]
     name = spec.id if spec else type(base).__name__
-    declared = environments().get(name)
+    declared = find_own_declaration(base, name)
     if declared:
         return declared, OwnObservations(env)
     return (

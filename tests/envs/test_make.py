@@ -111,3 +111,7 @@ def test_rendering_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     assert explain_rendering_error(error).endswith(
         "(MUJOCO_GL is glfw; try MUJOCO_GL=egl, or osmesa)"
     )
+
+
+def test_rendering_error_without_a_text_is_named() -> None:
+    assert explain_rendering_error(NotImplementedError()).startswith("NotImplementedError")

@@ -1,0 +1,153 @@
+"""Environments that modules and installed packages declare."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from shaperun.envs import declared
+from shaperun.envs.generic import UnsupportedEnvironmentError, get_environment
+from shaperun.rewards.wrapper import RewardShapingWrapper
+from shaperun.study.models import parse_study
+
+MODULE = '''
+import gymnasium as gym
+import numpy as np
+
+from shaperun.envs.base import Environment
+
+
+class Line(gym.Env):
+    """A walk to 5 from 0; −5 is a cliff."""
+
+    observation_space = gym.spaces.Box(-5.0, 5.0, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = 0.0
+        return np.array([self.x], np.float32), {}
+
+    def step(self, action):
+        self.x += 1.0 if action else -1.0
+        ended = abs(self.x) == 5
+        return np.array([self.x], np.float32), float(self.x == 5), ended, False, {}
+
+
+gym.register("Line-v0", Line, max_episode_steps=30)
+
+line = Environment(
+    id="Line-v0",
+    observations=("x",),
+    outcome=lambda end: np.select(
+        [end.env_reward > 0, end.terminated], ["arrived", "fell"], "timeout"
+    ),
+    outcomes={"arrived": True, "fell": False, "timeout": False},
+)
+
+
+@line.state_term
+def progress(obs):
+    """x / 5."""
+    return obs[:, 0] / 5
+
+
+@line.controller
+def walk(obs):
+    """Walks to the goal."""
+    return 1
+'''
+ENTRY_POINTS = """[shaperun.environments]
+Line-v0 = line_module:line
+Wrong-v0 = line_module:walk
+Lost-v0 = line_module:nothing
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "line_module.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    forget()
+
+
+@pytest.fixture
+def package(tmp_path: Path, module: None) -> None:
+    info = tmp_path / "line-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: line\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    importlib.invalidate_caches()
+    forget()
+
+
+def forget() -> None:
+    declared.installed_environments.cache_clear()
+    declared.find_declaration.cache_clear()
+    declared._found.clear()
+    sys.modules.pop("line_module", None)
+    gym.registry.pop("Line-v0", None)
+
+
+@pytest.mark.usefixtures("module")
+def test_module_declares_its_environment() -> None:
+    known = get_environment("line_module:Line-v0", {"max_episode_steps": 9})
+    assert (known.id, known.time_limit) == ("line_module:Line-v0", 9)
+    assert get_environment("line_module:Line-v0").time_limit == 30  # as registered
+    assert {"progress", "arrived", "fell"} <= known.built_in.keys()
+    assert list(known.controllers) == ["walk"]
+
+
+@pytest.mark.usefixtures("module")
+def test_study_uses_the_terms_and_outcomes_of_a_module() -> None:
+    study = parse_study(
+        {
+            "study": "s",
+            "environment": {"id": "line_module:Line-v0"},
+            "training": {"total_timesteps": 100},
+            "arms": {"a": {"mode": "potential", "weights": {"progress": 1}}},
+        },
+        allow_code=True,
+    )
+    env = RewardShapingWrapper(study.environment.make(), study.arms["a"], gamma=1.0)
+    env.reset(seed=0)
+    shaped = [float(env.step(1)[1]) for _ in range(4)]
+    np.testing.assert_allclose(shaped, 0.2)
+    assert env.step(1)[1] == pytest.approx(1 - 0.8)  # the potential is 0 at the end
+
+
+@pytest.mark.usefixtures("module")
+def test_wrapper_finds_the_declaration_beside_the_class() -> None:
+    config = {"mode": "add", "weights": {"progress": 1}}
+    env = RewardShapingWrapper(gym.make("line_module:Line-v0"), config)
+    env.reset(seed=0)
+    assert env.step(0)[1] == pytest.approx(-0.2)
+
+
+@pytest.mark.usefixtures("package")
+def test_package_declares_its_environment_by_an_entry_point() -> None:
+    assert "line_module" not in sys.modules
+    get_environment("CartPole-v1")
+    assert "line_module" not in sys.modules
+    known = get_environment("Line-v0")
+    assert (known.id, known.time_limit, known.observations) == ("Line-v0", 30, ("x",))
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("Wrong-v0", "TypeError: the entry point of Wrong-v0 is no Environment"),
+        ("Lost-v0", "AttributeError: module 'line_module' has no attribute 'nothing'"),
+    ],
+)
+def test_broken_entry_points_are_named(env_id: str, message: str) -> None:
+    with pytest.raises(UnsupportedEnvironmentError, match=message):
+        get_environment(env_id)
