@@ -128,7 +128,8 @@ class _Compiler(ast.NodeVisitor):
             raise self._error(
                 tree,
                 f"this has {_format_shape(result.shape)} values, and a term must be a single "
-                "number; index it, [0], or reduce it with sum(), mean(), norm(), min() or max()",
+                f"number; index it, {[0] * len(result.shape)}, or reduce it with sum(), mean(), "
+                "norm(), min() or max()",
             )
         return result
 

@@ -62,7 +62,9 @@ def make_config(algorithm: str, env_id: str = "Corridor-v0", **training: Any) ->
                 **training,
             },
             "evaluation": {"episodes": 1, "final_episodes": 20},
-            "arms": {"arm": {"mode": "add", "terms": {"dim": "-obs[1]"}, "weights": {"dim": 0.01}}},
+            "arms": {
+                "arm": {"mode": "add", "terms": {"dim": "-obs[0, 0, 1]"}, "weights": {"dim": 0.01}}
+            },
         }
     )
     return study.run_config(study.arms["arm"], 1)
