@@ -151,7 +151,7 @@ def link_to_zeros(path: Path) -> None:
 
 
 def make_pipe(path: Path) -> None:
-    """Make a pipe that nobody writes into."""
+    """Make a pipe without a writer."""
     path.unlink(missing_ok=True)
     os.mkfifo(path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -16,16 +15,7 @@ import numpy as np
 
 from shaperun.envs.base import Environment
 from shaperun.rewards import syntax
-
-
-class ExpressionError(ValueError):
-    """Error in a formula at character `offset`; for an unknown `name`, with the `known` ones."""
-
-    def __init__(
-        self, message: str, offset: int, known: Sequence[str] = (), name: str = ""
-    ) -> None:
-        super().__init__(message)
-        self.offset, self.known, self.name = offset, list(known), name
+from shaperun.rewards.formula import ExpressionError, join_lines, parse_formula
 
 
 @dataclass(frozen=True)
@@ -48,33 +38,6 @@ def build_function(expression: Expression) -> Callable[..., Any]:
     return function
 
 
-def parse_formula(text: str) -> ast.expr:
-    """Parse a formula without evaluating it.
-
-    Raises:
-        ExpressionError: the text is too long, has a comment or is not a Python expression.
-    """
-    limit = syntax.MAX_LENGTH
-    if len(text) > limit:
-        raise ExpressionError(f"the formula is longer than {limit} characters", limit)
-    if "#" in text:  # on one line it would hide the rest of the formula
-        raise ExpressionError("a comment (#) is not allowed in a formula", text.index("#"))
-    line = _join_lines(text)
-    stripped = line.lstrip()
-    indent = len(line) - len(stripped)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(stripped, mode="eval").body
-    except SyntaxError as error:
-        offset = indent + (error.offset or 1) - 1
-        if error.offset == 0:  # the text ends too early
-            offset = max(indent, len(line.rstrip()))
-        raise ExpressionError(f"invalid formula: {error.msg}", min(offset, len(text))) from None
-    except (ValueError, MemoryError, RecursionError):
-        raise ExpressionError("invalid formula", 0) from None
-
-
 def compile_formula(environment: Environment, text: str) -> Expression:
     """Compile a formula to an expression with one number per transition.
 
@@ -82,11 +45,6 @@ def compile_formula(environment: Environment, text: str) -> Expression:
         ExpressionError: the formula is invalid.
     """
     return _Compiler(environment, text).compile()
-
-
-def _join_lines(text: str) -> str:
-    """Return the text as one line: a formula may be folded in its file."""
-    return text.replace("\n", " ").replace("\r", " ")
 
 
 class _Compiler(ast.NodeVisitor):
@@ -201,7 +159,10 @@ class _Compiler(ast.NodeVisitor):
         )
 
     def _read_slice(self, node: ast.expr, index: ast.Slice, size: int) -> tuple[ast.Slice, int]:
-        bounds = [self._read_integer(n, size) for n in (index.lower, index.upper, index.step)]
+        bounds = [
+            None if part is None else self._read_integer(part, size)
+            for part in (index.lower, index.upper, index.step)
+        ]
         if bounds[2] == 0:
             raise self._error(node, "the step of a slice must not be 0")
         length = len(range(size)[slice(*bounds)])
@@ -211,13 +172,11 @@ class _Compiler(ast.NodeVisitor):
 
     def _read_index(self, node: ast.expr, size: int) -> int:
         position = self._read_integer(node, size)
-        if position is None or not -size <= position < size:
+        if not -size <= position < size:
             raise self._error(node, f"the index must be an integer from 0 to {size - 1}")
         return position
 
-    def _read_integer(self, node: ast.expr | None, size: int) -> int | None:
-        if node is None:
-            return None
+    def _read_integer(self, node: ast.expr, size: int) -> int:
         sign = 1
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             sign, node = -1, node.operand
@@ -333,7 +292,7 @@ class _Compiler(ast.NodeVisitor):
         self, node: ast.AST, message: str, known: Sequence[str] = (), name: str = ""
     ) -> ExpressionError:
         """Return the error at a node, with its offset in characters: Python counts bytes."""
-        line = _join_lines(self._text)
+        line = join_lines(self._text)
         indent = len(line) - len(line.lstrip())
         column = getattr(node, "col_offset", 0)
         before = line.lstrip().encode()[:column].decode(errors="ignore")

@@ -24,8 +24,8 @@ from pydantic_core import PydanticCustomError
 from shaperun.common.validation import Bounded, Model, unknown_name_error, validation_context
 from shaperun.envs.base import RESERVED, Environment, Term
 from shaperun.rewards import network_term, python_term
-from shaperun.rewards.compiler import ExpressionError
 from shaperun.rewards.expression import expression_term
+from shaperun.rewards.formula import ExpressionError
 from shaperun.rewards.network_term import NetworkTerm
 from shaperun.rewards.schedule import Schedule
 

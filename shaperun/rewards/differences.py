@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
 
-from shaperun.rewards.compiler import parse_formula
+from shaperun.rewards.formula import parse_formula
 from shaperun.rewards.syntax import CONSTANTS, FUNCTIONS, PREVIOUS
 
 

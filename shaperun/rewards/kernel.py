@@ -34,8 +34,8 @@ import numpy.typing as npt
 from shaperun.common.text import truncate
 from shaperun.common.validation import is_number
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Term, Transition
-from shaperun.rewards.compiler import ExpressionError
 from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
+from shaperun.rewards.formula import ExpressionError
 
 Progress = tuple[float | Array, float | Array]
 """Share of training done at s and at s′, for all transitions or for each one (N,)."""

@@ -171,8 +171,7 @@ def open_run(
             )
             evaluation = stack.enter_context(closing(Evaluation(config)))
             envs = _normalize(base_envs, config)
-            # Initial weights, and everything that stable-baselines3 draws, come from global
-            # generators.
+            # stable-baselines3 draws initial weights and all else from the global generators.
             policy_seed, batch_seed = _draw_seed(policy_stream), _draw_seed(batch_stream) % 2**32
             torch.manual_seed(policy_seed)
             np.random.seed(batch_seed)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from shaperun.envs.base import Array, Environment, Transition
-from shaperun.rewards.compiler import ExpressionError
 from shaperun.rewards.expression import expression_term
+from shaperun.rewards.formula import ExpressionError
 
 NAMES = ("x", "y", "speed", "last_push")
 

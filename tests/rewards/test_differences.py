@@ -2,8 +2,8 @@
 
 import pytest
 
-from shaperun.rewards.compiler import ExpressionError
 from shaperun.rewards.differences import Difference, find_difference
+from shaperun.rewards.formula import ExpressionError
 
 
 @pytest.mark.parametrize(

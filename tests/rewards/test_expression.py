@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from shaperun.envs.base import Environment, Transition
 from shaperun.envs.builtin import environments
-from shaperun.rewards.compiler import ExpressionError
 from shaperun.rewards.differences import find_difference
 from shaperun.rewards.expression import expression_term
+from shaperun.rewards.formula import ExpressionError
 from shaperun.rewards.syntax import FUNCTIONS, OPERATORS
 from tests.helpers.formulas import NAMES, environment, make_term, transitions
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shaperun.rewards.compiler import ExpressionError
 from shaperun.rewards.differences import find_difference
 from shaperun.rewards.expression import expression_term
+from shaperun.rewards.formula import ExpressionError
 from shaperun.rewards.syntax import NAMESPACE
 from tests.helpers.formulas import environment, error_of
 
