@@ -95,9 +95,33 @@ class Recall:
         self._keep(name, steps[-1])
         return result.reshape(-1)
 
+    def changed(self, name: str, values: Array) -> Array:
+        """Return 1 where the value is not the previous one, else 0."""
+        return np.not_equal(values, self.previous(name, values)).astype(np.float64)
+
+    def steps(self, name: str, values: Array) -> Array:
+        """Return the number of steps since the episode began; values give the size."""
+        return self.total(name, np.ones(len(values)))
+
+    def mean_so_far(self, name: str, values: Array) -> Array:
+        """Return the mean since the episode began."""
+        return self.total(name, values) / self.steps(f"{name} steps", values)
+
+    def std_so_far(self, name: str, values: Array) -> Array:
+        """Return the standard deviation of the population since the episode began."""
+        # Differences to the first value are small, so that their squares lose no digits.
+        values = values - self.first(f"{name} first", values)
+        steps = self.steps(f"{name} steps", values)
+        mean = self.total(name, values) / steps
+        mean_square = self.total(f"{name} square", values * values) / steps
+        result: Array = np.sqrt(np.maximum(0.0, mean_square - mean * mean))
+        return result
+
     def first(self, name: str, values: Array) -> Array:
         """Return the value of the first step of the episode."""
         steps = self._by_step(values)
+        if len(steps) == 1:
+            return self._keep(name, np.where(self.starting, steps[0], self._before(name)))
         index = np.where(self._starts, np.arange(len(steps))[:, None], -1)
         index = np.maximum.accumulate(index, axis=0)  # of the latest start in these steps, if any
         result = np.where(
@@ -108,8 +132,10 @@ class Recall:
 
     def _accumulate(self, name: str, values: Array, function: np.ufunc, start: float) -> Array:
         steps = self._by_step(values)
-        result = np.empty_like(steps)
         latest = np.where(self.starting, start, self._before(name))
+        if len(steps) == 1:  # as stable-baselines3's loop and the wrappers shape them
+            return self._keep(name, function(latest, steps[0]))
+        result = np.empty_like(steps)
         begin = 0
         for end in [*np.flatnonzero(self.ended.any(axis=1)).tolist(), len(steps) - 1]:
             if begin <= end:
@@ -127,13 +153,14 @@ class Recall:
         return np.concatenate([self.starting[None], self.ended[:-1]])
 
     def _by_step(self, values: Array) -> Array:
-        """Return values (T · N,), or one for all steps, as (T, N)."""
-        values = np.broadcast_to(np.asarray(values, dtype=np.float64), self.ended.size)
+        """Return values (T · N,) as (T, N)."""
+        values = np.asarray(values, dtype=np.float64)
         return values.reshape(self.ended.shape)
 
     def _before(self, name: str) -> Array:
         before = self.carried_before.get(f"{self.term}:{name}")
         return np.zeros(len(self.starting)) if before is None else before
 
-    def _keep(self, name: str, values: Array) -> None:
+    def _keep(self, name: str, values: Array) -> Array:
         self.carried[f"{self.term}:{name}"] = values.copy()
+        return values

@@ -36,6 +36,12 @@ class Remembered:
     method: str
     values: Expression
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether this is the same method of the same expression."""
+        if not isinstance(other, Remembered) or self.method != other.method:
+            return False
+        return ast.dump(self.values.node) == ast.dump(other.values.node)
+
 
 @dataclass(frozen=True)
 class Formula:

@@ -6,7 +6,7 @@ import ast
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -282,38 +282,17 @@ class _Compiler(ast.NodeVisitor):
         return self._add_input(InfoEntry(keys, default))
 
     def _remember(self, node: ast.expr, name: str, parts: Sequence[Expression]) -> Expression:
-        """Apply a function of the episode so far, composed of the methods of `Recall`."""
+        """Apply a function of the episode so far, a method of `Recall`."""
         if any(part.shape for part in parts):
             raise self._error(node, f"{name} takes a single number per step; index or reduce it")
-        steps = partial(self._recall, "total", Expression(ast.Constant(1.0)))
-        if name == "steps":
-            return steps()
-        (part,) = parts
-        match name:
-            case "changed":
-                return self._apply(node, "not_equal", [part, self._recall("previous", part)])
-            case "mean_so_far":
-                return self._apply(node, "divide", [self._recall("total", part), steps()])
-            case "std_so_far":
-                return self._deviation(node, part, steps())
-        return self._recall(name, part)
-
-    def _deviation(self, node: ast.expr, part: Expression, steps: Expression) -> Expression:
-        """Return the standard deviation, from differences to the first value: they are small."""
-
-        def apply(function: str, *parts: Expression) -> Expression:
-            return self._apply(node, function, parts)
-
-        shifted = apply("subtract", part, self._recall("first", part))
-        mean = apply("divide", self._recall("total", shifted), steps)
-        square = apply("divide", self._recall("total", apply("square", shifted)), steps)
-        variance = apply("subtract", square, apply("square", mean))
-        return apply("sqrt", apply("maximum", variance, Expression(ast.Constant(0.0))))
-
-    def _recall(self, method: str, values: Expression) -> Expression:
-        return self._add_input(Remembered(method, values))
+        values = parts[0] if parts else Expression(ast.Constant(1.0))
+        result = self._add_input(Remembered(name, values))
+        return to_boolean(result) if name in syntax.PREDICATES else result
 
     def _add_input(self, value: InfoEntry | Remembered) -> Expression:
+        for name, known in self._inputs.items():
+            if known == value:
+                return Expression(load(name), columns=frozenset({name}))
         name = f"_{len(self._inputs)}"  # which no formula can name: its names are looked up
         self._inputs[name] = value
         return Expression(load(name), columns=frozenset({name}))

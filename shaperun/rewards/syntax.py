@@ -49,7 +49,7 @@ OPERATORS: dict[type[ast.AST], str] = {
 
 PREDICATES = {  # numpy functions with boolean values
     *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"),
-    *("logical_and", "logical_or", "logical_not"),
+    *("logical_and", "logical_or", "logical_not", "changed"),
 }
 
 # The only names that a compiled formula can reach.
