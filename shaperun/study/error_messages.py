@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from shaperun.common.text import pluralize, truncate
 from shaperun.common.validation import NAME
 from shaperun.common.yaml import YamlSource
-from shaperun.rewards.config import TERM_NAME, PythonTerm
+from shaperun.rewards.config import NAME_RULE, TERM_NAME, PythonTerm
 from shaperun.rewards.network_term import Layer, NetworkTerm
 from shaperun.rewards.schedule import LinearSchedule, PiecewiseSchedule
 from shaperun.study.environment import EnvironmentConfig
@@ -73,7 +73,7 @@ _LIMITS = {"ge", "gt", "le", "lt"}
 
 NAME_RULES = {
     NAME: "up to 64 letters (a to z, A to Z), digits, _ or -, not starting with -",
-    TERM_NAME: "up to 40 lower-case letters (a to z), digits or _, starting with a letter",
+    TERM_NAME: NAME_RULE,
 }
 
 SHORT_NAME = 4
@@ -112,6 +112,7 @@ def describe_errors(errors: list[ErrorDetails], data: Any, positions: Positions)
         loc, kind = error["loc"], error["type"]
         if kind.startswith("union_tag"):
             loc = (*loc, error["ctx"]["discriminator"].strip("'"))
+        loc = (*loc, *error.get("ctx", {}).get("path", ()))
         about_key = kind == "extra_forbidden" or loc[-1:] == ("[key]",)
         path = _key_path(data, loc)
         expected_by_mistake.setdefault((path, cause, about_key), []).append(expected)

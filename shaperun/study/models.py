@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -18,12 +19,61 @@ from pydantic import (
     model_validator,
 )
 
-from shaperun.common.validation import Model, Name, Seed, to_integer, validation_context
+from shaperun.common.validation import (
+    Model,
+    Name,
+    Seed,
+    is_number,
+    located_error,
+    to_integer,
+    unknown_name_error,
+    validation_context,
+)
 from shaperun.envs.base import Environment
-from shaperun.rewards.config import PythonTerm, RewardConfig, Terms, check_potential
+from shaperun.rewards.config import (
+    FormulaTerm,
+    PythonTerm,
+    RewardConfig,
+    Terms,
+    check_potential,
+    define_term,
+)
+from shaperun.rewards.formula import ExpressionError
 from shaperun.study.environment import EnvironmentConfig, find_environment
-from shaperun.study.sweep import Sweep
+from shaperun.study.sweep import Sweep, ends_of, split_parameter
 from shaperun.study.training import EvaluationConfig, TrainingConfig, merge_training
+
+
+def _inherit_formula(
+    name: str, own: object, shared: Mapping[str, object], info: ValidationInfo
+) -> object:
+    """Return an arm's term; one without a formula is the study's with other parameters.
+
+    None is returned if the study's is invalid, which is reported there.
+    """
+    study = shared.get(name)
+    if not isinstance(own, dict) or own.keys() & {"formula", "python", "kind"}:
+        return own
+    if not isinstance(study, dict) or "formula" not in study:
+        if not own or not all(map(is_number, own.values())):
+            return own  # field validation reports it
+        raise located_error(f"the study has no term {name} with parameters; give a formula", name)
+    known = [key for key in study if key != "formula"]
+    for key in own:
+        if key not in known:
+            raise unknown_name_error("parameter", str(key), known, path=(name, key))
+    try:
+        FormulaTerm.model_validate(study, context=info.context)
+    except ValidationError:
+        return None
+    try:
+        FormulaTerm.model_validate({**study, **own}, context=info.context)
+    except ValidationError as error:
+        for problem in error.errors():
+            if problem["type"] == "formula":  # it is not in the arm's part of the file
+                text = f"the study's formula is invalid with these parameters: {problem['msg']}"
+                raise located_error(text, name) from None
+    return {**study, **own}
 
 
 class Arm(RewardConfig):
@@ -34,6 +84,15 @@ class Arm(RewardConfig):
         description="Training keys that differ for this arm. With another algorithm, gamma is the "
         "only hyperparameter inherited from the study.",
     )
+
+    @field_validator("terms", mode="before")
+    @classmethod
+    def _inherit_formulas(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, dict):
+            return value
+        shared = validation_context(info, "terms") or {}
+        terms = {name: _inherit_formula(name, own, shared, info) for name, own in value.items()}
+        return {name: definition for name, definition in terms.items() if definition is not None}
 
     @field_validator("training", mode="before")
     @classmethod
@@ -83,6 +142,18 @@ Seeds = Annotated[
 ]
 
 
+def _check_swept_formula(
+    environment: Environment, definition: FormulaTerm, name: str, values: list[float]
+) -> None:
+    term, parameter = name.split(".")
+    for value in values:
+        try:
+            define_term(environment, term, definition.with_parameter(parameter, value))
+        except ExpressionError as error:
+            problem = f"the formula is invalid with {parameter} = {value:g}: {error}"
+            raise located_error(problem, "weights", name) from None
+
+
 class Study(Model):
     """A study: an environment, training, seeds, evaluation and the arms to compare."""
 
@@ -108,7 +179,25 @@ class Study(Model):
         base = value and info.data.get("arms", {}).get(value.base)
         if value and environment and base and base.mode == "potential":
             terms = {**info.data.get("terms", {}), **base.terms}
-            check_potential(environment, terms, dict.fromkeys(value.weights, 1.0))
+            swept = {name for name in value.weights if not split_parameter(name)}
+            check_potential(environment, terms, dict.fromkeys(swept, 1.0))
+        return value
+
+    @field_validator("sweep")
+    @classmethod
+    def _check_parameters(cls, value: Sweep | None, info: ValidationInfo) -> Sweep | None:
+        environment: Environment | None = validation_context(info, "environment")
+        base = value and info.data.get("arms", {}).get(value.base)
+        if not (value and environment and base and "terms" in info.data):
+            return value
+        terms = {**info.data["terms"], **base.terms}
+        for name, swept in value.weights.items():
+            if parameter := split_parameter(name):
+                term = parameter[0]
+                if not (base.weights.get(term) or term in value.weights):
+                    problem = f"{term} has no weight in the arm {value.base}; give it one"
+                    raise located_error(problem, "weights", name)
+                _check_swept_formula(environment, terms[term], name, ends_of(swept))
         return value
 
     @model_validator(mode="after")
