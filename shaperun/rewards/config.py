@@ -235,7 +235,9 @@ class RewardConfig(Model):
     """Reward of an arm: weighted terms, and how they change the environment's reward."""
 
     terms: Terms = Field(
-        {}, description="Terms of this arm only: name -> formula, function or network."
+        {},
+        description="Terms of this arm only: name -> formula, function or network, or parameters "
+        "in which the study's term of this name differs.",
     )
     weights: dict[Annotated[str, AfterValidator(_check_weight_name)], Bounded] = Field(
         {}, description="Term -> weight."

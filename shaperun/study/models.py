@@ -46,17 +46,17 @@ from shaperun.study.training import EvaluationConfig, TrainingConfig, merge_trai
 
 def _inherit_formula(
     name: str, own: object, shared: Mapping[str, object], info: ValidationInfo
-) -> object:
-    """Return an arm's term; one without a formula is the study's with other parameters.
+) -> dict[str, object]:
+    """Return an arm's term by name; one without a formula is the study's with other parameters.
 
-    None is returned if the study's is invalid, which is reported there.
+    Nothing is returned if the study's is invalid, which is reported there.
     """
     study = shared.get(name)
     if not isinstance(own, dict) or own.keys() & {"formula", "python", "kind"}:
-        return own
-    if not isinstance(study, dict) or "formula" not in study:
+        return {name: own}
+    if not isinstance(study, dict) or "formula" not in study or len(study) == 1:
         if not own or not all(map(is_number, own.values())):
-            return own  # field validation reports it
+            return {name: own}  # field validation reports it
         raise located_error(f"the study has no term {name} with parameters; give a formula", name)
     known = [key for key in study if key != "formula"]
     for key in own:
@@ -65,7 +65,7 @@ def _inherit_formula(
     try:
         FormulaTerm.model_validate(study, context=info.context)
     except ValidationError:
-        return None
+        return {}
     try:
         FormulaTerm.model_validate({**study, **own}, context=info.context)
     except ValidationError as error:
@@ -73,7 +73,7 @@ def _inherit_formula(
             if problem["type"] == "formula":  # it is not in the arm's part of the file
                 text = f"the study's formula is invalid with these parameters: {problem['msg']}"
                 raise located_error(text, name) from None
-    return {**study, **own}
+    return {name: {**study, **own}}
 
 
 class Arm(RewardConfig):
@@ -91,8 +91,9 @@ class Arm(RewardConfig):
         if not isinstance(value, dict):
             return value
         shared = validation_context(info, "terms") or {}
-        terms = {name: _inherit_formula(name, own, shared, info) for name, own in value.items()}
-        return {name: definition for name, definition in terms.items() if definition is not None}
+        return dict(
+            item for own in value.items() for item in _inherit_formula(*own, shared, info).items()
+        )
 
     @field_validator("training", mode="before")
     @classmethod
