@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Controller, Environment, Transition, flatten_rows
+from shaperun.envs.base import Controller, Environment, Transition
+from shaperun.envs.layout import flatten_rows
 from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
 from shaperun.training.vector_env import Array, SequentialVectorEnv, Step
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shaperun.envs.base import OWN_REWARD, Environment
+from shaperun.envs.layout import iter_arrays
 
 
 def build_term_table(environment: Environment) -> Group:
@@ -38,10 +39,12 @@ def build_term_table(environment: Environment) -> Group:
 def _list_names(environment: Environment) -> Iterator[str]:
     """Yield the names of observations and actions, with their indices."""
     yield from environment.observations
-    yield _format_indices("obs", environment.observation_shape)
+    for name, shape in iter_arrays("obs", environment.observation_layout):
+        yield _format_indices(name, shape) if shape else name
     size = environment.action_size
     yield "action (an integer)" if size is None else _format_indices("action", (size,))
     yield "last_… for the value of the previous step, env_reward, terminated, truncated"
+    yield 'info["…"] for what a step reports'
 
 
 def _format_indices(name: str, shape: Sequence[int]) -> str:

@@ -142,14 +142,14 @@ def _check_environment(study: Study, arms: Mapping[str, RewardConfig]) -> None:
 
 
 def _check_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None:
+    from shaperun.envs.episodes import play_episode
     from shaperun.rewards.kernel import RewardError
-    from shaperun.rewards.wrapper import RewardShapingWrapper
 
-    gamma = study.training_of(reward).gamma
-    shaped = RewardShapingWrapper(env, study.resolve_reward(reward), gamma=gamma, total_timesteps=1)
-    shaped.reset(seed=0)
+    environment = study.environment.describe()
+    kernel = study.training_of(reward).kernel(environment, study.resolve_reward(reward))
+    act = lambda obs: env.action_space.sample()  # noqa: E731
     try:
-        shaped.step(env.action_space.sample())
+        kernel(play_episode(env, environment, act, 0, max_steps=1).transition)
     except RewardError as error:
         raise UserError(f"invalid reward for arm {arm}: {error}") from None
 

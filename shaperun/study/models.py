@@ -133,7 +133,9 @@ class Study(Model):
             *(d for a in self.arms.values() for d in a.terms.values()),
         ]
         named = [d.python for d in definitions if isinstance(d, PythonTerm)]
-        return list(dict.fromkeys(name for name in [self.environment.id, *named] if ":" in name))
+        wrappers = [w if isinstance(w, str) else next(iter(w)) for w in self.environment.wrappers]
+        names = [self.environment.id, *wrappers, *named]
+        return list(dict.fromkeys(name for name in names if ":" in name))
 
     @property
     def _unshaped(self) -> list[str]:
@@ -177,7 +179,7 @@ class Study(Model):
 
 
 # Values from before these keys existed; leaving them out keeps the identity of earlier runs.
-_IMPLIED_TRAINING = {"engine": "sb3", "device": "cpu"}
+_IMPLIED_TRAINING = {"engine": "sb3", "device": "cpu", "policy": "MlpPolicy"}
 
 
 class RunConfig(Model):

@@ -90,7 +90,7 @@ def build_algorithm(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
     algorithm: Any = load_implementation(learner)
     if training.engine != "sb3" and is_image_space(envs.observation_space):
         envs = VecTransposeImage(envs, skip=True)  # the other engines keep the channels in place
-    model: BaseAlgorithm = algorithm("MlpPolicy", envs, device="cpu", **hyperparameters)
+    model: BaseAlgorithm = algorithm(training.policy, envs, device="cpu", **hyperparameters)
     # Without a logger, stable-baselines3 makes one that writes temporary folders.
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
