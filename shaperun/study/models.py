@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from shaperun.common.text import truncate
 from shaperun.common.validation import Model, Name, Seed, to_integer, validation_context
 from shaperun.envs.base import Environment
 from shaperun.rewards.config import PythonTerm, RewardConfig, Terms, check_potential
@@ -136,6 +137,23 @@ class Study(Model):
         return list(dict.fromkeys(name for name in [self.environment.id, *named] if ":" in name))
 
     @property
+    def evaluated_environment(self) -> EnvironmentConfig:
+        """Environment of the evaluation: the study's, with the options of its evaluation."""
+        return self.environment.with_options(self.evaluation.options)
+
+    @property
+    def evaluated_with(self) -> str:
+        """Say with which options of their own policies are evaluated; empty without."""
+        given = self.evaluation.options.items()
+        options = ", ".join(f"{name} {truncate(json.dumps(value), 60)}" for name, value in given)
+        return f"evaluated with {options}" if options else ""
+
+    @property
+    def setting(self) -> str:
+        """Id of the environment, and `evaluated_with`, as figures and tables show it."""
+        return ", ".join(filter(None, [self.environment.id, self.evaluated_with]))
+
+    @property
     def _unshaped(self) -> list[str]:
         return [name for name, reward in self.arms.items() if reward.mode == "log"]
 
@@ -190,6 +208,11 @@ class RunConfig(Model):
     seed: Seed
 
     @property
+    def evaluated_environment(self) -> EnvironmentConfig:
+        """Environment of the evaluation, as of `Study`."""
+        return self.environment.with_options(self.evaluation.options)
+
+    @property
     def identity(self) -> str:
         """SHA-256 of everything that can change the numbers of the run, and of nothing else."""
         data = self.model_dump(mode="json")
@@ -216,6 +239,8 @@ def parse_study(data: object, *, allow_code: bool = False) -> Study:
         key: section if isinstance(section := sections.get(key), dict) else {}
         for key in ("environment", "arms", "terms", "training")
     }
-    environment, problem = find_environment(context["environment"], allow_code=allow_code)
-    context |= {"environment": environment, "problem": problem, "allow_code": allow_code}
+    section = context["environment"]
+    environment, problem = find_environment(section, allow_code=allow_code)
+    context |= {"environment": environment, "problem": problem, "section": section}
+    context["allow_code"] = allow_code
     return Study.model_validate(data, context=context)

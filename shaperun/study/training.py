@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from shaperun.common.validation import Integer, Model, validation_context
 from shaperun.envs.base import Environment
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
+from shaperun.study.environment import Option, check_evaluation_options
 from shaperun.study.hyperparameters import MAX_PARAMETERS, count_weights
 from shaperun.study.learners import (
     LEARNERS,
@@ -224,3 +232,23 @@ class EvaluationConfig(Model):
     )
     episodes: Annotated[Integer, Field(ge=1, le=10_000)] = 20
     final_episodes: Annotated[Integer, Field(ge=1, le=10_000)] = 100
+    options: dict[str, Option] = Field(
+        {},
+        description="Options of the environment for evaluation only, merged over "
+        "environment.options: other data or other noise than in training.",
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, value: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
+        if value and info.context and info.context["environment"]:
+            check_evaluation_options(info.context["section"], value, info.context)
+        return value
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before there were options keep their identity.
+        data: dict[str, Any] = handler(self)
+        if not self.options:
+            data.pop("options", None)
+        return data
