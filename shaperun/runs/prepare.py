@@ -12,6 +12,7 @@ from shaperun.common.errors import UserError
 from shaperun.common.files import Lock, explain_disk_error
 from shaperun.rewards.config import RewardConfig
 from shaperun.runs.plan import Run
+from shaperun.runs.start import check_sources
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.environment import EnvironmentConfig
@@ -35,6 +36,7 @@ def prepare(
             changed. Or the folder cannot be written.
     """
     check_runs(study, folder, runs, options, fresh=fresh)
+    check_sources(study, runs, fresh=fresh)
     _check_environment(study, {run.arm: run.config.reward for run in runs})
     try:
         folder.write_study(study.model_dump(mode="json"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -136,6 +139,33 @@ class Study(Model):
         named = [d.python for d in definitions if isinstance(d, PythonTerm)]
         return list(dict.fromkeys(name for name in [self.environment.id, *named] if ":" in name))
 
+    # Where the study was opened: its results folder, and how messages name the place of a key.
+    _results: Path = PrivateAttr(default=Path("results"))
+    _place: Callable[[tuple[str, ...]], str] = PrivateAttr(default=".".join)
+
+    def opened(
+        self,
+        *,
+        results: Path | None = None,
+        place: Callable[[tuple[str, ...]], str] | None = None,
+    ) -> Self:
+        """Return the study with its results folder, and how messages name the place of a key."""
+        study = self.model_copy()
+        study._results, study._place = results or self._results, place or self._place
+        return study
+
+    @property
+    def results(self) -> Path:
+        """Folder with the results of this and other studies."""
+        return self._results
+
+    def place_of_start(self, arm: str) -> str:
+        """Return where it is written which policy an arm starts from."""
+        name = arm if arm in self.arms or self.sweep is None else self.sweep.base
+        own = self.training_of(self.arms[name]).start_from != self.training.start_from
+        section = ("arms", name, "training") if own else ("training",)
+        return self._place((*section, "start_from"))
+
     @property
     def evaluated_environment(self) -> EnvironmentConfig:
         """Environment of the evaluation: the study's, with the options of its evaluation."""
@@ -198,6 +228,13 @@ class Study(Model):
 _IMPLIED_TRAINING = {"engine": "sb3", "device": "cpu"}
 
 
+class StartPolicy(Model):
+    """Policy that a run starts from: its file, and the SHA-256 of its parameters if known."""
+
+    path: str
+    sha256: str | None = None
+
+
 class RunConfig(Model):
     """Resolved configuration of one run; the run is a pure function of it."""
 
@@ -206,6 +243,14 @@ class RunConfig(Model):
     evaluation: EvaluationConfig
     reward: RewardConfig
     seed: Seed
+    start: StartPolicy | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if self.start is None:
+            data.pop("start", None)
+        return data
 
     @property
     def evaluated_environment(self) -> EnvironmentConfig:
@@ -219,6 +264,9 @@ class RunConfig(Model):
         for key, value in _IMPLIED_TRAINING.items():
             if data["training"][key] == value:
                 del data["training"][key]
+        if self.start:  # the parameters count, not where they are
+            data["start"] = self.start.sha256
+            del data["training"]["start_from"]
         if self.reward.mode == "potential" and not self.training.learner.has_critic:
             # Earlier versions kept the potential at time limits, which changes the rewards.
             data["reward"]["potential_at_time_limit"] = 0

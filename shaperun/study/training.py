@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -29,6 +30,8 @@ from shaperun.study.learners import (
     choose_engine,
 )
 
+# A run of a results folder, or a file.
+_START = re.compile(r"[^/.][^/]*/[^/.][^/]*(/[0-9]{1,10})?|.+\.zip")
 MAX_BUFFER_BYTES = 4_000_000_000
 
 Positive = Annotated[Integer, Field(ge=1)]
@@ -76,6 +79,29 @@ class TrainingConfig(Model):
         validate_default=True,
         description="Device of the networks, for runs in lockstep; cuda pays off for large ones.",
     )
+
+    start_from: str | None = Field(
+        None,
+        description="Policy that training starts from: STUDY/ARM (its run with the same seed) or "
+        "STUDY/ARM/SEED of the results folder, or the path of a policy.zip of stable-baselines3.",
+    )
+
+    @field_validator("start_from")
+    @classmethod
+    def _check_start(cls, value: str | None) -> str | None:
+        if value is not None and not _START.fullmatch(value):
+            raise ValueError(
+                "Input should be STUDY/ARM, STUDY/ARM/SEED or the path of a policy.zip"
+            )
+        return value
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before there was start_from keep their identity.
+        data: dict[str, Any] = handler(self)
+        if self.start_from is None:
+            data.pop("start_from", None)
+        return data
 
     @field_validator("algorithm")
     @classmethod
