@@ -149,10 +149,9 @@ class Study(Model):
         results: Path | None = None,
         place: Callable[[tuple[str, ...]], str] | None = None,
     ) -> Self:
-        """Return the study with its results folder, and how messages name the place of a key."""
-        study = self.model_copy()
-        study._results, study._place = results or self._results, place or self._place
-        return study
+        """Remember the results folder, and how messages name the place of a key; return self."""
+        self._results, self._place = results or self._results, place or self._place
+        return self
 
     @property
     def results(self) -> Path:
