@@ -1,7 +1,7 @@
 """Contract of every environment, term and controller, checked on real episodes."""
 
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any, get_args
 
@@ -66,8 +66,8 @@ def random_play(env_id: str, seed: int) -> Act:
 def all_transitions(env_id: str) -> Transition:
     """Return the transitions of all episodes."""
     transitions = Transition.concatenate(list(episodes(env_id).values()))
-    for column in fields(transitions):
-        getattr(transitions, column.name).flags.writeable = False  # writing to inputs fails
+    for name in transitions.recorded:
+        getattr(transitions, name).flags.writeable = False  # writing to inputs fails
     return transitions
 
 
