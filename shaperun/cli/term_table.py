@@ -6,8 +6,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from shaperun.envs.base import OWN_REWARD, Environment
-from shaperun.study.starter import list_names
+from shaperun.envs.base import Environment
+from shaperun.study.starter import describe_scope, list_names
 
 
 def build_term_table(environment: Environment) -> Group:
@@ -16,13 +16,7 @@ def build_term_table(environment: Environment) -> Group:
     for column in ("term", "depends on", "formula"):
         table.add_column(column)
     for term in environment.built_in.values():
-        if term.name == OWN_REWARD:
-            scope = "reward"
-        elif term.state_only:
-            scope = "state"
-        else:
-            scope = "outcome" if term.name in environment.outcomes else "action"
-        table.add_row(term.name, scope, Text(term.formula))
+        table.add_row(term.name, describe_scope(environment, term), Text(term.formula))
     lines = [
         f"in formulas: {', '.join(list_names(environment))}",
         *(

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-from shaperun.envs.base import OWN_REWARD, Environment
+from shaperun.envs.base import OWN_REWARD, Environment, Term
 
 _STUDY = """\
 # A study compares rewards ("arms") by training an agent on each of them, with several seeds.
@@ -83,13 +83,17 @@ def write_starter(environment: Environment, commands: Sequence[str], others: Seq
 
 def _list_terms(environment: Environment) -> Iterator[str]:
     for term in environment.built_in.values():
-        if term.name == OWN_REWARD:
-            scope = "reward"
-        elif term.state_only:
-            scope = "state"
-        else:
-            scope = "outcome" if term.name in environment.outcomes else "action"
-        yield f"#   {term.name} ({scope}): {' '.join(term.formula.split())}"
+        scope, formula = describe_scope(environment, term), " ".join(term.formula.split())
+        yield f"#   {term.name} ({scope}): {formula}"
+
+
+def describe_scope(environment: Environment, term: Term) -> str:
+    """Return what a built-in term depends on: reward, state, outcome or action."""
+    if term.name == OWN_REWARD:
+        return "reward"
+    if term.state_only:
+        return "state"
+    return "outcome" if term.name in environment.outcomes else "action"
 
 
 def list_names(environment: Environment) -> Iterator[str]:
