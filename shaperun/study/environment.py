@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
+from contextlib import closing
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -12,6 +15,7 @@ from pydantic import (
     JsonValue,
     SerializerFunctionWrapHandler,
     TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -158,6 +162,10 @@ class EnvironmentConfig(Model):
                 raise ValueError(f"they cannot be applied to {environment.id}: {problem}") from None
         return value
 
+    def with_options(self, options: Mapping[str, Option]) -> EnvironmentConfig:
+        """Return the environment with further options, which replace those of the same name."""
+        return self.model_copy(update={"options": {**self.options, **options}}) if options else self
+
     @field_validator("options")
     @classmethod
     def _check_options(cls, value: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
@@ -181,7 +189,75 @@ class EnvironmentConfig(Model):
                 f"no time limit of {environment.id} is known to gymnasium; set one, as in "
                 "{max_episode_steps: 500}, or environment.ends_itself: true if all episodes end"
             )
+        if environment and info.context is not None:
+            _check_accepted(environment, value)
         return value
+
+
+def _check_accepted(environment: Environment, options: Mapping[str, Option]) -> None:
+    """Raise ValueError if the environment takes no such options, or a space has another size."""
+    module, _ = environment.requires or ("gymnasium", "")
+    if not options.keys() - {"max_episode_steps"} or find_spec(module) is None:
+        return
+    from shaperun.envs.make import make_environment  # gymnasium is slow to import
+
+    try:
+        make_environment(environment, copy.deepcopy(dict(options))).close()
+    except (TypeError, ValueError) as error:
+        cause = error.__context__ or error  # gymnasium adds all options to the message
+        raise ValueError(f"{environment.id} cannot be made with them: {cause}") from None
+    except Exception:  # noqa: S110 (a file may be missing here that results do not need)
+        pass
+
+
+def check_evaluation_options(
+    data: dict[str, Any], options: Mapping[str, Option], context: Mapping[str, Any]
+) -> None:
+    """Check options that evaluation merges over those of an `environment` section.
+
+    Raises:
+        ValueError: the environment does not take them, or has other spaces with them.
+    """
+    try:
+        training = EnvironmentConfig.model_validate(data, context=dict(context))
+    except ValidationError:
+        return  # reported already
+    merged = {**data, "options": {**training.options, **options}, "backend": "gymnasium"}
+    environment, problem = find_environment(merged, allow_code=context["allow_code"])
+    if problem:
+        raise ValueError(str(problem))
+    try:
+        evaluated = EnvironmentConfig.model_validate(
+            merged, context={**context, "environment": environment}
+        )
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(message) from None
+    _check_spaces(training, evaluated)
+
+
+def _check_spaces(training: EnvironmentConfig, evaluated: EnvironmentConfig) -> None:
+    """Raise ValueError if a policy of the one environment does not fit the other."""
+    try:
+        with closing(training.make()) as first, closing(evaluated.make()) as second:
+            pairs = [
+                (kind, getattr(first, f"{kind}_space"), getattr(second, f"{kind}_space"))
+                for kind in ("observation", "action")
+            ]
+    except Exception:  # reported when the environment is used
+        return
+    for kind, here, there in pairs:
+        # Other data may have other bounds.
+        arrays = kind == "observation" and hasattr(here, "low") and hasattr(there, "low")
+        if here != there and not (arrays and _layout(here) == _layout(there)):
+            raise ValueError(
+                f"the {kind} space is {there} with them and {here} in training; a policy needs "
+                "the same spaces in both"
+            )
+
+
+def _layout(space: Any) -> tuple[object, ...]:
+    return space.shape, space.dtype
 
 
 def find_environment(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -18,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from shaperun.common.text import truncate
 from shaperun.common.validation import Model, Name, Seed, to_integer, validation_context
 from shaperun.envs.base import Environment
 from shaperun.rewards.config import PythonTerm, RewardConfig, Terms, check_potential
@@ -137,6 +141,49 @@ class Study(Model):
         names = [self.environment.id, *wrappers, *named]
         return list(dict.fromkeys(name for name in names if ":" in name))
 
+    # Where the study was opened: its results folder, and how messages name the place of a key.
+    _results: Path = PrivateAttr(default=Path("results"))
+    _place: Callable[[tuple[str, ...]], str] = PrivateAttr(default=".".join)
+
+    def opened(
+        self,
+        *,
+        results: Path | None = None,
+        place: Callable[[tuple[str, ...]], str] | None = None,
+    ) -> Self:
+        """Remember the results folder, and how messages name the place of a key; return self."""
+        self._results, self._place = results or self._results, place or self._place
+        return self
+
+    @property
+    def results(self) -> Path:
+        """Folder with the results of this and other studies."""
+        return self._results
+
+    def place_of_start(self, arm: str) -> str:
+        """Return where it is written which policy an arm starts from."""
+        name = arm if arm in self.arms or self.sweep is None else self.sweep.base
+        own = self.training_of(self.arms[name]).start_from != self.training.start_from
+        section = ("arms", name, "training") if own else ("training",)
+        return self._place((*section, "start_from"))
+
+    @property
+    def evaluated_environment(self) -> EnvironmentConfig:
+        """Environment of the evaluation: the study's, with the options of its evaluation."""
+        return self.environment.with_options(self.evaluation.options)
+
+    @property
+    def evaluated_with(self) -> str:
+        """Say with which options of their own policies are evaluated; empty without."""
+        given = self.evaluation.options.items()
+        options = ", ".join(f"{name} {truncate(json.dumps(value), 60)}" for name, value in given)
+        return f"evaluated with {options}" if options else ""
+
+    @property
+    def setting(self) -> str:
+        """Id of the environment, and `evaluated_with`, as figures and tables show it."""
+        return ", ".join(filter(None, [self.environment.id, self.evaluated_with]))
+
     @property
     def _unshaped(self) -> list[str]:
         return [name for name, reward in self.arms.items() if reward.mode == "log"]
@@ -182,6 +229,13 @@ class Study(Model):
 _IMPLIED_TRAINING = {"engine": "sb3", "device": "cpu", "policy": "MlpPolicy"}
 
 
+class StartPolicy(Model):
+    """Policy that a run starts from: its file, and the SHA-256 of its parameters if known."""
+
+    path: str
+    sha256: str | None = None
+
+
 class RunConfig(Model):
     """Resolved configuration of one run; the run is a pure function of it."""
 
@@ -190,6 +244,19 @@ class RunConfig(Model):
     evaluation: EvaluationConfig
     reward: RewardConfig
     seed: Seed
+    start: StartPolicy | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if self.start is None:
+            data.pop("start", None)
+        return data
+
+    @property
+    def evaluated_environment(self) -> EnvironmentConfig:
+        """Environment of the evaluation, as of `Study`."""
+        return self.environment.with_options(self.evaluation.options)
 
     @property
     def identity(self) -> str:
@@ -198,6 +265,9 @@ class RunConfig(Model):
         for key, value in _IMPLIED_TRAINING.items():
             if data["training"][key] == value:
                 del data["training"][key]
+        if self.start:  # the parameters count, not where they are
+            data["start"] = self.start.sha256
+            del data["training"]["start_from"]
         if self.reward.mode == "potential" and not self.training.learner.has_critic:
             # Earlier versions kept the potential at time limits, which changes the rewards.
             data["reward"]["potential_at_time_limit"] = 0
@@ -218,6 +288,8 @@ def parse_study(data: object, *, allow_code: bool = False) -> Study:
         key: section if isinstance(section := sections.get(key), dict) else {}
         for key in ("environment", "arms", "terms", "training")
     }
-    environment, problem = find_environment(context["environment"], allow_code=allow_code)
-    context |= {"environment": environment, "problem": problem, "allow_code": allow_code}
+    section = context["environment"]
+    environment, problem = find_environment(section, allow_code=allow_code)
+    context |= {"environment": environment, "problem": problem, "section": section}
+    context["allow_code"] = allow_code
     return Study.model_validate(data, context=context)

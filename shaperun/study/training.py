@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from math import prod
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from shaperun.common.validation import Integer, Model, validation_context
 from shaperun.envs.base import Environment, View
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
+from shaperun.study.environment import Option, check_evaluation_options
 from shaperun.study.hyperparameters import MAX_PARAMETERS, count_weights
 from shaperun.study.learners import (
     LEARNERS,
@@ -25,6 +34,8 @@ from shaperun.study.learners import (
 )
 
 CNN_FEATURES = 512  # of NatureCNN
+# A run of a results folder, or a file.
+_START = re.compile(r"[^/.][^/]*/[^/.][^/]*(/[0-9]{1,10})?|.+\.zip")
 MAX_BUFFER_BYTES = 4_000_000_000
 
 Positive = Annotated[Integer, Field(ge=1)]
@@ -78,6 +89,29 @@ class TrainingConfig(Model):
         validate_default=True,
         description="Device of the networks, for runs in lockstep; cuda pays off for large ones.",
     )
+
+    start_from: str | None = Field(
+        None,
+        description="Policy that training starts from: STUDY/ARM (its run with the same seed) or "
+        "STUDY/ARM/SEED of the results folder, or the path of a policy.zip of stable-baselines3.",
+    )
+
+    @field_validator("start_from")
+    @classmethod
+    def _check_start(cls, value: str | None) -> str | None:
+        if value is not None and not _START.fullmatch(value):
+            raise ValueError(
+                "Input should be STUDY/ARM, STUDY/ARM/SEED or the path of a policy.zip"
+            )
+        return value
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before there was start_from keep their identity.
+        data: dict[str, Any] = handler(self)
+        if self.start_from is None:
+            data.pop("start_from", None)
+        return data
 
     @field_validator("algorithm")
     @classmethod
@@ -249,3 +283,23 @@ class EvaluationConfig(Model):
     )
     episodes: Annotated[Integer, Field(ge=1, le=10_000)] = 20
     final_episodes: Annotated[Integer, Field(ge=1, le=10_000)] = 100
+    options: dict[str, Option] = Field(
+        {},
+        description="Options of the environment for evaluation only, merged over "
+        "environment.options: other data or other noise than in training.",
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, value: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
+        if value and info.context and info.context["environment"]:
+            check_evaluation_options(info.context["section"], value, info.context)
+        return value
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before there were options keep their identity.
+        data: dict[str, Any] = handler(self)
+        if not self.options:
+            data.pop("options", None)
+        return data

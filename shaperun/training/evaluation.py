@@ -44,9 +44,9 @@ class Evaluation:
     """Rollouts of policies on the held-out episodes of a study, several episodes at a time."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.environment = config.environment.describe()
+        self.environment = config.evaluated_environment.describe()
         self.kernel = config.training.kernel(self.environment, config.reward)
-        self._envs = [config.environment.make() for _ in range(EVAL_BATCH_SIZE)]
+        self._envs = [config.evaluated_environment.make() for _ in range(EVAL_BATCH_SIZE)]
 
     def close(self) -> None:
         """Close the environments."""
