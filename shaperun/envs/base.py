@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.envs.info import InfoError, read_info
+from shaperun.envs.memory import EpisodeMemory, Recall
+
 Array = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
 StateFunction = Callable[[Array], Array]
@@ -40,6 +43,8 @@ class Transition:
     At the end of an episode ``next_obs`` is its last observation, never the first of the next one.
     ``last_action`` is the action of the previous step, shaped like ``action``; the first step of
     an episode repeats its action there, so that the difference is 0.
+    ``info`` has the numbers of each step's info (N,), as `record_info` copies them; None if no term
+    reads it. Rows are in order of time, so that an episode ends before the next one starts.
     """
 
     obs: Array
@@ -49,6 +54,7 @@ class Transition:
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
     last_action: npt.NDArray[Any]
+    info: npt.NDArray[np.object_] | None = None
 
     @property
     def ended(self) -> npt.NDArray[np.bool_]:
@@ -61,12 +67,35 @@ class Transition:
     @staticmethod
     def concatenate(parts: Sequence[Transition]) -> Transition:
         """Concatenate batches in the given order."""
-        names = Transition.__dataclass_fields__
-        return Transition(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in parts[0].recorded
+        }
+        return Transition(**columns)
+
+    @property
+    def recorded(self) -> list[str]:
+        """Names of the fields that have values; `info` may be missing."""
+        return [name for name in self.__dataclass_fields__ if getattr(self, name) is not None]
+
+    def apply(self, function: Callable[[Any], Any]) -> Transition:
+        """Return transitions with a function applied to each field."""
+        columns: dict[str, Any] = {name: function(getattr(self, name)) for name in self.recorded}
+        return Transition(**columns)
 
     def take(self, rows: npt.NDArray[Any] | slice) -> Transition:
         """Select transitions by a mask (N,), by indices or by a slice."""
-        return Transition(*(getattr(self, name)[rows] for name in Transition.__dataclass_fields__))
+        return self.apply(lambda column: column[rows])
+
+    def read_info(self, *keys: str, default: float | None = None) -> Array:
+        """Return an entry of each step's info as numbers (N,); several keys lead to a nested one.
+
+        Raises:
+            InfoError: an entry is not a number, or is missing and there is no default.
+        """
+        if self.info is None:
+            raise InfoError("the info of these steps was not recorded")
+        return np.array([read_info(info, keys, default) for info in self.info], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -74,35 +103,52 @@ class Term:
     """One named part of a reward: a pure vectorized function, signed so that larger is better.
 
     A state term maps observations (N, observation size) to values (N,); only state terms can make
-    a potential. Any other term maps a `Transition` to values (N,).
+    a potential. Any other term maps a `Transition` to values (N,), and one that remembers maps a
+    `Transition` and the `Recall` of its episodes.
     """
 
     name: str
     formula: str
-    function: Callable[[Any], Array]
+    function: Callable[..., Array]
     state_only: bool
+    remembers: bool = False
+    reads_info: bool = False
 
-    def __call__(self, transition: Transition) -> Array:
-        """Return the raw values (N,) of the term; a state term is evaluated at s′."""
+    def __call__(self, transition: Transition, recall: Recall | None = None) -> Array:
+        """Return the raw values (N,) of the term; a state term is evaluated at s′.
+
+        Without `recall`, the transitions are whole episodes, one after the other.
+        """
         if self.state_only:
             return self.at_states(transition.next_obs)
-        if transition.obs.dtype != np.uint8:
-            return self.function(transition)
-        parts = (transition.take(rows) for rows in _split_rows(transition.obs))
-        floats = (
-            replace(part, obs=_to_floats(part.obs), next_obs=_to_floats(part.next_obs))
-            for part in parts
-        )
-        return np.concatenate([self.function(part) for part in floats])
+        if self.remembers:
+            recall = recall or EpisodeMemory().recall(transition.ended)
+            return self.function(transition, recall.of_term(self.name))
+        return evaluate_rows(lambda part, _: self.function(part), transition)
 
     def at_states(self, obs: npt.NDArray[Any]) -> Array:
         """Return the raw values (N,) of a state term at observations (N, observation size)."""
         if obs.dtype != np.uint8:
             return self.function(obs)
-        return np.concatenate([self.function(_to_floats(obs[rows])) for rows in _split_rows(obs)])
+        return np.concatenate([self.function(_to_floats(obs[rows])) for rows in _few_rows(obs)])
 
 
-def _split_rows(obs: npt.NDArray[Any]) -> list[slice]:
+def evaluate_rows(function: Callable[[Transition, slice], Array], transition: Transition) -> Array:
+    """Return the values (N,) of a function of transitions and of the rows they come from.
+
+    It sees observations in float64, and so few pictures at once.
+    """
+    if transition.obs.dtype != np.uint8:
+        return function(transition, slice(None))
+    values = []
+    for rows in _few_rows(transition.obs):
+        part = transition.take(rows)
+        part = replace(part, obs=_to_floats(part.obs), next_obs=_to_floats(part.next_obs))
+        values.append(function(part, rows))
+    return np.concatenate(values)
+
+
+def _few_rows(obs: npt.NDArray[Any]) -> list[slice]:
     """Split N rows so that few of them are held in float64 at once; N may be 0."""
     size = max(1, _FLOATS_AT_ONCE // max(1, obs.shape[1]))
     return [slice(first, first + size) for first in range(0, max(1, len(obs)), size)]
@@ -186,6 +232,8 @@ class Environment:
     """Advice about combining a reward mode with this environment's own reward, by mode."""
     requires: tuple[str, str] | None = None
     """Module needed besides gymnasium, and the command that installs it."""
+    reads_info: bool = False
+    """True if terms, `outcome` or `own_reward` read the `info` of transitions."""
     before_reset: Callable[[Any], None] | None = None
     """Hook that is called with the unwrapped environment before each reset."""
     own_reward: Callable[[Transition], Array] | None = None

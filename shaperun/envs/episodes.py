@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Environment, Transition, flatten_rows, scalar_reward
+from shaperun.envs.info import Info, record_info
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -55,18 +56,20 @@ def play_episode(
     if on_step:
         on_step(0.0)
     # Copies, since an environment or a policy may return the same array every time.
-    states, actions, env_rewards = [np.array(obs)], [], []
+    states, actions, env_rewards, infos = [np.array(obs)], [], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         action = act(obs)
-        obs, reward, terminated, truncated, _ = env.step(action)
+        obs, reward, terminated, truncated, info = env.step(action)
         states.append(np.array(obs))
         actions.append(np.array(action))
+        infos.append(record_info(info))
         env_rewards.append(scalar_reward(reward))
         truncated = truncated or len(actions) >= max_steps
         if on_step:
             on_step(env_rewards[-1])
-    transition = episode_transitions(states, actions, env_rewards, terminated, truncated)
+    ended = terminated, truncated
+    transition = episode_transitions(states, actions, env_rewards, infos, *ended)
     end = transition.take(np.array([-1]))
     return Episode(transition, str(environment.outcome(end)[0]))
 
@@ -81,6 +84,7 @@ class EpisodeBuilder:
     states: list[npt.NDArray[Any]]
     actions: list[Any] = field(default_factory=list)
     env_rewards: list[float] = field(default_factory=list)
+    infos: list[Info] = field(default_factory=list)
     ended: tuple[bool, bool] = (False, False)  # terminated, truncated
 
     @classmethod
@@ -91,22 +95,26 @@ class EpisodeBuilder:
 
     def step(self, action: Any) -> bool:
         """Take a step; return whether the episode has ended."""
-        obs, reward, terminated, truncated, _ = self.env.step(action)
+        obs, reward, terminated, truncated, info = self.env.step(action)
         self.states.append(np.array(obs))  # a copy, as in play_episode
         self.actions.append(action)
         self.env_rewards.append(scalar_reward(reward))
+        self.infos.append(record_info(info))
         self.ended = terminated, truncated
         return terminated or truncated
 
     def transitions(self) -> Transition:
         """Return the steps so far (T,)."""
-        return episode_transitions(self.states, self.actions, self.env_rewards, *self.ended)
+        return episode_transitions(
+            self.states, self.actions, self.env_rewards, self.infos, *self.ended
+        )
 
 
 def episode_transitions(
     states: Sequence[Any],
     actions: Sequence[Any],
     env_rewards: Sequence[float],
+    infos: Sequence[Info],
     terminated: bool,
     truncated: bool,
 ) -> Transition:
@@ -121,6 +129,7 @@ def episode_transitions(
         terminated=last & terminated,
         truncated=last & truncated,
         last_action=np.concatenate([all_actions[:1], all_actions[:-1]]),
+        info=np.array(infos, dtype=object),
     )
 
 

@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial, reduce
 from itertools import pairwise
-from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from shaperun.envs.base import Environment
 from shaperun.rewards import syntax
+from shaperun.rewards.compiled import (
+    Expression,
+    Formula,
+    InfoEntry,
+    Remembered,
+    broadcast,
+    build_function,
+    constant_value,
+    format_shape,
+    load,
+    reshape,
+    take,
+    to_boolean,
+    to_number,
+)
 from shaperun.rewards.formula import ExpressionError, join_lines, parse_formula
 
 
-@dataclass(frozen=True)
-class Expression:
-    """Part of a formula as numpy calls, evaluated for each transition."""
-
-    node: ast.expr
-    shape: tuple[int, ...] = ()  # of the values per transition
-    is_boolean: bool = False
-    columns: frozenset[str] = frozenset()  # columns it depends on; none for a constant
-
-
-def build_function(expression: Expression) -> Callable[..., Any]:
-    """Return a function of the expression's columns, in sorted order."""
-    names = [ast.arg(name) for name in sorted(expression.columns)]
-    arguments = ast.arguments([], names, None, [], [], None, [])
-    tree = ast.fix_missing_locations(ast.Expression(ast.Lambda(arguments, expression.node)))
-    code: CodeType = compile(tree, "<formula>", "eval")
-    function: Callable[..., Any] = eval(code, dict(syntax.NAMESPACE))  # noqa: S307 (a tree built here)
-    return function
-
-
-def compile_formula(environment: Environment, text: str) -> Expression:
-    """Compile a formula to an expression with one number per transition.
+def compile_formula(environment: Environment, text: str) -> Formula:
+    """Compile a formula that gives one number per transition.
 
     Raises:
         ExpressionError: the formula is invalid.
@@ -53,7 +47,8 @@ class _Compiler(ast.NodeVisitor):
     def __init__(self, environment: Environment, text: str) -> None:
         self._text = text
         self._n_nodes = self._depth = 0
-        self._known = [*environment.observations, *syntax.COLUMNS, *syntax.CONSTANTS]
+        self._inputs: dict[str, InfoEntry | Remembered] = {}
+        self._known = [*environment.observations, *syntax.COLUMNS, syntax.INFO, *syntax.CONSTANTS]
         n_actions = environment.action_size
         shapes = {
             **dict.fromkeys(["obs", "last_obs"], environment.observation_shape),
@@ -61,35 +56,35 @@ class _Compiler(ast.NodeVisitor):
         }
         self._names: dict[str, Expression] = {}
         for column in syntax.COLUMNS:
-            shape, name = shapes.get(column, ()), _load(column)
-            node = _reshape(name, *shape) if len(shape) > 1 else name  # rows are flat
+            shape, name = shapes.get(column, ()), load(column)
+            node = reshape(name, *shape) if len(shape) > 1 else name  # rows are flat
             is_boolean = column in syntax.BOOLEANS
             self._names[column] = Expression(node, shape, is_boolean, frozenset({column}))
         # Names of observations take precedence, even if they start with last_ or equal a column.
         for prefix in (syntax.PREVIOUS, ""):
             column = prefix + syntax.STATE
             for index, entry in enumerate(environment.observations):
-                node = _take(_load(column), [ast.Constant(index)])
+                node = take(load(column), [ast.Constant(index)])
                 self._names[prefix + entry] = Expression(node, columns=frozenset({column}))
         for constant, value in syntax.CONSTANTS.items():
             self._names[constant] = Expression(ast.Constant(value))
 
-    def compile(self) -> Expression:
+    def compile(self) -> Formula:
         tree = parse_formula(self._text)
-        result = _to_number(self.visit(tree))
+        result = to_number(self.visit(tree))
         if math.prod(result.shape) == 1:
             first = [ast.Constant(0)] * len(result.shape)
             result = replace(
-                result, node=_take(result.node, first) if first else result.node, shape=()
+                result, node=take(result.node, first) if first else result.node, shape=()
             )
         if result.shape:
             raise self._error(
                 tree,
-                f"this has {_format_shape(result.shape)} values, and a term must be a single "
+                f"this has {format_shape(result.shape)} values, and a term must be a single "
                 f"number; index it, {[0] * len(result.shape)}, or reduce it with sum(), mean(), "
                 "norm(), min() or max()",
             )
-        return result
+        return Formula(result, self._inputs)
 
     def visit(self, node: ast.AST) -> Expression:
         self._n_nodes += 1
@@ -104,12 +99,12 @@ class _Compiler(ast.NodeVisitor):
         raise self._not_allowed(node, node)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Expression:
-        parts = [_to_boolean(self.visit(value)) for value in node.values]
+        parts = [to_boolean(self.visit(value)) for value in node.values]
         return self._chain(node, syntax.OPERATORS[type(node.op)], parts)
 
     def visit_IfExp(self, node: ast.IfExp) -> Expression:
-        test = _to_boolean(self.visit(node.test))
-        cases = [_to_number(self.visit(n)) for n in (node.body, node.orelse)]
+        test = to_boolean(self.visit(node.test))
+        cases = [to_number(self.visit(n)) for n in (node.body, node.orelse)]
         return self._apply(node, "where", [test, *cases])
 
     def visit_Constant(self, node: ast.Constant) -> Expression:
@@ -134,16 +129,20 @@ class _Compiler(ast.NodeVisitor):
             return self._names[name]
         if name in syntax.FUNCTIONS:
             raise self._error(node, f"{name} is a function; write {name}(…)")
+        if name == syntax.INFO:
+            raise self._error(node, 'info has entries; read one with info["key"]')
         raise self._error(node, f"unknown name {name}", self._known, name)
 
     def visit_Subscript(self, node: ast.Subscript) -> Expression:
+        if self._is_info(node.value):
+            return self._read_info(self._info_keys(node))
         part = self.visit(node.value)
         if not part.shape:
             raise self._error(node, "this is a single number and cannot be indexed with [ ]")
         indices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if len(indices) > len(part.shape):
             raise self._error(
-                node, f"{len(indices)} indices for {_format_shape(part.shape)} values are too many"
+                node, f"{len(indices)} indices for {format_shape(part.shape)} values are too many"
             )
         taken: list[ast.expr] = []
         lengths: list[int] = []
@@ -155,7 +154,7 @@ class _Compiler(ast.NodeVisitor):
             else:
                 taken.append(ast.Constant(self._read_index(index, size)))
         return replace(
-            part, node=_take(part.node, taken), shape=(*lengths, *part.shape[len(indices) :])
+            part, node=take(part.node, taken), shape=(*lengths, *part.shape[len(indices) :])
         )
 
     def _read_slice(self, node: ast.expr, index: ast.Slice, size: int) -> tuple[ast.Slice, int]:
@@ -188,18 +187,18 @@ class _Compiler(ast.NodeVisitor):
         part = self.visit(node.operand)
         match node.op:
             case ast.Not():
-                return self._apply(node, "logical_not", [_to_boolean(part)])
+                return self._apply(node, "logical_not", [to_boolean(part)])
             case ast.USub():
-                return self._apply(node, "negative", [_to_number(part)])
+                return self._apply(node, "negative", [to_number(part)])
             case ast.UAdd():
-                return _to_number(part)
+                return to_number(part)
         raise self._not_allowed(node, node.op)
 
     def visit_BinOp(self, node: ast.BinOp) -> Expression:
         if type(node.op) not in syntax.OPERATORS:
             raise self._not_allowed(node, node.op)
-        left, right = (_to_number(self.visit(n)) for n in (node.left, node.right))
-        constant = _constant_value(right)
+        left, right = (to_number(self.visit(n)) for n in (node.left, node.right))
+        constant = constant_value(right)
         limit = syntax.MAX_EXPONENT
         if isinstance(node.op, ast.Pow) and (constant is None or abs(constant) > limit):
             message = f"an exponent must be a number from −{limit} to {limit}"
@@ -216,49 +215,118 @@ class _Compiler(ast.NodeVisitor):
             if type(operator) not in syntax.OPERATORS:
                 raise self._not_allowed(node, operator)
             # Operands in the middle are computed twice, so their nodes count twice.
-            values = [_to_number(self.visit(n)) for n in pair]
+            values = [to_number(self.visit(n)) for n in pair]
             results.append(self._apply(node, syntax.OPERATORS[type(operator)], values))
         return self._chain(node, "logical_and", results)
 
     def _contains(self, node: ast.Compare, values: ast.expr, expected: bool) -> Expression:
         if not isinstance(values, ast.Tuple | ast.List) or not values.elts:
             raise self._error(values, "write the values after in as (0, 2)")
-        left = _to_number(self.visit(node.left))
+        left = to_number(self.visit(node.left))
         equal = [
-            self._apply(node, "equal", [left, _to_number(self.visit(value))])
+            self._apply(node, "equal", [left, to_number(self.visit(value))])
             for value in values.elts
         ]
         part = self._chain(node, "logical_or", equal)
         return part if expected else self._apply(node, "logical_not", [part])
 
     def visit_Call(self, node: ast.Call) -> Expression:
+        if isinstance(node.func, ast.Attribute) and self._is_info(node.func.value):
+            return self._get_info(node, node.func)
         if not isinstance(node.func, ast.Name):
             raise self._not_allowed(node, node.func)
         name = node.func.id
         if name not in syntax.FUNCTIONS:
             raise self._error(node, f"unknown function {name}", sorted(syntax.FUNCTIONS), name)
-        if node.keywords or not node.args:
+        if node.keywords or not (node.args or name in syntax.MEMORY):
             raise self._error(node, f"{name} takes positional arguments, at least one")
         parts = [self.visit(argument) for argument in node.args]
         if name in syntax.EXTREMES and len(parts) > 1:
-            return self._chain(node, syntax.EXTREMES[name], [_to_number(part) for part in parts])
-        expected = syntax.ELEMENTWISE.get(name, 1)
+            return self._chain(node, syntax.EXTREMES[name], [to_number(part) for part in parts])
+        expected = {**syntax.ELEMENTWISE, **syntax.MEMORY}.get(name, 1)
         if len(parts) != expected:
             arguments = "argument" if expected == 1 else "arguments"
             raise self._error(node, f"{name} takes {expected} {arguments}, not {len(parts)}")
         if name in syntax.ELEMENTWISE:
-            return self._apply(node, name, [_to_number(part) for part in parts])
+            return self._apply(node, name, [to_number(part) for part in parts])
+        if name in syntax.MEMORY:
+            return self._remember(node, name, [to_number(part) for part in parts])
         return self._reduce(node, name, parts[0])
+
+    def _is_info(self, node: ast.expr) -> bool:
+        """Return whether a node is `info` or a subscript of it, and not an observation."""
+        while isinstance(node, ast.Subscript):
+            node = node.value
+        is_name = isinstance(node, ast.Name) and node.id == syntax.INFO
+        return is_name and syntax.INFO not in self._names
+
+    def _info_keys(self, node: ast.expr) -> tuple[str, ...]:
+        if not isinstance(node, ast.Subscript):
+            return ()
+        return *self._info_keys(node.value), self._read_key(node.slice)
+
+    def _read_key(self, node: ast.expr) -> str:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value
+        raise self._error(node, 'a key of info is a text, as in info["x_velocity"]')
+
+    def _get_info(self, node: ast.Call, function: ast.Attribute) -> Expression:
+        if function.attr != "get" or len(node.args) != 2 or node.keywords:
+            raise self._error(node, 'write info.get("key", 0), with the value for steps without it')
+        key, default = self._read_key(node.args[0]), constant_value(self.visit(node.args[1]))
+        if default is None:
+            raise self._error(node.args[1], "the default must be a number")
+        return self._read_info((*self._info_keys(function.value), key), default)
+
+    def _read_info(self, keys: tuple[str, ...], default: float | None = None) -> Expression:
+        return self._add_input(InfoEntry(keys, default))
+
+    def _remember(self, node: ast.expr, name: str, parts: Sequence[Expression]) -> Expression:
+        """Apply a function of the episode so far, composed of the methods of `Recall`."""
+        if any(part.shape for part in parts):
+            raise self._error(node, f"{name} takes a single number per step; index or reduce it")
+        steps = partial(self._recall, "total", Expression(ast.Constant(1.0)))
+        if name == "steps":
+            return steps()
+        (part,) = parts
+        match name:
+            case "changed":
+                return self._apply(node, "not_equal", [part, self._recall("previous", part)])
+            case "mean_so_far":
+                return self._apply(node, "divide", [self._recall("total", part), steps()])
+            case "std_so_far":
+                return self._deviation(node, part, steps())
+        return self._recall(name, part)
+
+    def _deviation(self, node: ast.expr, part: Expression, steps: Expression) -> Expression:
+        """Return the standard deviation, from differences to the first value: they are small."""
+
+        def apply(function: str, *parts: Expression) -> Expression:
+            return self._apply(node, function, parts)
+
+        shifted = apply("subtract", part, self._recall("first", part))
+        mean = apply("divide", self._recall("total", shifted), steps)
+        square = apply("divide", self._recall("total", apply("square", shifted)), steps)
+        variance = apply("subtract", square, apply("square", mean))
+        return apply("sqrt", apply("maximum", variance, Expression(ast.Constant(0.0))))
+
+    def _recall(self, method: str, values: Expression) -> Expression:
+        return self._add_input(Remembered(method, values))
+
+    def _add_input(self, value: InfoEntry | Remembered) -> Expression:
+        name = f"_{len(self._inputs)}"  # which no formula can name: its names are looked up
+        self._inputs[name] = value
+        return Expression(load(name), columns=frozenset({name}))
 
     def _reduce(self, node: ast.expr, name: str, part: Expression) -> Expression:
         is_boolean = name in ("any", "all")
-        part = _to_boolean(part) if is_boolean else _to_number(part)
+        part = to_boolean(part) if is_boolean else to_number(part)
         if not part.shape:  # the reduction of a scalar is the scalar
             return self._apply(node, "abs", [part]) if name == "norm" else part
         many = len(part.shape) > 1
-        flat = _reshape(part.node, math.prod(part.shape)) if many else part.node
+        flat = reshape(part.node, math.prod(part.shape)) if many else part.node
         axis = ast.keyword("axis", ast.Constant(1))
-        call = ast.Call(_load(name), [flat], [axis])
+        call = ast.Call(load(name), [flat], [axis])
         return Expression(call, (), is_boolean, part.columns)
 
     def _chain(self, node: ast.expr, function: str, parts: Sequence[Expression]) -> Expression:
@@ -269,10 +337,10 @@ class _Compiler(ast.NodeVisitor):
         """Apply a numpy function to parts that are scalars or have one shape."""
         shapes = [part.shape for part in parts if part.shape]
         if len(set(shapes)) > 1:
-            values = " and ".join(map(_format_shape, shapes))
+            values = " and ".join(map(format_shape, shapes))
             raise self._error(node, f"sizes do not match: {values} values")
         shape = shapes[0] if shapes else ()
-        call = ast.Call(_load(function), [_broadcast(part, shape) for part in parts], [])
+        call = ast.Call(load(function), [broadcast(part, shape) for part in parts], [])
         columns = frozenset[str]().union(*(part.columns for part in parts))
         result = Expression(call, shape, function in syntax.PREDICATES, columns)
         return result if columns else self._fold(node, result)
@@ -297,54 +365,6 @@ class _Compiler(ast.NodeVisitor):
         column = getattr(node, "col_offset", 0)
         before = line.lstrip().encode()[:column].decode(errors="ignore")
         return ExpressionError(message, indent + len(before), known, name)
-
-
-def _to_number(part: Expression) -> Expression:
-    return _convert(part, float, "multiply", 1.0) if part.is_boolean else part
-
-
-def _to_boolean(part: Expression) -> Expression:
-    return part if part.is_boolean else _convert(part, bool, "not_equal", 0.0)
-
-
-def _convert(part: Expression, to: type[float], function: str, operand: float) -> Expression:
-    constant = _constant_value(part)
-    if constant is None:
-        node: ast.expr = ast.Call(_load(function), [part.node, ast.Constant(operand)], [])
-    else:
-        node = ast.Constant(to(constant))
-    return replace(part, node=node, is_boolean=to is bool)
-
-
-def _constant_value(part: Expression) -> float | None:
-    node = part.node
-    is_constant = isinstance(node, ast.Constant) and isinstance(node.value, int | float)
-    return float(node.value) if is_constant else None  # type: ignore[attr-defined]
-
-
-def _load(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
-
-
-def _take(node: ast.expr, indices: Sequence[ast.expr]) -> ast.expr:
-    """Return node[:, *indices]."""
-    return ast.Subscript(node, ast.Tuple([ast.Slice(), *indices], ast.Load()), ast.Load())
-
-
-def _reshape(node: ast.expr, *sizes: int) -> ast.expr:
-    """Return node.reshape(-1, *sizes)."""
-    method = ast.Attribute(node, "reshape", ast.Load())
-    return ast.Call(method, [ast.Constant(size) for size in (-1, *sizes)], [])
-
-
-def _broadcast(part: Expression, shape: Sequence[int]) -> ast.expr:
-    """Give a scalar per transition the axes of the other parts."""
-    is_scalar = not part.shape and part.columns
-    return _take(part.node, [ast.Constant(None)] * len(shape)) if is_scalar and shape else part.node
-
-
-def _format_shape(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
 
 
 def _describe(node: ast.AST) -> str:

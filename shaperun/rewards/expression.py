@@ -8,14 +8,24 @@ one number per transition is refused before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from shaperun.envs.base import Array, Environment, Term, Transition
-from shaperun.rewards.compiler import Expression, build_function, compile_formula
+from shaperun.envs.base import Array, Environment, Term, Transition, evaluate_rows
+from shaperun.envs.memory import Recall
+from shaperun.rewards.compiled import (
+    Expression,
+    Formula,
+    InfoEntry,
+    Remembered,
+    build_function,
+)
+from shaperun.rewards.compiler import compile_formula
 from shaperun.rewards.syntax import COLUMNS, STATE
+
+Inputs = Mapping[str, Array]
+"""Values (N,) of the columns that a formula needs beyond those of a transition."""
 
 
 def expression_term(environment: Environment, name: str, text: str) -> Term:
@@ -26,13 +36,18 @@ def expression_term(environment: Environment, name: str, text: str) -> Term:
     Raises:
         ExpressionError: the formula is invalid, or is not one number per transition.
     """
-    expression = compile_formula(environment, text)
-    state_only = expression.columns <= {STATE}
-    if state_only:
-        function: Callable[[Any], Array] = _state_function(expression)
-    else:
-        function = _transition_function(expression, environment.action_size)
-    return Term(name, text, function, state_only)
+    formula = compile_formula(environment, text)
+    if formula.columns <= {STATE} and not formula.inputs:
+        return Term(name, text, _state_function(formula.result), state_only=True)
+    kinds = {type(value) for value in formula.inputs.values()}
+    return Term(
+        name,
+        text,
+        _transition_function(formula, environment.action_size),
+        state_only=False,
+        remembers=Remembered in kinds,
+        reads_info=InfoEntry in kinds,
+    )
 
 
 def _state_function(expression: Expression) -> Callable[[Array], Array]:
@@ -42,11 +57,33 @@ def _state_function(expression: Expression) -> Callable[[Array], Array]:
     return lambda obs: np.full(len(obs), evaluate(), dtype=np.float64)
 
 
-def _transition_function(
+def _transition_function(formula: Formula, action_size: int | None) -> Callable[..., Array]:
+    inputs = {
+        name: value
+        if isinstance(value, InfoEntry)
+        else (value.method, _evaluator(value.values, action_size))
+        for name, value in formula.inputs.items()
+    }
+    result = _evaluator(formula.result, action_size)
+
+    def function(transition: Transition, recall: Recall | None = None) -> Array:
+        known: dict[str, Array] = {}
+        for name, value in inputs.items():
+            if isinstance(value, InfoEntry):
+                known[name] = transition.read_info(*value.keys, default=value.default)
+            else:
+                method, evaluate = value
+                known[name] = getattr(recall, method)(name, evaluate(transition, known))
+        return result(transition, known)
+
+    return function
+
+
+def _evaluator(
     expression: Expression, action_size: int | None
-) -> Callable[[Transition], Array]:
-    evaluate = build_function(expression)
-    fields = [COLUMNS[name] for name in sorted(expression.columns)]
+) -> Callable[[Transition, Inputs], Array]:
+    """Return a function of transitions, and of values computed before, to values (N,)."""
+    evaluate, names = build_function(expression), sorted(expression.columns)
 
     def column(transition: Transition, field: str) -> Array:
         values = np.asarray(getattr(transition, field), dtype=np.float64)
@@ -54,8 +91,15 @@ def _transition_function(
             return values
         return values.reshape(len(transition), action_size)
 
-    def function(transition: Transition) -> Array:
-        columns = [column(transition, field) for field in fields]
-        return np.asarray(evaluate(*columns), dtype=np.float64)
+    def compute(transition: Transition, inputs: Inputs) -> Array:
+        def part_values(part: Transition, rows: slice) -> Array:
+            columns = [
+                inputs[name][rows] if name in inputs else column(part, COLUMNS[name])
+                for name in names
+            ]
+            values = np.asarray(evaluate(*columns), dtype=np.float64)
+            return values if columns else np.full(len(part), values)
 
-    return function
+        return evaluate_rows(part_values, transition)
+
+    return compute

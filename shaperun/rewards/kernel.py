@@ -34,6 +34,8 @@ import numpy.typing as npt
 from shaperun.common.text import truncate
 from shaperun.common.validation import is_number
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Term, Transition
+from shaperun.envs.info import InfoError
+from shaperun.envs.memory import EpisodeMemory, Recall
 from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
 from shaperun.rewards.formula import ExpressionError
 
@@ -106,20 +108,31 @@ class RewardKernel:
         self.gamma = gamma or 0.0
         self.bootstraps = bootstraps
         self.terms = tuple(terms.values())
+        self._environment_reads_info = environment.reads_info
         self.names = tuple(terms)
         self.weights = config.scale * np.array([config.weights.get(n, 0.0) for n in self.names])
         self.scheduled = config.schedule is not None
         self.factor = shaping_factor(config)
 
-    def __call__(self, transition: Transition, progress: Progress = START) -> Rewards:
+    def __call__(
+        self,
+        transition: Transition,
+        progress: Progress = START,
+        memory: EpisodeMemory | None = None,
+    ) -> Rewards:
         """Evaluate all terms, weighted or not, and the reward of N transitions.
+
+        `memory` is of the episodes that the transitions continue, and remembers them unless an
+        error is raised; without it, the transitions are whole episodes, one after the other.
 
         Raises:
             RewardError: a term raised, or a term or reward is not finite; the message names it.
         """
         now, then = map(self._factors, progress)
+        memory = memory or EpisodeMemory()
+        recall = memory.recall(transition.ended)
         with np.errstate(all="ignore"):  # checked below, with clearer messages
-            raw = self._raw_values(transition)
+            raw = self._raw_values(transition, recall)
             raw += 0.0  # turns −0.0 into 0.0 for readability in tables
             shaping = raw @ self.weights
             if self.mode == "potential":
@@ -135,6 +148,7 @@ class RewardKernel:
             and _in_range(shaped, MAX_REWARD).all()
         ):
             self._raise_range_error(raw, transition, shaping, shaped)
+        memory.commit(recall)
         return Rewards(raw, transition.env_reward, shaping, shaped, now)
 
     def _factors(self, progress: float | Array) -> float | Array:
@@ -143,15 +157,21 @@ class RewardKernel:
         shares, inverse = np.unique(progress, return_inverse=True)
         return np.array([self.factor(float(share)) for share in shares])[inverse]
 
-    def _raw_values(self, transition: Transition) -> Array:
+    def _raw_values(self, transition: Transition, recall: Recall) -> Array:
         raw, column = np.empty((len(transition), len(self.terms))), 0
         try:
             for column, term in enumerate(self.terms):
-                raw[:, column] = term(transition)
+                raw[:, column] = term(transition, recall)
         except Exception as error:  # a function of a user may raise anything
-            message = f"the term {self.names[column]} failed: {type(error).__name__}: {error}"
+            kind = "" if isinstance(error, InfoError) else f"{type(error).__name__}: "
+            message = f"the term {self.names[column]} failed: {kind}{error}"
             raise RewardError(message, _first_failure(self.terms[column], transition)) from error
         return raw
+
+    @property
+    def reads_info(self) -> bool:
+        """True if the transitions must have their info."""
+        return self._environment_reads_info or any(term.reads_info for term in self.terms)
 
     @property
     def uses_env_reward(self) -> bool:

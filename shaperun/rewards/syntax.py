@@ -21,7 +21,12 @@ ELEMENTWISE: dict[str, int] = {  # numpy function -> number of arguments
 }
 REDUCTIONS = {"sum", "mean", "norm", "any", "all", "min", "max"}
 EXTREMES = {"min": "minimum", "max": "maximum"}
-FUNCTIONS = {*ELEMENTWISE, *REDUCTIONS}
+MEMORY = {  # functions of the episode so far -> number of arguments
+    **dict.fromkeys(("highest", "lowest", "total", "mean_so_far", "std_so_far"), 1),
+    **dict.fromkeys(("previous", "changed"), 1),
+    "steps": 0,
+}
+FUNCTIONS = {*ELEMENTWISE, *REDUCTIONS, *MEMORY}
 CONSTANTS = {"pi": math.pi}
 
 OPERATORS: dict[type[ast.AST], str] = {
@@ -64,6 +69,7 @@ NAMESPACE: dict[str, Any] = {
 }
 
 STATE = "obs"
+INFO = "info"
 PREVIOUS = "last_"
 """Prefix of `obs`, `action` and names of observations for their values one step earlier."""
 

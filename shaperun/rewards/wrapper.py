@@ -14,6 +14,8 @@ from shaperun.common.validation import is_number
 from shaperun.envs.base import Array, Environment, Transition, flatten_rows, scalar_reward
 from shaperun.envs.declared import find_own_declaration
 from shaperun.envs.generic import from_spaces
+from shaperun.envs.info import record_info, record_vector_info
+from shaperun.envs.memory import EpisodeMemory
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import START, Progress, RewardError, RewardKernel, Rewards
 from shaperun.rewards.own_observations import OwnObservations, layers_of
@@ -90,6 +92,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         self._config = config, gamma, bootstraps
         self.kernel, self._call = self._prepare()
         self._clock = Clock(total_timesteps, scheduled=self.kernel.scheduled)
+        self._memory = EpisodeMemory()
         self._episode = -1
         self._length = 0
         self._sums: Array = np.zeros(0)
@@ -116,6 +119,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         """Reset the environment."""
         obs, info = self._call("reset", seed=seed, options=options)
         self._obs = flatten_rows([obs])
+        self._memory.reset()
         self._episode += 1
         self._length = 0
         return obs, info
@@ -134,9 +138,10 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
             terminated=np.array([terminated]),
             truncated=np.array([truncated]),
             last_action=self._last_action if self._length else actions,
+            info=np.array([record_info(info)]) if self.kernel.reads_info else None,
         )
         try:
-            rewards = self.kernel(transition, self._clock.tick(1))
+            rewards = self.kernel(transition, self._clock.tick(1), self._memory)
         except RewardError as error:
             raise error.at(self._episode, self._length) from None
         self._obs, self._last_action = next_obs, actions
@@ -191,6 +196,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self.kernel = RewardKernel(environment, config, gamma, bootstraps=bootstraps)
         self._clock = Clock(total_timesteps, scheduled=self.kernel.scheduled)
         self._autoreset = env.metadata["autoreset_mode"]
+        self._memory = EpisodeMemory(env.num_envs)
         self.transition: Transition
         self.rewards: Rewards
         self._obs: Array | None = None
@@ -210,6 +216,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self._obs = flatten_rows(obs)
         self._resets[selected] = False
         self._lengths[selected] = 0
+        self._memory.reset(selected)
         self._any_first_step = True
         return obs, info
 
@@ -238,9 +245,10 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
             terminated,
             truncated,
             self._update_last_actions(np.array(actions)),
+            record_vector_info(info, self.num_envs) if self.kernel.reads_info else None,
         )
         try:
-            rewards = self.kernel(self.transition, self._clock.tick(self.num_envs))
+            rewards = self.kernel(self.transition, self._clock.tick(self.num_envs), self._memory)
         except RewardError as error:
             row = error.row or 0
             raise error.at(int(self._episodes[row]), int(self._lengths[row])) from None
@@ -263,6 +271,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         self._any_first_step = any_done
         if self._autoreset == AutoresetMode.NEXT_STEP:
             self._lengths[self._resets] = 0
+            self._memory.reset(self._resets)
             self._any_first_step = bool(self._resets.any())
             self._resets = done
         elif any_done:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.envs.info import record_vector_info
 from shaperun.study.environment import EnvironmentConfig
 from shaperun.training.vector_env import Array, Step
 
@@ -26,7 +27,10 @@ class EnvPoolVectorEnv:
     resets and (LunarLander) steps before it, and by its actions: so it can be replayed.
     """
 
-    def __init__(self, env_id: str, count: int, max_steps: int, spaces: Any) -> None:
+    def __init__(
+        self, env_id: str, count: int, max_steps: int, spaces: Any, *, reads_info: bool = False
+    ) -> None:
+        self._reads_info = reads_info
         self._id, self._count, self._max_steps = env_id, count, max_steps
         self._ids = np.arange(count, dtype=np.int32)
         self.observation_space, self.action_space = spaces
@@ -36,14 +40,16 @@ class EnvPoolVectorEnv:
         self._actions: list[list[Any]] = [[] for _ in range(count)]
 
     @classmethod
-    def from_config(cls, environment: EnvironmentConfig, count: int) -> EnvPoolVectorEnv:
+    def from_config(
+        cls, environment: EnvironmentConfig, count: int, *, reads_info: bool = False
+    ) -> EnvPoolVectorEnv:
         """Make `count` copies of a study's environment."""
         env = environment.make()  # EnvPool's spaces have no bounds, or wrong ones
         spaces = env.observation_space, env.action_space
         assert env.spec is not None  # noqa: S101 (EnvPool's environments are registered)
         max_steps = env.spec.max_episode_steps
         env.close()
-        return cls(environment.id, count, int(max_steps or 0), spaces)
+        return cls(environment.id, count, int(max_steps or 0), spaces, reads_info=reads_info)
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Reset every environment with its seed; return observations (N, …)."""
@@ -71,12 +77,13 @@ class EnvPoolVectorEnv:
         """Wait for the step and return its result."""
         obs, rewards, terminated, _, info = self._pool.recv()
         truncated = info["elapsed_step"] >= self._max_steps
+        infos = list(record_vector_info(info, self._count)) if self._reads_info else None
         ended, last_obs = np.flatnonzero(terminated | truncated), None
         if len(ended):
             last_obs = np.zeros_like(obs)
             last_obs[ended] = obs[ended]
             obs[ended] = self._restart(ended)
-        return Step(obs, rewards.astype(np.float64), terminated, truncated, last_obs)
+        return Step(obs, rewards.astype(np.float64), terminated, truncated, last_obs, infos)
 
     def get_state(self) -> list[dict[str, Any]]:
         """Return the state of every environment."""

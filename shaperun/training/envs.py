@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 
 from shaperun.envs.base import Array, Transition, flatten_rows
+from shaperun.envs.memory import EpisodeMemory
 from shaperun.rewards.kernel import RewardError
 from shaperun.rewards.wrapper import Clock
 from shaperun.study.models import RunConfig
@@ -44,8 +45,9 @@ class TrainingEnvs(VecEnv):
         envpool = config.environment.backend == "envpool"
         simulator = EnvPoolVectorEnv if envpool else SequentialVectorEnv
         self._vector_env: SequentialVectorEnv | EnvPoolVectorEnv = simulator.from_config(
-            config.environment, len(seeds)
+            config.environment, len(seeds), reads_info=self.kernel.reads_info
         )
+        self._memory = EpisodeMemory(len(seeds))
         self._clock = Clock(config.training.total_timesteps, scheduled=self.kernel.scheduled)
         self._env_seeds = seeds
         self._obs: npt.NDArray[Any]  # after the last step
@@ -98,6 +100,7 @@ class TrainingEnvs(VecEnv):
             "last_action": self._last_action,
             "steps": self._clock.steps,
             "recorder": self.recorder.get_state(),
+            "memory": self._memory.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -111,6 +114,8 @@ class TrainingEnvs(VecEnv):
             raise ReplayMismatchError("a replayed episode reached another state")
         self._last_action, self._clock.steps = state["last_action"], state["steps"]
         self.recorder.set_state(state["recorder"])
+        if "memory" in state:  # not in those of earlier versions
+            self._memory.set_state(state["memory"])
 
     step_async = send
 
@@ -160,7 +165,8 @@ class TrainingEnvs(VecEnv):
         steps = [step for _, step in pending]
         transition = self._transition(actions, steps)
         try:
-            rewards = self.kernel(transition, self._clock.shares(len(steps), self.num_envs))
+            shares = self._clock.shares(len(steps), self.num_envs)
+            rewards = self.kernel(transition, shares, self._memory)
         except RewardError as error:
             copy = (error.row or 0) % self.num_envs  # if T is 1, as in shape_rewards
             raise self.recorder.locate(error, copy) from None
@@ -187,6 +193,7 @@ class TrainingEnvs(VecEnv):
             terminated=terminated.reshape(-1),
             truncated=truncated.reshape(-1),
             last_action=self._previous_actions(actions, terminated | truncated),
+            info=_concatenate_infos(steps),
         )
 
     def _previous_actions(
@@ -198,3 +205,9 @@ class TrainingEnvs(VecEnv):
         starts = np.concatenate([(self.recorder.lengths == 0)[None], ended[:-1]])
         previous[starts] = actions[starts]
         return previous.reshape(-1, *previous.shape[2:])
+
+
+def _concatenate_infos(steps: Sequence[Step]) -> npt.NDArray[np.object_] | None:
+    if steps[0].infos is None:
+        return None
+    return np.array([info for step in steps for info in step.infos or ()], dtype=object)

@@ -200,7 +200,7 @@ def test_term_cannot_change_its_argument(state_only: bool) -> None:
 def test_all_arguments_are_read_only() -> None:
     batch = transition()
     read_only = python_term._read_only(batch)
-    for name in Transition.__dataclass_fields__:
+    for name in batch.recorded:
         original, view = getattr(batch, name), getattr(read_only, name)
         assert view.tolist() == original.tolist()
         assert np.shares_memory(original, view)

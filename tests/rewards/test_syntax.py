@@ -5,14 +5,14 @@ from __future__ import annotations
 import builtins
 import contextlib
 import importlib
-import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shaperun.rewards.compiled import build_function
+from shaperun.rewards.compiler import compile_formula
 from shaperun.rewards.differences import find_difference
-from shaperun.rewards.expression import expression_term
 from shaperun.rewards.formula import ExpressionError
 from shaperun.rewards.syntax import NAMESPACE
 from tests.helpers.formulas import environment, error_of
@@ -86,8 +86,7 @@ def test_namespace_has_only_numpy_functions() -> None:
 
 @pytest.mark.parametrize("text", ["x + 1", "x - last_x", "3"])
 def test_compiled_formula_has_no_other_globals(text: str) -> None:
-    term = expression_term(environment(), "term", text)
-    evaluate = inspect.getclosurevars(term.function).nonlocals["evaluate"]
+    evaluate = build_function(compile_formula(environment(), text).result)
     assert evaluate.__globals__ == NAMESPACE
     assert evaluate.__globals__ is not NAMESPACE
     assert evaluate.__closure__ is None

@@ -35,6 +35,15 @@ REWARDS = {
         "add": RewardConfig(mode="add", weights={"upright": 1.0, "push_right": 0.1}, scale=0.5),
         "replace": RewardConfig(mode="replace", weights={"centred": 1.0}),
         "potential": RewardConfig(mode="potential", weights={"still": 1.0, "upright": 3.0}),
+        "memory": RewardConfig(
+            mode="add",
+            terms={
+                "record": "highest(x) - previous(highest(x))",
+                "restless": "changed(action) - std_so_far(angle) * lowest(vx)",
+                "late": "mean_so_far(angle) + steps() + total(env_reward)",
+            },
+            weights={"record": 1.0, "restless": -1.0, "late": 0.01},
+        ),
     },
 }
 CASES = [
@@ -175,7 +184,7 @@ def test_info_has_all_parts_and_they_add_up(env_id: str, config: RewardConfig) -
         assert obs.tolist() == bare_obs.tolist()
         assert [terminated, truncated] == ends
         assert info == {**bare_info, "reward_components": parts}
-        assert list(parts) == [*environment.terms, "env_reward", "shaping", "shaped"]
+        assert list(parts) == [*environment.terms, *config.terms, "env_reward", "shaping", "shaped"]
         assert all(type(part) is float for part in parts.values())
         assert parts["env_reward"] == bare_reward
         assert parts["shaped"] == reward

@@ -107,7 +107,11 @@ def test_shaping_many_steps_at_once_gives_the_same_rows(mode: str, reward: dict[
     rewards = {}
     for stretch, rows in rows_by_stretch.items():
         weights = {"distance": 10.0, "legs": 5.0} | ({} if mode == "potential" else {"change": 1.0})
-        changes = {"terms": {"change": "0 - abs(action - last_action)"}} | reward
+        terms = {
+            "change": "0 - abs(action - last_action)",
+            "record": "highest(y) + std_so_far(x) + total(changed(action))",
+        }
+        changes = {"terms": terms} | reward
         envs = make_envs(mode, weights, rows, reward=changes)
         envs.reset()
         rng, parts = np.random.default_rng(0), []

@@ -24,11 +24,12 @@ def test_steps_match_gymnasiums_vector_environment(env_id: str) -> None:
     ended = 0
     for _ in range(200):
         actions = theirs.action_space.sample()
-        (*one, last_obs), (*other, info) = ours.step(actions), theirs.step(actions)
+        step, (*other, info) = ours.step(actions), theirs.step(actions)
+        *one, last_obs, _ = step
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
             assert a.dtype == b.dtype
-        for copy in np.flatnonzero(one[2] | one[3]):
+        for copy in np.flatnonzero(step.terminated | step.truncated):
             assert last_obs is not None
             np.testing.assert_array_equal(last_obs[copy], info["final_obs"][copy])
             ended += 1

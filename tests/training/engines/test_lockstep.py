@@ -29,7 +29,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "CartPole-v1": {
         "default": {},
         "guided": {"mode": "potential", "weights": {"upright": 1}},
-        "paid": {"mode": "replace", "weights": {"upright": 1, "centred": 0.5}},
+        "paid": {
+            "mode": "replace",
+            "terms": {"record": "lowest(x) - previous(std_so_far(angle)) + steps()"},
+            "weights": {"upright": 1, "centred": 0.5, "record": 0.1},
+        },
     },
     "Pendulum-v1": {
         "default": {},

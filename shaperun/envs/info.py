@@ -1,0 +1,104 @@
+"""Numbers that environments report beside a step, in its `info`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shaperun.common.text import truncate
+
+Info = Mapping[str, Any]
+"""Recorded info of a step: numbers and truths by key, nested as the environment nests them."""
+
+
+class InfoError(LookupError):
+    """An entry of `info` that a term reads is missing or not a number."""
+
+
+class NotANumber(str):
+    """Description of an entry of `info` that is recorded without its value, as an array is."""
+
+    __slots__ = ()
+
+
+def record_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the numbers of a step's info, which the environment may reuse for the next one."""
+    return {key: _record(value) for key, value in info.items()}
+
+
+def _record(value: Any) -> Any:
+    if isinstance(value, float | int):  # truths are integers
+        return value
+    if isinstance(value, Mapping):
+        return record_info(value)
+    if (
+        isinstance(value, np.ndarray | np.generic)
+        and value.size == 1
+        and value.dtype.kind in "biuf"
+    ):
+        return value.item()
+    shape = f" of shape {value.shape}" if isinstance(value, np.ndarray) else ""
+    return NotANumber(f"{type(value).__name__}{shape}")
+
+
+def record_vector_info(info: Mapping[str, Any], n_envs: int) -> npt.NDArray[np.object_]:
+    """Return the infos (N,) of environments from the info of a vector environment.
+
+    In gymnasium's format, `info["_key"]` is the mask (N,) of the environments that have `key`, and
+    the info of an episode that ended in a step which began the next one is in `final_info`.
+    """
+    rows: list[dict[str, Any]] = [{} for _ in range(n_envs)]
+    for key, values in info.items():
+        if key.startswith("_") and key[1:] in info:
+            continue
+        if isinstance(values, Mapping):
+            values = record_vector_info(values, n_envs)
+        for index in np.flatnonzero(info.get(f"_{key}", np.ones(n_envs))):
+            if key == "final_info":
+                rows[index] = values[index]
+            else:
+                rows[index].setdefault(key, _record(values[index]))
+    return np.array(rows, dtype=object)
+
+
+def read_info(info: Info, keys: Sequence[str], default: float | None = None) -> float:
+    """Return an entry of a recorded info; the default, if there is one, for a missing last key.
+
+    Raises:
+        InfoError: the entry is missing and has no default, or is not a number.
+    """
+    value: Any = info
+    for depth, key in enumerate(keys):
+        if not isinstance(value, Mapping):
+            raise InfoError(f"{format_path(keys[:depth])} is {_describe(value)}, without keys")
+        if key not in value:
+            if default is not None:
+                return default
+            raise InfoError(_explain_missing(value, keys[: depth + 1]))
+        value = value[key]
+    if not isinstance(value, float | int):
+        raise InfoError(f"{format_path(keys)} is {_describe(value)}, not a number")
+    return float(value)
+
+
+def format_path(keys: Sequence[str]) -> str:
+    """Return the text that a formula reads an entry with."""
+    return "info" + "".join(f'["{key}"]' for key in keys)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, NotANumber):
+        return f"a value of type {value}"
+    return "a mapping" if isinstance(value, Mapping) else f"the number {value}"
+
+
+def _explain_missing(value: Mapping[str, Any], keys: Sequence[str]) -> str:
+    known = truncate(", ".join(map(str, value)), 200) or "nothing"
+    *path, key = keys
+    return (
+        f'{format_path(path)} has no "{key}" at this step (it has {known}); if only some steps '
+        f'have it, give a default, {format_path(path)}.get("{key}", 0)'
+    )

@@ -1,0 +1,139 @@
+"""Memory of the episode so far, for terms that depend on more than one transition.
+
+A term is evaluated for many transitions at once: T steps of N environments, in order of time.
+Memory carries what a term needs over from one evaluation to the next and from each step to the
+next one, and forgets it where an episode ends. Values do not depend on how steps are batched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+class EpisodeMemory:
+    """Values that terms remember of the current episodes of N environments."""
+
+    def __init__(self, n_envs: int = 1) -> None:
+        self._starting = np.ones(n_envs, dtype=bool)  # whether the next step begins an episode
+        self._carried: dict[str, Array] = {}  # (N,) each, after the last step
+
+    def recall(self, ended: Mask) -> Recall:
+        """Return the memory during the next T steps, of which those in `ended` (T · N,) are last.
+
+        It changes nothing before `commit`.
+        """
+        return Recall(self._starting, self._carried, ended.reshape(-1, len(self._starting)))
+
+    def commit(self, recall: Recall) -> None:
+        """Remember T steps after they have been evaluated."""
+        self._carried = recall.carried
+        self._starting = recall.ended[-1].copy()
+
+    def reset(self, mask: Mask | slice = slice(None)) -> None:
+        """Forget the episodes of these environments; their next step begins another one."""
+        self._starting[mask] = True
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what is remembered."""
+        return {"starting": self._starting.copy(), "carried": dict(self._carried)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Resume from a state.
+
+        Raises:
+            ValueError: it belongs to another number of environments.
+        """
+        shapes = {np.shape(array) for array in (state["starting"], *state["carried"].values())}
+        if shapes != {self._starting.shape}:
+            raise ValueError("its memory belongs to another number of environments")
+        self._starting, self._carried = state["starting"].astype(bool), dict(state["carried"])
+
+
+@dataclass
+class Recall:
+    """Memory during T steps of N environments, as one term uses it.
+
+    Each method takes a name, unique within the term, and values of every step (T · N,). It returns
+    what they give over the episode so far (T · N,), the step itself included.
+    """
+
+    starting: Mask  # (N,)
+    carried_before: dict[str, Array]
+    ended: Mask  # (T, N)
+    term: str = ""
+    carried: dict[str, Array] = field(default_factory=dict)
+
+    def of_term(self, term: str) -> Recall:
+        """Return the memory of a term."""
+        return replace(self, term=term)
+
+    def total(self, name: str, values: Array) -> Array:
+        """Return the sum since the episode began."""
+        return self._accumulate(name, values, np.add, 0.0)
+
+    def highest(self, name: str, values: Array) -> Array:
+        """Return the largest value since the episode began."""
+        return self._accumulate(name, values, np.maximum, -np.inf)
+
+    def lowest(self, name: str, values: Array) -> Array:
+        """Return the smallest value since the episode began."""
+        return self._accumulate(name, values, np.minimum, np.inf)
+
+    def previous(self, name: str, values: Array) -> Array:
+        """Return the value of the step before; the first step of an episode repeats its own."""
+        steps = self._by_step(values)
+        result = np.concatenate([self._before(name)[None], steps[:-1]])
+        result[self._starts] = steps[self._starts]
+        self._keep(name, steps[-1])
+        return result.reshape(-1)
+
+    def first(self, name: str, values: Array) -> Array:
+        """Return the value of the first step of the episode."""
+        steps = self._by_step(values)
+        index = np.where(self._starts, np.arange(len(steps))[:, None], -1)
+        index = np.maximum.accumulate(index, axis=0)  # of the latest start in these steps, if any
+        result = np.where(
+            index < 0, self._before(name), np.take_along_axis(steps, np.maximum(index, 0), 0)
+        )
+        self._keep(name, result[-1])
+        return result.reshape(-1)
+
+    def _accumulate(self, name: str, values: Array, function: np.ufunc, start: float) -> Array:
+        steps = self._by_step(values)
+        result = np.empty_like(steps)
+        latest = np.where(self.starting, start, self._before(name))
+        begin = 0
+        for end in [*np.flatnonzero(self.ended.any(axis=1)).tolist(), len(steps) - 1]:
+            if begin <= end:
+                block = np.concatenate([latest[None], steps[begin : end + 1]])
+                block = function.accumulate(block, axis=0)
+                result[begin : end + 1] = block[1:]
+                latest = np.where(self.ended[end], start, block[-1])
+                begin = end + 1
+        self._keep(name, result[-1])
+        return result.reshape(-1)
+
+    @cached_property
+    def _starts(self) -> Mask:
+        """Mask (T, N) of the first steps of episodes."""
+        return np.concatenate([self.starting[None], self.ended[:-1]])
+
+    def _by_step(self, values: Array) -> Array:
+        """Return values (T · N,), or one for all steps, as (T, N)."""
+        values = np.broadcast_to(np.asarray(values, dtype=np.float64), self.ended.size)
+        return values.reshape(self.ended.shape)
+
+    def _before(self, name: str) -> Array:
+        before = self.carried_before.get(f"{self.term}:{name}")
+        return np.zeros(len(self.starting)) if before is None else before
+
+    def _keep(self, name: str, values: Array) -> None:
+        self.carried[f"{self.term}:{name}"] = values.copy()
