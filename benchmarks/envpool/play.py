@@ -77,6 +77,7 @@ def _iter_ended(
         terminated=step.terminated,
         truncated=step.truncated,
         last_action=actions,  # no outcome depends on it
+        info=None if step.infos is None else np.array(step.infos, dtype=object),
     )
     ended = np.flatnonzero(transition.ended)
     for copy, outcome in zip(ended, environment.outcome(transition.take(ended)), strict=True):

@@ -203,11 +203,12 @@ class Environment:
       ``step`` returned, within 1e-5. The test lists the environments that may differ: at the end
       of an episode, or because their reward depends on hidden state.
     - Terms: at least one state term. Values are float64 (N,), finite and not constant, and depend
-      on nothing but their row; inputs are read-only. An action term depends on the action. The
-      formula is one line that ends with a period.
+      on nothing but their row; inputs are read-only. An action term depends on the action, or on
+      info. The formula is one line that ends with a period.
     - Controllers: at least three. The one with the highest environment return succeeds, and one
-      lasts to the time limit (both with seed 0). A controller maps one observation (observation
-      size,) in float32 to an action that the action space contains. It is deterministic, never
+      lasts to the time limit (both with seed 0); the test lists environments where no such
+      controller is known. A controller maps one observation (observation size,), in the type of
+      the environment's, to an action that the action space contains. It is deterministic, never
       writes to the observation, and remembers nothing between episodes. Its name is a verb
       (``land``); its docstring is one sentence in the third person ("Lands …").
     - Names: those of terms, outcomes and `OWN_REWARD` are distinct, and neither they nor those of

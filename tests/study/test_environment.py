@@ -19,7 +19,10 @@ def test_envpool_needs_a_validated_environment() -> None:
     assert accept("environment", limited).environment.backend == "envpool"
     windy = lander | {"options": {"enable_wind": True}}
     assert "does not support the option enable_wind" in refuse("environment", windy)
-    for env_id, why in {"Pendulum-v1": "differs from", "Taxi-v4": "not validated"}.items():
+    reasons = {"Pendulum-v1": "differs from"} | dict.fromkeys(
+        ("Taxi-v4", "Hopper-v5"), "not validated"
+    )
+    for env_id, why in reasons.items():
         refused = refuse("environment", {"id": env_id, "backend": "envpool"})
         assert why in refused
         assert "leave backend out" in refused
