@@ -13,6 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import yaml
 from hypothesis import settings
@@ -23,6 +24,7 @@ from shaperun.check import check, preview
 from shaperun.check.behaviours import EPISODES, Behaviour, record_behaviours
 from shaperun.cli.main import main
 from shaperun.envs.builtin import environments
+from shaperun.envs.generic import _inspect
 from shaperun.runs import driver, prepare
 from shaperun.runs.plan import plan_runs
 from shaperun.runs.process_pool import run_inline
@@ -30,6 +32,7 @@ from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import driver as search
 from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import parse_study
+from tests.helpers.toy import Register
 
 # A loaded machine may take any time for an example.
 settings.register_profile("without-deadline", deadline=None)
@@ -55,6 +58,17 @@ def one_recording() -> Iterator[None]:
         for module in (check, preview):
             patch.setattr(module, "record_behaviours", recorded_once)
         yield
+
+
+@pytest.fixture
+def register() -> Iterator[Register]:
+    """Register environments for the duration of one test."""
+    before = dict(gym.registry)
+    _inspect.cache_clear()
+    yield lambda env_id, make: gym.register(env_id, entry_point=make)
+    gym.registry.clear()
+    gym.registry.update(before)
+    _inspect.cache_clear()
 
 
 Shaperun = Callable[..., subprocess.CompletedProcess[str]]

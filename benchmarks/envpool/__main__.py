@@ -24,8 +24,8 @@ EPISODES = 1_000
 COPIES = 50
 SEED_STRIDE = 1_000  # between rows, so that no two rows play the same episodes
 
-MakeEnvs = Callable[[EnvironmentConfig, int], VectorEnv]
-"""Factory of N copies of an environment."""
+MakeEnvs = Callable[..., VectorEnv]
+"""Factory of N copies of an environment, whose infos are recorded with `reads_info`."""
 
 
 def play_controller(
@@ -36,7 +36,8 @@ def play_controller(
     count = min(COPIES, episodes)
     per_copy = -(-episodes // count)
     seeds = range(first_seed, first_seed + count)
-    with closing(make_envs(EnvironmentConfig(id=env_id), count)) as envs:
+    options = {"reads_info": True} if environment.reads_info else {}
+    with closing(make_envs(EnvironmentConfig(id=env_id), count, **options)) as envs:
         return play(envs, environment, environment.controllers[controller], seeds, per_copy)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Controller, Environment, Transition, flatten_rows
+from shaperun.envs.base import Controller, Environment, Transition
+from shaperun.envs.layout import flatten_rows
 from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
 from shaperun.training.vector_env import Array, SequentialVectorEnv, Step
 
@@ -76,6 +77,7 @@ def _iter_ended(
         terminated=step.terminated,
         truncated=step.truncated,
         last_action=actions,  # no outcome depends on it
+        info=None if step.infos is None else np.array(step.infos, dtype=object),
     )
     ended = np.flatnonzero(transition.ended)
     for copy, outcome in zip(ended, environment.outcome(transition.take(ended)), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import polars as pl
 
 from shaperun.analysis import results, summary, tables, training_differences
 from shaperun.analysis.pooling import OpenedStudy, Pool, pool_studies
+from shaperun.common.diff import format_value
 from shaperun.common.errors import UserError
 from shaperun.envs.metrics import metric_names
 from shaperun.runs.plan import plan_runs
@@ -40,10 +41,9 @@ class StudyComparison:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on arms with different training, and on arms that studies share."""
-        if self.pool:
-            return self.pool.notes
-        return list(training_differences.training_notes(self.study))
+        """Sentences on options of the evaluation, other training, and arms of several studies."""
+        trained = self.pool.notes if self.pool else training_differences.training_notes(self.study)
+        return [*evaluation_notes(self.study), *trained]
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document that `compare --json` prints."""
@@ -63,7 +63,7 @@ def compare_studies(opened: Sequence[OpenedStudy], by: str = "return") -> StudyC
     if len(opened) == 1:
         return compare_arms(*opened[0], by)
     pool = pool_studies(opened)
-    summary.check_metric(by, metric_names(pool.study.environment.describe()))
+    summary.check_metric(by, metric_names(pool.study.evaluated_environment.describe()))
     comparison = _summarize_runs(pool.study, pool.runs, by, pool)
     if comparison is None:
         raise UserError(f"no run of {pool.study.study} has recorded an evaluation yet")
@@ -72,7 +72,7 @@ def compare_studies(opened: Sequence[OpenedStudy], by: str = "return") -> StudyC
 
 def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> StudyComparison:
     """Compare the arms of one study; errors as for `compare_studies`."""
-    summary.check_metric(by, metric_names(study.environment.describe()))
+    summary.check_metric(by, metric_names(study.evaluated_environment.describe()))
     runs = plan_runs(study, study.arms)
     ensure_unchanged(folder, runs)
     arms = list(study.arms)
@@ -88,7 +88,7 @@ def compare_arms(study: Study, folder: StudyFolder, by: str = "return") -> Study
 def _summarize_runs(
     study: Study, runs: list[results.RecordedRun], by: str, pool: Pool | None = None
 ) -> StudyComparison | None:
-    environment = study.environment.describe()
+    environment = study.evaluated_environment.describe()
     curves, final, episodes = [], [], []
     for batch in results.iter_tables(runs):  # all episodes at once may not fit into memory
         curves.append(results.learning_curves(batch, study.evaluation.episodes))
@@ -110,6 +110,16 @@ def _summarize_runs(
         results.unfinished_runs(runs),
         pool,
     )
+
+
+def evaluation_notes(study: Study) -> Iterator[str]:
+    """Yield which options of the environment differ between evaluation and training, if any."""
+    options, trained = study.evaluation.options, study.environment.options
+    if options:
+        names = [
+            f"{n} {format_value(trained[n]) if n in trained else 'by default'}" for n in options
+        ]
+        yield f"Policies were trained with {', '.join(names)}, and {study.evaluated_with}."
 
 
 def comparison_folder(opened: Sequence[OpenedStudy]) -> Path:

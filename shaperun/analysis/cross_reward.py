@@ -32,7 +32,7 @@ def cross_rewards(final: pl.DataFrame, study: Study) -> pl.DataFrame:
         interquartile mean over runs of the mean over episodes; null if a term was not recorded),
         and missing (those terms, comma-separated).
     """
-    environment = study.environment.describe()
+    environment = study.evaluated_environment.describe()
     rows = []
     for arm, config in study.arms.items():
         episodes = final.filter(arm=arm)

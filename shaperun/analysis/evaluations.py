@@ -129,7 +129,7 @@ def _required_columns(run: Run) -> set[str]:
 
     Others may be missing: terms added to the environment after the run.
     """
-    environment, reward = run.config.environment.describe(), run.config.reward
+    environment, reward = run.config.evaluated_environment.describe(), run.config.reward
     weighted = {name for name, weight in reward.weights.items() if weight}
     recorded = weighted - environment.outcomes.keys() - {OWN_REWARD}
     kinds = ("sum", "first", "last") if reward.mode == "potential" else ("sum",)
@@ -144,7 +144,7 @@ def _max_rows(run: Run) -> int:
 
 
 def _check_values(table: pl.DataFrame, run: Run) -> None:
-    environment = run.config.environment.describe()
+    environment = run.config.evaluated_environment.describe()
     if any(table.null_count().row(0)):
         raise _CorruptTableError("a value is missing")
     if not all(table.select((cs.numeric().cast(pl.Float64).abs() <= _MAX_NUMBER).all()).row(0)):

@@ -119,7 +119,9 @@ def _ensure_comparable(first: Study, other: Study) -> None:
 def _protocol(study: Study) -> dict[str, Any]:
     final = study.evaluation.final_episodes
     return {
-        "environment": study.environment.model_dump(mode="json", include={"id", "options"}),
+        "environment": study.evaluated_environment.model_dump(
+            mode="json", include={"id", "options"}
+        ),
         "evaluation": {"final_episodes": final},
     }
 
@@ -206,9 +208,10 @@ def _study_training_notes(studies: Sequence[Study]) -> Iterator[str]:
 
 
 def _training_of(study: Study) -> dict[str, Any]:
-    """Return the settings of training; the backend does not affect evaluation."""
+    """Return the settings of training; the environment's do not affect evaluation."""
     training = study.training.model_dump(mode="json")
-    return {"training": training, "environment": {"backend": study.environment.backend}}
+    environment = {"backend": study.environment.backend, "options": study.environment.options}
+    return {"training": training, "environment": environment}
 
 
 def _shared_arm_notes(arms: Mapping[str, _PooledArm]) -> Iterator[str]:

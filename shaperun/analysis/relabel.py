@@ -36,7 +36,7 @@ def contributions(
 
     The N episodes recorded the reward's terms; a schedule is evaluated at the share `progress`.
     """
-    environment = study.environment.describe()
+    environment = study.evaluated_environment.describe()
     kernel = study.training_of(reward).kernel(environment, study.resolve_reward(reward))
     return contributions_with_kernel(episodes, kernel, environment, progress)
 

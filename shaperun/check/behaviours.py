@@ -93,7 +93,7 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
         UserError: the environment cannot be played.
     """
     try:
-        with closing(config.make()) as env:
+        with closing(config.make(for_controller=True)) as env:
             environment = config.describe()
             controllers = environment.controllers | default_controllers(env)
             return [

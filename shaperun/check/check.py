@@ -51,11 +51,13 @@ class Invariance:
 class Check:
     """A study's behaviors, their returns under every arm, and the findings.
 
-    `difference` is the smallest difference in environment return that matters; None if unknown.
+    `evaluated` are the same behaviors in the environment of the evaluation; `difference` is the
+    smallest difference in environment return that matters; None if unknown.
     """
 
     study: Study
     behaviours: list[Behaviour]
+    evaluated: list[Behaviour]
     kernels: dict[str, RewardKernel]
     returns: dict[str, list[BehaviourReturn]]
     findings: list[Finding]
@@ -79,6 +81,13 @@ class Check:
             for arm, kernel in self.kernels.items()
             if kernel.mode == "potential"
         }
+
+    def evaluated_returns(self, arm: str) -> list[BehaviourReturn]:
+        """Return the behaviors' returns under an arm's reward, in the evaluation's environment."""
+        if self.evaluated is self.behaviours:
+            return self.returns[arm]
+        kernel = self.kernels[arm]
+        return behaviour_returns(kernel, self.evaluated, kernel.gamma)
 
     def select_arms(self, max_arms: int) -> list[str]:
         """Return at most `max_arms` arms in their order, those with an inverted ranking first."""
@@ -111,6 +120,9 @@ def check_study(
 ) -> Check:
     """Record the environment's behaviors once, and apply every arm's reward to them.
 
+    They are played with the options of training, which is what rewards are paid for, and for the
+    study's power also with those of the evaluation, if it has any.
+
     The arms are the study's, or those of its sweep. `difference` is the smallest difference in
     environment return that matters, by default a tenth of the range of the behaviors' returns, if
     the environment has controllers; `spread` is the standard deviation between finished runs of an
@@ -120,6 +132,9 @@ def check_study(
         UserError: the environment cannot be played, or a reward is not finite.
     """
     behaviours = record_behaviours(study.environment)
+    evaluated = behaviours
+    if study.evaluation.options:
+        evaluated = record_behaviours(study.evaluated_environment)
     environment = study.environment.describe()
     kernels, returns, findings = {}, {}, []
     for arm, config in arms.items():
@@ -134,9 +149,10 @@ def check_study(
         # Only the findings need single terms; those of many arms would fill the memory.
         returns[arm] = [result.without_terms() for result in results]
     if difference is None and environment.controllers:
-        difference = default_difference(behaviours)
-    findings += apply_rules(STUDY_RULES, StudyContext(study, behaviours, difference, spread))
-    return Check(study, behaviours, kernels, returns, findings, difference)
+        difference = default_difference(evaluated)
+    context_of_study = StudyContext(study, behaviours, evaluated, difference, spread)
+    findings += apply_rules(STUDY_RULES, context_of_study)
+    return Check(study, behaviours, evaluated, kernels, returns, findings, difference)
 
 
 def _verify_invariance(kernel: RewardKernel, returns: Sequence[BehaviourReturn]) -> Invariance:

@@ -61,11 +61,13 @@ def record_filmstrips(
         env.close()
 
 
-def make_renderable_env(config: EnvironmentConfig) -> gym.Env[Any, Any] | None:
+def make_renderable_env(
+    config: EnvironmentConfig, *, for_controller: bool = True
+) -> gym.Env[Any, Any] | None:
     """Return an environment with `rgb_array` rendering, or None if it has none."""
     render_without_display()
     try:
-        return config.make(render_mode="rgb_array")
+        return config.make(render_mode="rgb_array", for_controller=for_controller)
     except Exception:  # unsupported, or a library for rendering is missing
         return None
 

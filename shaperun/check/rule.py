@@ -60,6 +60,8 @@ class StudyContext:
 
     study: Study
     behaviours: Sequence[Behaviour]
+    evaluated: Sequence[Behaviour]
+    """The same behaviors in the environment of the evaluation."""
     difference: float | None
     """The smallest difference in environment return that matters; None if unknown."""
     spread: float | None

@@ -99,7 +99,7 @@ def too_few_episodes(context: StudyContext) -> Iterator[str]:
     if not context.difference:
         return
     episodes, seeds = context.study.evaluation.final_episodes, len(context.study.seeds)
-    best = max(context.behaviours, key=lambda b: float(b.returns.mean()))
+    best = max(context.evaluated, key=lambda b: float(b.returns.mean()))
     spread = float(best.returns.std(ddof=1)) if len(best.returns) > 1 else 0.0
     needed = ceil(2 * (DETECTABLE_ERRORS * spread / context.difference) ** 2 / seeds)
     if needed > episodes:

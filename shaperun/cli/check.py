@@ -125,7 +125,7 @@ def check_arms(
     arms: dict[str, Arm] = study.arms | swept
     runs = plan_runs(study, arms, only)
     arms = {name: arm for name, arm in arms.items() if not only or name in only}
-    spread = results.spread_between_runs(folder, runs, study.environment.describe())
+    spread = results.spread_between_runs(folder, runs, study.evaluated_environment.describe())
     return check_study(study, arms, difference=difference, spread=spread)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,10 +25,25 @@ def init(
     file: Annotated[
         str, typer.Argument(metavar="PATH", help="Path of the new study file.")
     ] = "study.yaml",
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "--env",
+            metavar="ENV",
+            help="Any gymnasium environment, such as Acrobot-v1, or PACKAGE:NAME with "
+            "--allow-code (default: a tour of study files on CartPole-v1).",
+            show_default=False,
+        ),
+    ] = None,
+    allow_code: AllowCode = False,
 ) -> None:
-    """Write a commented starter study that runs as it is."""
-    from importlib.resources import files
+    """Write a commented starter study that runs as it is.
 
+    With --env, it is a study of that environment: a baseline and a shaped arm to begin with, and
+    in comments all terms with their formulas and the names that formulas may use.
+
+    Example: shaperun init rover.yaml --env rover:Rover-v0 --allow-code
+    """
     from shaperun.common.files import write_atomically
 
     path = Path(file)
@@ -35,13 +51,34 @@ def init(
         raise UserError(f"{shlex.quote(file)} names no file; choose one, such as study.yaml")
     if path.exists():
         raise UserError(f"{path} already exists; choose another file name")
-    starter = files("shaperun.study").joinpath("starter.yaml").read_text(encoding="utf-8")
-    named = starter.replace(" study.yaml ", f" {shlex.quote(file)} ")
+    options = ["--allow-code"] if env and ":" in env else []
+    verbs = ("check", "train", "compare", "record-gif")
+    commands = {verb: format_command(verb, path, *options) for verb in verbs}
+    starter = _starter(file) if env is None else _starter_of(env, commands, allow_code=allow_code)
     try:
-        write_atomically(path, named.encode())
+        write_atomically(path, starter.encode())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"Wrote {path}. To train it: {format_command('train', path)}")
+    typer.echo(f"Wrote {path}. To train it: {commands['train']}")
+    if env is not None:
+        typer.echo(f"To see what its rewards pay for: {commands['check']}")
+
+
+def _starter(file: str) -> str:
+    from importlib.resources import files
+
+    starter = files("shaperun.study").joinpath("starter.yaml").read_text(encoding="utf-8")
+    return starter.replace(" study.yaml ", f" {shlex.quote(file)} ")
+
+
+def _starter_of(env_id: str, commands: Mapping[str, str], *, allow_code: bool) -> str:
+    from shaperun.study.learners import LEARNERS
+    from shaperun.study.starter import write_starter
+
+    environment = _find_environment(env_id, allow_code=allow_code)
+    kind = "discrete" if environment.action_size is None else "continuous"
+    others = [n for n, learner in LEARNERS.items() if kind in learner.actions and n != "PPO"]
+    return write_starter(environment, [*commands.values()], others)
 
 
 @command(rich_help_panel=PREPARE)

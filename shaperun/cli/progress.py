@@ -137,7 +137,7 @@ def print_plan(study: Study, runs: Sequence[Run], console: Console) -> None:
     arms = {run.arm: run.config.reward for run in runs}
     algorithms = dict.fromkeys(run.config.training.algorithm for run in runs)
     console.print(
-        f"{study.study}: {' and '.join(algorithms)} on {study.environment.id}, "
+        f"{study.study}: {' and '.join(algorithms)} on {study.setting}, "
         f"{pluralize(len(arms), 'arm')} × {pluralize(len({run.seed for run in runs}), 'seed')} × "
         f"{describe_length(runs)}"
     )

@@ -75,6 +75,10 @@ def train_runs(
     console = SafeConsole(quiet=arguments.quiet)
     executor = driver.make_executor(arguments.executor, arguments.workers)
     options = TrainOptions(tensorboard=arguments.tensorboard)
+    if any(run.config.start for run in runs):
+        from shaperun.training.start import check_starts  # imports torch
+
+        check_starts(study, runs)
     if arguments.dry_run:
         check_runs(study, folder, runs, options, fresh=arguments.fresh)
         console = SafeConsole(stderr=False)

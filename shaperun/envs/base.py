@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.info import InfoError, read_info
+from shaperun.envs.layout import Layout, layout_size
 from shaperun.envs.memory import EpisodeMemory, Recall
 
 Array = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
+ActionSpace = Literal["Discrete", "Box", "MultiDiscrete", "MultiBinary"]
 StateFunction = Callable[[Array], Array]
 
 _FLOATS_AT_ONCE = 2**20  # entries of pictures that terms see in float64 at once
@@ -159,6 +160,19 @@ def _to_floats(obs: npt.NDArray[Any]) -> Array:
 
 
 @dataclass(frozen=True)
+class View:
+    """Spaces of an environment as a learner sees them."""
+
+    shape: tuple[int, ...]
+    """Shape of an observation."""
+    actions: ActionSpace
+    picture: bool = False
+    """True if stable-baselines3 takes observations for pictures, channels first or last."""
+    indices: bool = False
+    """True if observations are indices, which it encodes as vectors of zeros and a one."""
+
+
+@dataclass(frozen=True)
 class Controller:
     """A small hand-written policy that shows what a reward pays for before any training."""
 
@@ -189,11 +203,12 @@ class Environment:
       ``step`` returned, within 1e-5. The test lists the environments that may differ: at the end
       of an episode, or because their reward depends on hidden state.
     - Terms: at least one state term. Values are float64 (N,), finite and not constant, and depend
-      on nothing but their row; inputs are read-only. An action term depends on the action. The
-      formula is one line that ends with a period.
+      on nothing but their row; inputs are read-only. An action term depends on the action, or on
+      info. The formula is one line that ends with a period.
     - Controllers: at least three. The one with the highest environment return succeeds, and one
-      lasts to the time limit (both with seed 0). A controller maps one observation (observation
-      size,) in float32 to an action that the action space contains. It is deterministic, never
+      lasts to the time limit (both with seed 0); the test lists environments where no such
+      controller is known. A controller maps one observation (observation size,), in the type of
+      the environment's, to an action that the action space contains. It is deterministic, never
       writes to the observation, and remembers nothing between episodes. Its name is a verb
       (``land``); its docstring is one sentence in the third person ("Lands …").
     - Names: those of terms, outcomes and `OWN_REWARD` are distinct, and neither they nor those of
@@ -210,10 +225,10 @@ class Environment:
     """Success flag of every outcome: True for success, False for failure, None for neither."""
     action_size: int | None = None
     """Number of entries of an action; None for discrete actions."""
-    anonymous_shape: tuple[int, ...] = (0,)
-    """Shape of an observation whose entries have no names."""
-    pictures: bool = False
-    """True if observations are pictures with their channels last, which stable-baselines3 turns."""
+    layout: Layout = (0,)
+    """Shape of an observation whose entries have no names, or the layout of a Dict or Tuple."""
+    view: View | None = None
+    """The spaces as a learner sees them; None for flat numbers and actions of `action_size`."""
     discrete_observations: bool = False
     """True if observations are state indices and not measurements."""
     time_limit: int | None = None
@@ -244,12 +259,18 @@ class Environment:
     @property
     def observation_size(self) -> int:
         """Number of entries of an observation."""
-        return prod(self.observation_shape)
+        return layout_size(self.observation_layout)
 
     @property
-    def observation_shape(self) -> tuple[int, ...]:
-        """Shape in which formulas see an observation, which the kernel holds as a flat row."""
-        return (len(self.observations),) if self.observations else self.anonymous_shape
+    def observation_layout(self) -> Layout:
+        """Layout in which formulas see an observation, which the kernel holds as a flat row."""
+        return (len(self.observations),) if self.observations else self.layout
+
+    @property
+    def learner_view(self) -> View:
+        """The spaces as a learner sees them."""
+        actions: ActionSpace = "Discrete" if self.action_size is None else "Box"
+        return self.view or View((self.observation_size,), actions)
 
     @property
     def built_in(self) -> dict[str, Term]:
@@ -317,19 +338,6 @@ class Environment:
         if name in self.terms:
             raise ValueError(f"{self.id} already has a term named {name!r}")
         self.terms[name] = Term(name, (function.__doc__ or "").strip(), function, state_only)
-
-
-def flatten_rows(obs: Any) -> npt.NDArray[Any]:
-    """Return observations as the kernel takes them: a copy with one flat row each.
-
-    Its type is float64, or uint8 if that is the type of the observations: pictures would take eight
-    times their bytes.
-    """
-    # Always a copy: a vector environment may return the same buffer at every step.
-    copy = np.array(obs)
-    if copy.dtype != np.uint8:
-        copy = copy.astype(np.float64, copy=False)
-    return copy.reshape(len(copy), -1)
 
 
 def scalar_reward(reward: Any) -> float:

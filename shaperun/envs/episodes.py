@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Environment, Transition, flatten_rows, scalar_reward
+from shaperun.envs.base import Environment, Transition, scalar_reward
 from shaperun.envs.info import Info, record_info
+from shaperun.envs.layout import flatten_rows
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -56,13 +57,13 @@ def play_episode(
     if on_step:
         on_step(0.0)
     # Copies, since an environment or a policy may return the same array every time.
-    states, actions, env_rewards, infos = [np.array(obs)], [], [], []
+    states, actions, env_rewards, infos = [own_obs(env, obs)], [], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         action = act(obs)
         obs, reward, terminated, truncated, info = env.step(action)
-        states.append(np.array(obs))
-        actions.append(np.array(action))
+        states.append(own_obs(env, obs))
+        actions.append(np.array(own_action(env, action)))
         infos.append(record_info(info))
         env_rewards.append(scalar_reward(reward))
         truncated = truncated or len(actions) >= max_steps
@@ -76,11 +77,15 @@ def play_episode(
 
 @dataclass
 class EpisodeBuilder:
-    """An unfinished episode of a policy that plays several; it has one more state than steps."""
+    """An unfinished episode of a policy that plays several; it has one more state than steps.
+
+    `obs` is the latest observation as the policy sees it, and `states` are the environment's own.
+    """
 
     env: gym.Env[Any, Any]
     index: int
     seed: int
+    obs: npt.NDArray[Any]
     states: list[npt.NDArray[Any]]
     actions: list[Any] = field(default_factory=list)
     env_rewards: list[float] = field(default_factory=list)
@@ -91,13 +96,14 @@ class EpisodeBuilder:
     def begin(cls, env: gym.Env[Any, Any], index: int, seed: int) -> EpisodeBuilder:
         """Reset the environment and return a new episode."""
         obs, _ = env.reset(seed=seed)
-        return cls(env, index, seed, [np.array(obs)])
+        return cls(env, index, seed, np.array(obs), [own_obs(env, obs)])
 
     def step(self, action: Any) -> bool:
         """Take a step; return whether the episode has ended."""
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self.states.append(np.array(obs))  # a copy, as in play_episode
-        self.actions.append(action)
+        self.obs = np.array(obs)  # a copy, as in play_episode
+        self.states.append(own_obs(self.env, self.obs))
+        self.actions.append(own_action(self.env, action))
         self.env_rewards.append(scalar_reward(reward))
         self.infos.append(record_info(info))
         self.ended = terminated, truncated
@@ -108,6 +114,17 @@ class EpisodeBuilder:
         return episode_transitions(
             self.states, self.actions, self.env_rewards, self.infos, *self.ended
         )
+
+
+def own_obs(env: gym.Env[Any, Any], obs: Any) -> npt.NDArray[Any]:
+    """Return a copy of the environment's own observation behind what a policy sees."""
+    own: Any = getattr(env, "own_obs", None)
+    return np.array(obs) if own is None else own
+
+
+def own_action(env: gym.Env[Any, Any], action: Any) -> Any:
+    """Return the action that the environment took for an action of a policy."""
+    return getattr(env, "own_action", action)
 
 
 def episode_transitions(

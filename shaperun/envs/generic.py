@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from math import inf
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from shaperun.envs.base import Environment
+from shaperun.envs.base import ActionSpace, Environment, View
 from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_declaration, installed_environments
+from shaperun.envs.layout import Layout
 from shaperun.envs.metrics import metric_bounds
+
+Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]
+"""Names of wrappers, innermost first, each alone or with its arguments."""
 
 PACKAGE_HINT = "PACKAGE:NAME for one of a package"
 
@@ -76,38 +80,112 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
     """Return a declaration inferred from spaces; observations and outcomes have generic names.
 
     Raises:
-        UnsupportedEnvironmentError: a space is composite (Dict, Tuple, …).
+        UnsupportedEnvironmentError: actions are composite, or observations have no fixed size.
     """
     from gymnasium import spaces
 
-    supported = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-    for kind, space in (("observation", observation_space), ("action", action_space)):
-        if not isinstance(space, supported):
-            raise UnsupportedEnvironmentError(
-                f"unsupported {kind} space {type(space).__name__}, expected Box, Discrete, "
-                "MultiDiscrete or MultiBinary; flatten it with a gymnasium wrapper"
-            )
+    if not isinstance(action_space, _array_spaces()):
+        raise UnsupportedEnvironmentError(
+            f"unsupported action space {type(action_space).__name__}: learners have actions of "
+            "Box, Discrete, MultiDiscrete or MultiBinary; make it one of these in a wrapper of the "
+            "environment"
+        )
+    layout = _layout_of(observation_space)
     discrete = isinstance(action_space, spaces.Discrete)
     return Environment(
         id=env_id,
         observations=(),
-        anonymous_shape=tuple(map(int, observation_space.shape)) or (1,),
-        pictures=_is_picture(observation_space),
-        discrete_observations=not isinstance(observation_space, spaces.Box),
+        layout=layout or (1,),
+        view=view_of(observation_space, action_space),
+        discrete_observations=isinstance(
+            observation_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+        ),
         action_size=None if discrete else int(np.prod(action_space.shape)),
         outcome=lambda end: np.where(end.terminated, "terminated", "truncated"),
         outcomes={"terminated": None, "truncated": None},
     )
 
 
-def _is_picture(space: Any) -> bool:
-    """Return whether stable-baselines3 takes a space for pictures with their channels last.
+def _array_spaces() -> tuple[Any, ...]:
+    from gymnasium import spaces
 
-    As its `is_image_space` and `is_image_space_channels_first`, which would import torch.
+    return (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+def _layout_of(space: Any) -> Layout:
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        return {key: _layout_of(entry) for key, entry in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return dict(enumerate(map(_layout_of, space.spaces)))
+    if not isinstance(space, _array_spaces()):
+        raise UnsupportedEnvironmentError(
+            f"observations of the space {type(space).__name__} have no fixed size; encode them as "
+            "arrays in a wrapper of the environment"
+        )
+    return tuple(map(int, space.shape))
+
+
+def view_of(observation_space: Any, action_space: Any) -> View:
+    """Return spaces as a learner sees them; a Dict or Tuple is flattened for it."""
+    from gymnasium import spaces
+
+    if isinstance(observation_space, spaces.Dict | spaces.Tuple):
+        observation_space = spaces.flatten_space(observation_space)
+    names: tuple[ActionSpace, ...] = get_args(ActionSpace)
+    [actions] = [n for n in names if isinstance(action_space, getattr(spaces, n))]
+    return View(
+        shape=tuple(map(int, observation_space.shape)) or (1,),
+        actions=actions,
+        picture=_is_picture(observation_space),
+        indices=not isinstance(observation_space, spaces.Box),
+    )
+
+
+def _is_picture(space: Any) -> bool:
+    """Return whether stable-baselines3 takes a space for pictures.
+
+    As its `is_image_space`, which would import torch.
     """
     if not hasattr(space, "low") or space.dtype != np.uint8 or len(space.shape) != 3:
         return False
-    return bool((space.low == 0).all() and (space.high == 255).all() and np.argmin(space.shape))
+    return bool((space.low == 0).all() and (space.high == 255).all())
+
+
+def view_through(
+    environment: Environment, options: Mapping[str, Any], wrappers: Wrappers
+) -> Environment:
+    """Return an environment as a learner sees it through wrappers; it is made once, to inspect it.
+
+    Raises:
+        UnsupportedEnvironmentError: a wrapper cannot be applied, or learners cannot act.
+    """
+    settings = json.dumps([options, wrappers], sort_keys=True)
+    return replace(environment, view=_inspect_view(environment.id, settings))
+
+
+@cache
+def _inspect_view(env_id: str, settings: str) -> View:
+    from shaperun.envs.make import make_environment  # gymnasium is slow to import
+
+    options, wrappers = json.loads(settings)
+    environment = get_environment(env_id, options)
+    try:
+        with (
+            warnings.catch_warnings(),
+            closing(make_environment(environment, options, wrappers)) as env,
+        ):
+            warnings.simplefilter("ignore")
+            seen = from_spaces(env_id, env.observation_space, env.action_space)
+            env.action_space.seed(0)
+            env.reset(seed=0)
+            env.step(env.action_space.sample())
+    except UnsupportedEnvironmentError:
+        raise
+    except Exception as error:  # code of a wrapper may raise anything
+        raise UnsupportedEnvironmentError(str(error) or type(error).__name__) from None
+    return seen.learner_view
 
 
 @cache

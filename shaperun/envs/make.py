@@ -11,13 +11,21 @@ from typing import Any
 import gymnasium as gym
 
 from shaperun.envs.base import Environment
-from shaperun.envs.generic import from_spaces
+from shaperun.envs.generic import Wrappers, from_spaces
+from shaperun.envs.wrappers import ViewedEnv
 
 
 def make_environment(
-    environment: Environment, options: Mapping[str, Any], *, render_mode: str | None = None
+    environment: Environment,
+    options: Mapping[str, Any],
+    wrappers: Wrappers | None = (),
+    *,
+    render_mode: str | None = None,
 ) -> gym.Env[Any, Any]:
     """Make an unshaped environment; options are keyword arguments of `gymnasium.make`.
+
+    With `wrappers`, which may be none, it is as a learner sees it. With None it is as a controller
+    sees it, to which observations of a Dict or Tuple stay as they are.
 
     Rendering is off by default: with it, LunarLander simulates every smoke particle, which changes
     no number and halves the speed.
@@ -42,7 +50,9 @@ def make_environment(
                 f"expect {sizes[1]}; change the options or use another environment"
             )
     hook = environment.before_reset
-    return BeforeReset(env, hook) if hook else env
+    env = BeforeReset(env, hook) if hook else env
+    is_composite = isinstance(environment.layout, Mapping)
+    return ViewedEnv(env, environment, wrappers) if wrappers or is_composite else env
 
 
 def render_without_display() -> None:

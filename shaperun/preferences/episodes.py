@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
 from shaperun.runs.plan import plan_runs
 from shaperun.runs.study_folder import StudyFolder
+from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import Study
 from shaperun.training.replay import single_observation_policy
 from shaperun.training.sb3_model import load_policy
@@ -36,6 +38,8 @@ _DIGITS = 3  # significant digits of stored observations
 # episodes that they are evaluated on.
 _ENTROPY = 0xA5CED
 
+Envs = tuple[gym.Env[Any, Any], gym.Env[Any, Any]]
+"""An environment to play in, and one to film."""
 Player = Callable[[], Callable[[Any], Any]]
 """Makes a policy for one episode: a function from an observation to an action."""
 
@@ -62,20 +66,27 @@ def collect_episodes(
     Raises:
         UserError: the environment cannot be played or rendered, or a term is not finite.
     """
-    env, renderable = study.environment.make(), make_renderable_env(study.environment)
-    if renderable is None:
-        env.close()
-        raise UserError(
-            f"{study.environment.id} cannot be rendered here; without pictures, episodes cannot be "
-            "compared"
+    with ExitStack() as stack:
+        for_controllers, for_policies = (
+            _make_envs(study.environment, stack, for_controller=controller)
+            for controller in (True, False)
         )
-    try:
-        return list(_play_episodes(study, folder, env, renderable, log, on_progress))
-    except RewardError as error:
-        raise UserError(f"invalid terms: {error}") from None
-    finally:
-        env.close()
-        renderable.close()
+        try:
+            played = _play_episodes(study, folder, for_controllers, for_policies, log, on_progress)
+            return list(played)
+        except RewardError as error:
+            raise UserError(f"invalid terms: {error}") from None
+
+
+def _make_envs(config: EnvironmentConfig, stack: ExitStack, *, for_controller: bool) -> Envs:
+    """Make two environments, the second one renderable, which `stack` closes."""
+    env = stack.enter_context(closing(config.make(for_controller=for_controller)))
+    renderable = make_renderable_env(config, for_controller=for_controller)
+    if renderable is None:
+        raise UserError(
+            f"{config.id} cannot be rendered here; without pictures, episodes cannot be compared"
+        )
+    return env, stack.enter_context(closing(renderable))
 
 
 def make_kernel(study: Study) -> RewardKernel:
@@ -94,26 +105,28 @@ def discount(values: Array, gamma: float) -> Array:
 def _play_episodes(
     study: Study,
     folder: StudyFolder,
-    env: gym.Env[Any, Any],
-    renderable: gym.Env[Any, Any],
+    for_controllers: Envs,
+    for_policies: Envs,
     log: Callable[[str], None],
     on_progress: OnProgress,
 ) -> Iterator[FilmedEpisode]:
     environment, kernel = study.environment.describe(), make_kernel(study)
     policies = _load_policies(study, folder)
-    players = _make_controllers(environment, env) | policies
     # A second set, so that random actions repeat while filming.
-    filmed_players = _make_controllers(environment, renderable) | policies
+    played, filmed = (_make_controllers(environment, env) for env in for_controllers)
+    players = {name: (played[name], filmed[name], for_controllers) for name in played}
+    players |= {name: (policy, policy, for_policies) for name, policy in policies.items()}
     starts = np.random.SeedSequence(_ENTROPY).generate_state(
         min(MAX_STARTS, MAX_EPISODES // len(players)), np.uint32
     )
     each = "1 episode" if len(starts) == 1 else f"{len(starts)} episodes"
     log(f"{', '.join(players)}: {each} each")
     planned = list(itertools.product(starts.tolist(), players.items()))
-    for number, (seed, (name, player)) in enumerate(planned, start=1):
+    for number, (seed, (name, (player, filmed_player, envs))) in enumerate(planned, start=1):
         on_progress(number, len(planned))
+        env, renderable = envs
         episode = play_episode(env, environment, player(), seed, max_steps=MAX_EPISODE_STEPS)
-        strip = record_filmstrip(renderable, environment, filmed_players[name](), seed, episode)
+        strip = record_filmstrip(renderable, environment, filmed_player(), seed, episode)
         if strip:
             yield FilmedEpisode(_summarize(episode, name, seed, environment, kernel), strip)
 

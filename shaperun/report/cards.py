@@ -59,7 +59,7 @@ def _make_card(data: ReportData, arm: str) -> Context:
 def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
     if data.check is None or arm not in data.check.returns:
         return exploitation.judge_exploitation(data.episodes, data.study, arm)
-    returns = data.check.returns[arm]
+    returns = data.check.evaluated_returns(arm)
     best = best_by_environment(returns)
     behaviour = best.behaviour
     # As for the policies, the reward is that of the end of training.

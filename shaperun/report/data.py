@@ -131,7 +131,7 @@ def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], Non
 
 def summarize_episodes(study: Study, episodes: pl.DataFrame) -> Summary:
     """Summarize the finished runs: their final policies and their learning speed."""
-    environment = study.environment.describe()
+    environment = study.evaluated_environment.describe()
     curves = results.learning_curves(episodes, study.evaluation.episodes)
     per_run = results.measure_runs(curves, results.final_episodes(episodes), environment)
     return summarize(study, environment, per_run, "return")
@@ -223,7 +223,7 @@ def _summarize_fresh(ranked: SweepResults, loaded: LoadedRuns) -> list[ArmSummar
     runs = [run for run in _confirmation_runs(ranked) if run.arm in confirmed]
     if not runs:
         return []
-    environment = ranked.study.environment.describe()
+    environment = ranked.study.evaluated_environment.describe()
     per_run = results.run_metrics(results.final_episodes(loaded.episodes(runs)), environment)
     trials = [winner.result.trial for winner in ranked.best]
     study = ranked.study.model_copy(update={"arms": make_trial_arms(ranked.study, trials)})

@@ -38,9 +38,9 @@ def write_comparison(comparison: StudyComparison, target: Path) -> list[Path]:
 
 def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
     study, final = comparison.study, comparison.final
-    environment, arms = study.environment.describe(), list(study.arms)
+    environment, arms = study.evaluated_environment.describe(), list(study.arms)
     algorithms = " and ".join(training_differences.algorithms(study))
-    title = f"{study.study}: {algorithms} on {study.environment.id}"
+    title = f"{study.study}: {algorithms} on {study.setting}"
     few = min((arm.runs for arm in comparison.summary.arms if arm.runs > 1), default=3) < 3
     band = "range of the two runs" if few else "95% interval"
     figures = {

@@ -39,7 +39,7 @@ class Clip:
     outcome: str  # shown in the last frame
     success: bool | None  # None if the outcome is neither success nor failure
     fps: int  # of the environment, frames per second
-    note: str = ""  # seed and episode
+    note: str = ""  # seed and episode, and more on further lines
     # Term -> cumulative contribution at each frame, in the units of the arm's reward.
     contributions: Mapping[str, Sequence[float] | NDArray[np.float64]] = field(default_factory=dict)
 
@@ -79,13 +79,13 @@ class _Layout:
 
     width: int  # pixels of a panel
     speed: int
-    has_notes: bool
+    notes: int  # lines of the longest note
     rows: int  # of bars
 
     @property
     def top(self) -> int:
         """The pixels above the picture."""
-        return round(self.width * (0.185 if self.has_notes else 0.14))
+        return round(self.width * (0.14 + 0.045 * self.notes))
 
     @property
     def row(self) -> int:
@@ -145,7 +145,8 @@ def compose(
 
     clips = [replace(clip, contributions=_limit_terms(clip.contributions)) for clip in clips]
     rows = max(len(clip.contributions) for clip in clips)
-    layout = _Layout(panel_width, speed, any(clip.note for clip in clips), rows)
+    notes = max(len(clip.note.splitlines()) for clip in clips)
+    layout = _Layout(panel_width, speed, notes, rows)
 
     ended = [_draw_panel(clip, clip.length, layout) for clip in clips]
     dimmed = [_draw_panel(clip, clip.length, layout, dim=True) for clip in clips]
@@ -264,10 +265,10 @@ def _draw_caption(draw: ImageDraw.ImageDraw, clip: Clip, step: int, layout: _Lay
         small.getlength(total), small.getlength("−000.0")
     )  # so that the label does not move
     draw.text((right - digits - width // 50, lower), "environment return", FADED, small, "rm")
-    if clip.note:
-        tiny = _font(width // 33)
-        note = _truncate(clip.note, tiny, right - left)
-        draw.text((left, round(width * 0.153)), note, FADED, tiny, "lm")
+    tiny = _font(width // 33)
+    for line, note in enumerate(clip.note.splitlines()):
+        middle = round(width * (0.153 + 0.045 * line))
+        draw.text((left, middle), _truncate(note, tiny, right - left), FADED, tiny, "lm")
 
 
 def _draw_bars(draw: ImageDraw.ImageDraw, clip: Clip, step: int, top: int, layout: _Layout) -> None:

@@ -7,6 +7,7 @@ from importlib.resources import files
 import jinja2
 
 from shaperun.analysis import training_differences
+from shaperun.analysis.comparison import evaluation_notes
 from shaperun.common.text import escape_control_chars, format_number, humanize
 from shaperun.report import cards, charts, sections, sweep_section
 from shaperun.report.data import MAX_ARMS, ReportData
@@ -47,7 +48,10 @@ def _make_context(data: ReportData) -> Context:
         "theme": charts.theme_colours(arms),
         "headline": sections.write_headline(data),
         "algorithms": sections.join_names(training_differences.algorithms(data.study)),
-        "training_notes": list(training_differences.training_notes(data.study)),
+        "training_notes": [
+            *evaluation_notes(data.study),
+            *training_differences.training_notes(data.study),
+        ],
         "grid": sections.make_training_grid(data),
         "cards": cards.make_cards(data),
         "drawn": sections.describe_drawn_arms(data),

@@ -139,7 +139,7 @@ def _check_failures(final: pl.DataFrame, study: Study) -> None:
 
 
 def _failure_outcomes(study: Study) -> list[str]:
-    outcomes = study.environment.describe().outcomes
+    outcomes = study.evaluated_environment.describe().outcomes
     return [name for name, good in outcomes.items() if good is False]
 
 
@@ -177,7 +177,7 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
     except Exception as error:  # the environment's code may raise anything
         why = explain_rendering_error(error)
         raise UserError(f"{study.environment.id} cannot be rendered: {why}") from None
-    which = f"seed {run.seed}  ·  episode {episode}"
+    which = "  ·  ".join(filter(None, [chosen.reason, f"seed {run.seed}", f"episode {episode}"]))
     try:
         return gif.Clip(
             arm=run.arm,
@@ -185,9 +185,9 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
             frames=played.frames,
             returns=played.returns,
             outcome=played.outcome.replace("_", " "),
-            success=study.environment.describe().outcomes[played.outcome],
+            success=study.evaluated_environment.describe().outcomes[played.outcome],
             fps=played.fps,
-            note=f"{chosen.reason}  ·  {which}" if chosen.reason else which,
+            note=f"{which}\n{study.evaluated_with}".strip(),
             contributions=played.contributions,
         )
     except ValueError as error:  # the environment's pictures or numbers cannot be drawn

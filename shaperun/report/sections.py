@@ -136,7 +136,7 @@ def make_tables(data: ReportData) -> Context:
             for arm, cells in zip(arms, zip(*columns, strict=True), strict=True)
         ],
         "learning": [_make_learning_row(arm, costs.get(arm.arm)) for arm in arms],
-        "solved": data.study.environment.describe().solved,
+        "solved": data.study.evaluated_environment.describe().solved,
         "total_cost": _describe_cost(training_cost(data.all_statuses)),
     }
 
@@ -177,7 +177,7 @@ def _format_steps(steps: float) -> str:
 def make_curves(data: ReportData) -> Context:
     """Return the learning curves of the drawn arms, as SVG and as data of the interactive chart."""
     curves, shown = data.curves, data.drawn_arms
-    arms, environment = list(data.study.arms), data.study.environment.describe()
+    arms, environment = list(data.study.arms), data.study.evaluated_environment.describe()
     centre, solved = summary.center_curves(curves, environment), environment.solved
     labels = {arm: escape_control_chars(arm) for arm in arms}
     mask = pl.col("arm").is_in(shown)
@@ -200,7 +200,9 @@ def make_curves(data: ReportData) -> Context:
 
 def make_outcomes(data: ReportData) -> list[Context]:
     """Return one row per arm: its outcomes with their shares and colors."""
-    shares = results.outcome_shares(data.final, data.study, data.study.environment.describe())
+    shares = results.outcome_shares(
+        data.final, data.study, data.study.evaluated_environment.describe()
+    )
     palette = plots.outcome_colours(shares)
     return [
         {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from types import CodeType
 from typing import Any
 
+from shaperun.envs.layout import Layout, layout_size
 from shaperun.rewards import syntax
 
 
@@ -19,6 +21,7 @@ class Expression:
     shape: tuple[int, ...] = ()  # of the values per transition
     is_boolean: bool = False
     columns: frozenset[str] = frozenset()  # columns it depends on; none for a constant
+    entries: Mapping[str | int, Expression] = field(default_factory=dict)  # of a Dict or Tuple
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,24 @@ def build_function(expression: Expression) -> Callable[..., Any]:
     code: CodeType = compile(tree, "<formula>", "eval")
     function: Callable[..., Any] = eval(code, dict(syntax.NAMESPACE))  # noqa: S307 (a tree built here)
     return function
+
+
+def arrange_row(column: str, layout: Layout, first: int | None = None) -> Expression:
+    """Return a column of flat rows in its layout, or the part of the rows from `first` on."""
+    node, size, columns = load(column), layout_size(layout), frozenset({column})
+    part: ast.expr = node
+    if first is not None:
+        part = take(node, [ast.Slice(ast.Constant(first), ast.Constant(first + size))])
+    if isinstance(layout, Mapping):
+        starts = accumulate(map(layout_size, layout.values()), initial=first or 0)
+        entries = {
+            key: arrange_row(column, entry, start)
+            for (key, entry), start in zip(layout.items(), starts, strict=False)
+        }
+        return Expression(part, (size,), columns=columns, entries=entries)
+    if first is not None and not layout:
+        part = take(node, [ast.Constant(first)])
+    return Expression(reshape(part, *layout) if len(layout) > 1 else part, layout, columns=columns)
 
 
 def to_number(part: Expression) -> Expression:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from shaperun.envs.base import Environment
+from shaperun.envs.layout import Layout
 from shaperun.rewards import syntax
 from shaperun.rewards.compiled import (
     Expression,
     Formula,
     InfoEntry,
     Remembered,
+    arrange_row,
     broadcast,
     build_function,
     constant_value,
@@ -57,16 +60,15 @@ class _Compiler(ast.NodeVisitor):
         self._inputs: dict[str, InfoEntry | Remembered] = {}
         self._known = [*environment.observations, *syntax.COLUMNS, syntax.INFO, *syntax.CONSTANTS]
         n_actions = environment.action_size
-        shapes = {
-            **dict.fromkeys(["obs", "last_obs"], environment.observation_shape),
-            **dict.fromkeys(["action", "last_action"], () if n_actions is None else (n_actions,)),
+        actions = () if n_actions is None else (n_actions,)
+        layouts: dict[str, Layout] = {
+            **dict.fromkeys(["obs", "last_obs"], environment.observation_layout),
+            **dict.fromkeys(["action", "last_action"], actions),
         }
         self._names: dict[str, Expression] = {}
         for column in syntax.COLUMNS:
-            shape, name = shapes.get(column, ()), load(column)
-            node = reshape(name, *shape) if len(shape) > 1 else name  # rows are flat
-            is_boolean = column in syntax.BOOLEANS
-            self._names[column] = Expression(node, shape, is_boolean, frozenset({column}))
+            part = arrange_row(column, layouts.get(column, ()))
+            self._names[column] = replace(part, is_boolean=column in syntax.BOOLEANS)
         # Names of observations take precedence, even if they start with last_ or equal a column.
         for prefix in (syntax.PREVIOUS, ""):
             column = prefix + syntax.STATE
@@ -156,6 +158,8 @@ class _Compiler(ast.NodeVisitor):
         if self._is_info(node.value):
             return self._read_info(self._info_keys(node))
         part = self.visit(node.value)
+        if part.entries:
+            return self._read_entry(node, part)
         if not part.shape:
             raise self._error(node, "this is a single number and cannot be indexed with [ ]")
         indices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
@@ -175,6 +179,13 @@ class _Compiler(ast.NodeVisitor):
         return replace(
             part, node=take(part.node, taken), shape=(*lengths, *part.shape[len(indices) :])
         )
+
+    def _read_entry(self, node: ast.Subscript, part: Expression) -> Expression:
+        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        if not isinstance(key, str | int) or key not in part.entries:
+            known = ", ".join(json.dumps(key) for key in part.entries)
+            raise self._error(node.slice, f"the key must be one of {known}")
+        return part.entries[key]
 
     def _read_slice(self, node: ast.expr, index: ast.Slice, size: int) -> tuple[ast.Slice, int]:
         bounds = [

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from shaperun.common.validation import is_number
-from shaperun.envs.base import Array, Environment, Transition, flatten_rows, scalar_reward
+from shaperun.envs.base import Array, Environment, Transition, scalar_reward
 from shaperun.envs.declared import find_own_declaration
 from shaperun.envs.generic import from_spaces
 from shaperun.envs.info import record_info, record_vector_info
+from shaperun.envs.layout import flatten_rows
 from shaperun.envs.memory import EpisodeMemory
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import START, Progress, RewardError, RewardKernel, Rewards
@@ -103,6 +104,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         config, gamma, bootstraps = self._config
         env = self.env
         environment, call = _environment(env, env.observation_space, env.action_space)
+        self._layout = environment.observation_layout
         return RewardKernel(environment, config, gamma, bootstraps=bootstraps), call
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment."""
         obs, info = self._call("reset", seed=seed, options=options)
-        self._obs = flatten_rows([obs])
+        self._obs = flatten_rows([obs], self._layout)
         self._memory.reset()
         self._episode += 1
         self._length = 0
@@ -129,7 +131,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         if self._obs is None:
             raise gym.error.ResetNeeded("call reset before step")
         obs, env_reward, terminated, truncated, info = self._call("step", action)
-        next_obs, actions = flatten_rows([obs]), np.array([action])
+        next_obs, actions = flatten_rows([obs], self._layout), np.array([action])
         transition = Transition(
             obs=self._obs,
             action=actions,
@@ -194,6 +196,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         spaces = env.single_observation_space, env.single_action_space
         environment, self._call = _environment(env, *spaces)
         self.kernel = RewardKernel(environment, config, gamma, bootstraps=bootstraps)
+        self._layout = environment.observation_layout
         self._clock = Clock(total_timesteps, scheduled=self.kernel.scheduled)
         self._autoreset = env.metadata["autoreset_mode"]
         self._memory = EpisodeMemory(env.num_envs)
@@ -213,7 +216,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         # Read first: gymnasium removes the mask from the options.
         selected = (options or {}).get("reset_mask", slice(None))
         obs, info = self._call("reset", seed=seed, options=options)
-        self._obs = flatten_rows(obs)
+        self._obs = flatten_rows(obs, self._layout)
         self._resets[selected] = False
         self._lengths[selected] = 0
         self._memory.reset(selected)
@@ -227,7 +230,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         if self._obs is None:
             raise gym.error.ResetNeeded("call reset before step")
         obs, env_reward, terminated, truncated, info = self._call("step", actions)
-        next_obs = flatten_rows(obs)
+        next_obs = flatten_rows(obs, self._layout)
         done = terminated | truncated
         reached = next_obs
         if self._resets.any():  # not a transition: start from the first observation
@@ -236,7 +239,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         if self._autoreset == AutoresetMode.SAME_STEP and any_done:
             # `obs` belongs to the next episode already.
             reached = next_obs.copy()
-            reached[done] = flatten_rows(list(info["final_obs"][done]))
+            reached[done] = flatten_rows(list(info["final_obs"][done]), self._layout)
         self.transition = Transition(
             self._obs,
             np.asarray(actions),

@@ -37,7 +37,7 @@ def open_study(
         raise UserError(
             f"{trained.parent} has the results of {study.study}; rename it back to {study.study}"
         )
-    return study, StudyFolder(results / study.study)
+    return study.opened(results=results), StudyFolder(results / study.study)
 
 
 def find_local_code() -> None:

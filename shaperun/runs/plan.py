@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from shaperun.common.errors import UserError
 from shaperun.rewards.config import RewardConfig
+from shaperun.runs.start import find_start
 from shaperun.study.models import RunConfig, Study
 
 # Larger cohorts hardly make an update cheaper per run, and their environments no longer fit into
@@ -52,7 +53,7 @@ def plan_runs(
         )
     first = {name: study.run_config(reward, study.seeds[0]) for name, reward in chosen.items()}
     return [
-        Run(name, config.model_copy(update={"seed": seed}))
+        Run(name, find_start(study, name, config.model_copy(update={"seed": seed})))
         for seed in seeds
         for name, config in first.items()
     ]

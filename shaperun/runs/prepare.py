@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,8 +12,10 @@ from shaperun.common.errors import UserError
 from shaperun.common.files import Lock, explain_disk_error
 from shaperun.rewards.config import RewardConfig
 from shaperun.runs.plan import Run
+from shaperun.runs.start import check_sources
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.runs.train_options import TrainOptions
+from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import Study
 
 
@@ -33,6 +36,7 @@ def prepare(
             changed. Or the folder cannot be written.
     """
     check_runs(study, folder, runs, options, fresh=fresh)
+    check_sources(study, runs, fresh=fresh)
     _check_environment(study, {run.arm: run.config.reward for run in runs})
     try:
         folder.write_study(study.model_dump(mode="json"))
@@ -127,29 +131,35 @@ def _check_environment(study: Study, arms: Mapping[str, RewardConfig]) -> None:
             'pip install "shaperun[envpool]"'
         )
 
+    _check_steps(study, arms, study.environment)
+    if study.evaluation.options:
+        _check_steps(study, arms, study.evaluated_environment)
+
+
+def _check_steps(study: Study, arms: Mapping[str, RewardConfig], config: EnvironmentConfig) -> None:
+    environment = config.describe()
     try:
-        env = study.environment.make()
-        env.action_space.seed(0)
-        for arm, reward in arms.items():
-            _check_step(env, study, arm, reward)
-        env.close()
+        with closing(config.make()) as env:
+            env.action_space.seed(0)
+            for arm, reward in arms.items():
+                _check_step(env, study, arm, reward)
     except UserError:
         raise
     except Exception as error:  # third-party code may raise anything
-        options = ", ".join(f"{k}={v!r}" for k, v in study.environment.options.items())
+        options = ", ".join(f"{k}={v!r}" for k, v in config.options.items())
         with_options = f" with {options}" if options else ""
         raise UserError(f"{environment.id}{with_options} cannot be used: {error}") from None
 
 
 def _check_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None:
+    from shaperun.envs.episodes import play_episode
     from shaperun.rewards.kernel import RewardError
-    from shaperun.rewards.wrapper import RewardShapingWrapper
 
-    gamma = study.training_of(reward).gamma
-    shaped = RewardShapingWrapper(env, study.resolve_reward(reward), gamma=gamma, total_timesteps=1)
-    shaped.reset(seed=0)
+    environment = study.environment.describe()
+    kernel = study.training_of(reward).kernel(environment, study.resolve_reward(reward))
+    act = lambda obs: env.action_space.sample()  # noqa: E731
     try:
-        shaped.step(env.action_space.sample())
+        kernel(play_episode(env, environment, act, 0, max_steps=1).transition)
     except RewardError as error:
         raise UserError(f"invalid reward for arm {arm}: {error}") from None
 

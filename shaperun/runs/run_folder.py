@@ -248,6 +248,13 @@ class RunFolder:
         identity = _read_object(self.config).get("identity")
         return identity if isinstance(identity, str) else None
 
+    def read_start_hash(self) -> str | None:
+        """Return the hash of the policy that the run started from; None if it is missing."""
+        config = _read_object(self.config).get("config")
+        start = config.get("start") if isinstance(config, dict) else None
+        digest = start.get("sha256") if isinstance(start, dict) else None
+        return digest if isinstance(digest, str) else None
+
     def read_record(self) -> dict[str, Any]:
         """Return versions, platform and identity of the run, and the hashes of its `files`."""
         record, done = _read_object(self.config), _read_object(self._done)

@@ -104,7 +104,7 @@ def _make_ranking(
     done = {result.trial.arm: result for result in evaluated if result.state == "done"}
     if not done:
         return pl.DataFrame()
-    environment = study.environment.describe()
+    environment = study.evaluated_environment.describe()
     arms = make_trial_arms(study, [result.trial for result in done.values()])
     runs = plan_runs(study, arms)
     final = results.final_episodes(loaded.episodes(runs))

@@ -114,7 +114,7 @@ def measure_trials(
     if episodes.is_empty():
         return {}
     chosen = results.final_episodes(episodes) if at is None else _select_at(episodes, at, study)
-    metrics = results.run_metrics(chosen, study.environment.describe())
+    metrics = results.run_metrics(chosen, study.evaluated_environment.describe())
     runs = {trial.number: metrics.filter(arm=trial.arm) for trial in trials}
     return {
         number: _aggregate(sweep_of(study), table)
@@ -217,7 +217,7 @@ def _seed_extremes(
     if len(seeds) < 2 or not trials:
         return pl.DataFrame(schema={"arm": pl.String, **ends})
     episodes = results.final_episodes(loaded.episodes(plan_trial_runs(study, trials, seeds)))
-    metrics = results.run_metrics(episodes, study.environment.describe())
+    metrics = results.run_metrics(episodes, study.evaluated_environment.describe())
     columns = pl.col(*names)
     low, high = columns.min().name.suffix("_low"), columns.max().name.suffix("_high")
     return metrics.group_by("arm").agg(low, high).select("arm", pl.col(*ends).cast(pl.Float64))

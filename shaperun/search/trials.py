@@ -18,6 +18,7 @@ from shaperun.common.diff import iter_differences
 from shaperun.common.errors import UserError
 from shaperun.common.files import AppendOnlyCsv, read_json, read_table, write_json
 from shaperun.runs.plan import Run
+from shaperun.runs.start import find_start
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.search.arms import fixed_points, format_arm_name, make_trial_arm
 from shaperun.study.models import Arm, Study
@@ -59,7 +60,9 @@ def plan_trial_runs(study: Study, trials: Iterable[Trial], seeds: Iterable[int])
     """Return the runs of trials, seed by seed; weights drawn twice are trained once."""
     arms = make_trial_arms(study, trials)
     return [
-        Run(arm, study.run_config(reward, seed)) for seed in seeds for arm, reward in arms.items()
+        Run(arm, find_start(study, arm, study.run_config(reward, seed)))
+        for seed in seeds
+        for arm, reward in arms.items()
     ]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
+from contextlib import closing
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -11,10 +14,13 @@ from pydantic import (
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
 )
+from pydantic_core import PydanticCustomError
 
 from shaperun.common.validation import Model, unknown_name_error, validation_context
 from shaperun.envs.base import Environment
@@ -25,7 +31,9 @@ from shaperun.envs.generic import (
     UnknownEnvironmentError,
     UnsupportedEnvironmentError,
     get_environment,
+    view_through,
 )
+from shaperun.envs.wrapper_names import ALLOWED, REFUSED
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -46,6 +54,24 @@ Option = Annotated[JsonValue, AfterValidator(_check_finite)]
 """A number, text, true, false or null, or lists and mappings of these."""
 
 
+Wrapper = str | Annotated[dict[str, dict[str, Option]], Field(min_length=1, max_length=1)]
+
+
+def check_wrapper(wrapper: Wrapper, *, allow_code: bool) -> None:
+    """Check that a study may have a wrapper.
+
+    Raises:
+        ValueError: it is unknown, is code that may not run, or changes more than the view.
+    """
+    [name] = [wrapper] if isinstance(wrapper, str) else wrapper
+    if name in REFUSED:
+        raise ValueError(f"{name} cannot be among them; {REFUSED[name]}")
+    if ":" in name and not allow_code:
+        raise ValueError(f"{name} is code; give --allow-code if you trust it")
+    if ":" not in name and name not in ALLOWED:
+        raise unknown_name_error("wrapper", name, ALLOWED)
+
+
 class EnvironmentConfig(Model):
     """A gymnasium environment and the options it is created with."""
 
@@ -59,6 +85,14 @@ class EnvironmentConfig(Model):
         {},
         validate_default=True,
         description="Keyword arguments of gymnasium.make: numbers, text, lists and mappings.",
+    )
+    wrappers: list[Wrapper] = Field(
+        [],
+        validate_default=True,
+        max_length=20,
+        description="Wrappers of gymnasium through which the learner sees and acts, innermost "
+        "first: names, or {Name: {argument: value}}. Terms and the environment's reward are those "
+        "behind them. Another wrapper is module:Class, which needs --allow-code.",
     )
     backend: Backend = Field(
         "gymnasium",
@@ -83,6 +117,8 @@ class EnvironmentConfig(Model):
     def _check_backend(cls, value: Backend, info: ValidationInfo) -> Backend:
         if value == "envpool" and {"id", "options"} <= info.data.keys():
             obstacle = envpool_obstacle(info.data["id"], info.data["options"])
+            if info.data.get("wrappers"):
+                obstacle = obstacle or "EnvPool's environments have no wrappers"
             if obstacle:
                 raise ValueError(f"{obstacle}; leave backend out")
         return value
@@ -93,20 +129,42 @@ class EnvironmentConfig(Model):
         data: dict[str, Any] = handler(self)
         if self.backend == "gymnasium":
             data.pop("backend", None)
-        if not self.ends_itself:
-            data.pop("ends_itself", None)
+        for name in ("ends_itself", "wrappers"):
+            if not getattr(self, name):
+                data.pop(name, None)
         return data
 
     def describe(self) -> Environment:
         """Return the declaration of the environment."""
         return get_environment(self.id, self.options)
 
-    def make(self, *, render_mode: str | None = None) -> gym.Env[Any, Any]:
-        """Make the environment, unshaped."""
+    def make(
+        self, *, render_mode: str | None = None, for_controller: bool = False
+    ) -> gym.Env[Any, Any]:
+        """Make the environment, unshaped, as a learner sees it or as a controller does."""
         from shaperun.envs.make import make_environment  # gymnasium is slow to import
 
         options = copy.deepcopy(self.options)  # an environment may change its lists
-        return make_environment(self.describe(), options, render_mode=render_mode)
+        wrappers = None if for_controller else self.wrappers
+        return make_environment(self.describe(), options, wrappers, render_mode=render_mode)
+
+    @field_validator("wrappers")
+    @classmethod
+    def _check_wrappers(cls, value: list[Wrapper], info: ValidationInfo) -> list[Wrapper]:
+        environment: Environment | None = validation_context(info, "environment")
+        allow_code = info.context is None or validation_context(info, "allow_code")
+        for wrapper in value:
+            check_wrapper(wrapper, allow_code=bool(allow_code))
+        if value and environment and "options" in info.data:
+            try:
+                view_through(environment, info.data["options"], value)
+            except UnsupportedEnvironmentError as problem:
+                raise ValueError(f"they cannot be applied to {environment.id}: {problem}") from None
+        return value
+
+    def with_options(self, options: Mapping[str, Option]) -> EnvironmentConfig:
+        """Return the environment with further options, which replace those of the same name."""
+        return self.model_copy(update={"options": {**self.options, **options}}) if options else self
 
     @field_validator("options")
     @classmethod
@@ -131,7 +189,75 @@ class EnvironmentConfig(Model):
                 f"no time limit of {environment.id} is known to gymnasium; set one, as in "
                 "{max_episode_steps: 500}, or environment.ends_itself: true if all episodes end"
             )
+        if environment and info.context is not None:
+            _check_accepted(environment, value)
         return value
+
+
+def _check_accepted(environment: Environment, options: Mapping[str, Option]) -> None:
+    """Raise ValueError if the environment takes no such options, or a space has another size."""
+    module, _ = environment.requires or ("gymnasium", "")
+    if not options.keys() - {"max_episode_steps"} or find_spec(module) is None:
+        return
+    from shaperun.envs.make import make_environment  # gymnasium is slow to import
+
+    try:
+        make_environment(environment, copy.deepcopy(dict(options))).close()
+    except (TypeError, ValueError) as error:
+        cause = error.__context__ or error  # gymnasium adds all options to the message
+        raise ValueError(f"{environment.id} cannot be made with them: {cause}") from None
+    except Exception:  # noqa: S110 (a file may be missing here that results do not need)
+        pass
+
+
+def check_evaluation_options(
+    data: dict[str, Any], options: Mapping[str, Option], context: Mapping[str, Any]
+) -> None:
+    """Check options that evaluation merges over those of an `environment` section.
+
+    Raises:
+        ValueError: the environment does not take them, or has other spaces with them.
+    """
+    try:
+        training = EnvironmentConfig.model_validate(data, context=dict(context))
+    except ValidationError:
+        return  # reported already
+    merged = {**data, "options": {**training.options, **options}, "backend": "gymnasium"}
+    environment, problem = find_environment(merged, allow_code=context["allow_code"])
+    if problem:
+        raise ValueError(str(problem))
+    try:
+        evaluated = EnvironmentConfig.model_validate(
+            merged, context={**context, "environment": environment}
+        )
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(message) from None
+    _check_spaces(training, evaluated)
+
+
+def _check_spaces(training: EnvironmentConfig, evaluated: EnvironmentConfig) -> None:
+    """Raise ValueError if a policy of the one environment does not fit the other."""
+    try:
+        with closing(training.make()) as first, closing(evaluated.make()) as second:
+            pairs = [
+                (kind, getattr(first, f"{kind}_space"), getattr(second, f"{kind}_space"))
+                for kind in ("observation", "action")
+            ]
+    except Exception:  # reported when the environment is used
+        return
+    for kind, here, there in pairs:
+        # Other data may have other bounds.
+        arrays = kind == "observation" and hasattr(here, "low") and hasattr(there, "low")
+        if here != there and not (arrays and _layout(here) == _layout(there)):
+            raise ValueError(
+                f"the {kind} space is {there} with them and {here} in training; a policy needs "
+                "the same spaces in both"
+            )
+
+
+def _layout(space: Any) -> tuple[object, ...]:
+    return space.shape, space.dtype
 
 
 def find_environment(
@@ -149,9 +275,24 @@ def find_environment(
         return None, UnsupportedEnvironmentError(
             "its id names Python code; pass --allow-code if you trust it"
         )
+    options = options if isinstance(options, dict) else {}
     try:
-        return get_environment(env_id, options if isinstance(options, dict) else {}), None
+        environment = get_environment(env_id, options)
+        return _seen_by_learner(environment, options, data.get("wrappers"), allow_code), None
     except (UnknownEnvironmentError, UnsupportedEnvironmentError) as problem:
         return None, problem
     except TypeError:  # options that are not plain data, which field validation reports
         return None, None
+
+
+def _seen_by_learner(
+    environment: Environment, options: dict[str, Any], wrappers: object, allow_code: bool
+) -> Environment:
+    """Return an environment as seen through valid wrappers; field validation reports others."""
+    try:
+        checked = TypeAdapter(list[Wrapper]).validate_python(wrappers or [])
+        for wrapper in checked:
+            check_wrapper(wrapper, allow_code=allow_code)
+        return view_through(environment, options, checked) if checked else environment
+    except (ValueError, PydanticCustomError):
+        return environment

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, WithJsonSchema, field_validator
 
 from shaperun.common.validation import STRICT, Integer, unknown_name_error
+from shaperun.envs.base import ActionSpace, View
 from shaperun.study.hyperparameters import (
     BOUNDS,
     Networks,
@@ -21,9 +22,12 @@ from shaperun.study.hyperparameters import (
     hyperparameters_of,
 )
 
+Policy = Literal["auto", "MlpPolicy", "CnnPolicy"]
 Engine = Literal["auto", "sb3", "lockstep", "episodic"]
 Device = Literal["cpu", "cuda"]
-Actions = Literal["discrete", "continuous"]
+
+
+MIN_PICTURE = 36  # pixels on each side, below which the layers of NatureCNN have no room
 
 
 class EpisodicHyperparameters(BaseModel):
@@ -94,7 +98,7 @@ class Learner:
         engines: the engines that can train it, the preferred one first.
         own_hyperparameters: their model; None for the keyword arguments of the class.
         has_critic: whether it learns a value function, with which it bootstraps at time limits.
-        actions: the kinds of actions that it can learn.
+        actions: the spaces of actions that it can learn.
         on_policy: whether each update learns from the rollout before it alone.
         exact_resume: whether a run resumes exactly from a checkpoint; otherwise it restarts.
         optimizer_kwargs: keyword arguments of its optimizer.
@@ -104,7 +108,7 @@ class Learner:
     engines: tuple[Engine, ...]
     own_hyperparameters: type[EpisodicHyperparameters] | None = None
     has_critic: bool = True
-    actions: tuple[Actions, ...] = ("discrete", "continuous")
+    actions: tuple[ActionSpace, ...] = ("Discrete", "Box", "MultiDiscrete", "MultiBinary")
     on_policy: bool = True
     exact_resume: bool = True
     # The actor-critic policies set this eps themselves, but only if they are given no options.
@@ -127,7 +131,7 @@ LEARNERS: dict[str, Learner] = {
     "DQN": Learner(
         "stable_baselines3.dqn.dqn:DQN",
         ("sb3",),
-        actions=("discrete",),
+        actions=("Discrete",),
         on_policy=False,
         exact_resume=False,
         optimizer_kwargs={},
@@ -157,6 +161,30 @@ def _check_algorithm(name: str) -> str:
 Algorithm = Annotated[
     str, AfterValidator(_check_algorithm), WithJsonSchema({"enum": [*LEARNERS], "type": "string"})
 ]
+
+
+def choose_policy(algorithm: str, wanted: Policy, view: View | None) -> Policy:
+    """Return the class of a learner's policy for what it sees: NatureCNN for pictures of its size.
+
+    Raises:
+        ValueError: the learner, or what it sees, does not allow that class.
+    """
+    has_cnn = "sb3" in LEARNERS[algorithm].engines
+    is_large = view is not None and view.picture and min(sorted(view.shape)[1:]) >= MIN_PICTURE
+    if wanted == "auto":
+        return "CnnPolicy" if has_cnn and is_large else "MlpPolicy"
+    if wanted == "CnnPolicy" and not has_cnn:
+        learners = [name for name, learner in LEARNERS.items() if "sb3" in learner.engines]
+        raise ValueError(
+            f"{algorithm} has no CnnPolicy; choose MlpPolicy, or one of {', '.join(learners)}"
+        )
+    if wanted == "CnnPolicy" and view and not is_large:
+        shape = " × ".join(map(str, view.shape))
+        raise ValueError(
+            f"CnnPolicy is for pictures of bytes, {MIN_PICTURE} × {MIN_PICTURE} at least; the "
+            f"learner sees {shape} numbers"
+        )
+    return wanted
 
 
 def choose_engine(

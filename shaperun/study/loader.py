@@ -39,10 +39,14 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, allow_code: bool = 
             [f"{path}:1:1: found {found}, expected a study (shaperun init writes one)"]
         )
     data, overridden = _override(source.data, overrides)
+    positions = Positions(path, source, overridden)
+
+    def place(key: tuple[str, ...]) -> str:
+        return f"{positions(key, key=False)[1]}: {'.'.join(key)}"
+
     try:
-        return parse_study(data, allow_code=allow_code)
+        return parse_study(data, allow_code=allow_code).opened(place=place)
     except ValidationError as error:
-        positions = Positions(path, source, overridden)
         errors = error.errors(include_url=False)
         raise StudyError(describe_errors(errors, data, positions)) from None
 

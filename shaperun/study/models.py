@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -19,61 +21,25 @@ from pydantic import (
     model_validator,
 )
 
+from shaperun.common.text import truncate
 from shaperun.common.validation import (
     Model,
     Name,
     Seed,
-    is_number,
-    located_error,
     to_integer,
-    unknown_name_error,
     validation_context,
 )
 from shaperun.envs.base import Environment
 from shaperun.rewards.config import (
-    FormulaTerm,
     PythonTerm,
     RewardConfig,
     Terms,
     check_potential,
-    define_term,
 )
-from shaperun.rewards.formula import ExpressionError
 from shaperun.study.environment import EnvironmentConfig, find_environment
-from shaperun.study.sweep import Sweep, ends_of, split_parameter
+from shaperun.study.parameters import check_swept_parameters, inherit_formulas
+from shaperun.study.sweep import Sweep, split_parameter
 from shaperun.study.training import EvaluationConfig, TrainingConfig, merge_training
-
-
-def _inherit_formula(
-    name: str, own: object, shared: Mapping[str, object], info: ValidationInfo
-) -> dict[str, object]:
-    """Return an arm's term by name; one without a formula is the study's with other parameters.
-
-    Nothing is returned if the study's is invalid, which is reported there.
-    """
-    study = shared.get(name)
-    if not isinstance(own, dict) or own.keys() & {"formula", "python", "kind"}:
-        return {name: own}
-    if not isinstance(study, dict) or "formula" not in study or len(study) == 1:
-        if not own or not all(map(is_number, own.values())):
-            return {name: own}  # field validation reports it
-        raise located_error(f"the study has no term {name} with parameters; give a formula", name)
-    known = [key for key in study if key != "formula"]
-    for key in own:
-        if key not in known:
-            raise unknown_name_error("parameter", str(key), known, path=(name, key))
-    try:
-        FormulaTerm.model_validate(study, context=info.context)
-    except ValidationError:
-        return {}
-    try:
-        FormulaTerm.model_validate({**study, **own}, context=info.context)
-    except ValidationError as error:
-        for problem in error.errors():
-            if problem["type"] == "formula":  # it is not in the arm's part of the file
-                text = f"the study's formula is invalid with these parameters: {problem['msg']}"
-                raise located_error(text, name) from None
-    return {name: {**study, **own}}
 
 
 class Arm(RewardConfig):
@@ -88,12 +54,7 @@ class Arm(RewardConfig):
     @field_validator("terms", mode="before")
     @classmethod
     def _inherit_formulas(cls, value: object, info: ValidationInfo) -> object:
-        if not isinstance(value, dict):
-            return value
-        shared = validation_context(info, "terms") or {}
-        return dict(
-            item for own in value.items() for item in _inherit_formula(*own, shared, info).items()
-        )
+        return inherit_formulas(value, info) if isinstance(value, dict) else value
 
     @field_validator("training", mode="before")
     @classmethod
@@ -143,18 +104,6 @@ Seeds = Annotated[
 ]
 
 
-def _check_swept_formula(
-    environment: Environment, definition: FormulaTerm, name: str, values: list[float]
-) -> None:
-    term, parameter = name.split(".")
-    for value in values:
-        try:
-            define_term(environment, term, definition.with_parameter(parameter, value))
-        except ExpressionError as error:
-            problem = f"the formula is invalid with {parameter} = {value:g}: {error}"
-            raise located_error(problem, "weights", name) from None
-
-
 class Study(Model):
     """A study: an environment, training, seeds, evaluation and the arms to compare."""
 
@@ -192,13 +141,7 @@ class Study(Model):
         if not (value and environment and base and "terms" in info.data):
             return value
         terms = {**info.data["terms"], **base.terms}
-        for name, swept in value.weights.items():
-            if parameter := split_parameter(name):
-                term = parameter[0]
-                if not (base.weights.get(term) or term in value.weights):
-                    problem = f"{term} has no weight in the arm {value.base}; give it one"
-                    raise located_error(problem, "weights", name)
-                _check_swept_formula(environment, terms[term], name, ends_of(swept))
+        check_swept_parameters(environment, terms, base, value)
         return value
 
     @model_validator(mode="after")
@@ -223,7 +166,52 @@ class Study(Model):
             *(d for a in self.arms.values() for d in a.terms.values()),
         ]
         named = [d.python for d in definitions if isinstance(d, PythonTerm)]
-        return list(dict.fromkeys(name for name in [self.environment.id, *named] if ":" in name))
+        wrappers = [w if isinstance(w, str) else next(iter(w)) for w in self.environment.wrappers]
+        names = [self.environment.id, *wrappers, *named]
+        return list(dict.fromkeys(name for name in names if ":" in name))
+
+    # Where the study was opened: its results folder, and how messages name the place of a key.
+    _results: Path = PrivateAttr(default=Path("results"))
+    _place: Callable[[tuple[str, ...]], str] = PrivateAttr(default=".".join)
+
+    def opened(
+        self,
+        *,
+        results: Path | None = None,
+        place: Callable[[tuple[str, ...]], str] | None = None,
+    ) -> Self:
+        """Remember the results folder, and how messages name the place of a key; return self."""
+        self._results, self._place = results or self._results, place or self._place
+        return self
+
+    @property
+    def results(self) -> Path:
+        """Folder with the results of this and other studies."""
+        return self._results
+
+    def place_of_start(self, arm: str) -> str:
+        """Return where it is written which policy an arm starts from."""
+        name = arm if arm in self.arms or self.sweep is None else self.sweep.base
+        own = self.training_of(self.arms[name]).start_from != self.training.start_from
+        section = ("arms", name, "training") if own else ("training",)
+        return self._place((*section, "start_from"))
+
+    @property
+    def evaluated_environment(self) -> EnvironmentConfig:
+        """Environment of the evaluation: the study's, with the options of its evaluation."""
+        return self.environment.with_options(self.evaluation.options)
+
+    @property
+    def evaluated_with(self) -> str:
+        """Say with which options of their own policies are evaluated; empty without."""
+        given = self.evaluation.options.items()
+        options = ", ".join(f"{name} {truncate(json.dumps(value), 60)}" for name, value in given)
+        return f"evaluated with {options}" if options else ""
+
+    @property
+    def setting(self) -> str:
+        """Id of the environment, and `evaluated_with`, as figures and tables show it."""
+        return ", ".join(filter(None, [self.environment.id, self.evaluated_with]))
 
     @property
     def _unshaped(self) -> list[str]:
@@ -267,7 +255,14 @@ class Study(Model):
 
 
 # Values from before these keys existed; leaving them out keeps the identity of earlier runs.
-_IMPLIED_TRAINING = {"engine": "sb3", "device": "cpu"}
+_IMPLIED_TRAINING = {"engine": "sb3", "device": "cpu", "policy": "MlpPolicy"}
+
+
+class StartPolicy(Model):
+    """Policy that a run starts from: its file, and the SHA-256 of its parameters if known."""
+
+    path: str
+    sha256: str | None = None
 
 
 class RunConfig(Model):
@@ -278,6 +273,19 @@ class RunConfig(Model):
     evaluation: EvaluationConfig
     reward: RewardConfig
     seed: Seed
+    start: StartPolicy | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if self.start is None:
+            data.pop("start", None)
+        return data
+
+    @property
+    def evaluated_environment(self) -> EnvironmentConfig:
+        """Environment of the evaluation, as of `Study`."""
+        return self.environment.with_options(self.evaluation.options)
 
     @property
     def identity(self) -> str:
@@ -286,6 +294,9 @@ class RunConfig(Model):
         for key, value in _IMPLIED_TRAINING.items():
             if data["training"][key] == value:
                 del data["training"][key]
+        if self.start:  # the parameters count, not where they are
+            data["start"] = self.start.sha256
+            del data["training"]["start_from"]
         if self.reward.mode == "potential" and not self.training.learner.has_critic:
             # Earlier versions kept the potential at time limits, which changes the rewards.
             data["reward"]["potential_at_time_limit"] = 0
@@ -306,6 +317,8 @@ def parse_study(data: object, *, allow_code: bool = False) -> Study:
         key: section if isinstance(section := sections.get(key), dict) else {}
         for key in ("environment", "arms", "terms", "training")
     }
-    environment, problem = find_environment(context["environment"], allow_code=allow_code)
-    context |= {"environment": environment, "problem": problem, "allow_code": allow_code}
+    section = context["environment"]
+    environment, problem = find_environment(section, allow_code=allow_code)
+    context |= {"environment": environment, "problem": problem, "section": section}
+    context["allow_code"] = allow_code
     return Study.model_validate(data, context=context)

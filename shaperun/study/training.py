@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from math import prod
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from shaperun.common.validation import Integer, Model, validation_context
-from shaperun.envs.base import Environment
+from shaperun.envs.base import Environment, View
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
+from shaperun.study.environment import Option, check_evaluation_options
 from shaperun.study.hyperparameters import MAX_PARAMETERS, count_weights
 from shaperun.study.learners import (
     LEARNERS,
@@ -17,10 +27,15 @@ from shaperun.study.learners import (
     Device,
     Engine,
     Learner,
+    Policy,
     check_group_size,
     choose_engine,
+    choose_policy,
 )
 
+CNN_FEATURES = 512  # of NatureCNN
+# A run of a results folder, or a file.
+_START = re.compile(r"[^/.][^/]*/[^/.][^/]*(/[0-9]{1,10})?|.+\.zip")
 MAX_BUFFER_BYTES = 4_000_000_000
 
 Positive = Annotated[Integer, Field(ge=1)]
@@ -51,6 +66,12 @@ class TrainingConfig(Model):
         NormalizeConfig,
         BeforeValidator(_normalize_both, json_schema_input_type=NormalizeConfig | bool),
     ] = Field(NormalizeConfig(), description="True or false stands for both.")
+    policy: Policy = Field(
+        "auto",
+        validate_default=True,
+        description="Class of the policy: CnnPolicy looks at pictures with the network of Mnih et "
+        "al. (2015), MlpPolicy takes all numbers alike. auto is CnnPolicy for pictures.",
+    )
     hyperparameters: dict[str, Any] = Field(
         {},
         validate_default=True,
@@ -69,17 +90,40 @@ class TrainingConfig(Model):
         description="Device of the networks, for runs in lockstep; cuda pays off for large ones.",
     )
 
+    start_from: str | None = Field(
+        None,
+        description="Policy that training starts from: STUDY/ARM (its run with the same seed) or "
+        "STUDY/ARM/SEED of the results folder, or the path of a policy.zip of stable-baselines3.",
+    )
+
+    @field_validator("start_from")
+    @classmethod
+    def _check_start(cls, value: str | None) -> str | None:
+        if value is not None and not _START.fullmatch(value):
+            raise ValueError(
+                "Input should be STUDY/ARM, STUDY/ARM/SEED or the path of a policy.zip"
+            )
+        return value
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before there was start_from keep their identity.
+        data: dict[str, Any] = handler(self)
+        if self.start_from is None:
+            data.pop("start_from", None)
+        return data
+
     @field_validator("algorithm")
     @classmethod
     def _check_action_space(cls, value: str, info: ValidationInfo) -> str:
         environment: Environment | None = validation_context(info, "environment")
         if environment is None:
             return value
-        kind = "discrete" if environment.action_size is None else "continuous"
-        if kind not in LEARNERS[value].actions:
-            others = (name for name, learner in LEARNERS.items() if kind in learner.actions)
+        space = environment.learner_view.actions
+        if space not in LEARNERS[value].actions:
+            others = (name for name, learner in LEARNERS.items() if space in learner.actions)
             raise ValueError(
-                f"{value} cannot learn the {kind} actions of {environment.id}; "
+                f"{value} cannot learn the actions of {environment.id}, a {space} space; "
                 f"choose from {', '.join(others)}"
             )
         return value
@@ -88,7 +132,7 @@ class TrainingConfig(Model):
     @classmethod
     def _check_normalize(cls, value: NormalizeConfig, info: ValidationInfo) -> NormalizeConfig:
         environment: Environment | None = validation_context(info, "environment")
-        if environment and environment.discrete_observations and value.observations:
+        if environment and environment.learner_view.indices and value.observations:
             raise ValueError(
                 f"observations of {environment.id} are state indices, which cannot be normalized; "
                 "normalize {rewards: true} alone"
@@ -99,6 +143,18 @@ class TrainingConfig(Model):
                 f"{algorithm} has no critic and compares whole returns; leave rewards out"
             )
         return value
+
+    @field_validator("policy")
+    @classmethod
+    def _check_policy(cls, value: Policy, info: ValidationInfo) -> Policy:
+        algorithm = info.data.get("algorithm")
+        if algorithm is None:  # reported already
+            return value
+        environment: Environment | None = validation_context(info, "environment")
+        if environment is None and value == "auto":  # of the data of a run
+            return "MlpPolicy"
+        view = environment.learner_view if environment else None
+        return choose_policy(algorithm, value, view)
 
     @field_validator("hyperparameters")
     @classmethod
@@ -111,7 +167,9 @@ class TrainingConfig(Model):
             check_group_size(algorithm, validated, info.data["n_envs"])
         environment: Environment | None = validation_context(info, "environment")
         if environment and {"n_envs", "total_timesteps"} <= info.data.keys():
-            _check_memory(environment, validated, info.data["n_envs"], info.data["total_timesteps"])
+            n_envs, steps = info.data["n_envs"], info.data["total_timesteps"]
+            policy = info.data.get("policy", "MlpPolicy")
+            _check_memory(environment.learner_view, policy, validated, n_envs, steps)
         return validated
 
     @field_validator("engine")
@@ -124,7 +182,7 @@ class TrainingConfig(Model):
             info.data["algorithm"],
             info.data["hyperparameters"],
             value,
-            pictures=environment is not None and environment.pictures,
+            pictures=environment is not None and environment.learner_view.picture,
         )
 
     @field_validator("device")
@@ -167,17 +225,18 @@ class TrainingConfig(Model):
 
 
 def _check_memory(
-    environment: Environment, hyperparameters: dict[str, Any], n_envs: int, total_timesteps: int
+    view: View, policy: Policy, hyperparameters: dict[str, Any], n_envs: int, total_timesteps: int
 ) -> None:
     """Check the sizes that depend on the observations.
 
     Raises:
         ValueError: the first layer, a rollout or the replay buffer would be too large.
     """
-    size = environment.observation_size
+    size = prod(view.shape)
+    features = CNN_FEATURES if policy == "CnnPolicy" else size
     architecture = hyperparameters["policy_kwargs"]["net_arch"] or []
     networks = architecture.values() if isinstance(architecture, dict) else [architecture]
-    weights = max((count_weights([size, *layers]) for layers in networks), default=0)
+    weights = max((count_weights([features, *layers]) for layers in networks), default=0)
     if weights > MAX_PARAMETERS:
         raise ValueError(
             f"a network of {weights:,} weights, above the limit of {MAX_PARAMETERS:,}, for "
@@ -188,7 +247,7 @@ def _check_memory(
         "buffer_size": min(hyperparameters.get("buffer_size", 0), total_timesteps),
     }
     for name, transitions in held.items():
-        taken = transitions * size * (1 if environment.pictures else 4)
+        taken = transitions * size * (1 if view.picture else 4)
         if taken > MAX_BUFFER_BYTES:
             raise ValueError(
                 f"{name}: observations of {transitions:,} steps take {taken / 1e9:,.0f} GB, above "
@@ -224,3 +283,23 @@ class EvaluationConfig(Model):
     )
     episodes: Annotated[Integer, Field(ge=1, le=10_000)] = 20
     final_episodes: Annotated[Integer, Field(ge=1, le=10_000)] = 100
+    options: dict[str, Option] = Field(
+        {},
+        description="Options of the environment for evaluation only, merged over "
+        "environment.options: other data or other noise than in training.",
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, value: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
+        if value and info.context and info.context["environment"]:
+            check_evaluation_options(info.context["section"], value, info.context)
+        return value
+
+    @model_serializer(mode="wrap")
+    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before there were options keep their identity.
+        data: dict[str, Any] = handler(self)
+        if not self.options:
+            data.pop("options", None)
+        return data

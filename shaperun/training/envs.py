@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 
-from shaperun.envs.base import Array, Transition, flatten_rows
+from shaperun.envs.base import Array, Transition
+from shaperun.envs.layout import flatten_rows
 from shaperun.envs.memory import EpisodeMemory
 from shaperun.rewards.kernel import RewardError
 from shaperun.rewards.wrapper import Clock
@@ -156,13 +157,14 @@ class TrainingEnvs(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
     def _start_episodes(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        self._obs, self._previous_obs = obs, flatten_rows(obs)
+        own = self._vector_env.own_obs
+        self._obs, self._previous_obs = obs, flatten_rows(obs if own is None else own)
         return obs
 
     def _shape(self, pending: Sequence[StepResult]) -> Array:
         """Shape and record T steps; return their rewards (T, N)."""
-        actions = np.stack([actions for actions, _ in pending])
         steps = [step for _, step in pending]
+        actions = np.stack([step.own.actions if step.own else taken for taken, step in pending])
         transition = self._transition(actions, steps)
         try:
             shares = self._clock.shares(len(steps), self.num_envs)
@@ -171,18 +173,15 @@ class TrainingEnvs(VecEnv):
             copy = (error.row or 0) % self.num_envs  # if T is 1, as in shape_rewards
             raise self.recorder.locate(error, copy) from None
         self._clock.steps += len(transition)
-        self._previous_obs, self._last_action = flatten_rows(steps[-1].obs), pending[-1][0]
+        last = steps[-1]
+        self._previous_obs = flatten_rows(last.own.obs if last.own else last.obs)
+        self._last_action = actions[-1]
         self.recorder.record(transition, rewards)
         return rewards.shaped.reshape(len(steps), self.num_envs)
 
     def _transition(self, actions: npt.NDArray[Any], steps: Sequence[Step]) -> Transition:
         """Return T steps of N copies as T · N transitions, in order of time."""
-        obs = flatten_rows(np.concatenate([step.obs for step in steps]))
-        next_obs = obs.copy()
-        for index, step in enumerate(steps):
-            if step.last_obs is not None:  # obs is the first of the next episode there
-                ended = np.flatnonzero(step.terminated | step.truncated)
-                next_obs[index * self.num_envs + ended] = flatten_rows(step.last_obs[ended])
+        obs, next_obs = self._states(steps)
         terminated = np.stack([step.terminated for step in steps])
         truncated = np.stack([step.truncated for step in steps])
         return Transition(
@@ -195,6 +194,19 @@ class TrainingEnvs(VecEnv):
             last_action=self._previous_actions(actions, terminated | truncated),
             info=_concatenate_infos(steps),
         )
+
+    def _states(self, steps: Sequence[Step]) -> tuple[Array, Array]:
+        """Return where the step after each step begins, and the state that it reached."""
+        own = [step.own for step in steps if step.own]
+        if own:
+            return np.concatenate([s.obs for s in own]), np.concatenate([s.next_obs for s in own])
+        obs = flatten_rows(np.concatenate([step.obs for step in steps]))
+        next_obs = obs.copy()
+        for index, step in enumerate(steps):
+            if step.last_obs is not None:  # obs is the first of the next episode there
+                ended = np.flatnonzero(step.terminated | step.truncated)
+                next_obs[index * self.num_envs + ended] = flatten_rows(step.last_obs[ended])
+        return obs, next_obs
 
     def _previous_actions(
         self, actions: npt.NDArray[Any], ended: npt.NDArray[np.bool_]

@@ -62,7 +62,7 @@ class EpisodicEnvs(TrainingEnvs):
             each = actions.tolist() if actions.ndim == 1 else actions.copy()
             playing = [copy for copy in playing if not episodes[copy].step(each[copy])]
             for copy in playing:
-                obs[copy] = episodes[copy].states[-1]
+                obs[copy] = episodes[copy].obs
         return [self._shape_episode(episode) for episode in episodes]
 
     def get_state(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class EpisodicEnvs(TrainingEnvs):
             EpisodeBuilder.begin(env, copy, seeds[copy // self._group_size])
             for copy, env in enumerate(self._vector_env.envs)
         ]
-        self._obs = np.stack([episode.states[0] for episode in episodes])
+        self._obs = np.stack([episode.obs for episode in episodes])
         return episodes
 
     def _shape_episode(self, episode: EpisodeBuilder) -> Array:

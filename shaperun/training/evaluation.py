@@ -44,9 +44,9 @@ class Evaluation:
     """Rollouts of policies on the held-out episodes of a study, several episodes at a time."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.environment = config.environment.describe()
+        self.environment = config.evaluated_environment.describe()
         self.kernel = config.training.kernel(self.environment, config.reward)
-        self._envs = [config.environment.make() for _ in range(EVAL_BATCH_SIZE)]
+        self._envs = [config.evaluated_environment.make() for _ in range(EVAL_BATCH_SIZE)]
 
     def close(self) -> None:
         """Close the environments."""
@@ -77,13 +77,13 @@ class Evaluation:
         """
         waiting = deque(enumerate(held_out_seeds(episodes)))
         builders = [EpisodeBuilder.begin(env, *waiting.popleft()) for env in self._envs[:episodes]]
-        first = builders[0].states[0]
+        first = builders[0].obs
         obs = np.zeros((EVAL_BATCH_SIZE, *first.shape), first.dtype)
         running = list(range(len(builders)))
         rows: dict[int, Row] = {}
         while running:
             for slot in running:
-                obs[slot] = builders[slot].states[-1]
+                obs[slot] = builders[slot].obs
             actions = yield obs
             # Environments check a plain integer in a tenth of the time of numpy's.
             each = actions.tolist() if actions.ndim == 1 else actions.copy()

@@ -39,9 +39,9 @@ def replay_episode(
     """Play a held-out episode as it was evaluated; `transform` shrinks each frame at once."""
     render_without_display()
     sb3_model.use_one_thread()  # as in training
-    environment = config.environment.describe()
+    environment = config.evaluated_environment.describe()
     kernel = config.training.kernel(environment, config.reward)
-    env = config.environment.make(render_mode="rgb_array")
+    env = config.evaluated_environment.make(render_mode="rgb_array")
     frames: list[Frame] = []
     returns: list[float] = []
 

@@ -26,6 +26,7 @@ from shaperun.training.episodic_envs import EpisodicEnvs
 from shaperun.training.evaluation import Evaluation
 from shaperun.training.normalization import ObservationScaling
 from shaperun.training.recorder import RunRecorder
+from shaperun.training.start import load_start
 from shaperun.training.vector_env import ReplayMismatchError
 
 
@@ -193,6 +194,8 @@ def open_run(
                 advanced=checkpoint is None,
                 log=log,
             )
+            if config.start and not checkpoint:
+                load_start(config, config.start, model, envs)
             if checkpoint:
                 with run.explaining_errors():
                     base_envs.set_state(checkpoint["environments"])

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
-from shaperun.common.files import open_regular
+from shaperun.common.files import open_regular, parse_json
 
 MEMBER = "policy.pth"
+MAX_BYTES = 200_000_000  # the largest networks take 40 MB
 _TENSOR_OVERHEAD = 1000  # bytes per tensor; torch needs 400
 _MAX_OTHER_BYTES = 10_000_000  # of the archive besides tensors: the learner's configuration
 
@@ -41,20 +42,43 @@ def read_parameters(
     """
     size = sum(tensor.nbytes for tensor in expected.values())
     max_bytes = size + _TENSOR_OVERHEAD * (len(expected) + 10)
+    parameters = _read(path, max_bytes, _MAX_OTHER_BYTES + 10 * (max_bytes + obs_bytes))
+    check_parameters(parameters, expected)
+    return parameters
+
+
+def read_any_parameters(path: Path) -> dict[str, torch.Tensor]:
+    """Return the parameters in a file that stable-baselines3 saved, of any policy.
+
+    Raises:
+        ValueError: the file does not hold parameters; the message says why.
+    """
+    return _read(path, MAX_BYTES, 10 * MAX_BYTES)
+
+
+def read_timesteps(path: Path) -> int:
+    """Return the environment steps after which stable-baselines3 saved a policy; at least 1."""
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            member = _read_members(archive, [archive.getinfo("data")], _MAX_OTHER_BYTES)["data"]
+        return max(1, int(parse_json(member)["num_timesteps"]))
+    except Exception:  # malicious bytes may raise anything
+        return 1
+
+
+def _read(path: Path, max_bytes: int, max_file_bytes: int) -> dict[str, torch.Tensor]:
     try:
         with open_regular(path) as file:
-            if file.seek(0, io.SEEK_END) > _MAX_OTHER_BYTES + 10 * (max_bytes + obs_bytes):
+            if file.seek(0, io.SEEK_END) > max_file_bytes:
                 raise ValueError("it is larger than such a policy can be")
             with zipfile.ZipFile(file) as archive:
                 data = _read_members(archive, [archive.getinfo(MEMBER)], max_bytes)[MEMBER]
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = _read_members(archive, archive.infolist(), max_bytes)
-        parameters = _load_tensors(members)
+        return _load_tensors(members)
     except Exception as error:  # malicious bytes may raise anything
         why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise ValueError(why or type(error).__name__) from None
-    _check_parameters(parameters, expected)
-    return parameters
 
 
 def _read_members(
@@ -86,7 +110,7 @@ def _load_tensors(members: Mapping[str, bytes]) -> dict[str, torch.Tensor]:
     return parameters
 
 
-def _check_parameters(
+def check_parameters(
     parameters: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise ValueError unless names, shapes and types are as expected, and values finite."""

@@ -90,7 +90,7 @@ def build_algorithm(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
     algorithm: Any = load_implementation(learner)
     if training.engine != "sb3" and is_image_space(envs.observation_space):
         envs = VecTransposeImage(envs, skip=True)  # the other engines keep the channels in place
-    model: BaseAlgorithm = algorithm("MlpPolicy", envs, device="cpu", **hyperparameters)
+    model: BaseAlgorithm = algorithm(training.policy, envs, device="cpu", **hyperparameters)
     # Without a logger, stable-baselines3 makes one that writes temporary folders.
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
@@ -285,6 +285,17 @@ def _tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
+def build_untrained(config: RunConfig) -> BaseAlgorithm:
+    """Build the model of a run without its buffers, for its policy."""
+    envs: VecEnv = DummyVecEnv([config.environment.make])
+    if config.training.normalize.observations and is_image_space(envs.observation_space):
+        envs = VecNormalize(envs)  # pictures are then no pictures for stable-baselines3
+    try:
+        return build_algorithm(_without_buffers(config.training), envs)
+    finally:
+        envs.close()
+
+
 def load_policy(config: RunConfig, folder: RunFolder) -> Act:
     """Return the policy of a finished run.
 
@@ -294,15 +305,8 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
     Raises:
         UserError: a file does not hold the parameters of such a policy.
     """
-    envs: VecEnv = DummyVecEnv([config.environment.make])
-    normalized = config.training.normalize.observations
-    if normalized and is_image_space(envs.observation_space):
-        envs = VecNormalize(envs)  # pictures are then no pictures for stable-baselines3
-    try:
-        model = build_algorithm(_without_buffers(config.training), envs)
-    finally:
-        envs.close()
-    observations: Any = envs.observation_space
+    model = build_untrained(config)
+    observations: Any = model.observation_space
     obs_bytes = (
         config.training.n_envs * int(np.prod(observations.shape)) * observations.dtype.itemsize
     )
@@ -314,6 +318,7 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
         raise folder.damage_error(
             folder.policy, f"it is not a policy of this run, {error}"
         ) from None
+    normalized = config.training.normalize.observations
     scaling = ObservationScaling.load(folder, observations.shape) if normalized else None
     policy = deterministic_policy if config.training.engine == "sb3" else stacked_policy
     return policy(model, scaling)

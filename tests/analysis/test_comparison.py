@@ -23,6 +23,7 @@ from shaperun.runs.study_folder import StudyFolder
 from shaperun.study.models import parse_study
 from tests.conftest import TINY, Shaperun
 
+PROTOCOL = {"every": 500, "episodes": 5, "final_episodes": 8}  # that of the tiny study
 GUIDED: dict[str, Any] = {"mode": "potential", "weights": {"upright": 1, "centred": 1}}
 STEEP: dict[str, Any] = {"mode": "potential", "weights": {"upright": 9, "centred": 1}}
 
@@ -148,6 +149,10 @@ def test_baseline_is_that_of_the_first_study(results: Path) -> None:
             {"evaluation": {"every": 500, "episodes": 5, "final_episodes": 9}},
             "evaluation.final_episodes is 8 in tiny and 9 in other",
         ),
+        (
+            {"evaluation": {**PROTOCOL, "options": {"sutton_barto_reward": True}}},
+            "environment.options.sutton_barto_reward is absent in tiny and True in other",
+        ),
     ],
 )
 def test_studies_with_different_evaluation_are_refused(
@@ -213,3 +218,21 @@ def test_contributions_use_the_discount_factor_of_their_arm(
         files.write_comparison(compared, comparison.comparison_folder(opened))
     assert drawn[0].equals(drawn[1])
     assert len(drawn[0]) == 3
+
+
+def test_options_of_the_evaluation_are_named_and_decide_what_is_comparable(results: Path) -> None:
+    limited = {"max_episode_steps": 400}
+    trained = another(results, "trained", environment={"id": "CartPole-v1", "options": limited})
+    evaluated = another(results, "evaluated", evaluation={**PROTOCOL, "options": limited})
+    alone = comparison.compare_studies([evaluated])
+    note = (
+        "Policies were trained with max_episode_steps by default, and evaluated with "
+        "max_episode_steps 400."
+    )
+    assert alone.notes == alone.document()["notes"] == [note]
+    assert comparison.compare_studies([trained]).notes == []
+    both = comparison.compare_studies([evaluated, trained]).notes
+    assert any(
+        "environment.options.max_episode_steps is absent in evaluated and 400 in trained" in n
+        for n in both
+    )

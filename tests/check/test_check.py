@@ -38,6 +38,19 @@ def test_behaviors_are_recorded_once_for_all_arms() -> None:
         assert [p.behaviour for p in paid] == check.behaviours
 
 
+def test_behaviors_are_also_played_with_the_options_of_the_evaluation() -> None:
+    overrides = ["evaluation.options={max_episode_steps: 50}"]
+    check = check_study(study := load_study(EXPERIMENTS / "cartpole.yaml", overrides), study.arms)
+    [there] = [b for b in check.evaluated if b.name == "balance"]
+    [here] = [b for b in check.behaviours if b.name == "balance"]
+    assert (here.length, there.length) == (500, 50)
+    [paid] = [r for r in check.returns["default"] if r.name == "balance"]
+    [yardstick] = [r for r in check.evaluated_returns("default") if r.name == "balance"]
+    assert (paid.environment_return, yardstick.environment_return) == (500, 50)
+    assert check.difference is not None
+    assert check.difference <= 5  # a tenth of 50; of 500 it would be ten times as large
+
+
 def test_potentials_are_invariant() -> None:
     check = checked("lunar-lander")
     assert list(check.invariance) == ["potential"]

@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+import yaml
+
+from shaperun.envs.builtin import environments
 from tests.conftest import Shaperun, call_shaperun
 
 PACKAGE = """\
@@ -42,3 +46,55 @@ def test_init_writes_a_valid_study(shaperun: Shaperun, tmp_path: Path) -> None:
 def test_terms_and_schema_name_every_term(shaperun: Shaperun) -> None:
     assert "main_engine" in shaperun("terms", "LunarLander-v3").stdout
     assert "upright" in json.dumps(json.loads(shaperun("schema").stdout))
+
+
+INFERRED = ["Taxi-v4", "FrozenLake-v1", "CliffWalking-v1", "CarRacing-v3", "mine:Mine-v0"]
+
+
+@pytest.mark.parametrize("name", [*environments(), *INFERRED])
+def test_init_writes_a_study_of_any_environment(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.py").write_text(PACKAGE.replace("=9", "=None"))
+    code = ["--allow-code"] if ":" in name else []
+    done = call_shaperun("init", "new.yaml", "--env", name, *code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    train = " ".join(["shaperun train new.yaml", *code])
+    assert f"Wrote new.yaml. To train it: {train}" in done.stdout
+    text = (tmp_path / "new.yaml").read_text()
+    for term in environments()[name].terms.values() if name in environments() else ():
+        assert f"{term.name} (" in text
+        assert term.formula in text
+    done = call_shaperun("train", "new.yaml", "--dry-run", *code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "10 runs" in done.stdout
+    data = yaml.safe_load(text)
+    limited = "max_episode_steps" in data["environment"].get("options", {})
+    assert limited == (name in ("CliffWalking-v1", "mine:Mine-v0"))
+
+
+@pytest.mark.parametrize("name", ["Acrobot-v1", "Pendulum-v1", "FrozenLake-v1", "mine:Mine-v0"])
+def test_the_study_that_init_writes_is_checked_and_trained(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.py").write_text(PACKAGE)
+    code = ["--allow-code"] if ":" in name else []
+    call_shaperun("init", "--env", name, *code, cwd=tmp_path)
+    checked = call_shaperun("check", "study.yaml", *code, cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "too-few-updates" not in checked.stdout
+    short = ["training.total_timesteps=2048", "seeds=1", "evaluation.final_episodes=2"]
+    options = [word for text in short for word in ("--set", text)]
+    done = call_shaperun(
+        "train", "study.yaml", "-q", "--executor", "inline", *options, *code, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_init_refuses_environments_that_cannot_be_used(shaperun: Shaperun, tmp_path: Path) -> None:
+    for name, why in {
+        "Blackjack-v1": "unsupported observation space Tuple",
+        "Acrobat-v1": "did you mean Acrobot-v1?",
+        "mine:Mine-v0": "names Python code; pass --allow-code if you trust it",
+    }.items():
+        refused = shaperun("init", "--env", name)
+        assert refused.returncode == 2
+        assert why in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -35,11 +35,15 @@ BAD = {
     "option": (["train", "tiny.yaml", "--worker", "2"], "No such option"),
     "option of the environment": (
         ["train", "tiny.yaml", "--set", "environment.options={gravity: 3}"],
-        "CartPole-v1 with gravity=3 cannot be used",
+        "CartPole-v1 cannot be made with them: CartPoleEnv.__init__() got an unexpected keyword",
+    ),
+    "option of the evaluation": (
+        ["train", "tiny.yaml", "--set", "evaluation.options={gravity: 3}"],
+        "evaluation.options: CartPole-v1 cannot be made with them: CartPoleEnv.__init__() got an",
     ),
     "actions that the terms cannot read": (
         ["train", "lander.yaml"],
-        "LunarLander-v3 with continuous=True cannot be used",
+        "LunarLander-v3 cannot be made with them: with these options an action is 2 numbers",
     ),
     "no arm": (["train", "tiny.yaml", "--arms", ","], "--arms ,: expected names"),
     "an empty arm": (["check", "tiny.yaml", "--arms", "default", "--arms", ""], "--arms default,:"),

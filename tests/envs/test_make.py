@@ -103,6 +103,7 @@ def test_rendering_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     render_without_display()
     assert (os.environ["SDL_VIDEODRIVER"], os.environ["MUJOCO_GL"]) == ("dummy", "egl")
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)  # other tests import it
     monkeypatch.setenv("MUJOCO_GL", "glfw")
     render_without_display()
     error = RuntimeError("no context")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from shaperun.envs.base import Environment, Transition
+from shaperun.envs.info import record_info
 
 Act = Callable[[Any], Any]
 UNKNOWN = np.nan  # a term that depends on an omitted value is nan
@@ -23,6 +24,7 @@ def one_step(
     last_action: Any = None,
     env_reward: float = 0.0,
     terminated: bool = False,
+    info: Mapping[str, float] | None = None,
 ) -> Transition:
     """Return a single transition; omitted values are nan."""
     unknown = [UNKNOWN] * environment.observation_size
@@ -35,6 +37,7 @@ def one_step(
         terminated=np.array([terminated]),
         truncated=np.array([not terminated]),
         last_action=last if last_action is None else np.array([last_action]),
+        info=np.array([info or {}], dtype=object),
     )
 
 
@@ -56,15 +59,16 @@ def play(
     if environment.before_reset:
         environment.before_reset(current.unwrapped)
     obs, _ = current.reset(seed=seed)
-    states, actions, rewards = [obs.astype(np.float64)], [], []
+    states, actions, rewards, infos = [obs.astype(np.float64)], [], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         action = act(obs)
         assert current.action_space.contains(action), f"invalid action {action!r}"
-        obs, reward, terminated, truncated, _ = current.step(action)
+        obs, reward, terminated, truncated, info = current.step(action)
         states.append(obs.astype(np.float64))
         actions.append(action)
         rewards.append(float(reward))
+        infos.append(record_info(info))
     if env is None:
         current.close()
     last = np.arange(len(actions)) == len(actions) - 1
@@ -76,6 +80,7 @@ def play(
         terminated=last & terminated,
         truncated=last & truncated,
         last_action=np.array([actions[0], *actions[:-1]]),
+        info=np.array(infos, dtype=object),
     )
 
 

@@ -35,18 +35,21 @@ class Toy(gym.Env[Any, Any]):
         type(self).closed += 1
 
 
-def study(environment: dict[str, Any], *, allow_code: bool = False) -> Study:
+def study(environment: dict[str, Any], *, allow_code: bool = False, **sections: Any) -> Study:
     data = {
         "study": "any",
         "environment": environment,
         "training": {"total_timesteps": 1000},
         "arms": {"default": {}},
+        **sections,
     }
     return parse_study(data, allow_code=allow_code)
 
 
-def refusals(environment: dict[str, Any], *, allow_code: bool = False) -> dict[str, str]:
+def refusals(
+    environment: dict[str, Any], *, allow_code: bool = False, **sections: Any
+) -> dict[str, str]:
     """Return every message, by the path of the mistake."""
     with pytest.raises(ValidationError) as caught:
-        study(environment, allow_code=allow_code)
+        study(environment, allow_code=allow_code, **sections)
     return {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.errors()}

@@ -278,7 +278,7 @@ GRIDS: Formulas = {  # the functions take observations (N, 2, 3, 4)
 
 @pytest.mark.parametrize("text", GRIDS)
 def test_arrays_are_indexed_as_the_environment_returns_them(text: str) -> None:
-    grid = replace(environment(), observations=(), anonymous_shape=(2, 3, 4))
+    grid = replace(environment(), observations=(), layout=(2, 3, 4))
     obs = np.random.default_rng(0).integers(-2, 3, (7, 2, 3, 4)).astype(float)
     term = expression_term(grid, "term", text)
     for some in (obs, obs[:1], obs[:0]):
@@ -297,7 +297,7 @@ def test_arrays_are_indexed_as_the_environment_returns_them(text: str) -> None:
     ],
 )
 def test_wrong_sizes_of_arrays_are_refused(text: str, message: str) -> None:
-    grid = replace(environment(), observations=(), anonymous_shape=(2, 3, 4))
+    grid = replace(environment(), observations=(), layout=(2, 3, 4))
     with pytest.raises(ExpressionError, match=re.escape(message)):
         expression_term(grid, "term", text)
 
@@ -306,7 +306,7 @@ def test_unnamed_observations() -> None:
     unnamed = Environment(
         id="Nowhere-v0",
         observations=(),
-        anonymous_shape=(1,),
+        layout=(1,),
         outcome=lambda end: np.full(len(end), "over"),
         outcomes={"over": None},
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +11,7 @@ from gymnasium.envs.box2d.lunar_lander import heuristic
 
 from shaperun.envs.episodes import held_out_seeds
 from shaperun.study.models import RunConfig, parse_study
-from shaperun.training.envs import training_seeds
+from shaperun.training.envs import TrainingEnvs, training_seeds
 from shaperun.training.evaluation import EVAL_BATCH_SIZE, Evaluation, evaluation_columns
 
 LANDER = gym.make("LunarLander-v3")
@@ -35,6 +36,22 @@ def make_config(mode: str = "log", **options: Any) -> RunConfig:
         }
     )
     return study.run_config(study.arms["arm"], 0)
+
+
+def test_evaluation_has_options_of_its_own_and_training_does_not() -> None:
+    config, light = make_config(), make_config(gravity=-3.0)
+    other = light.evaluation.model_copy(update={"options": {"gravity": -3.0}})
+    config = config.model_copy(update={"evaluation": other})
+    assert Evaluation(config)(land, 3, 1.0) == Evaluation(light)(land, 3, 1.0)
+    assert Evaluation(config)(land, 3, 1.0) != Evaluation(make_config())(land, 3, 1.0)
+    seeds = training_seeds(np.random.SeedSequence(0), 1)
+    paths = []
+    for run in (config, make_config(), light):
+        with closing(TrainingEnvs(run, seeds, lambda row: None)) as envs:
+            envs.reset()
+            paths.append(np.concatenate([envs.step(np.array([0]))[0] for _ in range(20)]))
+    assert np.array_equal(paths[0], paths[1])
+    assert not np.array_equal(paths[0], paths[2])
 
 
 def test_held_out_seeds_are_fixed_and_disjoint_from_training() -> None:

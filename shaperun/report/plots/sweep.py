@@ -23,7 +23,7 @@ def draw_figures(
     """Yield the named figures of a sweep from its `SweepResults.ranking` and `.table`."""
     if study.sweep is None:
         return
-    title = f"{study.study}: sweep on {study.environment.id}"
+    title = f"{study.study}: sweep on {study.setting}"
     weights = swept_weights(study.sweep)
     yield from _responses(study, study.sweep, weights, ranking, trials, title)
     yield from _heatmaps(weights, ranking, title)

@@ -1,0 +1,26 @@
+"""Wrappers that a study may put between an environment and its learner."""
+
+from __future__ import annotations
+
+ALLOWED = (
+    *("ClipAction", "DelayObservation", "DiscretizeAction", "DiscretizeObservation"),
+    *("DtypeObservation", "FilterObservation", "FlattenObservation", "FrameStackObservation"),
+    *("GrayscaleObservation", "RescaleAction", "RescaleObservation", "ReshapeObservation"),
+    *("ResizeObservation", "StickyAction", "TimeAwareObservation"),
+)
+"""Wrappers of gymnasium that change only what the learner sees and how it acts."""
+
+REWARDS = "rewards belong to the arms of a study"
+STEPS = "it takes several steps at once, of which terms would see the last one only"
+EPISODES = "episodes end as the environment ends them"
+NOTHING = "it changes nothing that a learner sees"
+REFUSED = {
+    **dict.fromkeys(("ClipReward", "TransformReward", "NormalizeReward"), REWARDS),
+    **dict.fromkeys(("MaxAndSkipObservation", "RepeatAction", "AtariPreprocessing"), STEPS),
+    **dict.fromkeys(("RecordVideo", "HumanRendering", "RenderCollection"), NOTHING),
+    **dict.fromkeys(("PassiveEnvChecker", "OrderEnforcing", "RecordEpisodeStatistics"), NOTHING),
+    "Autoreset": EPISODES,
+    "TimeLimit": "set environment.options {max_episode_steps: …}",
+    "NormalizeObservation": "set training.normalize {observations: true}, which evaluation shares",
+}
+"""Wrappers of gymnasium that a study cannot have, and why."""
