@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import keyword
 import json
+import keyword
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

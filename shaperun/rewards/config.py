@@ -33,6 +33,7 @@ from shaperun.common.validation import (
     validation_context,
 )
 from shaperun.envs.base import RESERVED, Environment, Term
+from shaperun.envs.metrics import recorded_metrics
 from shaperun.rewards import network_term, python_term
 from shaperun.rewards.expression import expression_term
 from shaperun.rewards.formula import ExpressionError, ParameterError
@@ -197,7 +198,8 @@ def _check_definition(value: TermDefinition, info: ValidationInfo) -> TermDefini
 
 def _check_name_is_free(name: str, info: ValidationInfo) -> str:
     environment: Environment | None = validation_context(info, "environment")
-    if name in RESERVED or (environment and name in environment.built_in):
+    taken = {*environment.built_in, *recorded_metrics(environment)} if environment else set()
+    if name in RESERVED or name in taken:
         raise ValueError(f"the name {name} is already in use; choose another one")
     return name
 

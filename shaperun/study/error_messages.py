@@ -23,6 +23,7 @@ from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.hyperparameters import MANAGED, Networks, PolicyKwargs
 from shaperun.study.learners import LEARNERS
 from shaperun.study.models import Arm, Study
+from shaperun.study.outcomes import EpisodeMetric, Outcome
 from shaperun.study.sweep import GridSweep, RandomSweep, Range, SearchSweep
 from shaperun.study.training import EvaluationConfig, NormalizeConfig, TrainingConfig
 
@@ -37,6 +38,8 @@ TRAINING_MODELS: dict[str, type[BaseModel]] = {
 MODELS: dict[str, type[BaseModel]] = {
     "": Study,
     "environment": EnvironmentConfig,
+    "environment.outcomes.*": Outcome,
+    "environment.metrics.*": EpisodeMetric,
     **TRAINING_MODELS,
     "evaluation": EvaluationConfig,
     **{

@@ -26,7 +26,7 @@ from shaperun.common.validation import (
     validation_context,
 )
 from shaperun.envs.base import Environment
-from shaperun.envs.metrics import metric_direction, metric_names
+from shaperun.envs.metrics import metric_direction, metric_names, recorded_metrics
 from shaperun.rewards.config import check_weighable
 
 
@@ -127,7 +127,10 @@ def _check_objective(name: str, info: ValidationInfo) -> str:
         )
     if metric not in known:
         raise unknown_name_error("metric", metric, known)
-    if name == metric and metric_direction(metric, environment) < 1:
+    direction = metric_direction(metric, environment)
+    if name == metric and not direction and metric in recorded_metrics(environment):
+        raise ValueError(f"environment.metrics.{metric} does not say which values are better")
+    if name == metric and direction < 1:
         raise ValueError(f"larger {metric} is not better; write -{metric} to minimize it")
     return name
 
