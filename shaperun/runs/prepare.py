@@ -171,7 +171,7 @@ def _describe_changes(folder: StudyFolder, changed: list[Run]) -> str:
     old, new = run_folder.read_config(), run.config.model_dump(mode="json")
     changes = [
         f"  {key}: {was} there, {now} here\n" for key, was, now in iter_differences(old, new)
-    ] or ["  the same keys, from which an earlier version computed other rewards\n"]
+    ] or ["  the same keys, from which an earlier version computed other numbers\n"]
     affected = "this run" if len(changed) == 1 else f"these {len(changed)} runs"
     return (
         f"{run_folder.path} was trained from another configuration:\n{''.join(changes)}Rename the "

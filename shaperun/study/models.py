@@ -30,6 +30,7 @@ from shaperun.common.validation import (
     validation_context,
 )
 from shaperun.envs.base import Environment
+from shaperun.envs.generic import SUCCESS_OUTCOMES
 from shaperun.rewards.config import (
     PythonTerm,
     RewardConfig,
@@ -300,6 +301,9 @@ class RunConfig(Model):
         if self.reward.mode == "potential" and not self.training.learner.has_critic:
             # Earlier versions kept the potential at time limits, which changes the rewards.
             data["reward"]["potential_at_time_limit"] = 0
+        if self.environment.describe().outcomes is SUCCESS_OUTCOMES:
+            # Earlier versions recorded other outcomes.
+            data["environment"]["outcomes"] = "is_success"
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -86,10 +86,12 @@ def _check_metric_name(name: str, info: ValidationInfo) -> str:
     environment = _without_own(info)
     known = {*environment.built_in, *environment.metrics} if environment else set()
     taken = {*RESERVED, *_COLUMNS, *known, *info.data.get("outcomes", {})}
-    if name in taken or name.startswith(_PREFIXES) or name.endswith(_SUFFIX):
+    if name in taken:
+        raise ValueError(f"the name {name} is already in use; choose another one")
+    if name.startswith(_PREFIXES) or name.endswith(_SUFFIX):
         raise ValueError(
-            f"the name {name} is already in use, as are names that start with "
-            f"{', '.join(_PREFIXES)} or end with {_SUFFIX}; choose another one"
+            f"{name} starts with {', '.join(_PREFIXES)} or ends with {_SUFFIX}, as the names of "
+            "other columns do; choose another name"
         )
     return name
 
