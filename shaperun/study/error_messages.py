@@ -115,8 +115,9 @@ def describe_errors(errors: list[ErrorDetails], data: Any, positions: Positions)
         loc, kind = error["loc"], error["type"]
         if kind.startswith("union_tag"):
             loc = (*loc, error["ctx"]["discriminator"].strip("'"))
-        loc = (*loc, *error.get("ctx", {}).get("path", ()))
         about_key = kind == "extra_forbidden" or loc[-1:] == ("[key]",)
+        if inner := error.get("ctx", {}).get("path"):
+            loc, about_key = (*loc, *inner), kind != "formula"
         path = _key_path(data, loc)
         expected_by_mistake.setdefault((path, cause, about_key), []).append(expected)
         if kind == "formula":
