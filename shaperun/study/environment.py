@@ -24,7 +24,6 @@ from pydantic_core import PydanticCustomError
 
 from shaperun.common.validation import Model, unknown_name_error, validation_context
 from shaperun.envs.base import Environment
-from shaperun.envs.builtin import environments
 from shaperun.envs.envpool_support import Backend, envpool_obstacle
 from shaperun.envs.generic import (
     PACKAGE_HINT,
@@ -115,7 +114,7 @@ class EnvironmentConfig(Model):
         problem = validation_context(info, "problem")
         if isinstance(problem, UnknownEnvironmentError):
             registered = "or any other id registered with gymnasium"
-            shown = f"{', '.join(environments())}, {registered} ({PACKAGE_HINT})"
+            shown = f"those that shaperun terms lists, {registered} ({PACKAGE_HINT})"
             raise unknown_name_error("environment", value, problem.known, shown)
         if problem:
             raise ValueError(f"{value} cannot be used: {problem}")

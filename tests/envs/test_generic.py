@@ -67,12 +67,16 @@ def test_sizes_of_spaces(space: spaces.Space[Any], size: int) -> None:
     ],
     ids=lambda space: type(space).__name__,
 )
-def test_composite_spaces_are_refused(space: spaces.Space[Any]) -> None:
+def test_spaces_that_no_learner_has_are_refused(space: spaces.Space[Any]) -> None:
     kind = type(space).__name__
-    for name, args in {"observation": (space, BOX), "action": (BOX, space)}.items():
-        message = f"unsupported {name} space {kind}, expected Box, Discrete, MultiDiscrete"
+    with pytest.raises(UnsupportedEnvironmentError, match=f"unsupported action space {kind}:"):
+        from_spaces("Any-v0", BOX, space)
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        assert isinstance(from_spaces("Any-v0", space, BOX).layout, dict)
+    else:
+        message = f"observations of the space {kind} have no fixed size"
         with pytest.raises(UnsupportedEnvironmentError, match=message):
-            from_spaces("Any-v0", *args)
+            from_spaces("Any-v0", space, BOX)
 
 
 def test_generic_outcomes() -> None:
@@ -147,11 +151,11 @@ def test_environment_without_a_module_is_inferred(env_id: str) -> None:
     env.close()
 
 
-def test_environment_with_composite_observations_is_refused() -> None:
-    with pytest.raises(UnsupportedEnvironmentError, match="unsupported observation space Tuple"):
-        get_environment("Blackjack-v1")
-    message = "Blackjack-v1 cannot be used: unsupported observation space Tuple, expected Box"
-    assert message in refusals({"id": "Blackjack-v1"})["environment.id"]
+def test_composite_observations_are_flattened_for_the_learner() -> None:
+    environment = get_environment("Blackjack-v1")
+    assert environment.layout == {0: (), 1: (), 2: ()}
+    assert environment.observation_size == 3
+    assert environment.learner_view.shape == (32 + 11 + 2,)  # a one for each state of each entry
 
 
 @pytest.mark.parametrize("env_id", ["FrozenLake-v0", "FrozenLake", "frozenlake-v1", "", "a/b-v1"])

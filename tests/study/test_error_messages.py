@@ -79,7 +79,7 @@ sweep: {method: grid, base: e, weights: {legs: 1}, samples: 3}
             "LunarLander-v3",
             "LunarLander-v2",
             "3:7: environment.id: unknown environment LunarLander-v2, "
-            f"expected one of {', '.join(environments())}, or any other id registered with "
+            "expected one of those that shaperun terms lists, or any other id registered with "
             "gymnasium (PACKAGE:NAME for one of a package); did you mean LunarLander-v3?",
         ),
         (

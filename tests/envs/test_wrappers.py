@@ -1,0 +1,134 @@
+"""Wrappers between environment and learner: rewards are those of the environment itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from shaperun.envs.generic import get_environment
+from shaperun.envs.make import make_environment
+from shaperun.envs.wrapper_names import ALLOWED, REFUSED
+from shaperun.envs.wrappers import ViewedEnv, load_wrapper
+from tests.helpers import reach  # noqa: F401 (registers Reach-v0)
+from tests.helpers.toy import refusals, study
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "DelayObservation": {"delay": 2},
+    "DiscretizeAction": {"bins": 3},
+    "DiscretizeObservation": {"bins": 3},
+    "DtypeObservation": {"dtype": "float64"},
+    "FilterObservation": {"filter_keys": ["position"]},
+    "FrameStackObservation": {"stack_size": 3},
+    "RescaleAction": {"min_action": -1, "max_action": 1},
+    "RescaleObservation": {"min_obs": -1, "max_obs": 1},
+    "ReshapeObservation": {"shape": [2, 1]},
+    "StickyAction": {"repeat_action_probability": 0.3},
+}
+ENVIRONMENTS = {
+    "FilterObservation": "Reach-v0",
+    "GrayscaleObservation": "CarRacing-v3",
+    "ResizeObservation": "CarRacing-v3",
+}
+
+
+def viewed(env_id: str, *wrappers: Any) -> gym.Env[Any, Any]:
+    return make_environment(get_environment(env_id), {}, list(wrappers))
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_every_wrapper_leaves_the_environment_as_it_is(name: str) -> None:
+    if name == "ResizeObservation":
+        pytest.importorskip("cv2")
+    env_id = ENVIRONMENTS.get(name, "MountainCarContinuous-v0")
+    environment = get_environment(env_id)
+    env = viewed(env_id, {name: ARGUMENTS.get(name, {})})
+    bare = make_environment(environment, {}, None)
+    assert isinstance(env, ViewedEnv)
+    env.reset(seed=3)
+    bare.reset(seed=3)
+    env.action_space.seed(0)
+    for _ in range(6):
+        _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        obs, *expected, _ = bare.step(env.own_action)
+        assert [reward, terminated, truncated] == expected
+        own = bare.own_obs if isinstance(bare, ViewedEnv) else np.ravel(obs)
+        np.testing.assert_array_equal(env.own_obs, own)
+
+
+def test_all_wrappers_of_gymnasium_are_known() -> None:
+    functions = {"TransformObservation", "TransformAction"}  # take functions, not plain data
+    pictures_of_states = {"AddRenderObservation", "AddWhiteNoise", "ObstructView"}
+    unknown = set(gym.wrappers.__all__) - {*ALLOWED, *REFUSED} - functions - pictures_of_states
+    assert {name for name in unknown if name[0].isupper()} <= {
+        *("ArrayConversion", "JaxToNumpy", "JaxToTorch", "NumpyToTorch"),
+    }
+    assert all(isinstance(load_wrapper(name), type) for name in (*ALLOWED, *REFUSED))
+
+
+class TwoSteps(gym.Wrapper[Any, Any, Any, Any]):
+    def step(self, action: Any) -> Any:
+        self.env.step(action)
+        return self.env.step(action)
+
+
+class Paid(gym.RewardWrapper[Any, Any]):
+    def reward(self, reward: Any) -> Any:
+        return reward + 1
+
+
+class Short(gym.Wrapper[Any, Any, Any, Any]):
+    def step(self, action: Any) -> Any:
+        obs, reward, _, truncated, info = self.env.step(action)
+        return obs, reward, True, truncated, info
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("TwoSteps", "a wrapper took 2 steps for one; it takes several steps at once"),
+        ("Paid", "a wrapper changes the reward; rewards belong to the arms of a study"),
+        ("Short", "a wrapper changes when an episode ends; episodes end as the environment ends"),
+    ],
+)
+def test_wrappers_that_change_more_than_the_view_are_refused(name: str, message: str) -> None:
+    wrapper = f"{__name__}:{name}"
+    problems = refusals({"id": "CartPole-v1", "wrappers": [wrapper]}, allow_code=True)
+    assert message in problems["environment.wrappers"]
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "message"),
+    [
+        (["NormalizeReward"], "NormalizeReward cannot be among them; rewards belong to the arms"),
+        (["TimeLimit"], "set environment.options {max_episode_steps: …}"),
+        (["FrameStack"], "unknown wrapper FrameStack"),
+        (["os:system"], "os:system is code; give --allow-code if you trust it"),
+        ([{"FrameStackObservation": {"size": 4}}], "unexpected keyword argument 'size'"),
+        (["GrayscaleObservation"], "they cannot be applied to CartPole-v1"),
+        ([{"FlattenObservation": {}, "ClipAction": {}}], "at most 1 item"),
+    ],
+)
+def test_invalid_wrappers_are_refused(wrappers: Any, message: str) -> None:
+    problems = refusals({"id": "CartPole-v1", "wrappers": wrappers})
+    assert any(message in text for text in problems.values()), problems
+
+
+def test_learner_sees_what_wrappers_show() -> None:
+    config = study(
+        {"id": "CartPole-v1", "wrappers": [{"FrameStackObservation": {"stack_size": 4}}]}
+    )
+    env = config.environment.make()
+    assert env.observation_space.shape == (4, 4)
+    assert config.environment.describe().observation_size == 4
+    assert study({"id": "CartPole-v1"}).environment.model_dump() == {
+        "id": "CartPole-v1",
+        "options": {},
+    }
+
+
+def test_envpool_has_no_wrappers() -> None:
+    section = {"id": "CartPole-v1", "backend": "envpool", "wrappers": ["FlattenObservation"]}
+    assert "EnvPool's environments have no wrappers" in refusals(section)["environment.backend"]
