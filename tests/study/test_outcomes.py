@@ -186,9 +186,11 @@ def test_training_and_evaluation_record_them(training: dict[str, Any], tmp_path:
 def test_a_killed_run_remembers_its_episodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = study(REMEMBERING)
+    config = study({"whole": {"when": 'steps() == info["steps"]'}})
     run = config.run_config(config.arms["default"], 0)
-    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    whole = train_to_end(tmp_path / "whole", run)
+    assert {row["outcome"] for row in rows(whole.episodes)} == {"whole"}
+    expected = read_outcome(whole)
     train_until_killed(tmp_path / "killed", run, monkeypatch, at=310)
     assert read_outcome(train_to_end(tmp_path / "killed", run)) == expected
 
