@@ -129,7 +129,9 @@ def _check_objective(name: str, info: ValidationInfo) -> str:
         raise unknown_name_error("metric", metric, known)
     direction = metric_direction(metric, environment)
     if name == metric and not direction and metric in recorded_metrics(environment):
-        raise ValueError(f"environment.metrics.{metric} does not say which values are better")
+        raise ValueError(
+            f"environment.metrics.{metric} does not say which values are better; add better: higher"
+        )
     if name == metric and direction < 1:
         raise ValueError(f"larger {metric} is not better; write -{metric} to minimize it")
     return name
