@@ -13,7 +13,7 @@ from shaperun.analysis import results, summary, tables, training_differences
 from shaperun.analysis.pooling import OpenedStudy, Pool, pool_studies
 from shaperun.common.diff import format_value
 from shaperun.common.errors import UserError
-from shaperun.envs.metrics import metric_names
+from shaperun.envs.metrics import metric_names, recorded_metrics
 from shaperun.runs.plan import plan_runs
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.runs.status import RunStatus
@@ -93,7 +93,7 @@ def _summarize_runs(
     for batch in results.iter_tables(runs):  # all episodes at once may not fit into memory
         curves.append(results.learning_curves(batch, study.evaluation.episodes))
         final.append(results.final_episodes(batch))
-        episodes.append(tables.episode_table(batch))
+        episodes.append(tables.episode_table(batch, recorded_metrics(environment)))
     if not episodes:
         return None
     last = pl.concat(final, how="diagonal_relaxed")

@@ -19,6 +19,7 @@ import polars.selectors as cs
 from shaperun.common.files import read_table
 from shaperun.envs.base import OWN_REWARD
 from shaperun.envs.episodes import held_out_seeds
+from shaperun.envs.metrics import recorded_metrics
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import RunFolder
 
@@ -92,7 +93,8 @@ def parse_evaluations(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
 
 
 def _parse(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
-    names = _column_names(evaluations[0].header)
+    environment = evaluations[0].run.config.environment.describe()
+    names = _column_names(evaluations[0].header, frozenset(recorded_metrics(environment)))
     if any(not _required_columns(e.run) <= set(names) for e in evaluations):
         raise _CorruptTableError("a column is missing")
     if any(e.count > _max_rows(e.run) for e in evaluations):  # parsing takes ten times their size
@@ -114,9 +116,9 @@ def _parse(evaluations: Sequence[Evaluations]) -> pl.DataFrame:
 
 
 @lru_cache
-def _column_names(header: bytes) -> list[str]:
+def _column_names(header: bytes, metrics: frozenset[str]) -> list[str]:
     names = header.decode("ascii", "replace").split(",")
-    known = {*_TYPES, *_REWARDS, "schedule"}
+    known = {*_TYPES, *_REWARDS, "schedule", *metrics}
     if len(set(names)) < len(names) or not {*_TYPES, *_REWARDS} <= set(names):
         raise _CorruptTableError("a column is missing or duplicated")
     if not all(name in known or _TERM_COLUMN.fullmatch(name) for name in names):
@@ -133,7 +135,8 @@ def _required_columns(run: Run) -> set[str]:
     weighted = {name for name, weight in reward.weights.items() if weight}
     recorded = weighted - environment.outcomes.keys() - {OWN_REWARD}
     kinds = ("sum", "first", "last") if reward.mode == "potential" else ("sum",)
-    parts = [f"sum_{term}" for weights in environment.metrics.values() for term in weights]
+    parts = [f"sum_{term}" for metric in environment.metrics.values() for term in metric.terms]
+    parts += recorded_metrics(environment)
     return {*parts, *(f"{kind}_{name}" for kind in kinds for name in recorded)}
 
 

@@ -120,7 +120,7 @@ def _protocol(study: Study) -> dict[str, Any]:
     final = study.evaluation.final_episodes
     return {
         "environment": study.evaluated_environment.model_dump(
-            mode="json", include={"id", "options"}
+            mode="json", include={"id", "options", "outcomes", "metrics"}
         ),
         "evaluation": {"final_episodes": final},
     }

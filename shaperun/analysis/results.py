@@ -11,7 +11,7 @@ from shaperun.analysis import evaluations
 from shaperun.analysis.evaluations import Evaluations
 from shaperun.analysis.learning_speed import learning_speed
 from shaperun.analysis.relabel import contributions_with_kernel
-from shaperun.envs.base import Environment
+from shaperun.envs.base import Environment, Metric
 from shaperun.envs.metrics import counted_outcomes
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import State
@@ -172,12 +172,16 @@ def run_metrics(final: pl.DataFrame, environment: Environment) -> pl.DataFrame:
         ),
         pl.col("length").mean(),
         *(
-            pl.sum_horizontal(pl.col(f"sum_{term}") * weight for term, weight in parts.items())
-            .mean()
-            .alias(metric)
-            for metric, parts in environment.metrics.items()
+            _metric_of_episodes(name, metric).mean().alias(name)
+            for name, metric in environment.metrics.items()
         ),
     )
+
+
+def _metric_of_episodes(name: str, metric: Metric) -> pl.Expr:
+    if metric.function:
+        return pl.col(name)
+    return pl.sum_horizontal(pl.col(f"sum_{term}") * w for term, w in metric.terms.items())
 
 
 def measure_runs(

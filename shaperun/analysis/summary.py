@@ -244,9 +244,9 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
         for arm in study.arms
         if arm in samples
     ]
-    arms.sort(key=lambda arm: -arm.metrics[by].iqm)
-    pairs = [(a.arm, study.baseline_of(a.arm)) for a in arms if a.arm != study.baseline]
     directions = {name: metric_direction(name, environment) for name in metrics}
+    arms.sort(key=lambda arm: arm.metrics[by].iqm * -(directions[by] or 1))
+    pairs = [(a.arm, study.baseline_of(a.arm)) for a in arms if a.arm != study.baseline]
     directions |= {name: {AUC: 1, STEPS_TO_SOLVED: -1}[name] for name in learning}
     comparisons = [
         comparison

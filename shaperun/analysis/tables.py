@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -21,9 +22,10 @@ def run_table(per_run: pl.DataFrame, final: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def episode_table(batch: pl.DataFrame) -> pl.DataFrame:
+def episode_table(batch: pl.DataFrame, metrics: Iterable[str] = ()) -> pl.DataFrame:
     """Return one row per evaluation episode, of finished and unfinished runs.
 
+    `metrics` are those that evaluations record in columns of their own.
     The values of terms at the first and last state are left out: half of all columns, and useful
     for recomputing rewards only. Each run's evaluations.csv has them.
     """
@@ -42,6 +44,7 @@ def episode_table(batch: pl.DataFrame) -> pl.DataFrame:
         "shaping",
         "shaped_return",
         cs.by_name("schedule", require_all=False),
+        *metrics,
         cs.starts_with("sum_"),
     )
 

@@ -18,6 +18,7 @@ from gymnasium import spaces
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Controller, Environment, Transition
 from shaperun.envs.episodes import Episode, concatenate_episodes, held_out_seeds, play_episode
+from shaperun.envs.metrics import measure_episode
 from shaperun.study.environment import EnvironmentConfig
 
 EPISODES = 20
@@ -143,5 +144,6 @@ def _play_controller(
             break
         act = controller.make()
         played.append(play_episode(env, environment, act, seed, max_steps=MAX_EPISODE_STEPS))
+        measure_episode(environment, played[-1].transition)  # to report errors before training
         steps += len(played[-1])
     return played

@@ -18,6 +18,7 @@ from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversi
 from shaperun.check.rule import ArmContext, about_arm
 from shaperun.common.text import format_exact, format_number
 from shaperun.envs.base import OWN_REWARD, Array, Transition
+from shaperun.rewards.config import FormulaTerm, formula_of
 from shaperun.rewards.differences import find_difference
 from shaperun.rewards.kernel import RewardKernel
 
@@ -289,7 +290,9 @@ def gamma_differs(arm: ArmContext) -> Iterator[str]:
     gamma = arm.training.gamma
     for _, term, weight in arm.weighted_terms:
         definition = arm.config.terms.get(term.name)
-        found = find_difference(definition) if isinstance(definition, str) else None
+        found = None
+        if isinstance(definition, str | FormulaTerm):
+            found = find_difference(*formula_of(definition))
         if found is None or arm.config.mode == "potential":
             continue
         if found.positive_part and weight > 0:

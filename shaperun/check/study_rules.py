@@ -14,6 +14,7 @@ from shaperun.check.rule import StudyContext, about_study
 from shaperun.common.text import format_number, humanize, pluralize
 from shaperun.stats import permutation
 from shaperun.stats.comparison import runs_to_detect
+from shaperun.study.outcomes import OTHER
 from shaperun.study.training import TrainingConfig
 
 MIN_UPDATES = 20  # tuned studies of on-policy learners make 24 (Pendulum) to 2,500
@@ -33,6 +34,22 @@ def nothing_told_apart(context: StudyContext) -> Iterator[str]:
             f"{context.study.environment.id} pays {format_number(means[0])} to every recorded "
             f"behavior ({names}){none}. Ignore the rankings, which cannot "
             "tell a good reward from a bad one here"
+        )
+
+
+@about_study
+def unmatched_ends(context: StudyContext) -> Iterator[str]:
+    """Flag episodes that end in a way for which the study has no outcome."""
+    if not context.study.environment.outcomes:
+        return
+    counts = {humanize(b.name): b.outcomes[OTHER] for b in context.behaviours if b.outcomes[OTHER]}
+    if counts:
+        episodes = sum(len(b.episodes) for b in context.behaviours)
+        parts = ", ".join(f"{name} {count}" for name, count in counts.items())
+        yield (
+            f"{sum(counts.values())} of {episodes} recorded episodes end as {OTHER} ({parts}), as "
+            "no outcome of the study is true there. Add one for them to environment.outcomes, such "
+            "as timeout: {when: truncated}"
         )
 
 

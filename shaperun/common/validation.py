@@ -52,18 +52,34 @@ class Model(BaseModel):
 
 
 def unknown_name_error(
-    kind: str, name: str, known: Collection[str], shown: str | None = None
+    kind: str,
+    name: str,
+    known: Collection[str],
+    shown: str | None = None,
+    path: tuple[str, ...] = (),
 ) -> PydanticCustomError:
     """Return the validation error for an unknown name of a kind, such as "arm".
 
-    The message lists the known names, or says `shown`.
+    The message lists the known names, or says `shown`; `path` leads to the name.
     """
     short = truncate(name)
     return PydanticCustomError(
         "unknown",
         "unknown {kind} {short}",
-        {"kind": kind, "name": name, "short": short, "known": [*known], "shown": shown},
+        {
+            "kind": kind,
+            "name": name,
+            "short": short,
+            "known": [*known],
+            "shown": shown,
+            "path": path,
+        },
     )
+
+
+def located_error(problem: str, *path: str | int) -> PydanticCustomError:
+    """Return the validation error for a part of the value: the keys that lead to it."""
+    return PydanticCustomError("part", "{problem}", {"problem": problem, "path": path})
 
 
 def validation_context(info: ValidationInfo, key: str) -> Any:

@@ -183,6 +183,22 @@ class Controller:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """Number per episode that policies are compared by, beside return, length and outcome.
+
+    It is a weighted sum of raw term sums, which every run records, or a function of the steps of an
+    episode, which evaluations record under the metric's name.
+    """
+
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """Weight per term."""
+    function: Callable[[Transition], float] | None = None
+    """Function of a whole episode (T,); None for a weighted sum."""
+    better: int = 0
+    """1 if more is better, −1 if less is, 0 if neither is."""
+
+
+@dataclass(frozen=True)
 class Environment:
     """Declaration of one gymnasium environment: observations, outcomes, terms and controllers.
 
@@ -212,7 +228,7 @@ class Environment:
       writes to the observation, and remembers nothing between episodes. Its name is a verb
       (``land``); its docstring is one sentence in the third person ("Lands …").
     - Names: those of terms, outcomes and `OWN_REWARD` are distinct, and neither they nor those of
-      ``metrics`` are `RESERVED`. A metric weights terms; ``notes`` are keyed by mode.
+      ``metrics`` are `RESERVED`. A metric weights terms here; ``notes`` are keyed by mode.
     """
 
     id: str
@@ -223,6 +239,9 @@ class Environment:
     """Function from the last transitions of N episodes to the names (N,) of their outcomes."""
     outcomes: Mapping[str, bool | None]
     """Success flag of every outcome: True for success, False for failure, None for neither."""
+    remembering_outcome: Callable[[Transition, Recall], npt.NDArray[np.str_]] | None = None
+    """As `outcome`, for outcomes that depend on whole episodes: from T steps of N environments to
+    the names (M,) of the M episodes that end in them; see `name_outcomes`."""
     action_size: int | None = None
     """Number of entries of an action; None for discrete actions."""
     layout: Layout = (0,)
@@ -241,8 +260,8 @@ class Environment:
     """Environment return at which the environment counts as solved."""
     reward_options: frozenset[str] = frozenset()
     """Options of the environment that replace its reward: `solved` and `own_reward` do not hold."""
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Additional metrics per episode, each a weighted sum of raw term sums."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    """Additional metrics per episode."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Advice about combining a reward mode with this environment's own reward, by mode."""
     requires: tuple[str, str] | None = None
@@ -285,15 +304,28 @@ class Environment:
         )
 
     def _outcome_term(self, name: str) -> Term:
-        def function(transition: Transition) -> Array:
+        def function(transition: Transition, recall: Recall | None = None) -> Array:
             values = np.zeros(len(transition))
-            ended = np.flatnonzero(transition.ended)
-            if len(ended):  # computing outcomes of all steps would cost more than the other terms
-                values[ended] = self.outcome(transition.take(ended)) == name
+            values[transition.ended] = self.name_outcomes(transition, recall) == name
             return values
 
         formula = f"1 on the last step of an episode that ends as {name}, else 0."
-        return Term(name, formula, function, state_only=False)
+        remembers = self.remembering_outcome is not None
+        return Term(name, formula, function, state_only=False, remembers=remembers)
+
+    def name_outcomes(
+        self, transition: Transition, recall: Recall | None = None
+    ) -> npt.NDArray[np.str_]:
+        """Return the outcomes (M,) of the M episodes that end in these steps, in order.
+
+        Without `recall`, the transitions are whole episodes, one after the other.
+        """
+        if self.remembering_outcome:
+            recall = recall or EpisodeMemory().recall(transition.ended)
+            return self.remembering_outcome(transition, recall)
+        ended = np.flatnonzero(transition.ended)
+        # Computing outcomes of all steps would cost more than the other terms.
+        return self.outcome(transition.take(ended)) if len(ended) else np.array([], dtype=str)
 
     def controller(self, policy: Any) -> Any:
         """Register a hand-written policy under its lower-case name; return it.

@@ -71,8 +71,7 @@ def play_episode(
             on_step(env_rewards[-1])
     ended = terminated, truncated
     transition = episode_transitions(states, actions, env_rewards, infos, *ended)
-    end = transition.take(np.array([-1]))
-    return Episode(transition, str(environment.outcome(end)[0]))
+    return Episode(transition, str(environment.name_outcomes(transition)[0]))
 
 
 @dataclass

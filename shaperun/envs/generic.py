@@ -16,6 +16,7 @@ import numpy as np
 from shaperun.envs.base import ActionSpace, Environment, View
 from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_declaration, installed_environments
+from shaperun.envs.info import read_info, record_info
 from shaperun.envs.layout import Layout
 from shaperun.envs.metrics import metric_bounds
 
@@ -23,6 +24,10 @@ Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]
 """Names of wrappers, innermost first, each alone or with its arguments."""
 
 PACKAGE_HINT = "PACKAGE:NAME for one of a package"
+
+
+SUCCESS_OUTCOMES: Mapping[str, bool | None] = {"success": True, "failure": False}
+"""Outcomes of environments without a declaration whose info has `is_success`."""
 
 
 class UnknownEnvironmentError(LookupError):
@@ -40,7 +45,7 @@ class UnsupportedEnvironmentError(ValueError):
 def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> Environment:
     """Return the declaration of a registered environment.
 
-    An environment without a module is made once, to inspect its spaces.
+    An environment without a module is made once, to inspect its spaces and the info of a step.
 
     Raises:
         UnknownEnvironmentError: gymnasium has no environment of that name.
@@ -213,4 +218,26 @@ def _make_once(name: str, env_id: str, options: dict[str, Any]) -> Environment:
         raise UnknownEnvironmentError(env_id, names)
     with closing(gym.make(name, disable_env_checker=True, **options)) as env:
         known = from_spaces(env_id, env.observation_space, env.action_space)
-        return replace(known, time_limit=env.spec.max_episode_steps if env.spec else None)
+        known = replace(known, time_limit=env.spec.max_episode_steps if env.spec else None)
+        return _with_success(known) if _reports_success(env) else known
+
+
+def _reports_success(env: Any) -> bool:
+    """Return whether the info of a step has `is_success`, which stable-baselines3 reads, too."""
+    try:
+        env.action_space.seed(0)
+        env.reset(seed=0)
+        *_, info = env.step(env.action_space.sample())
+        read_info(record_info(info), ["is_success"])
+    except Exception:  # an error of the environment is reported when it is played
+        return False
+    return True
+
+
+def _with_success(known: Environment) -> Environment:
+    return replace(
+        known,
+        outcome=lambda end: np.where(end.read_info("is_success") != 0, "success", "failure"),
+        outcomes=SUCCESS_OUTCOMES,
+        reads_info=True,
+    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from shaperun.envs.base import Bounds, Environment
+from collections.abc import Callable
+from math import isfinite
+
+from shaperun.envs.base import Bounds, Environment, Transition
+from shaperun.envs.info import InfoError
 
 
 def metric_names(environment: Environment) -> list[str]:
@@ -11,6 +15,30 @@ def metric_names(environment: Environment) -> list[str]:
     if any(environment.outcomes.values()):
         rates = ["success_rate", *rates]
     return ["return", *rates, "length", *environment.metrics]
+
+
+def recorded_metrics(environment: Environment) -> dict[str, Callable[[Transition], float]]:
+    """Return the metrics that evaluations record: functions of whole episodes, by name."""
+    metrics = environment.metrics.items()
+    return {name: metric.function for name, metric in metrics if metric.function}
+
+
+def measure_episode(environment: Environment, transition: Transition) -> dict[str, float]:
+    """Return the recorded metrics of an episode of T steps.
+
+    Raises:
+        InfoError: an entry of info is missing or is not a number; the message names the metric.
+        FloatingPointError: a value is not finite; the message names the metric.
+    """
+    values = {}
+    for name, function in recorded_metrics(environment).items():
+        try:
+            values[name] = function(transition)
+        except InfoError as error:
+            raise InfoError(f"the metric {name} failed: {error}") from None
+        if not isfinite(values[name]):
+            raise FloatingPointError(f"the metric {name} is {values[name]} in an episode")
+    return values
 
 
 def counted_outcomes(environment: Environment) -> list[str]:
@@ -23,6 +51,8 @@ def metric_direction(metric: str, environment: Environment) -> int:
     """Return 1 if more of a metric is better, −1 if less is, 0 if neither is."""
     if metric in ("return", "success_rate"):
         return 1
+    if metric in environment.metrics:
+        return environment.metrics[metric].better
     failures = any(success is False for success in environment.outcomes.values())
     return -1 if metric.endswith("_rate") and failures else 0
 

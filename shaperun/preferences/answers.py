@@ -75,7 +75,7 @@ class Subject(Model):
             **{name: _serialize_term(term) for name, term in study.terms.items()},
             **dict.fromkeys(environment.outcomes, _BUILT_IN),
         }
-        config = study.environment.model_dump(mode="json", include={"id", "options"})
+        config = study.environment.model_dump(mode="json", include={"id", "options", "outcomes"})
         return cls(environment=config, gamma=study.training.gamma, terms=terms)
 
 

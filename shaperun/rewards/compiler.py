@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import keyword
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
@@ -32,23 +33,29 @@ from shaperun.rewards.compiled import (
     to_boolean,
     to_number,
 )
-from shaperun.rewards.formula import ExpressionError, join_lines, parse_formula
+from shaperun.rewards.formula import ExpressionError, ParameterError, join_lines, parse_formula
 
 
-def compile_formula(environment: Environment, text: str) -> Formula:
-    """Compile a formula that gives one number per transition.
+def compile_formula(
+    environment: Environment, text: str, parameters: Mapping[str, float] | None = None
+) -> Formula:
+    """Compile a formula that gives one number per transition; parameters are named constants.
 
     Raises:
-        ExpressionError: the formula is invalid.
+        ExpressionError: the formula is invalid, a parameter has a name that means something else,
+            or the formula does not use it.
     """
-    return _Compiler(environment, text).compile()
+    return _Compiler(environment, text, parameters or {}).compile()
 
 
 class _Compiler(ast.NodeVisitor):
     """Translator of one formula to numpy calls; syntax without a method here is not allowed."""
 
-    def __init__(self, environment: Environment, text: str) -> None:
+    def __init__(
+        self, environment: Environment, text: str, parameters: Mapping[str, float]
+    ) -> None:
         self._text = text
+        self._unused = dict.fromkeys(parameters)
         self._n_nodes = self._depth = 0
         self._inputs: dict[str, InfoEntry | Remembered] = {}
         self._known = [*environment.observations, *syntax.COLUMNS, syntax.INFO, *syntax.CONSTANTS]
@@ -70,6 +77,15 @@ class _Compiler(ast.NodeVisitor):
                 self._names[prefix + entry] = Expression(node, columns=frozenset({column}))
         for constant, value in syntax.CONSTANTS.items():
             self._names[constant] = Expression(ast.Constant(value))
+        for parameter, number in parameters.items():
+            self._add_parameter(parameter, number)
+
+    def _add_parameter(self, name: str, value: float) -> None:
+        taken = {*self._names, *syntax.FUNCTIONS, syntax.INFO, *keyword.kwlist}
+        if name in taken:
+            raise ParameterError(f"{name} means something else in formulas; rename it", name)
+        self._names[name] = Expression(ast.Constant(value))
+        self._known.append(name)
 
     def compile(self) -> Formula:
         tree = parse_formula(self._text)
@@ -86,6 +102,8 @@ class _Compiler(ast.NodeVisitor):
                 f"number; index it, {[0] * len(result.shape)}, or reduce it with sum(), mean(), "
                 "norm(), min() or max()",
             )
+        for name in self._unused:
+            raise ParameterError(f"the formula does not use {name}; remove it", name)
         return Formula(result, self._inputs)
 
     def visit(self, node: ast.AST) -> Expression:
@@ -128,6 +146,7 @@ class _Compiler(ast.NodeVisitor):
     def visit_Name(self, node: ast.Name) -> Expression:
         name = node.id
         if name in self._names:
+            self._unused.pop(name, None)
             return self._names[name]
         if name in syntax.FUNCTIONS:
             raise self._error(node, f"{name} is a function; write {name}(…)")

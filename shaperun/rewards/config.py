@@ -2,36 +2,76 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
     StringConstraints,
     Tag,
+    ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
     model_serializer,
+    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from shaperun.common.validation import Bounded, Model, unknown_name_error, validation_context
+from shaperun.common.validation import (
+    Bounded,
+    Model,
+    located_error,
+    unknown_name_error,
+    validation_context,
+)
 from shaperun.envs.base import RESERVED, Environment, Term
+from shaperun.envs.metrics import recorded_metrics
 from shaperun.rewards import network_term, python_term
 from shaperun.rewards.expression import expression_term
-from shaperun.rewards.formula import ExpressionError
+from shaperun.rewards.formula import ExpressionError, ParameterError
 from shaperun.rewards.network_term import NetworkTerm
 from shaperun.rewards.schedule import Schedule
 
 TERM_NAME = r"^[a-z][a-z0-9_]{0,39}$"
+NAME_RULE = "up to 40 lower-case letters (a to z), digits or _, starting with a letter"
 TermName = Annotated[str, StringConstraints(pattern=TERM_NAME)]
 Mode = Literal["log", "add", "replace", "potential"]
+
+
+class FormulaTerm(Model):
+    """Term that is a formula with parameters: every other key names a number in it."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Bounded]
+
+    formula: str = Field(description="Formula over the transition; other keys are its parameters.")
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The parameters by name."""
+        return self.__pydantic_extra__
+
+    def with_parameter(self, name: str, value: float) -> FormulaTerm:
+        """Return the term with another value of a parameter."""
+        return FormulaTerm.model_validate({**self.model_dump(), name: value})
+
+    @model_validator(mode="after")
+    def _check_formula(self, info: ValidationInfo) -> Self:
+        for name in self.parameters:
+            if not re.match(TERM_NAME, name):
+                raise located_error(f"invalid name of a parameter, expected {NAME_RULE}", name)
+        environment: Environment | None = validation_context(info, "environment")
+        if environment:
+            check_formula(environment, self.formula, self.parameters, path=("formula",))
+        return self
 
 
 class PythonTerm(Model):
@@ -80,16 +120,19 @@ def _take_function(value: object) -> object:
 def _definition_kind(value: object) -> str:
     if isinstance(value, FunctionTerm):
         return "object"
+    if isinstance(value, FormulaTerm) or (isinstance(value, dict) and "formula" in value):
+        return "parameters"
     if isinstance(value, NetworkTerm) or (isinstance(value, dict) and "kind" in value):
         return "network"
     return "function" if isinstance(value, dict | PythonTerm) else "formula"
 
 
-TermDefinition = str | PythonTerm | FunctionTerm | NetworkTerm
+TermDefinition = str | FormulaTerm | PythonTerm | FunctionTerm | NetworkTerm
 """A formula over the transition, a Python function, or a network of the state."""
 
 _TaggedDefinition = Annotated[
     Annotated[str, Tag("formula")]
+    | Annotated[FormulaTerm, Tag("parameters")]
     | Annotated[PythonTerm, Tag("function")]
     | Annotated[NetworkTerm, Tag("network")]
     | SkipJsonSchema[Annotated[FunctionTerm, Tag("object")]],
@@ -108,7 +151,34 @@ def define_term(environment: Environment, name: str, definition: TermDefinition)
         return python_term.python_term(name, definition.python, state_only=definition.state_only)
     if isinstance(definition, NetworkTerm):
         return network_term.network_term(name, definition)
-    return expression_term(environment, name, definition)
+    return expression_term(environment, name, *formula_of(definition))
+
+
+def formula_of(definition: str | FormulaTerm) -> tuple[str, dict[str, float]]:
+    """Return the text of a formula and its parameters."""
+    if isinstance(definition, str):
+        return definition, {}
+    return definition.formula, definition.parameters
+
+
+def check_formula(
+    environment: Environment, text: str, parameters: Mapping[str, float], path: tuple[str, ...] = ()
+) -> None:
+    """Refuse a formula that is invalid on an environment; `path` leads to its text.
+
+    Raises:
+        PydanticCustomError: says where in the formula, or which parameter.
+    """
+    try:
+        expression_term(environment, "", text, parameters)
+    except ParameterError as error:
+        raise located_error(str(error), error.parameter) from None
+    except ExpressionError as error:
+        # Not as the template: braces of a formula are not placeholders.
+        context = {"offset": error.offset, "known": error.known, "name": error.name}
+        raise PydanticCustomError(
+            "formula", "{problem}", {"problem": str(error), "path": path, **context}
+        ) from None
 
 
 def _check_definition(value: TermDefinition, info: ValidationInfo) -> TermDefinition:
@@ -121,20 +191,15 @@ def _check_definition(value: TermDefinition, info: ValidationInfo) -> TermDefini
                 f"{size} values"
             )
     if environment and isinstance(value, str):
-        try:
-            expression_term(environment, "", value)
-        except ExpressionError as error:
-            # Not as the template: braces of a formula are not placeholders.
-            context = {"offset": error.offset, "known": error.known, "name": error.name}
-            raise PydanticCustomError(
-                "formula", "{problem}", {"problem": str(error), **context}
-            ) from None
-    return value
+        check_formula(environment, value, {})
+    # A formula without parameters is the same term, and the same run, as its text.
+    return value.formula if isinstance(value, FormulaTerm) and not value.parameters else value
 
 
 def _check_name_is_free(name: str, info: ValidationInfo) -> str:
     environment: Environment | None = validation_context(info, "environment")
-    if name in RESERVED or (environment and name in environment.built_in):
+    taken = {*environment.built_in, *recorded_metrics(environment)} if environment else set()
+    if name in RESERVED or name in taken:
         raise ValueError(f"the name {name} is already in use; choose another one")
     return name
 
@@ -172,7 +237,9 @@ class RewardConfig(Model):
     """Reward of an arm: weighted terms, and how they change the environment's reward."""
 
     terms: Terms = Field(
-        {}, description="Terms of this arm only: name -> formula, function or network."
+        {},
+        description="Terms of this arm only: name -> formula, function or network, or parameters "
+        "in which the study's term of this name differs.",
     )
     weights: dict[Annotated[str, AfterValidator(_check_weight_name)], Bounded] = Field(
         {}, description="Term -> weight."
@@ -241,9 +308,16 @@ def _is_state_term(environment: Environment, terms: Mapping[str, Any], name: str
     if isinstance(definition, NetworkTerm):
         return True
     if isinstance(definition, dict):
-        return "kind" in definition or bool(definition.get("state_only"))
+        if "formula" not in definition:
+            return "kind" in definition or bool(definition.get("state_only"))
+        try:
+            definition = FormulaTerm.model_validate(definition)
+        except ValidationError:  # already reported for the definition
+            return True
+    if not isinstance(definition, FormulaTerm):
+        definition = str(definition)
     try:
-        return expression_term(environment, name, str(definition)).state_only
+        return expression_term(environment, name, *formula_of(definition)).state_only
     except ExpressionError:  # already reported for the definition
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
@@ -20,8 +20,8 @@ class Difference:
     positive_part: bool
 
 
-def find_difference(text: str) -> Difference | None:
-    """Return the difference that a formula is, or None for any other form.
+def find_difference(text: str, parameters: Mapping[str, float] | None = None) -> Difference | None:
+    """Return the difference that a formula with parameters is, or None for any other form.
 
     It is one of states: actions make no potential. Constants may multiply or divide any part, and
     both states may come in any order. The formula is potential-based shaping if its factor is the
@@ -32,7 +32,7 @@ def find_difference(text: str) -> Difference | None:
         ExpressionError: the text is not a formula.
     """
     try:
-        tree = parse_formula(text)
+        tree = _Parameters(parameters or {}).visit(parse_formula(text))
         inner = _inside_maximum(tree)
         factor = _find_factor(inner or tree)
     except (OverflowError, RecursionError, ZeroDivisionError):  # no valid formula
@@ -123,6 +123,17 @@ def _is_before(tree: ast.expr) -> bool:
 
 def _names(tree: ast.expr) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+class _Parameters(ast.NodeTransformer):
+    """Replaces the names of parameters by their values."""
+
+    def __init__(self, parameters: Mapping[str, float]) -> None:
+        self._parameters = parameters
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        value = self._parameters.get(node.id)
+        return node if value is None else ast.Constant(value)
 
 
 class _PreviousStep(ast.NodeTransformer):

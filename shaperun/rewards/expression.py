@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from shaperun.common.text import format_exact
 from shaperun.envs.base import Array, Environment, Term, Transition, evaluate_rows
 from shaperun.envs.memory import Recall
 from shaperun.rewards.compiled import (
@@ -28,15 +29,19 @@ Inputs = Mapping[str, Array]
 """Values (N,) of the columns that a formula needs beyond those of a transition."""
 
 
-def expression_term(environment: Environment, name: str, text: str) -> Term:
-    """Return the term that a formula defines on an environment.
+def expression_term(
+    environment: Environment, name: str, text: str, parameters: Mapping[str, float] | None = None
+) -> Term:
+    """Return the term that a formula defines on an environment; parameters are its constants.
 
     It is a state term if it depends only on `obs` and names of observations.
 
     Raises:
         ExpressionError: the formula is invalid, or is not one number per transition.
     """
-    formula = compile_formula(environment, text)
+    formula = compile_formula(environment, text, parameters)
+    if parameters:
+        text = f"{text} with {', '.join(f'{k} = {format_exact(v)}' for k, v in parameters.items())}"
     if formula.columns <= {STATE} and not formula.inputs:
         return Term(name, text, _state_function(formula.result), state_only=True)
     kinds = {type(value) for value in formula.inputs.values()}

@@ -19,6 +19,14 @@ class ExpressionError(ValueError):
         self.offset, self.known, self.name = offset, list(known), name
 
 
+class ParameterError(ExpressionError):
+    """Error in a parameter of a formula, rather than at a character of it."""
+
+    def __init__(self, message: str, parameter: str) -> None:
+        super().__init__(message, 0)
+        self.parameter = parameter
+
+
 def parse_formula(text: str) -> ast.expr:
     """Parse a formula without evaluating it.
 

@@ -152,14 +152,15 @@ def _check_steps(study: Study, arms: Mapping[str, RewardConfig], config: Environ
 
 
 def _check_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None:
-    from shaperun.envs.episodes import play_episode
+    from shaperun.envs.episodes import EpisodeBuilder
     from shaperun.rewards.kernel import RewardError
 
     environment = study.environment.describe()
     kernel = study.training_of(reward).kernel(environment, study.resolve_reward(reward))
-    act = lambda obs: env.action_space.sample()  # noqa: E731
+    episode = EpisodeBuilder.begin(env, 0, 0)
+    episode.step(env.action_space.sample())
     try:
-        kernel(play_episode(env, environment, act, 0, max_steps=1).transition)
+        kernel(episode.transitions())
     except RewardError as error:
         raise UserError(f"invalid reward for arm {arm}: {error}") from None
 
@@ -170,7 +171,7 @@ def _describe_changes(folder: StudyFolder, changed: list[Run]) -> str:
     old, new = run_folder.read_config(), run.config.model_dump(mode="json")
     changes = [
         f"  {key}: {was} there, {now} here\n" for key, was, now in iter_differences(old, new)
-    ] or ["  the same keys, from which an earlier version computed other rewards\n"]
+    ] or ["  the same keys, from which an earlier version computed other numbers\n"]
     affected = "this run" if len(changed) == 1 else f"these {len(changed)} runs"
     return (
         f"{run_folder.path} was trained from another configuration:\n{''.join(changes)}Rename the "

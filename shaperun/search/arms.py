@@ -1,4 +1,4 @@
-"""Arms made from one base arm by varying its weights."""
+"""Arms made from one base arm by varying its weights and the parameters of its terms."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import random
 from collections.abc import Iterator
 
 from shaperun.common.errors import UserError
+from shaperun.rewards.config import FormulaTerm
 from shaperun.study.models import Arm, Study
-from shaperun.study.sweep import GridSweep, RandomSweep, Range, SearchSweep
+from shaperun.study.sweep import GridSweep, RandomSweep, Range, SearchSweep, split_parameter
 
 MAX_CORNER_WEIGHTS = 3  # with more weights, fewer than all 2**n corners are made
 
@@ -20,22 +21,42 @@ def make_sweep_arms(study: Study) -> dict[str, Arm]:
     Raises:
         UserError: the study has no sweep.
     """
-    if study.sweep is None:
+    return {name: make_trial_arm(study, point) for name, point in fixed_points(study).items()}
+
+
+def fixed_points(study: Study) -> dict[str, dict[str, float]]:
+    """Return the weights and parameters that a sweep tries from the start, by name of their arm.
+
+    Raises:
+        UserError: the study has no sweep.
+    """
+    sweep = study.sweep
+    if sweep is None:
         raise UserError(f"the study {study.study} has no sweep")
-    base = study.arms[study.sweep.base]
-    if isinstance(study.sweep, SearchSweep):
+    if isinstance(sweep, SearchSweep):
         return {}  # its trials depend on results
-    points = _grid(study.sweep) if study.sweep.method == "grid" else _draws(study.sweep)
-    return {format_arm_name(point): replace_weights(base, point) for point in points}
+    points = _grid(sweep) if sweep.method == "grid" else _draws(sweep)
+    return {format_arm_name(point): point for point in points}
 
 
-def replace_weights(base: Arm, weights: dict[str, float]) -> Arm:
-    """Return an arm with some of its weights replaced."""
-    return base.model_copy(update={"weights": {**base.weights, **weights}})
+def make_trial_arm(study: Study, values: dict[str, float]) -> Arm:
+    """Return the base arm of the sweep with other weights, and other parameters of its terms."""
+    assert study.sweep  # noqa: S101 (only sweeps have trials)
+    base = study.arms[study.sweep.base]
+    weights, terms = dict(base.weights), dict(base.terms)
+    for name, value in values.items():
+        if parameter := split_parameter(name):
+            term, key = parameter
+            definition = terms.get(term) or study.terms[term]
+            assert isinstance(definition, FormulaTerm)  # noqa: S101 (as the sweep has checked)
+            terms[term] = definition.with_parameter(key, value)
+        else:
+            weights[name] = value
+    return base.model_copy(update={"weights": weights, "terms": terms})
 
 
 def format_arm_name(weights: dict[str, float]) -> str:
-    """Return a name that lists the weights: `distance=50_legs=10`."""
+    """Return a name that lists weights and parameters: `distance=50_near.k=10`."""
     return "_".join(f"{term}={_format_exactly(weight)}" for term, weight in weights.items())
 
 
@@ -77,9 +98,8 @@ def make_corner_arms(study: Study) -> dict[str, Arm]:
     sweep = study.sweep
     if not isinstance(sweep, SearchSweep):
         return {}
-    base = study.arms[sweep.base]
     points = _corners if len(sweep.weights) <= MAX_CORNER_WEIGHTS else _one_at_a_time
-    return {format_arm_name(point): replace_weights(base, point) for point in points(sweep)}
+    return {format_arm_name(point): make_trial_arm(study, point) for point in points(sweep)}
 
 
 def _corners(sweep: SearchSweep) -> Iterator[dict[str, float]]:

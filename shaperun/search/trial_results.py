@@ -18,7 +18,7 @@ from shaperun.search.halving import rung_timesteps, select_better_half
 from shaperun.search.trials import Trial, plan_trial_runs
 from shaperun.stats import sample
 from shaperun.study.models import Study
-from shaperun.study.sweep import Sweep
+from shaperun.study.sweep import Sweep, swept_column
 
 RungReturns = dict[int, dict[int, float]]
 """Timesteps of a rung -> number of a trial -> return of the environment."""
@@ -172,9 +172,10 @@ def make_trial_table(
 ) -> pl.DataFrame:
     """Return a table with one row per trial.
 
-    The columns are trial, generation, arm, state, stopped_at (timesteps), `weight_` and the name
-    of each swept term, runs (the number of seeds), and for each objective the value, `_low` and
-    `_high`: the trial's lowest and highest seed, null with one seed or if the trial is not done.
+    The columns are trial, generation, arm, state, stopped_at (timesteps), the
+    `swept_column` of each weight and parameter, runs (the number of seeds), and for each objective
+    the value, `_low` and `_high`: the trial's lowest and highest seed, null with one seed or if
+    the trial is not done.
     """
     sweep = sweep_of(study)
     names = sweep.metrics
@@ -185,7 +186,7 @@ def make_trial_table(
         pl.Series("state", [r.state for r in evaluated], pl.String),
         pl.Series("stopped_at", [r.stopped_at for r in evaluated], pl.Int64),
         *(
-            pl.Series(f"weight_{term}", [r.trial.weights[term] for r in evaluated], pl.Float64)
+            pl.Series(swept_column(term), [r.trial.weights[term] for r in evaluated], pl.Float64)
             for term in sweep.weights
         ),
         pl.Series("runs", [len(seeds)] * len(evaluated), pl.Int64),

@@ -20,14 +20,14 @@ from shaperun.common.files import AppendOnlyCsv, read_json, read_table, write_js
 from shaperun.runs.plan import Run
 from shaperun.runs.start import find_start
 from shaperun.runs.study_folder import StudyFolder
-from shaperun.search.arms import format_arm_name, make_sweep_arms, replace_weights
+from shaperun.search.arms import fixed_points, format_arm_name, make_trial_arm
 from shaperun.study.models import Arm, Study
 from shaperun.study.sweep import SearchSweep
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of the swept weights; trials of a generation are drawn together."""
+    """One choice of the swept weights and parameters; trials of a generation are drawn together."""
 
     number: int
     generation: int
@@ -43,12 +43,8 @@ def load_trials(study: Study, folder: StudyFolder) -> list[Trial]:
     """
     sweep = study.sweep
     if not isinstance(sweep, SearchSweep):
-        arms = make_sweep_arms(study)
-        swept = list(sweep.weights) if sweep else []
-        return [
-            Trial(number, 0, arm, {term: reward.weights[term] for term in swept})
-            for number, (arm, reward) in enumerate(arms.items())
-        ]
+        points = fixed_points(study)
+        return [Trial(number, 0, arm, point) for number, (arm, point) in enumerate(points.items())]
     if not folder.trials.exists():
         return []
     _ensure_same_settings(study, sweep, folder)
@@ -57,9 +53,7 @@ def load_trials(study: Study, folder: StudyFolder) -> list[Trial]:
 
 def make_trial_arms(study: Study, trials: Iterable[Trial]) -> dict[str, Arm]:
     """Return the arms of trials by name."""
-    assert study.sweep  # noqa: S101 (trials are of a sweep)
-    base = study.arms[study.sweep.base]
-    return {trial.arm: replace_weights(base, trial.weights) for trial in trials}
+    return {trial.arm: make_trial_arm(study, trial.weights) for trial in trials}
 
 
 def plan_trial_runs(study: Study, trials: Iterable[Trial], seeds: Iterable[int]) -> list[Run]:

@@ -33,6 +33,7 @@ from shaperun.envs.generic import (
     view_through,
 )
 from shaperun.envs.wrapper_names import ALLOWED, REFUSED
+from shaperun.study.outcomes import Metrics, Outcomes, declare, outline
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -93,6 +94,14 @@ class EnvironmentConfig(Model):
         "first: names, or {Name: {argument: value}}. Terms and the environment's reward are those "
         "behind them. Another wrapper is module:Class, which needs --allow-code.",
     )
+    outcomes: Outcomes = Field(
+        {},
+        description="Outcomes of episodes instead of the environment's: name -> when, success. "
+        "The first one that is true counts; episodes that match none end as other.",
+    )
+    metrics: Metrics = Field(
+        {}, description="Metrics of episodes besides the environment's: name -> value, of, better."
+    )
     backend: Backend = Field(
         "gymnasium",
         description="Simulator for training; envpool is faster and supports fewer environments. "
@@ -128,14 +137,15 @@ class EnvironmentConfig(Model):
         data: dict[str, Any] = handler(self)
         if self.backend == "gymnasium":
             data.pop("backend", None)
-        for name in ("ends_itself", "wrappers"):
+        for name in ("ends_itself", "wrappers", "outcomes", "metrics"):
             if not getattr(self, name):
                 data.pop(name, None)
         return data
 
     def describe(self) -> Environment:
         """Return the declaration of the environment."""
-        return get_environment(self.id, self.options)
+        environment = get_environment(self.id, self.options)
+        return declare(environment, self.outcomes, self.metrics)
 
     def make(
         self, *, render_mode: str | None = None, for_controller: bool = False
@@ -277,7 +287,8 @@ def find_environment(
     options = options if isinstance(options, dict) else {}
     try:
         environment = get_environment(env_id, options)
-        return _seen_by_learner(environment, options, data.get("wrappers"), allow_code), None
+        environment = _seen_by_learner(environment, options, data.get("wrappers"), allow_code)
+        return outline(environment, data), None
     except (UnknownEnvironmentError, UnsupportedEnvironmentError) as problem:
         return None, problem
     except TypeError:  # options that are not plain data, which field validation reports

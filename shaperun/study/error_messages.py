@@ -16,13 +16,14 @@ from pydantic_core import ErrorDetails
 from shaperun.common.text import pluralize, truncate
 from shaperun.common.validation import NAME
 from shaperun.common.yaml import YamlSource
-from shaperun.rewards.config import TERM_NAME, PythonTerm
+from shaperun.rewards.config import NAME_RULE, TERM_NAME, PythonTerm
 from shaperun.rewards.network_term import Layer, NetworkTerm
 from shaperun.rewards.schedule import LinearSchedule, PiecewiseSchedule
 from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.hyperparameters import MANAGED, Networks, PolicyKwargs
 from shaperun.study.learners import LEARNERS
 from shaperun.study.models import Arm, Study
+from shaperun.study.outcomes import EpisodeMetric, Outcome
 from shaperun.study.sweep import GridSweep, RandomSweep, Range, SearchSweep
 from shaperun.study.training import EvaluationConfig, NormalizeConfig, TrainingConfig
 
@@ -37,6 +38,8 @@ TRAINING_MODELS: dict[str, type[BaseModel]] = {
 MODELS: dict[str, type[BaseModel]] = {
     "": Study,
     "environment": EnvironmentConfig,
+    "environment.outcomes.*": Outcome,
+    "environment.metrics.*": EpisodeMetric,
     **TRAINING_MODELS,
     "evaluation": EvaluationConfig,
     **{
@@ -73,7 +76,7 @@ _LIMITS = {"ge", "gt", "le", "lt"}
 
 NAME_RULES = {
     NAME: "up to 64 letters (a to z, A to Z), digits, _ or -, not starting with -",
-    TERM_NAME: "up to 40 lower-case letters (a to z), digits or _, starting with a letter",
+    TERM_NAME: NAME_RULE,
 }
 
 SHORT_NAME = 4
@@ -113,6 +116,8 @@ def describe_errors(errors: list[ErrorDetails], data: Any, positions: Positions)
         if kind.startswith("union_tag"):
             loc = (*loc, error["ctx"]["discriminator"].strip("'"))
         about_key = kind == "extra_forbidden" or loc[-1:] == ("[key]",)
+        if inner := error.get("ctx", {}).get("path"):
+            loc, about_key = (*loc, *inner), kind != "formula"
         path = _key_path(data, loc)
         expected_by_mistake.setdefault((path, cause, about_key), []).append(expected)
         if kind == "formula":

@@ -22,11 +22,24 @@ from pydantic import (
 )
 
 from shaperun.common.text import truncate
-from shaperun.common.validation import Model, Name, Seed, to_integer, validation_context
+from shaperun.common.validation import (
+    Model,
+    Name,
+    Seed,
+    to_integer,
+    validation_context,
+)
 from shaperun.envs.base import Environment
-from shaperun.rewards.config import PythonTerm, RewardConfig, Terms, check_potential
+from shaperun.envs.generic import SUCCESS_OUTCOMES
+from shaperun.rewards.config import (
+    PythonTerm,
+    RewardConfig,
+    Terms,
+    check_potential,
+)
 from shaperun.study.environment import EnvironmentConfig, find_environment
-from shaperun.study.sweep import Sweep
+from shaperun.study.parameters import check_swept_parameters, inherit_formulas
+from shaperun.study.sweep import Sweep, split_parameter
 from shaperun.study.training import EvaluationConfig, TrainingConfig, merge_training
 
 
@@ -38,6 +51,11 @@ class Arm(RewardConfig):
         description="Training keys that differ for this arm. With another algorithm, gamma is the "
         "only hyperparameter inherited from the study.",
     )
+
+    @field_validator("terms", mode="before")
+    @classmethod
+    def _inherit_formulas(cls, value: object, info: ValidationInfo) -> object:
+        return inherit_formulas(value, info) if isinstance(value, dict) else value
 
     @field_validator("training", mode="before")
     @classmethod
@@ -112,7 +130,19 @@ class Study(Model):
         base = value and info.data.get("arms", {}).get(value.base)
         if value and environment and base and base.mode == "potential":
             terms = {**info.data.get("terms", {}), **base.terms}
-            check_potential(environment, terms, dict.fromkeys(value.weights, 1.0))
+            swept = {name for name in value.weights if not split_parameter(name)}
+            check_potential(environment, terms, dict.fromkeys(swept, 1.0))
+        return value
+
+    @field_validator("sweep")
+    @classmethod
+    def _check_parameters(cls, value: Sweep | None, info: ValidationInfo) -> Sweep | None:
+        environment: Environment | None = validation_context(info, "environment")
+        base = value and info.data.get("arms", {}).get(value.base)
+        if not (value and environment and base and "terms" in info.data):
+            return value
+        terms = {**info.data["terms"], **base.terms}
+        check_swept_parameters(environment, terms, base, value)
         return value
 
     @model_validator(mode="after")
@@ -271,6 +301,9 @@ class RunConfig(Model):
         if self.reward.mode == "potential" and not self.training.learner.has_critic:
             # Earlier versions kept the potential at time limits, which changes the rewards.
             data["reward"]["potential_at_time_limit"] = 0
+        if self.environment.describe().outcomes is SUCCESS_OUTCOMES:
+            # Earlier versions recorded other outcomes.
+            data["environment"]["outcomes"] = "is_success"
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -20,6 +20,12 @@ def json_schema() -> dict[str, Any]:
     properties = {k: v for k, v in training["properties"].items() if k != "total_timesteps"}
     definitions["ArmTraining"] = {**common, "title": "ArmTraining", "properties": properties}
     definitions["Arm"]["properties"]["training"]["anyOf"][0] = {"$ref": "#/$defs/ArmTraining"}
+    # An arm may change parameters of the study's terms.
+    [terms] = definitions["Arm"]["properties"]["terms"]["patternProperties"].values()
+    parameters = definitions["FormulaTerm"]["additionalProperties"]
+    terms["oneOf"].append(
+        {"type": "object", "additionalProperties": parameters, "minProperties": 1}
+    )
     # Suggest the declared environments; any other id of gymnasium is valid too.
     definitions["EnvironmentConfig"]["properties"]["id"]["anyOf"] = [
         {"enum": list(environments())},

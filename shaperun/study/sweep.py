@@ -1,8 +1,9 @@
-"""The `sweep` section of a study file: the weights to vary, the method and the objective."""
+"""The `sweep` section of a study file: what to vary, the method and the objective."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -25,7 +26,7 @@ from shaperun.common.validation import (
     validation_context,
 )
 from shaperun.envs.base import Environment
-from shaperun.envs.metrics import metric_direction, metric_names
+from shaperun.envs.metrics import metric_direction, metric_names, recorded_metrics
 from shaperun.rewards.config import check_weighable
 
 
@@ -66,8 +67,43 @@ def _check_swept(name: str, info: ValidationInfo) -> str:
     terms = base.get("terms") if isinstance(base, dict) else None
     shared = validation_context(info, "terms") or {}
     terms = {**shared, **terms} if isinstance(terms, dict) else shared
+    if split_parameter(name):
+        if name not in (known := list(_parameters(shared, terms))):
+            raise unknown_name_error("parameter", name, known)
+        return name
     check_weighable(name, validation_context(info, "environment"), terms)
     return name
+
+
+def _parameters(shared: Mapping[str, object], defined: Mapping[str, object]) -> Iterator[str]:
+    """Yield all parameters of terms, which an arm may have changed, as `term.parameter`."""
+    for term, own in defined.items():
+        changed = isinstance(own, dict) and "formula" not in own
+        definition = shared.get(term) if changed else own
+        if isinstance(definition, dict) and "formula" in definition:
+            yield from (f"{term}.{key}" for key in definition if key != "formula")
+
+
+def split_parameter(name: str) -> tuple[str, str] | None:
+    """Return the term and the parameter that a swept name `term.parameter` is; None for a term."""
+    term, dot, parameter = name.partition(".")
+    return (term, parameter) if dot else None
+
+
+def describe_swept(name: str) -> str:
+    """Return a swept name in words: "weight of near", or "k of near" for a parameter."""
+    parameter = split_parameter(name)
+    return f"{parameter[1]} of {parameter[0]}" if parameter else f"weight of {name}"
+
+
+def swept_column(name: str) -> str:
+    """Return the column of a swept name in tables of trials."""
+    return name if split_parameter(name) else f"weight_{name}"
+
+
+def ends_of(values: Range | list[float]) -> list[float]:
+    """Return the ends of a range, or the values of a grid."""
+    return [values.low, values.high] if isinstance(values, Range) else values
 
 
 SweptTerm = Annotated[str, AfterValidator(_check_swept)]
@@ -91,7 +127,10 @@ def _check_objective(name: str, info: ValidationInfo) -> str:
         )
     if metric not in known:
         raise unknown_name_error("metric", metric, known)
-    if name == metric and metric_direction(metric, environment) < 1:
+    direction = metric_direction(metric, environment)
+    if name == metric and not direction and metric in recorded_metrics(environment):
+        raise ValueError(f"environment.metrics.{metric} does not say which values are better")
+    if name == metric and direction < 1:
         raise ValueError(f"larger {metric} is not better; write -{metric} to minimize it")
     return name
 
@@ -100,6 +139,7 @@ Objective = Annotated[str, AfterValidator(_check_objective)]
 
 
 MAX_TRIALS = 10_000
+SWEPT = "Term -> its weights, or term.parameter -> its values."
 
 
 class SweepModel(Model):
@@ -148,7 +188,9 @@ class GridSweep(SweepModel):
 
     method: Literal["grid"]
     base: ArmName
-    weights: dict[SweptTerm, Annotated[list[Bounded], Field(min_length=1)]] = Field(min_length=1)
+    weights: dict[SweptTerm, Annotated[list[Bounded], Field(min_length=1)]] = Field(
+        min_length=1, description=SWEPT
+    )
 
     @field_validator("weights")
     @classmethod
@@ -164,7 +206,7 @@ class RandomSweep(SweepModel):
 
     method: Literal["random"]
     base: ArmName
-    weights: dict[SweptTerm, Range] = Field(min_length=1)
+    weights: dict[SweptTerm, Range] = Field(min_length=1, description=SWEPT)
     samples: Annotated[Integer, Field(ge=1, le=MAX_TRIALS)]
     seed: Seed = 0
 
@@ -174,7 +216,7 @@ class SearchSweep(SweepModel):
 
     method: Literal["tpe", "nsga2", "cmaes"]
     base: ArmName
-    weights: dict[SweptTerm, Range] = Field(min_length=1)
+    weights: dict[SweptTerm, Range] = Field(min_length=1, description=SWEPT)
     samples: Annotated[Integer, Field(ge=1, le=1000)]
     population: Annotated[Integer, Field(ge=2, le=100)] = Field(
         8, description="Number of trials that are drawn together, given all earlier trials."

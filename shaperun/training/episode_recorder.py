@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Environment, Transition
+from shaperun.envs.memory import EpisodeMemory
 from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards, check_sums
 
 Row = dict[str, object]
@@ -44,6 +45,7 @@ class EpisodeRecorder:
         self._environment, self._kernel, self._emit = environment, kernel, emit
         # Per copy: the raw terms, then environment reward, shaping, shaped reward and schedule.
         self._sums = np.zeros((copies, len(kernel.names) + 4))
+        self._memory = EpisodeMemory(copies)  # of outcomes
         self._all_steps, self._all_episodes = np.zeros((2, len(kernel.names) + 4))
 
     def record(self, transition: Transition, rewards: Rewards) -> None:
@@ -55,12 +57,16 @@ class EpisodeRecorder:
         self._all_steps += parts.sum(axis=0)
         steps = parts.reshape(-1, *self._sums.shape)
         ended = transition.ended.reshape(len(steps), -1)
+        recall = self._memory.recall(transition.ended)
+        outcomes = self._environment.name_outcomes(transition, recall).tolist()
+        self._memory.commit(recall)
         start = 0
         for last in np.flatnonzero(ended.any(axis=1)).tolist():
             self._add_steps(steps[start : last + 1])
             start = last + 1
             copies = np.flatnonzero(ended[last])
-            self._end_episodes(copies, transition.take(last * len(self.lengths) + copies))
+            self._end_episodes(copies, outcomes[: len(copies)])
+            del outcomes[: len(copies)]
         self._add_steps(steps[start:])
 
     def locate(self, error: RewardError, copy: int, step: int = 0) -> RewardError:
@@ -77,6 +83,7 @@ class EpisodeRecorder:
             "sums": self._sums.copy(),
             "all_steps": self._all_steps.copy(),
             "all_episodes": self._all_episodes.copy(),
+            **({"memory": self._memory.get_state()} if self._remembers else {}),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -86,6 +93,13 @@ class EpisodeRecorder:
         self.lengths, self._episodes = state["lengths"], state["episodes"]
         self._sums = state["sums"]
         self._all_steps, self._all_episodes = state["all_steps"], state["all_episodes"]
+        if self._remembers:
+            self._memory.set_state(state["memory"])
+
+    @property
+    def _remembers(self) -> bool:
+        # Checkpoints of other runs stay as they were.
+        return self._environment.remembering_outcome is not None
 
     def check(self) -> None:
         """Check that recorded and current episodes add up to all steps.
@@ -101,8 +115,8 @@ class EpisodeRecorder:
         self.lengths += len(steps)
         self.timesteps += len(steps) * len(self.lengths)
 
-    def _end_episodes(self, copies: npt.NDArray[np.intp], ends: Transition) -> None:
-        """Check and emit the episodes of these copies, given their last transitions."""
+    def _end_episodes(self, copies: npt.NDArray[np.intp], outcomes: Sequence[str]) -> None:
+        """Check and emit the episodes of these copies."""
         sums = self._sums[copies]
         raw, (env_return, shaping, shaped, schedule) = sums[:, :-4], sums[:, -4:].T
         # Parts that depend on more than the sums of an episode cannot be checked here.
@@ -110,7 +124,6 @@ class EpisodeRecorder:
             check_sums("shaping of an episode", shaping, raw @ self._kernel.weights)
         if not (self._kernel.mode == "replace" and self._kernel.scheduled):
             check_sums("shaped return", shaped, self._kernel.shaped_reward(env_return, shaping))
-        outcomes = self._environment.outcome(ends)
         mean_schedules = (schedule / self.lengths[copies]).tolist()
         for row, copy in enumerate(copies):
             self._emit(
@@ -118,7 +131,7 @@ class EpisodeRecorder:
                     "timesteps": self.timesteps,
                     "copy": int(copy),
                     "length": int(self.lengths[copy]),
-                    "outcome": str(outcomes[row]),
+                    "outcome": outcomes[row],
                     "return": float(env_return[row]),
                     "shaping": float(shaping[row]),
                     "shaped_return": float(shaped[row]),

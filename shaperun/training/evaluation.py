@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from shaperun.envs.base import Array, Transition
 from shaperun.envs.episodes import EpisodeBuilder, held_out_seeds
+from shaperun.envs.metrics import measure_episode
 from shaperun.rewards.kernel import RewardError, RewardKernel, check_sums
 from shaperun.study.models import RunConfig
 
@@ -25,19 +26,20 @@ Row = dict[str, object]
 REWARDS = ("return", "shaping", "shaped_return")
 
 
-def evaluation_columns(kernel: RewardKernel) -> list[str]:
+def evaluation_columns(kernel: RewardKernel, metrics: Iterable[str] = ()) -> list[str]:
     """Return the columns of a recorded evaluation episode.
 
     `return`, `shaping` and `shaped_return` are undiscounted sums over the episode. Each term has
     its `sum_` over the states after each step, and its values at the `first_` and the `last_`
     state: any arm's shaped return follows from these without another rollout. With a schedule,
-    `schedule` is its factor at this point of training, constant over the episode.
+    `schedule` is its factor at this point of training, constant over the episode. `metrics` are
+    those that do not follow from these columns.
     """
     kinds = ("sum", "first", "last")
     per_term = [f"{kind}_{term}" for kind in kinds for term in kernel.names]
     schedule = ["schedule"] if kernel.scheduled else []
     episode = ["episode", "seed", "length", "outcome", "terminated"]
-    return [*episode, *REWARDS, *schedule, *per_term]
+    return [*episode, *REWARDS, *schedule, *metrics, *per_term]
 
 
 class Evaluation:
@@ -116,10 +118,11 @@ class Evaluation:
             "episode": episode.index,
             "seed": episode.seed,
             "length": len(transition),
-            "outcome": str(self.environment.outcome(end)[0]),
+            "outcome": str(self.environment.name_outcomes(transition)[0]),
             "terminated": int(end.terminated[0]),
             **dict(zip(REWARDS, totals.tolist(), strict=True)),
             **({"schedule": factor} if self.kernel.scheduled else {}),
+            **measure_episode(self.environment, transition),
             **{
                 f"{kind}_{name}": float(value)
                 for kind, numbers in values.items()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shaperun.common.files import AppendOnlyCsv, read_json
+from shaperun.envs.metrics import recorded_metrics
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig
@@ -64,9 +65,10 @@ class RunRecorder:
     ) -> None:
         self._folder, self._config = folder, config
         self._envs, self._cohort_size = envs, cohort_size
+        metrics = recorded_metrics(config.environment.describe())
         columns = {
             "episodes": episode_columns(envs.kernel),
-            "evaluations": ["timesteps", *evaluation.evaluation_columns(envs.kernel)],
+            "evaluations": ["timesteps", *evaluation.evaluation_columns(envs.kernel, metrics)],
             "updates": ["timesteps", *UPDATE_COLUMNS],
         }
         sizes = checkpoint["tables"] if checkpoint else {}

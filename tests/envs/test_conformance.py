@@ -129,9 +129,9 @@ def test_episodes_are_within_their_bounds(environment: Environment) -> None:
     for steps in episodes(environment.id).values():
         sums = {name: np.cumsum(term(steps)) for name, term in environment.terms.items()}
         totals = {"return": np.cumsum(steps.env_reward)}
-        for metric, weights in environment.metrics.items():
-            parts = [weight * sums[name] for name, weight in weights.items()]
-            totals[metric] = np.sum(parts, axis=0)
+        for name, metric in environment.metrics.items():
+            parts = [weight * sums[term] for term, weight in metric.terms.items()]
+            totals[name] = np.sum(parts, axis=0)
         for limit in {1, 5, len(steps) // 2, len(steps)}:
             known = metric_bounds(replace(environment, time_limit=limit))
             for name in totals.keys() & known.keys():
@@ -187,9 +187,9 @@ def test_names_are_unique(environment: Environment) -> None:
 
 @each_environment
 def test_metrics_are_weighted_sums_of_terms(environment: Environment) -> None:
-    for weights in environment.metrics.values():
-        assert weights
-        assert weights.keys() <= environment.terms.keys()
+    for metric in environment.metrics.values():
+        assert metric.terms
+        assert metric.terms.keys() <= environment.terms.keys()
 
 
 @each_environment

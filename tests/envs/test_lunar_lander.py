@@ -131,7 +131,7 @@ def test_terms_add_up_to_the_environments_reward(seed: int) -> None:
 
 
 def test_fuel_is_the_cost_of_the_environment() -> None:
-    fuel = lunar_lander.metrics["fuel"]
+    fuel = lunar_lander.metrics["fuel"].terms
     assert fuel == {"main_engine": -0.30, "side_engine": -0.03}
     steps = Transition.concatenate([one_step(lunar_lander, a) for a in (0, 1, 2, 2, 3)])
     used = sum(weight * lunar_lander.terms[name](steps).sum() for name, weight in fuel.items())

@@ -53,7 +53,11 @@ def study_with(model_path: str) -> tuple[dict[str, Any], tuple[str | int, ...]]:
     range_ = {"low": 1, "high": 2}
     data: dict[str, Any] = {
         "study": "lander",
-        "environment": {"id": "LunarLander-v3"},
+        "environment": {
+            "id": "LunarLander-v3",
+            "outcomes": {"down": {"when": "terminated"}},
+            "metrics": {"height": {"value": "y", "of": "max"}},
+        },
         "training": {
             "total_timesteps": 1000,
             "normalize": {},
@@ -88,6 +92,8 @@ def study_with(model_path: str) -> tuple[dict[str, Any], tuple[str | int, ...]]:
     paths = {
         **{f"sweep.{m}": "sweep" for m in SWEEPS},
         **{f"sweep.{m}.weights.*": "sweep.weights.legs" for m in SWEEPS},
+        "environment.outcomes.*": "environment.outcomes.down",
+        "environment.metrics.*": "environment.metrics.height",
         "terms.*": "terms.tall",
         "terms.*.network": "terms.seen",
         "terms.*.layers.*": "terms.seen.layers.0",

@@ -44,6 +44,11 @@ def test_difference(text: str, factor: float) -> None:
     assert not found.positive_part
 
 
+def test_parameters_are_constants() -> None:
+    text = "scale * (g * x - last_x)"
+    assert find_difference(text, {"scale": 2.0, "g": 0.9}) == Difference(0.9, positive_part=False)
+
+
 @pytest.mark.parametrize(
     "text",
     [

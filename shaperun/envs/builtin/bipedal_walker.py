@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Array, Environment, Transition
+from shaperun.envs.base import Array, Environment, Metric, Transition
 
 # An observed speed of 1 is 25/3 m/s, a second has 50 steps, and the environment pays 130 points
 # per 30 m.
@@ -68,7 +68,7 @@ bipedal_walker = Environment(
     episode_bounds=lambda steps: {"energy": (0.0, 4 * TORQUE_COST * steps)},
     solved=300.0,
     # The environment's cost of torque, so that energy is in points of its return.
-    metrics={"energy": {"torque": -TORQUE_COST}},
+    metrics={"energy": Metric({"torque": -TORQUE_COST})},
     notes={
         "replace": "replacing BipedalWalker's reward also drops its reward for progress and its "
         "−100 for a fall; only the terms are left to optimize",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Array, Environment, Transition
+from shaperun.envs.base import Array, Environment, Metric, Transition
 
 # Actions of the discrete lander.
 NOTHING, LEFT_ENGINE, MAIN_ENGINE, RIGHT_ENGINE = range(4)
@@ -75,7 +75,7 @@ lunar_lander = Environment(
     episode_bounds=lambda steps: {"fuel": (0.0, (MAIN_ENGINE_COST + SIDE_ENGINE_COST) * steps)},
     solved=200.0,
     # The environment's cost of its engines, so that fuel is in points of its return.
-    metrics={"fuel": {"main_engine": -MAIN_ENGINE_COST, "side_engine": -SIDE_ENGINE_COST}},
+    metrics={"fuel": Metric({"main_engine": -MAIN_ENGINE_COST, "side_engine": -SIDE_ENGINE_COST})},
     notes={
         "replace": "replacing LunarLander's reward also drops its +100 for coming to rest and its "
         "−100 for a crash; only the terms are left to optimize",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Array, Environment, Transition
+from shaperun.envs.base import Array, Environment, Metric, Transition
 
 MAX_SPEED = 0.07
 REQUIRES = ("pygame", 'pip install "gymnasium[classic-control]"')
@@ -67,7 +67,7 @@ mountain_car_continuous = Environment(
     episode_bounds=lambda steps: {"return": (-0.1 * steps, 100.0), "fuel": (0.0, 0.1 * steps)},
     solved=90.0,
     # The environment's cost of pushing, so that fuel is in points of its return.
-    metrics={"fuel": {"effort": -0.1}},
+    metrics={"fuel": Metric({"effort": -0.1})},
     notes={
         "log": "MountainCarContinuous charges for every push and pays only at the flag; an agent "
         "that never reaches it learns to stay still",

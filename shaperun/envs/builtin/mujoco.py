@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shaperun.envs.base import Array, Environment, Term, Transition
+from shaperun.envs.base import Array, Environment, Metric, Term, Transition
 from shaperun.envs.builtin.mujoco_terms import (
     CONTROL,
     FORWARD,
@@ -148,7 +148,7 @@ def list_notes(env_id: str, reward: Mapping[str, float]) -> dict[str, str]:
 
 def travels(step_seconds: float) -> dict[str, Any]:
     """Return the metric of an environment whose aim is the way: the distance in m."""
-    return {"metrics": {"distance": {"forward": step_seconds}}}
+    return {"metrics": {"distance": Metric({"forward": step_seconds})}}
 
 
 def lasts(**bounds: tuple[float, float]) -> dict[str, Any]:

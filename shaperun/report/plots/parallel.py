@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from shaperun.report.plots import style
 from shaperun.report.plots.trials import SweptWeight, name_best, objective_label, select_finished
+from shaperun.study.sweep import describe_swept
 
 Sample = NDArray[np.float64]
 MARGIN = 0.04  # beyond either end of an axis, relative to its length
@@ -98,7 +99,9 @@ def _weight_axis(weight: SweptWeight) -> _Axis:
     ticks = weight.levels[:: 1 + len(weight.levels) // 12]
     if not ticks:
         ticks = tuple(_ticks(weight.low, weight.high, log=weight.log))
-    return _Axis(weight.column, f"weight of\n{weight.name}", weight.normalize, ticks)
+    return _Axis(
+        weight.column, describe_swept(weight.name).replace(" of ", " of\n"), weight.normalize, ticks
+    )
 
 
 def _objective_axis(done: pl.DataFrame, objective: str) -> _Axis:

@@ -11,6 +11,7 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from shaperun.common.text import format_exact, format_number
 from shaperun.report.plots import style
+from shaperun.study.sweep import describe_swept
 
 
 def log_scale(axes: Axes, which: str) -> None:
@@ -48,7 +49,7 @@ def plot_response_curve(table: pl.DataFrame, *, weight: str, title: str, note: s
         style.label_axes(lower, "", "success rate")
         lower.set_ylim(-0.05, 1.05)
         lower.yaxis.set_major_formatter(PercentFormatter(1))
-    [upper, *below][-1].set_xlabel(f"weight of {style.wrap(weight, 60)}")
+    [upper, *below][-1].set_xlabel(style.wrap(describe_swept(weight), 70))
     return figure
 
 
@@ -74,7 +75,7 @@ def plot_heatmap(
     left, *right = figure.subplots(1, 1 + succeeds, sharey=True, squeeze=False)[0]
     draw(left, table.select(x, y, "return"), format_number, None)
     left.set(
-        title="return per episode, interquartile mean", ylabel=f"weight of {style.wrap(y, 32)}"
+        title="return per episode, interquartile mean", ylabel=style.wrap(describe_swept(y), 42)
     )
     for axes in right:
         draw(axes, table.select(x, y, "success_rate"), style.format_percent, (0, 1))
@@ -82,7 +83,7 @@ def plot_heatmap(
     for axes, (axis, name) in itertools.product([left, *right], zip("xy", (x, y), strict=True)):
         if name in log and not cells:
             log_scale(axes, axis)
-    figure.supxlabel(f"weight of {style.wrap(x, 60)}")
+    figure.supxlabel(style.wrap(describe_swept(x), 70))
     return figure
 
 

@@ -14,7 +14,7 @@ from shaperun.report.plots import trials as plots
 from shaperun.report.plots.trials import SweptWeight
 from shaperun.stats.importance import explained_variance_shares
 from shaperun.study.models import Study
-from shaperun.study.sweep import GridSweep, Sweep
+from shaperun.study.sweep import GridSweep, Sweep, describe_swept
 
 
 def draw_figures(
@@ -75,7 +75,7 @@ def _responses(
     """Yield a figure per weight: a curve for a grid, else a point per trial."""
     others = "" if len(weights) == 1 else ", mean over the other weights"
     for weight in weights:
-        text = f"{title}: weight of {weight.name}"
+        text = f"{title}: {describe_swept(weight.name)}"
         if isinstance(sweep, GridSweep):
             table = _marginal(ranking, [weight.name]).rename({weight.name: "value"})
             figure = response.plot_response_curve(

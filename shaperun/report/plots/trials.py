@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from shaperun.common.text import humanize, pluralize
 from shaperun.report.plots import style
 from shaperun.report.plots.response import log_scale
+from shaperun.study.sweep import describe_swept, swept_column
 
 Sample = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ _PRUNED_MARKERS = ("o", "s", "^", "D")
 
 @dataclass(frozen=True)
 class SweptWeight:
-    """A swept weight and its range."""
+    """A swept weight, or parameter of a term, and its range."""
 
     name: str
     low: float
@@ -46,7 +47,7 @@ class SweptWeight:
     @property
     def column(self) -> str:
         """The weight's column in a table of trials."""
-        return f"weight_{self.name}"
+        return swept_column(self.name)
 
     def normalize(self, values: Sample) -> Sample:
         """Map the range to 0 to 1, on the scale on which the values are spread evenly."""
@@ -115,7 +116,7 @@ def plot_response_scatter(
         set_metric_format(axes, objective)
     weight.set_x_axis(grid[-1])
     grid[0].set_title(style.wrap(note, 110), color=style.MUTED)
-    grid[-1].set_xlabel(f"weight of {style.wrap(weight.name, 60)}")
+    grid[-1].set_xlabel(style.wrap(describe_swept(weight.name), 70))
     handles = _legend(trials)
     columns = style.count_columns(
         [line for x in handles for line in str(x.get_label()).split("\n")]
