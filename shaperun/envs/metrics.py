@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
+from statistics import fmean
+from typing import Any
 
 from shaperun.envs.base import Bounds, Environment, Transition
 from shaperun.envs.info import InfoError
@@ -39,6 +41,27 @@ def measure_episode(environment: Environment, transition: Transition) -> dict[st
         if not isfinite(values[name]):
             raise FloatingPointError(f"the metric {name} is {values[name]} in an episode")
     return values
+
+
+def mean_metric(
+    metric: str, environment: Environment, episodes: Sequence[Mapping[str, Any]]
+) -> float:
+    """Return the mean of a metric over recorded evaluation episodes."""
+    if metric in environment.metrics:
+        terms = environment.metrics[metric].terms
+        values = [
+            sum(weight * row[f"sum_{name}"] for name, weight in terms.items())
+            if terms
+            else row[metric]
+            for row in episodes
+        ]
+    elif metric == "success_rate":
+        values = [environment.outcomes.get(row["outcome"]) is True for row in episodes]
+    elif metric in ("return", "length"):
+        values = [row[metric] for row in episodes]
+    else:
+        values = [f"{row['outcome']}_rate" == metric for row in episodes]
+    return fmean(values)
 
 
 def counted_outcomes(environment: Environment) -> list[str]:

@@ -173,7 +173,8 @@ def _choose_median_run(recorded: pl.DataFrame, choice: EpisodeChoice) -> _Choice
 def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> gif.Clip:
     act, episode = load_policy(run.config, folder), chosen.episode["episode_seed"]
     try:
-        played = replay_episode(run.config, act, episode, gif.shrink)
+        factor = chosen.episode.get("schedule")
+        played = replay_episode(run.config, act, episode, gif.shrink, factor)
     except Exception as error:  # the environment's code may raise anything
         why = explain_rendering_error(error)
         raise UserError(f"{study.environment.id} cannot be rendered: {why}") from None

@@ -6,9 +6,11 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, FiniteFloat
+from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_validator
 
-from shaperun.common.validation import Bounded, Model
+from shaperun.common.validation import Bounded, Model, unknown_name_error, validation_context
+from shaperun.envs.base import Environment
+from shaperun.envs.metrics import metric_names
 
 
 class LinearSchedule(Model):
@@ -51,4 +53,41 @@ class PiecewiseSchedule(Model):
         return float(np.interp(progress, shares, factors))
 
 
-Schedule = Annotated[LinearSchedule | PiecewiseSchedule, Field(discriminator="kind")]
+def _check_range(between: list[float]) -> list[float]:
+    if between[0] == between[1]:
+        raise ValueError("the two values must differ")
+    return between
+
+
+class EarnedSchedule(Model):
+    """Change from one factor to another by performance in the latest evaluation, either way."""
+
+    kind: Literal["earned"]
+    metric: str = Field(description="Metric of the evaluations, as in compare --by.")
+    start: Bounded = Field(1.0, alias="from", description="Factor at the first value and beyond.")
+    to: Bounded = Field(0.0, description="Factor at the second value and beyond.")
+    between: Annotated[
+        list[FiniteFloat], Field(min_length=2, max_length=2), AfterValidator(_check_range)
+    ] = Field(description="Two values of the metric.")
+
+    @field_validator("metric")
+    @classmethod
+    def _check_metric(cls, value: str, info: ValidationInfo) -> str:
+        environment: Environment | None = validation_context(info, "environment")
+        if environment and value not in metric_names(environment):
+            raise unknown_name_error("metric", value, metric_names(environment))
+        return value
+
+    def share(self, value: float) -> float:
+        """Return how far the metric has come from the first value to the second, from 0 to 1."""
+        first, second = self.between
+        return min(1.0, max(0.0, (value - first) / (second - first)))
+
+    def __call__(self, share: float) -> float:
+        """Return the factor after a share of the way between the two values."""
+        return self.start + (self.to - self.start) * share
+
+
+Schedule = Annotated[
+    LinearSchedule | PiecewiseSchedule | EarnedSchedule, Field(discriminator="kind")
+]

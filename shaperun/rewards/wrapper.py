@@ -20,6 +20,7 @@ from shaperun.envs.memory import EpisodeMemory
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import START, Progress, RewardError, RewardKernel, Rewards
 from shaperun.rewards.own_observations import OwnObservations, layers_of
+from shaperun.rewards.schedule import EarnedSchedule
 
 
 class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -92,7 +93,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         super().__init__(env)
         self._config = config, gamma, bootstraps
         self.kernel, self._call = self._prepare()
-        self._clock = Clock(total_timesteps, scheduled=self.kernel.scheduled)
+        self._clock = _make_clock(self.kernel, config, total_timesteps)
         self._memory = EpisodeMemory()
         self._episode = -1
         self._length = 0
@@ -197,7 +198,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         environment, self._call = _environment(env, *spaces)
         self.kernel = RewardKernel(environment, config, gamma, bootstraps=bootstraps)
         self._layout = environment.observation_layout
-        self._clock = Clock(total_timesteps, scheduled=self.kernel.scheduled)
+        self._clock = _make_clock(self.kernel, config, total_timesteps)
         self._autoreset = env.metadata["autoreset_mode"]
         self._memory = EpisodeMemory(env.num_envs)
         self.transition: Transition
@@ -316,16 +317,42 @@ def _summands(rewards: Rewards) -> Array:
 
 
 class Clock:
-    """Training progress from the number of `steps`; constant for rewards without a schedule."""
+    """Training progress from the number of `steps`; constant for rewards without a schedule.
 
-    def __init__(self, total_timesteps: int | None, *, scheduled: bool) -> None:
+    For a schedule that is earned, progress is the share that the latest evaluation earned.
+    """
+
+    def __init__(
+        self, total_timesteps: int | None, *, scheduled: bool, is_earned: bool = False
+    ) -> None:
         if total_timesteps is None:
             if scheduled:
                 raise ValueError("a schedule requires total_timesteps, the length of training")
         elif not (is_number(total_timesteps) and total_timesteps >= 1):
             raise ValueError(f"total_timesteps must be a positive number, not {total_timesteps!r}")
         self._total = total_timesteps if scheduled else None
+        self._is_earned = is_earned
+        self._earned: list[tuple[int, float]] = []  # (steps, share) of evaluations
         self.steps = 0
+
+    def earn(self, steps: int, share: float) -> None:
+        """Set the share that an evaluation after so many steps earned; it counts after them."""
+        known = [(at, earned) for at, earned in self._earned if at < steps]
+        past = [point for point in known if point[0] < self.steps]
+        self._earned = [*past[-1:], *known[len(past) :], (steps, share)]
+
+    def evaluation_share(self, steps: int) -> float:
+        """Return the progress of an evaluation after so many steps."""
+        return self._share(steps)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the steps, and what has been earned."""
+        return {"steps": self.steps, "earned": [list(point) for point in self._earned]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Resume from a state; those of earlier versions have steps only."""
+        self.steps = state["steps"]
+        self._earned = [(int(at), float(share)) for at, share in state.get("earned", [])]
 
     def tick(self, steps: int) -> Progress:
         """Count simultaneous steps, and return the progress before and after them."""
@@ -343,7 +370,15 @@ class Clock:
         return np.repeat(shares[:-1], n_envs), np.repeat(shares[1:], n_envs)
 
     def _share(self, steps: int) -> float:
+        if self._is_earned:
+            return next((share for at, share in reversed(self._earned) if at < steps), 0.0)
         return min(1.0, steps / self._total) if self._total else 0.0
+
+
+def _make_clock(kernel: RewardKernel, config: RewardConfig, total_timesteps: int | None) -> Clock:
+    if isinstance(config.schedule, EarnedSchedule):
+        raise ValueError("an earned schedule needs the evaluations of shaperun train")
+    return Clock(total_timesteps, scheduled=kernel.scheduled)
 
 
 def _environment(

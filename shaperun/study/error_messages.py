@@ -18,7 +18,7 @@ from shaperun.common.validation import NAME
 from shaperun.common.yaml import YamlSource
 from shaperun.rewards.config import NAME_RULE, TERM_NAME, PythonTerm
 from shaperun.rewards.network_term import Layer, NetworkTerm
-from shaperun.rewards.schedule import LinearSchedule, PiecewiseSchedule
+from shaperun.rewards.schedule import EarnedSchedule, LinearSchedule, PiecewiseSchedule
 from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.hyperparameters import MANAGED, Networks, PolicyKwargs
 from shaperun.study.learners import LEARNERS
@@ -49,6 +49,7 @@ MODELS: dict[str, type[BaseModel]] = {
     },
     "arms.*.schedule.linear": LinearSchedule,
     "arms.*.schedule.piecewise": PiecewiseSchedule,
+    "arms.*.schedule.earned": EarnedSchedule,
     **{f"arms.*.{path}": model for path, model in TRAINING_MODELS.items()},
     "arms.*": Arm,
     "sweep.grid": GridSweep,

@@ -16,7 +16,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from shaperun.envs.base import Array, Transition
 from shaperun.envs.layout import flatten_rows
 from shaperun.envs.memory import EpisodeMemory
+from shaperun.envs.metrics import mean_metric
 from shaperun.rewards.kernel import RewardError
+from shaperun.rewards.schedule import EarnedSchedule
 from shaperun.rewards.wrapper import Clock
 from shaperun.study.models import RunConfig
 from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
@@ -49,7 +51,14 @@ class TrainingEnvs(VecEnv):
             config.environment, len(seeds), reads_info=self.kernel.reads_info
         )
         self._memory = EpisodeMemory(len(seeds))
-        self._clock = Clock(config.training.total_timesteps, scheduled=self.kernel.scheduled)
+        schedule = config.reward.schedule
+        self._earned = schedule if isinstance(schedule, EarnedSchedule) else None
+        self._clock = Clock(
+            config.training.total_timesteps,
+            scheduled=self.kernel.scheduled,
+            is_earned=self._earned is not None,
+        )
+        self._environment = environment
         self._env_seeds = seeds
         self._obs: npt.NDArray[Any]  # after the last step
         self._previous_obs: Array  # after the last shaped step, flat as the kernel takes them
@@ -93,13 +102,23 @@ class TrainingEnvs(VecEnv):
             self._shape([step])
         raise AssertionError("the error of a reward depends on how many steps are shaped at once")
 
+    def evaluation_progress(self, timesteps: int) -> float:
+        """Return the progress of the schedule in an evaluation after so many steps."""
+        return self._clock.evaluation_share(timesteps)
+
+    def on_evaluation(self, timesteps: int, rows: list[Row]) -> None:
+        """Take the progress of an earned schedule from the rows of an evaluation."""
+        if self._earned:
+            value = mean_metric(self._earned.metric, self._environment, rows)
+            self._clock.earn(timesteps, self._earned.share(value))
+
     def get_state(self) -> dict[str, Any]:
         """Return the state of the copies and their recorder between two rollouts."""
         return {
             "copies": self._vector_env.get_state(),
             "obs": np.array(self._obs),
             "last_action": self._last_action,
-            "steps": self._clock.steps,
+            **self._clock.get_state(),
             "recorder": self.recorder.get_state(),
             "memory": self._memory.get_state(),
         }
@@ -113,7 +132,8 @@ class TrainingEnvs(VecEnv):
         obs = self._start_episodes(self._vector_env.set_state(state["copies"]))
         if not np.array_equal(obs, state["obs"]):
             raise ReplayMismatchError("a replayed episode reached another state")
-        self._last_action, self._clock.steps = state["last_action"], state["steps"]
+        self._last_action = state["last_action"]
+        self._clock.set_state(state)
         self.recorder.set_state(state["recorder"])
         if "memory" in state:  # not in those of earlier versions
             self._memory.set_state(state["memory"])

@@ -71,7 +71,7 @@ class EpisodicEnvs(TrainingEnvs):
             "copies": [],  # all episodes have ended
             "began": self._episodes_start,
             "obs": self._obs,
-            "steps": self._clock.steps,
+            **self._clock.get_state(),
             "recorder": self.recorder.get_state(),
         }
 
@@ -81,7 +81,8 @@ class EpisodicEnvs(TrainingEnvs):
         Raises:
             ReplayMismatchError: the latest episodes would begin in other states.
         """
-        self._episodes_start, self._clock.steps = state["began"], state["steps"]
+        self._episodes_start = state["began"]
+        self._clock.set_state(state)
         self.recorder.set_state(state["recorder"])
         self._begin_episodes()
         if not np.array_equal(self._obs, state["obs"]):

@@ -34,9 +34,16 @@ class Replay:
 
 
 def replay_episode(
-    config: RunConfig, act: Act, seed: int, transform: Callable[[Frame], Frame]
+    config: RunConfig,
+    act: Act,
+    seed: int,
+    transform: Callable[[Frame], Frame],
+    factor: float | None = None,
 ) -> Replay:
-    """Play a held-out episode as it was evaluated; `transform` shrinks each frame at once."""
+    """Play a held-out episode as it was evaluated; `transform` shrinks each frame at once.
+
+    `factor` is that of the schedule in the evaluation, by default the one at the end of training.
+    """
     render_without_display()
     sb3_model.use_one_thread()  # as in training
     environment = config.evaluated_environment.describe()
@@ -61,17 +68,19 @@ def replay_episode(
         env.close()
     contributions = {
         name: [0.0, *values.tolist()]
-        for name, values in _contributions_so_far(kernel, episode.transition).items()
+        for name, values in _contributions_so_far(kernel, episode.transition, factor).items()
     }
     return Replay(frames, returns, contributions, episode.outcome, fps)
 
 
-def _contributions_so_far(kernel: RewardKernel, episode: Transition) -> dict[str, Array]:
+def _contributions_so_far(
+    kernel: RewardKernel, episode: Transition, factor: float | None
+) -> dict[str, Array]:
     """Return the contribution of each weighted term up to the end of every step (T,).
 
     After the last step their sum is the shaped return that the final evaluation records.
     """
-    factor = kernel.factor(1.0)
+    factor = kernel.factor(1.0) if factor is None else factor
     # The episode so far counts as one that goes on, unless it has ended.
     parts = kernel.contributions_from_sums(
         np.cumsum(kernel(episode, (1.0, 1.0)).raw, axis=0),

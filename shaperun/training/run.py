@@ -91,6 +91,7 @@ class TrainingRun:
         """Record the episodes of an evaluation."""
         self.evaluated = sb3_model.get_updates(self.model), rows
         self.recorder.on_evaluation(timesteps, rows)
+        self.base_envs.on_evaluation(timesteps, rows)
 
     @contextmanager
     def redirect_output(self) -> Iterator[None]:

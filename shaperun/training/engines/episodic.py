@@ -173,7 +173,7 @@ class EpisodicTraining:
         rows = run.known_evaluation(final=final)
         if rows is None:
             act = sb3_model.stacked_policy(self._model, run.scaling)
-            progress = min(1.0, timesteps / run.total_timesteps)
+            progress = run.base_envs.evaluation_progress(timesteps)
             rows = run.evaluation(act, run.episodes(final=final), progress)
         run.record_evaluation(timesteps, rows)
 

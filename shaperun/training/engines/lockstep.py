@@ -196,7 +196,6 @@ class Cohort:
 
     def _evaluate(self, indices: Sequence[int], *, final: bool) -> None:
         """Play the held-out episodes with the policies of these runs at once."""
-        progress = min(1.0, self.timesteps / self.total_timesteps)
         obs = np.zeros((len(self._runs), EVAL_BATCH_SIZE, *self._obs.shape[2:]), self._obs.dtype)
         playing = {}
         for index in indices:
@@ -207,6 +206,7 @@ class Cohort:
                     run.record_evaluation(self.timesteps, known)
                     continue
                 run.recorder.report_progress(self.timesteps, "evaluating")
+                progress = run.base_envs.evaluation_progress(self.timesteps)
                 playing[index] = run.evaluation.play(run.episodes(final=final), progress)
         scalings = {index: self._runs[index].scaling for index in playing}
         actor, actions = self._policy.build_actor(), cast(Any, [None] * len(obs))

@@ -88,7 +88,7 @@ class _Callback(BaseCallback):
         """Evaluate the policy as it is now and record every episode."""
         run = self._run
         self._recorder.report_progress(self.num_timesteps, "evaluating")
-        progress = min(1.0, self.num_timesteps / run.total_timesteps)
+        progress = run.base_envs.evaluation_progress(self.num_timesteps)
         rows = run.known_evaluation(final=final)
         if rows is None:
             act = deterministic_policy(self.model, run.scaling)
