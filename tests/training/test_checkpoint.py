@@ -23,6 +23,8 @@ from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import checkpoint, recorder, train
 from shaperun.training import run as training_run
 
+# One robot stands for all MuJoCo environments, whose declarations are made from one table.
+TRAINED = [name for name in sorted(environments()) if not name.endswith("-v5")] + ["Hopper-v5"]
 LOGS = ("episodes", "evaluations", "updates")
 
 
@@ -105,7 +107,7 @@ def train_until_killed(
 @pytest.mark.parametrize(
     ("env_id", "algorithm"),
     [
-        *((env_id, "PPO") for env_id in sorted(environments())),
+        *((env_id, "PPO") for env_id in TRAINED),
         # By the loop of stable-baselines3, with discrete and with continuous actions.
         *((env_id, "A2C") for env_id in ("CartPole-v1", "LunarLander-v3", "Pendulum-v1")),
     ],

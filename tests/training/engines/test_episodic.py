@@ -10,14 +10,18 @@ import polars as pl
 import pytest
 from stable_baselines3 import PPO
 
-from shaperun.envs.builtin import environments
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import checkpoint
 from shaperun.training.sb3_model import load_policy
 from shaperun.training.train import train_run
-from tests.training.test_checkpoint import read_outcome, train_to_end, train_until_killed
+from tests.training.test_checkpoint import (
+    TRAINED,
+    read_outcome,
+    train_to_end,
+    train_until_killed,
+)
 
 LEARNERS: dict[str, dict[str, Any]] = {
     "REINFORCE": {"algorithm": "REINFORCE", "hyperparameters": {}},
@@ -51,7 +55,7 @@ def make_config(env_id: str, learner: str, **changes: Any) -> RunConfig:
     return study.run_config(study.arms["arm"], 1)
 
 
-@pytest.mark.parametrize("env_id", sorted(environments()))
+@pytest.mark.parametrize("env_id", TRAINED)
 def test_a_killed_run_ends_in_the_same_bytes(
     env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
