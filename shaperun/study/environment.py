@@ -27,6 +27,7 @@ from shaperun.envs.base import Environment
 from shaperun.envs.envpool_support import Backend, envpool_obstacle
 from shaperun.envs.generic import (
     PACKAGE_HINT,
+    SUCCESS_OUTCOMES,
     UnknownEnvironmentError,
     UnsupportedEnvironmentError,
     get_environment,
@@ -141,6 +142,12 @@ class EnvironmentConfig(Model):
             if not getattr(self, name):
                 data.pop(name, None)
         return data
+
+    @property
+    def reads_success(self) -> bool:
+        """True if outcomes are those of `is_success` in the info of steps."""
+        own = bool(self.outcomes)
+        return not own and get_environment(self.id, self.options).outcomes is SUCCESS_OUTCOMES
 
     def describe(self) -> Environment:
         """Return the declaration of the environment."""

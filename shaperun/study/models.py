@@ -30,7 +30,6 @@ from shaperun.common.validation import (
     validation_context,
 )
 from shaperun.envs.base import Environment
-from shaperun.envs.generic import SUCCESS_OUTCOMES
 from shaperun.rewards.config import (
     PythonTerm,
     RewardConfig,
@@ -301,7 +300,7 @@ class RunConfig(Model):
         if self.reward.mode == "potential" and not self.training.learner.has_critic:
             # Earlier versions kept the potential at time limits, which changes the rewards.
             data["reward"]["potential_at_time_limit"] = 0
-        if self.environment.describe().outcomes is SUCCESS_OUTCOMES:
+        if self.environment.reads_success:
             # Earlier versions recorded other outcomes.
             data["environment"]["outcomes"] = "is_success"
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))

@@ -89,6 +89,9 @@ def study_with(model_path: str) -> tuple[dict[str, Any], tuple[str | int, ...]]:
         data["sweep"]["weights"]["angle"] = dict(range_)
     if model_path.endswith("piecewise"):
         data["arms"]["default"]["schedule"] = {"kind": "piecewise", "points": [[0, 1]]}
+    if model_path.endswith("earned"):
+        earned = {"kind": "earned", "metric": "return", "between": [0, 1]}
+        data["arms"]["default"]["schedule"] = earned
     paths = {
         **{f"sweep.{m}": "sweep" for m in SWEEPS},
         **{f"sweep.{m}.weights.*": "sweep.weights.legs" for m in SWEEPS},
@@ -103,6 +106,7 @@ def study_with(model_path: str) -> tuple[dict[str, Any], tuple[str | int, ...]]:
         "arms.*.terms.*": "arms.default.terms.wide",
         "arms.*.schedule.linear": "arms.default.schedule",
         "arms.*.schedule.piecewise": "arms.default.schedule",
+        "arms.*.schedule.earned": "arms.default.schedule",
     }
     path = paths.get(model_path, model_path.replace("*", "default")).removesuffix(".networks")
     parts = (int(part) if part.isdigit() else part for part in path.split(".") if part)
