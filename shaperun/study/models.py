@@ -174,6 +174,12 @@ class Study(Model):
     _results: Path = PrivateAttr(default=Path("results"))
     _place: Callable[[tuple[str, ...]], str] = PrivateAttr(default=".".join)
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether the contents are equal, wherever the studies were opened."""
+        return isinstance(other, Study) and vars(self) == vars(other)
+
+    __hash__ = Model.__hash__
+
     def opened(
         self,
         *,

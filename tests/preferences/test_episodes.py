@@ -98,7 +98,7 @@ def test_policies_of_finished_runs_play(trained: Path) -> None:
 def test_an_environment_without_rendering_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(episodes, "make_renderable_env", lambda config: None)
+    monkeypatch.setattr(episodes, "make_renderable_env", lambda config, **_: None)
     with pytest.raises(UserError, match="cannot be rendered"):
         collect_episodes(poles(), StudyFolder(tmp_path), *SILENT)
 
