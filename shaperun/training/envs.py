@@ -17,9 +17,9 @@ from shaperun.envs.base import Array, Transition
 from shaperun.envs.layout import flatten_rows
 from shaperun.envs.memory import EpisodeMemory
 from shaperun.envs.metrics import mean_metric
+from shaperun.rewards.clock import Clock
 from shaperun.rewards.kernel import RewardError
 from shaperun.rewards.schedule import EarnedSchedule
-from shaperun.rewards.wrapper import Clock
 from shaperun.study.models import RunConfig
 from shaperun.training.envpool_vector_env import EnvPoolVectorEnv
 from shaperun.training.episode_recorder import EpisodeRecorder, Row

@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from shaperun.rewards.clock import Clock
 from shaperun.rewards.config import RewardConfig
-from shaperun.rewards.wrapper import Clock, RewardShapingWrapper
+from shaperun.rewards.wrapper import RewardShapingWrapper
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training.envs import TrainingEnvs
 from tests.training.test_checkpoint import read_outcome, train_to_end, train_until_killed
