@@ -74,6 +74,8 @@ def check_sources(study: Study, runs: Sequence[Run], *, fresh: bool) -> None:
         UserError: one is missing, or would be deleted by the same command (`fresh`).
     """
     starting = [run for run in runs if run.config.start]
+    if not starting:
+        return
     missing = [run for run in starting if run.config.start and not run.config.start.sha256]
     if missing:
         run = missing[0]

@@ -246,4 +246,6 @@ def test_unsupported_actions_are_refused(tmp_path: Path, shaperun: Shaperun) -> 
     (tmp_path / "swing.yaml").write_text(yaml.safe_dump(swing))
     done = shaperun("train", "swing.yaml")
     assert done.returncode == 2
-    assert "DQN cannot learn the continuous actions of Pendulum-v1; choose from PPO" in done.stderr
+    assert (
+        "DQN cannot learn the actions of Pendulum-v1, a Box space; choose from PPO" in done.stderr
+    )

@@ -48,12 +48,13 @@ def test_terms_and_schema_name_every_term(shaperun: Shaperun) -> None:
     assert "upright" in json.dumps(json.loads(shaperun("schema").stdout))
 
 
-INFERRED = ["Taxi-v4", "FrozenLake-v1", "CliffWalking-v1", "CarRacing-v3", "mine:Mine-v0"]
+INFERRED = ["Taxi-v4", "FrozenLake-v1", "CliffWalking-v1", "CarRacing-v3", "endless:Endless-v0"]
 
 
 @pytest.mark.parametrize("name", [*environments(), *INFERRED])
 def test_init_writes_a_study_of_any_environment(tmp_path: Path, name: str) -> None:
-    (tmp_path / "mine.py").write_text(PACKAGE.replace("=9", "=None"))
+    endless = PACKAGE.replace("=9", "=None").replace("Mine", "Endless")
+    (tmp_path / "endless.py").write_text(endless)
     code = ["--allow-code"] if ":" in name else []
     done = call_shaperun("init", "new.yaml", "--env", name, *code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -68,7 +69,7 @@ def test_init_writes_a_study_of_any_environment(tmp_path: Path, name: str) -> No
     assert "10 runs" in done.stdout
     data = yaml.safe_load(text)
     limited = "max_episode_steps" in data["environment"].get("options", {})
-    assert limited == (name in ("CliffWalking-v1", "mine:Mine-v0"))
+    assert limited == (name in ("CliffWalking-v1", "endless:Endless-v0"))
 
 
 @pytest.mark.parametrize("name", ["Acrobot-v1", "Pendulum-v1", "FrozenLake-v1", "mine:Mine-v0"])

@@ -80,7 +80,8 @@ def test_fresh_removes_links_only(folder: StudyFolder, command: Commands) -> Non
     targets = [outside(folder, link) for link in links]
     before = tree(targets[0])
     arguments = ("--fresh", "--arms", "default", "--seeds", "0")
-    assert command("train", "tiny.yaml", *arguments)[0] == 0
+    done = command("train", "tiny.yaml", *arguments)
+    assert done[0] == 0, done
     assert tree(targets[0]) == before
     assert not any(link.is_symlink() for link in links)
 
