@@ -24,8 +24,8 @@ from shaperun.envs.wrapper_names import EPISODES, REWARDS, STEPS
 class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Environment as a learner sees it; keeps what the environment itself observed and did.
 
-    After `reset` and `step`, `own_obs` is the environment's own observation as a flat row, and
-    `own_action` the action it took.
+    After `reset` and `step`, `own_obs` is the environment's own observation, a flat row if it is a
+    Dict or Tuple, and `own_action` the action it took.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def own_obs(self) -> npt.NDArray[Any]:
-        """Latest observation of the environment itself, (observation size,)."""
+        """Latest observation of the environment itself."""
         return self._own.obs
 
     @property
@@ -89,15 +89,21 @@ class _OwnEnv(gym.Wrapper[Any, Any, Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
-        self.obs = flatten_rows([obs], self._layout)[0]
+        self.obs = self._copy(obs)
         return obs, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self.obs, self.action = flatten_rows([obs], self._layout)[0], np.array(action)
+        self.obs = self._copy(obs)
+        self.action = action.copy() if isinstance(action, np.ndarray) else action
         self.result = reward, terminated, truncated
         self.steps += 1
         return obs, reward, terminated, truncated, info
+
+    def _copy(self, obs: Any) -> npt.NDArray[Any]:
+        if isinstance(self._layout, Mapping):
+            return np.asarray(flatten_rows([obs], self._layout)[0])
+        return np.array(obs)
 
 
 def parse_wrapper(

@@ -219,7 +219,11 @@ class TrainingEnvs(VecEnv):
         """Return where the step after each step begins, and the state that it reached."""
         own = [step.own for step in steps if step.own]
         if own:
-            return np.concatenate([s.obs for s in own]), np.concatenate([s.next_obs for s in own])
+            obs, next_obs = (
+                flatten_rows(np.concatenate(part))
+                for part in ([s.obs for s in own], [s.next_obs for s in own])
+            )
+            return obs, next_obs
         obs = flatten_rows(np.concatenate([step.obs for step in steps]))
         next_obs = obs.copy()
         for index, step in enumerate(steps):

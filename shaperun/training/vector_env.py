@@ -39,7 +39,7 @@ class Step(NamedTuple):
 class OwnStep(NamedTuple):
     """Step as the environments themselves observe it, behind the wrappers of the learner.
 
-    The states (N, size) that it reached and that the next step begins in, and the actions (N, …).
+    The observations (N, …) that it reached and that the next step begins with, and the actions.
     """
 
     next_obs: Array
@@ -87,7 +87,7 @@ class SequentialVectorEnv:
 
     @property
     def own_obs(self) -> Array | None:
-        """Latest observations (N, size) of the environments themselves; None if all see these."""
+        """Latest observations (N, …) of the environments themselves; None if all see these."""
         return self._own_obs() if self._is_viewed else None
 
     def step(self, actions: Array) -> Step:
@@ -121,8 +121,9 @@ class SequentialVectorEnv:
                 obs[index], _ = env.reset()
         if own is None:
             return Step(obs, rewards, terminated, truncated, last_obs, infos)
-        reached, taken = (np.stack(column) for column in zip(*own, strict=True))
-        own_step = OwnStep(reached, self._own_obs(), taken)
+        reached, taken = (np.array(column) for column in zip(*own, strict=True))
+        latest = reached if last_obs is None else self._own_obs()
+        own_step = OwnStep(reached, latest, taken)
         return Step(obs, rewards, terminated, truncated, last_obs, infos, own_step)
 
     def get_state(self) -> list[dict[str, Any]]:
@@ -149,7 +150,7 @@ class SequentialVectorEnv:
             env.close()
 
     def _own_obs(self) -> Array:
-        return np.stack([env.own_obs for env in self.envs])
+        return np.array([env.own_obs for env in self.envs])
 
     def _empty_obs(self) -> Array:
         space = self.observation_space
@@ -180,7 +181,7 @@ class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def own_obs(self) -> Any:
-        """Latest observation (size,) of the environment itself; None if learners see the same."""
+        """Latest observation of the environment itself; None if learners see the same."""
         return self._viewed.own_obs if self._viewed else None
 
     @property
