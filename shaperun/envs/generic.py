@@ -207,7 +207,11 @@ def _inspect(env_id: str, options: str) -> Environment:
 
 
 def _creation_error(error: Exception) -> UnsupportedEnvironmentError:
-    return UnsupportedEnvironmentError(f"creation failed with {type(error).__name__}: {error}")
+    missing = isinstance(error, ModuleNotFoundError)
+    remedy = "; run the command in the folder of the module, or install it" if missing else ""
+    return UnsupportedEnvironmentError(
+        f"creation failed with {type(error).__name__}: {error}{remedy}"
+    )
 
 
 def _make_once(name: str, env_id: str, options: dict[str, Any]) -> Environment:
