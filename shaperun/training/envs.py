@@ -58,7 +58,7 @@ class TrainingEnvs(VecEnv):
             scheduled=self.kernel.scheduled,
             is_earned=self._earned is not None,
         )
-        self._environment = environment
+        self._environment, self._total_timesteps = environment, config.training.total_timesteps
         self._env_seeds = seeds
         self._obs: npt.NDArray[Any]  # after the last step
         self._previous_obs: Array  # after the last shaped step, flat as the kernel takes them
@@ -103,8 +103,10 @@ class TrainingEnvs(VecEnv):
         raise AssertionError("the error of a reward depends on how many steps are shaped at once")
 
     def evaluation_progress(self, timesteps: int) -> float:
-        """Return the progress of the schedule in an evaluation after so many steps."""
-        return self._clock.evaluation_share(timesteps)
+        """Return the progress of training, or of an earned schedule, in an evaluation."""
+        if self._earned:
+            return self._clock.evaluation_share(timesteps)
+        return min(1.0, timesteps / self._total_timesteps)
 
     def on_evaluation(self, timesteps: int, rows: list[Row]) -> None:
         """Take the progress of an earned schedule from the rows of an evaluation."""
