@@ -61,7 +61,7 @@ def reward_distances(
     weights = np.concatenate([np.full(len(b.ages), 1.0 / len(b.ages)) for b in behaviours])
     pearson = _distance_matrix([env_reward, *(shaped[name] for name in kernels)], weights)
     rewards = [
-        environment.own_reward,
+        None if environment.reads_info else environment.own_reward,
         *(_reward_function(k, environment) for k in kernels.values()),
     ]
     sample = _TransitionSample(behaviours)
@@ -88,7 +88,10 @@ def _note(environment: Environment) -> str:
 
 def _reward_function(kernel: RewardKernel, environment: Environment) -> Reward | None:
     """Return an arm's reward as a function of any transition; None if it is unknown."""
-    env_reward = environment.own_reward
+    weighted = [term for term, w in zip(kernel.terms, kernel.weights, strict=True) if w]
+    if any(t.beyond_transition or (environment.reads_info and not t.state_only) for t in weighted):
+        return None
+    env_reward = None if environment.reads_info else environment.own_reward
     if not kernel.uses_env_reward:
         env_reward = env_reward or (lambda transition: np.zeros(len(transition)))
     if env_reward is None:

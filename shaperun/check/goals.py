@@ -67,12 +67,12 @@ def _steps_to_the_limit(result: BehaviourReturn, reached: Mask) -> Array:
 
 
 def _pays_for_termination(arm: ArmContext, result: BehaviourReturn) -> bool:
-    ends = result.behaviour.transition.take(result.behaviour.ends)
-    everywhere = np.ones(len(ends), dtype=bool)
+    transition = result.behaviour.transition  # whole episodes, which terms may remember
+    ended, never = transition.ended, np.zeros(len(transition), dtype=bool)
     try:
         rewards = [
-            arm.kernel(replace(ends, terminated=t, truncated=~t)).shaped
-            for t in (everywhere, ~everywhere)
+            arm.kernel(replace(transition, terminated=t, truncated=u)).shaped
+            for t, u in ((ended, never), (never, ended))
         ]
     except RewardError:  # the recorded ends are finite; these need not be
         return False

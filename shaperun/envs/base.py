@@ -114,6 +114,8 @@ class Term:
     state_only: bool
     remembers: bool = False
     reads_info: bool = False
+    beyond_transition: bool = False
+    """True if the values are known to depend on info or on earlier steps."""
 
     def __call__(self, transition: Transition, recall: Recall | None = None) -> Array:
         """Return the raw values (N,) of the term; a state term is evaluated at s′.

@@ -35,10 +35,6 @@ class Clock:
         past = [point for point in known if point[0] < self.steps]
         self._earned = [*past[-1:], *known[len(past) :], (steps, share)]
 
-    def evaluation_share(self, steps: int) -> float:
-        """Return the progress of an evaluation after so many steps."""
-        return self._share(steps)
-
     def get_state(self) -> dict[str, Any]:
         """Return the steps, and what has been earned."""
         return {"steps": self.steps, "earned": [list(point) for point in self._earned]}
@@ -59,11 +55,12 @@ class Clock:
         if not self._total:
             return START
         if steps == 1:
-            return self._share(self.steps), self._share(self.steps + n_envs)
-        shares = [self._share(self.steps + step * n_envs) for step in range(steps + 1)]
+            return self.share(self.steps), self.share(self.steps + n_envs)
+        shares = [self.share(self.steps + step * n_envs) for step in range(steps + 1)]
         return np.repeat(shares[:-1], n_envs), np.repeat(shares[1:], n_envs)
 
-    def _share(self, steps: int) -> float:
+    def share(self, steps: int) -> float:
+        """Return the progress after so many steps."""
         if self._is_earned:
             return next((share for at, share in reversed(self._earned) if at < steps), 0.0)
         return min(1.0, steps / self._total) if self._total else 0.0

@@ -52,6 +52,7 @@ def expression_term(
         state_only=False,
         remembers=Remembered in kinds,
         reads_info=InfoEntry in kinds,
+        beyond_transition=bool(kinds),
     )
 
 

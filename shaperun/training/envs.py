@@ -105,7 +105,7 @@ class TrainingEnvs(VecEnv):
     def evaluation_progress(self, timesteps: int) -> float:
         """Return the progress of training, or of an earned schedule, in an evaluation."""
         if self._earned:
-            return self._clock.evaluation_share(timesteps)
+            return self._clock.share(timesteps)
         return min(1.0, timesteps / self._total_timesteps)
 
     def on_evaluation(self, timesteps: int, rows: list[Row]) -> None:

@@ -88,3 +88,14 @@ def test_epic_is_undefined_without_a_declared_reward() -> None:
     assert result.epic[2, 3] == pytest.approx(0, abs=1e-6)
     assert result.pearson[0, 1] > 0
     assert "EPIC is missing for rewards that include the environment's" in result.note
+
+
+@pytest.mark.parametrize("formula", ["highest(x)", 'info.get("lap", 0) + x'])
+def test_epic_is_undefined_for_terms_beyond_the_transition(formula: str) -> None:
+    own = RewardConfig(mode="replace", terms={"own": formula}, weights={"own": 1.0})
+    distances = measure("LunarLander-v3", own=own, distance=arm("replace", distance=1))
+    column = distances.names.index("own")
+    assert np.isnan(np.delete(distances.epic[column], column)).all()
+    assert np.isfinite(distances.pearson).all()
+    other = distances.names.index("distance")
+    assert np.isfinite(distances.epic[other, 0])
