@@ -13,6 +13,7 @@ import numpy.typing as npt
 from shaperun.envs.info import InfoError, read_info
 from shaperun.envs.layout import Layout, layout_size
 from shaperun.envs.memory import EpisodeMemory, Recall
+from shaperun.envs.pictures import Picture
 
 Array = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
@@ -168,10 +169,15 @@ class View:
     shape: tuple[int, ...]
     """Shape of an observation."""
     actions: ActionSpace
-    picture: bool = False
-    """True if stable-baselines3 takes observations for pictures, channels first or last."""
+    pictures: tuple[Picture, ...] = ()
+    """What stable-baselines3 takes for pictures: the observation, or entries of a flattened one."""
     indices: bool = False
     """True if observations are indices, which it encodes as vectors of zeros and a one."""
+
+    @property
+    def is_picture(self) -> bool:
+        """True if an observation is one picture."""
+        return bool(self.pictures) and len(self.shape) > 1
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from shaperun.envs.declared import find_declaration, installed_environments
 from shaperun.envs.info import read_info, record_info
 from shaperun.envs.layout import Layout
 from shaperun.envs.metrics import metric_bounds
+from shaperun.envs.pictures import find_pictures
 
 Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]
 """Names of wrappers, innermost first, each alone or with its arguments."""
@@ -136,6 +137,7 @@ def view_of(observation_space: Any, action_space: Any) -> View:
     """Return spaces as a learner sees them; a Dict or Tuple is flattened for it."""
     from gymnasium import spaces
 
+    pictures = tuple(find_pictures(observation_space))
     if isinstance(observation_space, spaces.Dict | spaces.Tuple):
         observation_space = spaces.flatten_space(observation_space)
     names: tuple[ActionSpace, ...] = get_args(ActionSpace)
@@ -143,19 +145,9 @@ def view_of(observation_space: Any, action_space: Any) -> View:
     return View(
         shape=tuple(map(int, observation_space.shape)) or (1,),
         actions=actions,
-        picture=_is_picture(observation_space),
+        pictures=pictures,
         indices=not isinstance(observation_space, spaces.Box),
     )
-
-
-def _is_picture(space: Any) -> bool:
-    """Return whether stable-baselines3 takes a space for pictures.
-
-    As its `is_image_space`, which would import torch.
-    """
-    if not hasattr(space, "low") or space.dtype != np.uint8 or len(space.shape) != 3:
-        return False
-    return bool((space.low == 0).all() and (space.high == 255).all())
 
 
 def view_through(

@@ -18,6 +18,7 @@ from gymnasium import spaces
 from shaperun.envs.base import Environment
 from shaperun.envs.generic import Wrappers
 from shaperun.envs.layout import flatten_rows
+from shaperun.envs.pictures import Picture, find_pictures
 from shaperun.envs.wrapper_names import EPISODES, REWARDS, STEPS
 
 
@@ -42,7 +43,7 @@ class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
             viewed = load_wrapper(name)(viewed, **arguments)
         composite = isinstance(viewed.observation_space, spaces.Dict | spaces.Tuple)
         if composite and wrappers is not None:
-            viewed = gym.wrappers.FlattenObservation(viewed)
+            viewed = _flatten(viewed)
         super().__init__(viewed)
 
     @property
@@ -72,6 +73,22 @@ class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
         if reward is not own_reward and not np.array_equal(np.asarray(reward), own_reward):
             raise ValueError(f"a wrapper changes the reward; {REWARDS}")
         return obs, reward, terminated, truncated, info
+
+
+class PicturesSpace(spaces.Box):
+    """A flattened Dict or Tuple with pictures in it, which networks look at as pictures."""
+
+    def __init__(self, flat: Any, pictures: tuple[Picture, ...]) -> None:
+        super().__init__(flat.low, flat.high, dtype=flat.dtype)
+        self.pictures = pictures
+
+
+def _flatten(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    pictures = tuple(p for p in find_pictures(env.observation_space) if p.is_large)
+    flattened = gym.wrappers.FlattenObservation(env)
+    if pictures:
+        flattened.observation_space = PicturesSpace(flattened.observation_space, pictures)
+    return flattened
 
 
 class _OwnEnv(gym.Wrapper[Any, Any, Any, Any]):

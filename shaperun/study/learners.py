@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, WithJsonSche
 
 from shaperun.common.validation import STRICT, Integer, unknown_name_error
 from shaperun.envs.base import ActionSpace, View
+from shaperun.envs.pictures import MIN_PICTURE
 from shaperun.study.hyperparameters import (
     BOUNDS,
     Networks,
@@ -22,12 +23,9 @@ from shaperun.study.hyperparameters import (
     hyperparameters_of,
 )
 
-Policy = Literal["auto", "MlpPolicy", "CnnPolicy"]
+Policy = Literal["auto", "MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
 Engine = Literal["auto", "sb3", "lockstep", "episodic"]
 Device = Literal["cpu", "cuda"]
-
-
-MIN_PICTURE = 36  # pixels on each side, below which the layers of NatureCNN have no room
 
 
 class EpisodicHyperparameters(BaseModel):
@@ -170,19 +168,24 @@ def choose_policy(algorithm: str, wanted: Policy, view: View | None) -> Policy:
         ValueError: the learner, or what it sees, does not allow that class.
     """
     has_cnn = "sb3" in LEARNERS[algorithm].engines
-    is_large = view is not None and view.picture and min(sorted(view.shape)[1:]) >= MIN_PICTURE
-    if wanted == "auto":
-        return "CnnPolicy" if has_cnn and is_large else "MlpPolicy"
-    if wanted == "CnnPolicy" and not has_cnn:
+    if wanted not in ("auto", "MlpPolicy") and not has_cnn:
         learners = [name for name, learner in LEARNERS.items() if "sb3" in learner.engines]
         raise ValueError(
-            f"{algorithm} has no CnnPolicy; choose MlpPolicy, or one of {', '.join(learners)}"
+            f"{algorithm} has no {wanted}; choose MlpPolicy, or one of {', '.join(learners)}"
         )
-    if wanted == "CnnPolicy" and view and not is_large:
-        shape = " × ".join(map(str, view.shape))
+    if view is None:
+        return wanted
+    fitting: Policy = "MlpPolicy"
+    if has_cnn and any(picture.is_large for picture in view.pictures):
+        fitting = "CnnPolicy" if view.is_picture else "MultiInputPolicy"
+    if wanted in ("auto", fitting):
+        return fitting
+    if wanted != "MlpPolicy":
+        scope = {"CnnPolicy": "pictures", "MultiInputPolicy": "a Dict or Tuple with pictures"}
+        seen = " × ".join(map(str, view.shape))
         raise ValueError(
-            f"CnnPolicy is for pictures of bytes, {MIN_PICTURE} × {MIN_PICTURE} at least; the "
-            f"learner sees {shape} numbers"
+            f"{wanted} is for {scope[wanted]} of bytes, {MIN_PICTURE} × {MIN_PICTURE} or more, and "
+            f"the learner sees {seen} numbers; choose {fitting}"
         )
     return wanted
 

@@ -67,7 +67,7 @@ def write_starter(environment: Environment, commands: Sequence[str], others: Seq
         potential = json.dumps(f"-abs({_first_entry(environment)})")
         arms = _SHAPED.format(formula=json.dumps(formula), potential=potential)
     view = environment.learner_view
-    measured = not (view.indices or view.picture)
+    measured = not (view.indices or view.is_picture)
     env_id = environment.id
     name = re.sub(r"[^a-z0-9_]+", "-", env_id.rpartition(":")[2].lower()).strip("-")
     return _STUDY.format(

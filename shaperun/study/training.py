@@ -34,6 +34,7 @@ from shaperun.study.learners import (
 )
 
 CNN_FEATURES = 512  # of NatureCNN
+PICTURE_FEATURES = 256  # of each picture among other observations, as stable-baselines3 has it
 # A run of a results folder, or a file.
 _START = re.compile(r"[^/.][^/]*/[^/.][^/]*(/[0-9]{1,10})?|.+\.zip")
 MAX_BUFFER_BYTES = 4_000_000_000
@@ -70,7 +71,8 @@ class TrainingConfig(Model):
         "auto",
         validate_default=True,
         description="Class of the policy: CnnPolicy looks at pictures with the network of Mnih et "
-        "al. (2015), MlpPolicy takes all numbers alike. auto is CnnPolicy for pictures.",
+        "al. (2015), MultiInputPolicy at those of a Dict or Tuple, MlpPolicy takes all numbers "
+        "alike. auto is the first that fits.",
     )
     hyperparameters: dict[str, Any] = Field(
         {},
@@ -182,7 +184,8 @@ class TrainingConfig(Model):
             info.data["algorithm"],
             info.data["hyperparameters"],
             value,
-            pictures=environment is not None and environment.learner_view.picture,
+            pictures=info.data.get("policy") == "MultiInputPolicy"
+            or (environment is not None and environment.learner_view.is_picture),
         )
 
     @field_validator("device")
@@ -234,6 +237,9 @@ def _check_memory(
     """
     size = prod(view.shape)
     features = CNN_FEATURES if policy == "CnnPolicy" else size
+    if policy == "MultiInputPolicy":
+        pictures = [picture.shape for picture in view.pictures if picture.is_large]
+        features = size - sum(map(prod, pictures)) + PICTURE_FEATURES * len(pictures)
     architecture = hyperparameters["policy_kwargs"]["net_arch"] or []
     networks = architecture.values() if isinstance(architecture, dict) else [architecture]
     weights = max((count_weights([features, *layers]) for layers in networks), default=0)
@@ -247,7 +253,7 @@ def _check_memory(
         "buffer_size": min(hyperparameters.get("buffer_size", 0), total_timesteps),
     }
     for name, transitions in held.items():
-        taken = transitions * size * (1 if view.picture else 4)
+        taken = transitions * size * (1 if view.is_picture else 4)
         if taken > MAX_BUFFER_BYTES:
             raise ValueError(
                 f"{name}: observations of {transitions:,} steps take {taken / 1e9:,.0f} GB, above "

@@ -33,6 +33,7 @@ from shaperun.study.training import TrainingConfig
 from shaperun.training.checkpoint import StateDict
 from shaperun.training.evaluation import Act
 from shaperun.training.normalization import ObservationScaling
+from shaperun.training.pictures import PicturesExtractor
 from shaperun.training.safe_load import read_parameters
 from shaperun.training.stacked.policy import StackedPolicy
 
@@ -80,6 +81,9 @@ def build_algorithm(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
         else value
         for name, value in training.hyperparameters.items()
     }
+    if "buffer_size" in hyperparameters:  # allocated at once, whether or not it is ever full
+        most = training.total_timesteps + training.n_envs
+        hyperparameters["buffer_size"] = min(hyperparameters["buffer_size"], most)
     if isinstance(hyperparameters.get("train_freq"), list):
         hyperparameters["train_freq"] = tuple(hyperparameters["train_freq"])
     learner = training.learner
@@ -88,9 +92,16 @@ def build_algorithm(training: TrainingConfig, envs: VecEnv) -> BaseAlgorithm:
     if not learner.has_critic:
         hyperparameters, learner = _policy_without_critic(hyperparameters, envs), LEARNERS["PPO"]
     algorithm: Any = load_implementation(learner)
+    policy: str = training.policy
+    if policy == "MultiInputPolicy":  # observations are flattened; an extractor finds the pictures
+        policy, extractor = "MlpPolicy", {"is_scaled": training.normalize.observations}
+        hyperparameters["policy_kwargs"] |= {
+            "features_extractor_class": PicturesExtractor,
+            "features_extractor_kwargs": extractor,
+        }
     if training.engine != "sb3" and is_image_space(envs.observation_space):
         envs = VecTransposeImage(envs, skip=True)  # the other engines keep the channels in place
-    model: BaseAlgorithm = algorithm(training.policy, envs, device="cpu", **hyperparameters)
+    model: BaseAlgorithm = algorithm(policy, envs, device="cpu", **hyperparameters)
     # Without a logger, stable-baselines3 makes one that writes temporary folders.
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
