@@ -52,15 +52,16 @@ def record_vector_info(info: Mapping[str, Any], n_envs: int) -> npt.NDArray[np.o
     """
     rows: list[dict[str, Any]] = [{} for _ in range(n_envs)]
     for key, values in info.items():
-        if key.startswith("_") and key[1:] in info:
+        if key == "final_info" or (key.startswith("_") and key[1:] in info):
             continue
         if isinstance(values, Mapping):
             values = record_vector_info(values, n_envs)
         for index in np.flatnonzero(info.get(f"_{key}", np.ones(n_envs))):
-            if key == "final_info":
-                rows[index] = values[index]
-            else:
-                rows[index].setdefault(key, _record(values[index]))
+            rows[index][key] = _record(values[index])
+    if "final_info" in info:  # the others are of the reset there
+        final = record_vector_info(info["final_info"], n_envs)
+        for index in np.flatnonzero(info["_final_info"]):
+            rows[index] = final[index]
     return np.array(rows, dtype=object)
 
 

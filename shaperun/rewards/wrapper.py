@@ -249,7 +249,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
             terminated,
             truncated,
             self._update_last_actions(np.array(actions)),
-            record_vector_info(info, self.num_envs) if self.kernel.reads_info else None,
+            self._record_info(info) if self.kernel.reads_info else None,
         )
         try:
             rewards = self.kernel(self.transition, self._clock.tick(self.num_envs), self._memory)
@@ -282,6 +282,13 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
             self._lengths[done] = 0
         if any_done:
             self._episodes += done
+
+    def _record_info(self, info: dict[str, Any]) -> npt.NDArray[np.object_]:
+        infos = record_vector_info(info, self.num_envs)
+        if self._resets.any():  # not a transition: repeat an info that terms accept
+            before: Any = self.transition.info
+            infos[self._resets] = before[self._resets]
+        return infos
 
     def _update_last_actions(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the previous actions; on the first step of an episode, the present ones."""

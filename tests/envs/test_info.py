@@ -83,7 +83,7 @@ class Reporter(gym.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.count = 0
-        return np.zeros(1, np.float32), {"count": 0}
+        return np.zeros(1, np.float32), {"count": 0, "start": 1}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.count += 1
@@ -99,8 +99,17 @@ def test_infos_of_a_vector_are_those_of_its_environments(mode: AutoresetMode) ->
     single = Reporter()
     vector.reset(seed=0)
     single.reset()
-    for step in range(5):
-        infos = vector.step(np.array([1, 0]))[-1]
-        for action, record in zip((1, 0), record_vector_info(infos, 2), strict=True):
-            expected = {"count": step + 1, "parts": {"action": action}}
-            assert record == expected | ({"lap": True} if step == 2 else {})
+    ended = False
+    for step in range(12):
+        if ended and mode == AutoresetMode.DISABLED:
+            vector.reset(options={"reset_mask": np.ones(2, bool)})
+        *_, terminated, _, infos = vector.step(np.array([1, 0]))
+        if ended:
+            single.reset()
+        if ended and mode == AutoresetMode.NEXT_STEP:
+            expected = [{"count": 0, "start": 1}] * 2
+        else:
+            info = record_info(single.step(1)[-1])
+            expected = [info, {**info, "parts": {"action": 0.0}}]
+        assert list(record_vector_info(infos, 2)) == expected, step
+        ended = terminated[0]

@@ -5,7 +5,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +22,7 @@ from shaperun.rewards import wrapper
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.wrapper import RewardShapingWrapper, VectorRewardShapingWrapper
 from shaperun.study.environment import EnvironmentConfig
+from tests.envs.test_info import Reporter
 
 REWARDS = {
     "LunarLander-v3": {
@@ -59,6 +60,28 @@ each_case = pytest.mark.parametrize(("env_id", "config"), CASES)
 
 def wrapped(env_id: str, config: RewardConfig, **options: Any) -> RewardShapingWrapper:
     return RewardShapingWrapper(gym.make(env_id, **options), config, gamma=GAMMA)
+
+
+@pytest.mark.parametrize("autoreset", AutoresetMode)
+@pytest.mark.parametrize("mode", ["log", "add", "replace"])
+def test_vector_environment_reads_the_infos_of_its_steps(
+    mode: Literal["log", "add", "replace"], autoreset: AutoresetMode
+) -> None:
+    read = 'info["count"] + 10 * info.get("start", 0) + total(info["count"])'
+    config = RewardConfig(mode=mode, terms={"read": read}, weights={"read": 1.0})
+    vector = VectorRewardShapingWrapper(
+        SyncVectorEnv([Reporter] * 2, autoreset_mode=autoreset), config
+    )
+    copies = [Copy(RewardShapingWrapper(Reporter(), config), 0, autoreset) for _ in range(2)]
+    vector.reset(seed=0)
+    for _ in range(12):
+        *step, info = vector.step(np.array([1, 0]))
+        assert_same(tuple(step), info, copies, np.array([1, 0]))
+        done = step[2]
+        if autoreset == AutoresetMode.DISABLED and done.any():
+            vector.reset(options={"reset_mask": done})
+            for copy in copies:
+                copy.restart()
 
 
 class Copy:
