@@ -117,12 +117,8 @@ def terms(
 
 def _find_environment(env_id: str, *, allow_code: bool) -> Environment:
     from shaperun.envs.builtin import environments
-    from shaperun.envs.generic import (
-        PACKAGE_HINT,
-        UnknownEnvironmentError,
-        UnsupportedEnvironmentError,
-        get_environment,
-    )
+    from shaperun.envs.generic import PACKAGE_HINT, UnknownEnvironmentError, get_environment
+    from shaperun.envs.spaces import UnsupportedEnvironmentError
     from shaperun.runs.open_study import find_local_code
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,13 @@ import numpy.typing as npt
 from shaperun.envs.info import InfoError, read_info
 from shaperun.envs.layout import Layout, layout_size
 from shaperun.envs.memory import EpisodeMemory, Recall
-from shaperun.envs.pictures import Picture
 
 Array = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
 ActionSpace = Literal["Discrete", "Box", "MultiDiscrete", "MultiBinary"]
 StateFunction = Callable[[Array], Array]
 
+MIN_PICTURE = 36  # pixels on each side, below which the layers of NatureCNN have no room
 _FLOATS_AT_ONCE = 2**20  # entries of pictures that terms see in float64 at once
 
 OWN_REWARD = "environment"
@@ -162,6 +162,18 @@ def _to_floats(obs: npt.NDArray[Any]) -> Array:
     return obs.astype(np.float64)
 
 
+class Picture(NamedTuple):
+    """A picture in a flat row: where it starts, and its shape (channels first or last)."""
+
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def is_large(self) -> bool:
+        """True if NatureCNN can look at it."""
+        return min(sorted(self.shape)[1:]) >= MIN_PICTURE
+
+
 @dataclass(frozen=True)
 class View:
     """Spaces of an environment as a learner sees them."""
@@ -173,6 +185,8 @@ class View:
     """What stable-baselines3 takes for pictures: the observation, or entries of a flattened one."""
     indices: bool = False
     """True if observations are indices, which it encodes as vectors of zeros and a one."""
+    obstacle: str | None = None
+    """Why learners cannot use these spaces, and what helps; None if they can."""
 
     @property
     def is_picture(self) -> bool:

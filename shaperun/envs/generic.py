@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from math import inf
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from shaperun.envs.base import ActionSpace, Environment, View
+from shaperun.envs.base import Environment, View
 from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_declaration, installed_environments
 from shaperun.envs.info import read_info, record_info
-from shaperun.envs.layout import Layout
 from shaperun.envs.metrics import metric_bounds
-from shaperun.envs.pictures import find_pictures
-
-Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]
-"""Names of wrappers, innermost first, each alone or with its arguments."""
+from shaperun.envs.spaces import UnsupportedEnvironmentError, from_spaces
+from shaperun.envs.wrapper_names import Wrappers
 
 PACKAGE_HINT = "PACKAGE:NAME for one of a package"
 
@@ -39,14 +36,11 @@ class UnknownEnvironmentError(LookupError):
         self.env_id, self.known = env_id, known
 
 
-class UnsupportedEnvironmentError(ValueError):
-    """The environment exists but cannot be used; the message says why."""
-
-
 def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> Environment:
     """Return the declaration of a registered environment.
 
-    An environment without a module is made once, to inspect its spaces and the info of a step.
+    An environment that is not shaperun's is made once, to inspect its spaces and, unless it is
+    declared, the info of a step.
 
     Raises:
         UnknownEnvironmentError: gymnasium has no environment of that name.
@@ -56,6 +50,8 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
     known = _load_declaration(env_id)
     if known is None:
         return _inspect(env_id, json.dumps(options, sort_keys=True))
+    if known.view is None and env_id not in environments():
+        known = _with_view(known, env_id, options)
     limit = options.get("max_episode_steps")
     if limit is not None:
         # gymnasium reads −1 as no limit.
@@ -65,6 +61,14 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
     if options.keys() & known.reward_options:
         return replace(known, own_reward=None, solved=None)
     return known if _can_be_solved(known) else replace(known, solved=None)
+
+
+def _with_view(known: Environment, env_id: str, options: Mapping[str, Any]) -> Environment:
+    try:
+        seen = _inspect(env_id, json.dumps(options, sort_keys=True))
+    except UnsupportedEnvironmentError:  # reported when it is made to be played
+        return known
+    return replace(known, view=seen.view, discrete_observations=seen.discrete_observations)
 
 
 def _load_declaration(env_id: str) -> Environment | None:
@@ -80,74 +84,6 @@ def _can_be_solved(known: Environment) -> bool:
         return True
     _, highest = metric_bounds(known).get("return", (-inf, inf))
     return known.solved <= highest
-
-
-def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Environment:
-    """Return a declaration inferred from spaces; observations and outcomes have generic names.
-
-    Raises:
-        UnsupportedEnvironmentError: actions are composite, or observations have no fixed size.
-    """
-    from gymnasium import spaces
-
-    if not isinstance(action_space, _array_spaces()):
-        raise UnsupportedEnvironmentError(
-            f"unsupported action space {type(action_space).__name__}: learners have actions of "
-            "Box, Discrete, MultiDiscrete or MultiBinary; make it one of these in a wrapper of the "
-            "environment"
-        )
-    layout = _layout_of(observation_space)
-    discrete = isinstance(action_space, spaces.Discrete)
-    return Environment(
-        id=env_id,
-        observations=(),
-        layout=layout or (1,),
-        view=view_of(observation_space, action_space),
-        discrete_observations=isinstance(
-            observation_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-        ),
-        action_size=None if discrete else int(np.prod(action_space.shape)),
-        outcome=lambda end: np.where(end.terminated, "terminated", "truncated"),
-        outcomes={"terminated": None, "truncated": None},
-    )
-
-
-def _array_spaces() -> tuple[Any, ...]:
-    from gymnasium import spaces
-
-    return (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-
-
-def _layout_of(space: Any) -> Layout:
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Dict):
-        return {key: _layout_of(entry) for key, entry in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return dict(enumerate(map(_layout_of, space.spaces)))
-    if not isinstance(space, _array_spaces()):
-        raise UnsupportedEnvironmentError(
-            f"observations of the space {type(space).__name__} have no fixed size; encode them as "
-            "arrays in a wrapper of the environment"
-        )
-    return tuple(map(int, space.shape))
-
-
-def view_of(observation_space: Any, action_space: Any) -> View:
-    """Return spaces as a learner sees them; a Dict or Tuple is flattened for it."""
-    from gymnasium import spaces
-
-    pictures = tuple(find_pictures(observation_space))
-    if isinstance(observation_space, spaces.Dict | spaces.Tuple):
-        observation_space = spaces.flatten_space(observation_space)
-    names: tuple[ActionSpace, ...] = get_args(ActionSpace)
-    [actions] = [n for n in names if isinstance(action_space, getattr(spaces, n))]
-    return View(
-        shape=tuple(map(int, observation_space.shape)) or (1,),
-        actions=actions,
-        pictures=pictures,
-        indices=not isinstance(observation_space, spaces.Box),
-    )
 
 
 def view_through(

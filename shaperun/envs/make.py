@@ -11,7 +11,8 @@ from typing import Any
 import gymnasium as gym
 
 from shaperun.envs.base import Environment
-from shaperun.envs.generic import Wrappers, from_spaces
+from shaperun.envs.spaces import from_spaces
+from shaperun.envs.wrapper_names import Wrappers
 from shaperun.envs.wrappers import ViewedEnv
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]
+"""Names of wrappers, innermost first, each alone or with its arguments."""
+
 ALLOWED = (
     *("ClipAction", "DelayObservation", "DiscretizeAction", "DiscretizeObservation"),
     *("DtypeObservation", "FilterObservation", "FlattenObservation", "FrameStackObservation"),

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from shaperun.envs.base import Environment
-from shaperun.envs.generic import Wrappers
+from shaperun.envs.base import Environment, Picture
 from shaperun.envs.layout import flatten_rows
-from shaperun.envs.pictures import Picture, find_pictures
-from shaperun.envs.wrapper_names import EPISODES, REWARDS, STEPS
+from shaperun.envs.spaces import find_pictures
+from shaperun.envs.wrapper_names import EPISODES, REWARDS, STEPS, Wrappers
 
 
 class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):

@@ -12,10 +12,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from shaperun.envs.base import Array, Environment, Transition, scalar_reward
 from shaperun.envs.declared import find_own_declaration
-from shaperun.envs.generic import from_spaces
 from shaperun.envs.info import record_info, record_vector_info
 from shaperun.envs.layout import flatten_rows
 from shaperun.envs.memory import EpisodeMemory
+from shaperun.envs.spaces import from_spaces
 from shaperun.rewards.clock import Clock
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards

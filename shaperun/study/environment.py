@@ -29,10 +29,10 @@ from shaperun.envs.generic import (
     PACKAGE_HINT,
     SUCCESS_OUTCOMES,
     UnknownEnvironmentError,
-    UnsupportedEnvironmentError,
     get_environment,
     view_through,
 )
+from shaperun.envs.spaces import UnsupportedEnvironmentError
 from shaperun.envs.wrapper_names import ALLOWED, REFUSED
 from shaperun.study.outcomes import Metrics, Outcomes, declare, outline
 

@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, WithJsonSchema, field_validator
 
 from shaperun.common.validation import STRICT, Integer, unknown_name_error
-from shaperun.envs.base import ActionSpace, View
-from shaperun.envs.pictures import MIN_PICTURE
+from shaperun.envs.base import MIN_PICTURE, ActionSpace, View
 from shaperun.study.hyperparameters import (
     BOUNDS,
     Networks,

@@ -56,7 +56,7 @@ def _normalize_both(value: object) -> object:
 class TrainingConfig(Model):
     """Training settings of the arms."""
 
-    algorithm: Algorithm = "PPO"
+    algorithm: Algorithm = Field("PPO", validate_default=True)
     total_timesteps: Annotated[Positive, Field(le=10**12)] = Field(
         description="Environment steps per run, summed over n_envs."
     )
@@ -121,6 +121,10 @@ class TrainingConfig(Model):
         environment: Environment | None = validation_context(info, "environment")
         if environment is None:
             return value
+        if environment.learner_view.obstacle:
+            raise ValueError(
+                f"{environment.id} cannot be learned: {environment.learner_view.obstacle}"
+            )
         space = environment.learner_view.actions
         if space not in LEARNERS[value].actions:
             others = (name for name, learner in LEARNERS.items() if space in learner.actions)

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 
-from shaperun.envs.pictures import Picture
+from shaperun.envs.base import Picture
 from shaperun.envs.wrappers import PicturesSpace
 from shaperun.study.training import PICTURE_FEATURES
 

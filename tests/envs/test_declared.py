@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from shaperun.envs import declared
-from shaperun.envs.generic import UnsupportedEnvironmentError, get_environment
+from shaperun.envs.generic import get_environment
+from shaperun.envs.spaces import UnsupportedEnvironmentError
 from shaperun.rewards.wrapper import RewardShapingWrapper
 from shaperun.study.models import parse_study
 
@@ -49,6 +50,21 @@ line = Environment(
         [end.env_reward > 0, end.terminated], ["arrived", "fell"], "timeout"
     ),
     outcomes={"arrived": True, "fell": False, "timeout": False},
+)
+
+
+class Image(Line):
+    observation_space = gym.spaces.Box(0, 255, (40, 40, 3), np.uint8)
+
+
+gym.register("Image-v0", Image, max_episode_steps=30)
+
+image = Environment(
+    id="Image-v0",
+    observations=(),
+    layout=(40, 40, 3),
+    outcome=line.outcome,
+    outcomes=line.outcomes,
 )
 
 
@@ -94,6 +110,7 @@ def forget() -> None:
     declared._found.clear()
     sys.modules.pop("line_module", None)
     gym.registry.pop("Line-v0", None)
+    gym.registry.pop("Image-v0", None)
 
 
 @pytest.mark.usefixtures("module")
@@ -103,6 +120,13 @@ def test_module_declares_its_environment() -> None:
     assert get_environment("line_module:Line-v0").time_limit == 30  # as registered
     assert {"progress", "arrived", "fell"} <= known.built_in.keys()
     assert list(known.controllers) == ["walk"]
+
+
+@pytest.mark.usefixtures("module")
+def test_learners_see_a_declared_environment_as_any_other() -> None:
+    declared_view = get_environment("line_module:Image-v0").learner_view
+    assert declared_view == get_environment("Image-v0").learner_view
+    assert declared_view.is_picture
 
 
 @pytest.mark.usefixtures("module")

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from shaperun.envs.base import Environment, Transition
 from shaperun.envs.builtin import environments
 from shaperun.envs.episodes import Episode, concatenate_episodes, held_out_seeds, play_episode
-from shaperun.envs.generic import from_spaces
+from shaperun.envs.spaces import from_spaces
 
 DISCRETE, THROTTLES = spaces.Discrete(3), spaces.Box(-1, 1, (2,), dtype=np.float32)
 PICTURE = spaces.Box(0, 255, (2, 3), dtype=np.uint8)

@@ -14,69 +14,14 @@ from pydantic import ValidationError
 from shaperun.envs.base import Transition
 from shaperun.envs.builtin import environments
 from shaperun.envs.episodes import play_episode
-from shaperun.envs.generic import (
-    UnknownEnvironmentError,
-    UnsupportedEnvironmentError,
-    from_spaces,
-    get_environment,
-)
+from shaperun.envs.generic import UnknownEnvironmentError, get_environment
 from shaperun.envs.metrics import metric_bounds
+from shaperun.envs.spaces import UnsupportedEnvironmentError, from_spaces
 from shaperun.rewards.expression import expression_term
 from shaperun.study.environment import EnvironmentConfig
 from tests.helpers.toy import Register, Toy, refusals, study
 
 BOX = spaces.Box(-1, 1, (3,))
-
-
-@pytest.mark.parametrize(
-    ("space", "size"),
-    [
-        (BOX, 3),
-        (spaces.Box(0, 255, (2, 3, 4), dtype=np.uint8), 24),
-        (spaces.Box(-1, 1, ()), 1),
-        (spaces.Discrete(16), 1),
-        (spaces.Discrete(5, start=-2), 1),
-        (spaces.MultiDiscrete([3, 4]), 2),
-        (spaces.MultiDiscrete(np.array([[3, 4, 5], [2, 2, 2]])), 6),
-        (spaces.MultiBinary(5), 5),
-        (spaces.MultiBinary([2, 3]), 6),
-    ],
-    ids=str,
-)
-def test_sizes_of_spaces(space: spaces.Space[Any], size: int) -> None:
-    seen = from_spaces("Any-v0", space, spaces.Discrete(2))
-    assert seen.observation_size == size
-    assert type(seen.observation_size) is int
-    assert seen.observations == ()
-    assert seen.action_size is None
-    acted = from_spaces("Any-v0", BOX, space)
-    assert acted.action_size == (None if isinstance(space, spaces.Discrete) else size)
-    assert acted.observation_size == 3
-    assert (acted.id, acted.terms) == ("Any-v0", {})
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        spaces.Dict({"a": BOX}),
-        spaces.Tuple([BOX, spaces.Discrete(2)]),
-        spaces.Text(5),
-        spaces.Sequence(BOX),
-        spaces.Graph(BOX, None),
-        spaces.OneOf([BOX, spaces.Discrete(2)]),
-    ],
-    ids=lambda space: type(space).__name__,
-)
-def test_spaces_that_no_learner_has_are_refused(space: spaces.Space[Any]) -> None:
-    kind = type(space).__name__
-    with pytest.raises(UnsupportedEnvironmentError, match=f"unsupported action space {kind}:"):
-        from_spaces("Any-v0", BOX, space)
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        assert isinstance(from_spaces("Any-v0", space, BOX).layout, dict)
-    else:
-        message = f"observations of the space {kind} have no fixed size"
-        with pytest.raises(UnsupportedEnvironmentError, match=message):
-            from_spaces("Any-v0", space, BOX)
 
 
 def test_generic_outcomes() -> None:

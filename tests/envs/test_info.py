@@ -106,10 +106,10 @@ def test_infos_of_a_vector_are_those_of_its_environments(mode: AutoresetMode) ->
         *_, terminated, _, infos = vector.step(np.array([1, 0]))
         if ended:
             single.reset()
-        if ended and mode == AutoresetMode.NEXT_STEP:
-            expected = [{"count": 0, "start": 1}] * 2
-        else:
-            info = record_info(single.step(1)[-1])
-            expected = [info, {**info, "parts": {"action": 0.0}}]
-        assert list(record_vector_info(infos, 2)) == expected, step
+        first: dict[str, Any] = {"count": 0, "start": 1}
+        second = first
+        if not (ended and mode == AutoresetMode.NEXT_STEP):
+            first = record_info(single.step(1)[-1])
+            second = {**first, "parts": {"action": 0.0}}
+        assert list(record_vector_info(infos, 2)) == [first, second], step
         ended = terminated[0]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from shaperun.envs.generic import from_spaces
 from shaperun.envs.layout import flatten_rows, iter_arrays, layout_size
+from shaperun.envs.spaces import from_spaces
 from shaperun.rewards.expression import expression_term
 from tests.helpers.formulas import environment
 from tests.helpers.reach import Reach

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shaperun.envs.base import Array, Transition
-from shaperun.envs.generic import from_spaces
+from shaperun.envs.spaces import from_spaces
 from shaperun.rewards.config import Mode, RewardConfig
 from shaperun.rewards.kernel import START, RewardKernel
 from tests.helpers.counter import GAMMA, LENGTHS, SPACE, TOTAL, near, single, vector
