@@ -57,13 +57,13 @@ def play_episode(
     if on_step:
         on_step(0.0)
     # Copies, since an environment or a policy may return the same array every time.
-    states, actions, env_rewards, infos = [own_obs(env, obs)], [], [], []
+    states, actions, env_rewards, infos = [_base_obs(env, obs)], [], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         action = act(obs)
         obs, reward, terminated, truncated, info = env.step(action)
-        states.append(own_obs(env, obs))
-        actions.append(np.array(own_action(env, action)))
+        states.append(_base_obs(env, obs))
+        actions.append(np.array(_base_action(env, action)))
         infos.append(record_info(info))
         env_rewards.append(scalar_reward(reward))
         truncated = truncated or len(actions) >= max_steps
@@ -95,14 +95,14 @@ class EpisodeBuilder:
     def begin(cls, env: gym.Env[Any, Any], index: int, seed: int) -> EpisodeBuilder:
         """Reset the environment and return a new episode."""
         obs, _ = env.reset(seed=seed)
-        return cls(env, index, seed, np.array(obs), [own_obs(env, obs)])
+        return cls(env, index, seed, np.array(obs), [_base_obs(env, obs)])
 
     def step(self, action: Any) -> bool:
         """Take a step; return whether the episode has ended."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.obs = np.array(obs)  # a copy, as in play_episode
-        self.states.append(own_obs(self.env, self.obs))
-        self.actions.append(own_action(self.env, action))
+        self.states.append(_base_obs(self.env, self.obs))
+        self.actions.append(_base_action(self.env, action))
         self.env_rewards.append(scalar_reward(reward))
         self.infos.append(record_info(info))
         self.ended = terminated, truncated
@@ -115,15 +115,16 @@ class EpisodeBuilder:
         )
 
 
-def own_obs(env: gym.Env[Any, Any], obs: Any) -> npt.NDArray[Any]:
+def _base_obs(env: gym.Env[Any, Any], obs: Any) -> npt.NDArray[Any]:
     """Return a copy of the environment's own observation behind what a policy sees."""
-    own: Any = getattr(env, "own_obs", None)
-    return np.array(obs) if own is None else own
+    base: Any = getattr(env, "base", None)
+    return np.array(base.obs if base else obs)
 
 
-def own_action(env: gym.Env[Any, Any], action: Any) -> Any:
+def _base_action(env: gym.Env[Any, Any], action: Any) -> Any:
     """Return the action that the environment took for an action of a policy."""
-    return getattr(env, "own_action", action)
+    base: Any = getattr(env, "base", None)
+    return base.action if base else action
 
 
 def episode_transitions(

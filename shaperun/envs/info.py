@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,11 @@ class InfoError(LookupError):
     """An entry of `info` that a term reads is missing or not a number."""
 
 
-class NotANumber(str):
-    """Description of an entry of `info` that is recorded without its value, as an array is."""
+class NotANumber(NamedTuple):
+    """Type and shape of an entry of `info` that is recorded without its value, as an array is."""
 
-    __slots__ = ()
+    type: type
+    shape: tuple[int, ...] | None
 
 
 def record_info(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def record_info(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _record(value: Any) -> Any:
-    if isinstance(value, float | int):  # truths are integers
+    if isinstance(value, (float, int)):
         return value
     if isinstance(value, Mapping):
         return record_info(value)
@@ -40,8 +41,7 @@ def _record(value: Any) -> Any:
         and value.dtype.kind in "biuf"
     ):
         return value.item()
-    shape = f" of shape {value.shape}" if isinstance(value, np.ndarray) else ""
-    return NotANumber(f"{type(value).__name__}{shape}")
+    return NotANumber(type(value), value.shape if isinstance(value, np.ndarray) else None)
 
 
 def record_vector_info(info: Mapping[str, Any], n_envs: int) -> npt.NDArray[np.object_]:
@@ -92,7 +92,8 @@ def format_path(keys: Sequence[str]) -> str:
 
 def _describe(value: Any) -> str:
     if isinstance(value, NotANumber):
-        return f"a value of type {value}"
+        shape = "" if value.shape is None else f" of shape {value.shape}"
+        return f"a value of type {value.type.__name__}{shape}"
     return "a mapping" if isinstance(value, Mapping) else f"the number {value}"
 
 

@@ -42,6 +42,21 @@ def flatten_rows(obs: Any, layout: Layout = ()) -> npt.NDArray[Any]:
     return copy.reshape(len(copy), -1)
 
 
+def flatten_row(obs: Any, layout: Mapping[Any, Any]) -> npt.NDArray[Any]:
+    """Return one observation of a Dict or Tuple as `flatten_rows` returns its row, (size,)."""
+    entries = list(_iter_entries(obs, layout))
+    is_bytes = all(getattr(entry, "dtype", None) == np.uint8 for entry in entries)
+    return np.concatenate(entries, axis=None, dtype=np.uint8 if is_bytes else np.float64)
+
+
+def _iter_entries(obs: Any, layout: Mapping[Any, Any]) -> Iterator[Any]:
+    for key, entry in layout.items():
+        if isinstance(entry, Mapping):
+            yield from _iter_entries(obs[key], entry)
+        else:
+            yield obs[key]
+
+
 def iter_arrays(name: str, layout: Layout) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield how a formula reads each array of an observation, and its shape."""
     if isinstance(layout, Mapping):

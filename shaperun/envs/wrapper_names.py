@@ -18,6 +18,7 @@ ALLOWED = (
 
 REWARDS = "rewards belong to the arms of a study"
 STEPS = "it takes several steps at once, of which terms would see the last one only"
+RESETS = "episodes begin as the environment begins them"
 EPISODES = "episodes end as the environment ends them"
 NOTHING = "it changes nothing that a learner sees"
 REFUSED = {

@@ -1,13 +1,14 @@
-"""Wrappers between an environment and its learner: glasses, through which only the learner looks.
+"""Wrappers of the observations and actions of a learner.
 
-The reward is computed from what the environment itself observes, does and pays, whatever the
-learner sees; so its terms and its yardstick are the same with other wrappers.
+The reward is computed from what the environment itself observes, does, pays and reports, whatever
+the learner sees; so its terms and its yardstick are the same with other wrappers.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -16,17 +17,13 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from shaperun.envs.base import Environment, Picture
-from shaperun.envs.layout import flatten_rows
+from shaperun.envs.layout import flatten_row
 from shaperun.envs.spaces import find_pictures
-from shaperun.envs.wrapper_names import EPISODES, REWARDS, STEPS, Wrappers
+from shaperun.envs.wrapper_names import EPISODES, RESETS, REWARDS, STEPS, Wrappers
 
 
 class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Environment as a learner sees it; keeps what the environment itself observed and did.
-
-    After `reset` and `step`, `own_obs` is the environment's own observation, a flat row if it is a
-    Dict or Tuple, and `own_action` the action it took.
-    """
+    """Environment as a learner sees it; `base` keeps what the environment itself did."""
 
     def __init__(
         self, env: gym.Env[Any, Any], environment: Environment, wrappers: Wrappers | None
@@ -36,41 +33,83 @@ class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
         Raises:
             Exception: anything that a wrapper raises.
         """
-        self._own = _OwnEnv(env, environment)
-        viewed: gym.Env[Any, Any] = self._own
+        self.base = BaseEnv(env, environment)
+        viewed: gym.Env[Any, Any] = self.base
         for name, arguments in map(parse_wrapper, wrappers or ()):
             viewed = load_wrapper(name)(viewed, **arguments)
         composite = isinstance(viewed.observation_space, spaces.Dict | spaces.Tuple)
         if composite and wrappers is not None:
             viewed = _flatten(viewed)
         super().__init__(viewed)
+        self._step = viewed.step
 
-    @property
-    def own_obs(self) -> npt.NDArray[Any]:
-        """Latest observation of the environment itself."""
-        return self._own.obs
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment.
 
-    @property
-    def own_action(self) -> Any:
-        """Latest action that the environment took."""
-        return self._own.action
+        Raises:
+            ValueError: a wrapper takes steps in it.
+        """
+        obs, info = self.env.reset(seed=seed, options=options)
+        if self.base.steps:
+            raise ValueError(f"a wrapper takes steps in reset; {RESETS}")
+        return obs, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Take a step.
+        """Take a step; the info is that of the environment itself.
 
         Raises:
             ValueError: a wrapper changes the reward or the end of the episode, or takes another
                 number of steps.
         """
-        before = self._own.steps
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        if self._own.steps != before + 1:
-            raise ValueError(f"a wrapper took {self._own.steps - before} steps for one; {STEPS}")
-        own_reward, *own_ends = self._own.result
-        if own_ends != [terminated, truncated]:
+        base = self.base
+        base.steps = 0
+        obs, reward, terminated, truncated, _ = self._step(action)
+        if base.steps != 1:
+            raise ValueError(f"a wrapper took {base.steps} steps for one; {STEPS}")
+        base_reward, base_terminated, base_truncated, info = base.result
+        if terminated != base_terminated or truncated != base_truncated:
             raise ValueError(f"a wrapper changes when an episode ends; {EPISODES}")
-        if reward is not own_reward and not np.array_equal(np.asarray(reward), own_reward):
+        if reward is not base_reward and not np.array_equal(np.asarray(reward), base_reward):
             raise ValueError(f"a wrapper changes the reward; {REWARDS}")
+        return obs, reward, terminated, truncated, info
+
+
+class BaseEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """Keeps a copy of an environment's latest step, inside the wrappers of its learner.
+
+    `obs` is its observation, a flat row if that is a Dict or Tuple, `action` the action it took,
+    `result` what it returned besides the observation, and `steps` counts its steps since the last
+    reset or step of the learner.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], environment: Environment) -> None:
+        super().__init__(env)
+        layout = environment.observation_layout
+        self._copy = (
+            partial(flatten_row, layout=layout) if isinstance(layout, Mapping) else np.array
+        )
+        self.steps = 0
+        self.obs: npt.NDArray[Any]
+        self.action: Any
+        self.result: tuple[Any, bool, bool, dict[str, Any]]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self.obs, self.steps = self._copy(obs), 0
+        return obs, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self.obs = self._copy(obs)
+        self.action = action.copy() if isinstance(action, np.ndarray) else action
+        self.result = reward, terminated, truncated, info.copy()
+        self.steps += 1
         return obs, reward, terminated, truncated, info
 
 
@@ -88,38 +127,6 @@ def _flatten(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     if pictures:
         flattened.observation_space = PicturesSpace(flattened.observation_space, pictures)
     return flattened
-
-
-class _OwnEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps a copy of an environment's latest step, inside the wrappers of its learner."""
-
-    def __init__(self, env: gym.Env[Any, Any], environment: Environment) -> None:
-        super().__init__(env)
-        self._layout = environment.observation_layout
-        self.steps = 0
-        self.obs: npt.NDArray[Any]
-        self.action: Any
-        self.result: tuple[Any, bool, bool]
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
-        self.obs = self._copy(obs)
-        return obs, info
-
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        self.obs = self._copy(obs)
-        self.action = action.copy() if isinstance(action, np.ndarray) else action
-        self.result = reward, terminated, truncated
-        self.steps += 1
-        return obs, reward, terminated, truncated, info
-
-    def _copy(self, obs: Any) -> npt.NDArray[Any]:
-        if isinstance(self._layout, Mapping):
-            return np.asarray(flatten_rows([obs], self._layout)[0])
-        return np.array(obs)
 
 
 def parse_wrapper(

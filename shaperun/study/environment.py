@@ -162,7 +162,8 @@ class EnvironmentConfig(Model):
 
         options = copy.deepcopy(self.options)  # an environment may change its lists
         wrappers = None if for_controller else self.wrappers
-        return make_environment(self.describe(), options, wrappers, render_mode=render_mode)
+        environment = get_environment(self.id, self.options)
+        return make_environment(environment, options, wrappers, render_mode=render_mode)
 
     @field_validator("wrappers")
     @classmethod

@@ -31,7 +31,7 @@ class EnvPoolVectorEnv:
         self, env_id: str, count: int, max_steps: int, spaces: Any, *, reads_info: bool = False
     ) -> None:
         self._reads_info = reads_info
-        self.own_obs: Array | None = None  # learners see what the environments observe
+        self.base_obs: Array | None = None  # learners see what the environments observe
         self._id, self._count, self._max_steps = env_id, count, max_steps
         self._ids = np.arange(count, dtype=np.int32)
         self.observation_space, self.action_space = spaces

@@ -119,6 +119,7 @@ class TrainingEnvs(VecEnv):
         return {
             "copies": self._vector_env.get_state(),
             "obs": np.array(self._obs),
+            "base_obs": self._vector_env.base_obs,
             "last_action": self._last_action,
             **self._clock.get_state(),
             "recorder": self.recorder.get_state(),
@@ -132,7 +133,10 @@ class TrainingEnvs(VecEnv):
             ReplayMismatchError: a replayed episode differs.
         """
         obs = self._start_episodes(self._vector_env.set_state(state["copies"]))
-        if not np.array_equal(obs, state["obs"]):
+        base_obs = self._vector_env.base_obs
+        # States of earlier versions have no base_obs.
+        is_same = np.array_equal(base_obs, state.get("base_obs", base_obs))  # type: ignore[arg-type]
+        if not is_same or not np.array_equal(obs, state["obs"]):
             raise ReplayMismatchError("a replayed episode reached another state")
         self._last_action = state["last_action"]
         self._clock.set_state(state)
@@ -179,14 +183,14 @@ class TrainingEnvs(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
     def _start_episodes(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        own = self._vector_env.own_obs
-        self._obs, self._previous_obs = obs, flatten_rows(obs if own is None else own)
+        base = self._vector_env.base_obs
+        self._obs, self._previous_obs = obs, flatten_rows(obs if base is None else base)
         return obs
 
     def _shape(self, pending: Sequence[StepResult]) -> Array:
         """Shape and record T steps; return their rewards (T, N)."""
         steps = [step for _, step in pending]
-        actions = np.stack([step.own.actions if step.own else taken for taken, step in pending])
+        actions = np.stack([step.base.actions if step.base else taken for taken, step in pending])
         transition = self._transition(actions, steps)
         try:
             shares = self._clock.shares(len(steps), self.num_envs)
@@ -196,7 +200,7 @@ class TrainingEnvs(VecEnv):
             raise self.recorder.locate(error, copy) from None
         self._clock.steps += len(transition)
         last = steps[-1]
-        self._previous_obs = flatten_rows(last.own.obs if last.own else last.obs)
+        self._previous_obs = flatten_rows(last.base.obs if last.base else last.obs)
         self._last_action = actions[-1]
         self.recorder.record(transition, rewards)
         return rewards.shaped.reshape(len(steps), self.num_envs)
@@ -219,11 +223,11 @@ class TrainingEnvs(VecEnv):
 
     def _states(self, steps: Sequence[Step]) -> tuple[Array, Array]:
         """Return where the step after each step begins, and the state that it reached."""
-        own = [step.own for step in steps if step.own]
-        if own:
+        base = [step.base for step in steps if step.base]
+        if base:
             obs, next_obs = (
                 flatten_rows(np.concatenate(part))
-                for part in ([s.obs for s in own], [s.next_obs for s in own])
+                for part in ([s.obs for s in base], [s.next_obs for s in base])
             )
             return obs, next_obs
         obs = flatten_rows(np.concatenate([step.obs for step in steps]))

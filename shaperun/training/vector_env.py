@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from shaperun.envs.base import scalar_reward
 from shaperun.envs.info import Info, record_info
-from shaperun.envs.wrappers import ViewedEnv
+from shaperun.envs.wrappers import BaseEnv, ViewedEnv
 from shaperun.study.environment import EnvironmentConfig
 
 Array = npt.NDArray[Any]
@@ -23,7 +23,7 @@ class Step(NamedTuple):
 
     Where an episode ended, `obs` is the first observation of the next episode and `last_obs` the
     last one of the ended episode; elsewhere `last_obs` is 0, and None if no episode ended. `infos`
-    are recorded if the reward reads them. `own` is set if learners see the environment through
+    are recorded if the reward reads them. `base` is set if learners see the environment through
     wrappers.
     """
 
@@ -33,10 +33,10 @@ class Step(NamedTuple):
     truncated: npt.NDArray[np.bool_]
     last_obs: Array | None
     infos: list[Info] | None = None
-    own: OwnStep | None = None
+    base: BaseStep | None = None
 
 
-class OwnStep(NamedTuple):
+class BaseStep(NamedTuple):
     """Step as the environments themselves observe it, behind the wrappers of the learner.
 
     The observations (N, …) that it reached and that the next step begins with, and the actions.
@@ -61,7 +61,7 @@ class SequentialVectorEnv:
         self.observation_space: spaces.Space[Any] = envs[0].observation_space
         self.action_space: spaces.Space[Any] = envs[0].action_space
         self._discrete = isinstance(self.action_space, spaces.Discrete)
-        self._is_viewed = envs[0].is_viewed
+        self._bases = [env.base for env in envs if env.base]
         self._actions: Array  # as sent
 
     @classmethod
@@ -86,9 +86,9 @@ class SequentialVectorEnv:
         return obs
 
     @property
-    def own_obs(self) -> Array | None:
-        """Latest observations (N, …) of the environments themselves; None if all see these."""
-        return self._own_obs() if self._is_viewed else None
+    def base_obs(self) -> Array | None:
+        """Latest observations (N, …) of the environments themselves, if learners see others."""
+        return np.array([base.obs for base in self._bases]) if self._bases else None
 
     def step(self, actions: Array) -> Step:
         """Step every environment with its action (N, …)."""
@@ -103,7 +103,8 @@ class SequentialVectorEnv:
         """Take the step and return its result."""
         obs, last_obs = self._empty_obs(), None
         infos: list[Info] | None = [] if self._reads_info else None
-        own: list[tuple[Array, Array]] | None = [] if self._is_viewed else None
+        bases = self._bases
+        reached: list[Array] = []
         rewards = np.zeros(len(self.envs))
         terminated, truncated = np.zeros((2, len(self.envs)), dtype=bool)
         actions = self._actions.tolist() if self._discrete else self._actions
@@ -111,20 +112,20 @@ class SequentialVectorEnv:
             obs[index], reward, ended, cut, info = env.step(action)
             if infos is not None:
                 infos.append(record_info(info))
-            if own is not None:
-                own.append((env.own_obs, env.own_action))
+            if bases:
+                reached.append(bases[index].obs)
             rewards[index] = reward if type(reward) is float else scalar_reward(reward)
             if ended or cut:
                 last_obs = self._empty_obs() if last_obs is None else last_obs
                 last_obs[index] = obs[index]
                 terminated[index], truncated[index] = ended, cut
                 obs[index], _ = env.reset()
-        if own is None:
-            return Step(obs, rewards, terminated, truncated, last_obs, infos)
-        reached, taken = (np.array(column) for column in zip(*own, strict=True))
-        latest = reached if last_obs is None else self._own_obs()
-        own_step = OwnStep(reached, latest, taken)
-        return Step(obs, rewards, terminated, truncated, last_obs, infos, own_step)
+        base = None
+        if bases:
+            next_obs, taken = np.array(reached), np.array([base.action for base in bases])
+            latest = next_obs if last_obs is None else np.array([base.obs for base in bases])
+            base = BaseStep(next_obs, latest, taken)
+        return Step(obs, rewards, terminated, truncated, last_obs, infos, base)
 
     def get_state(self) -> list[dict[str, Any]]:
         """Return the state of every environment."""
@@ -149,9 +150,6 @@ class SequentialVectorEnv:
         for env in self.envs:
             env.close()
 
-    def _own_obs(self) -> Array:
-        return np.array([env.own_obs for env in self.envs])
-
     def _empty_obs(self) -> Array:
         space = self.observation_space
         return np.zeros((len(self.envs), *(space.shape or ())), space.dtype)
@@ -166,28 +164,13 @@ class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
-        self._viewed = env if isinstance(env, ViewedEnv) else None
+        self.base: BaseEnv | None = env.base if isinstance(env, ViewedEnv) else None
         while type(env).step is gym.Wrapper.step:  # skip wrappers that only forward the call
             env = cast(Any, env).env
         self._step = env.step
         self._start: Any = None  # a seed, or the state of the generator
         self._actions: list[npt.NDArray[Any]] = []
         self._pending: dict[str, Any] | None = None
-
-    @property
-    def is_viewed(self) -> bool:
-        """True if a learner sees something else than the environment itself observes."""
-        return self._viewed is not None
-
-    @property
-    def own_obs(self) -> Any:
-        """Latest observation of the environment itself; None if learners see the same."""
-        return self._viewed.own_obs if self._viewed else None
-
-    @property
-    def own_action(self) -> Any:
-        """Latest action of the environment itself, as its ViewedEnv has it."""
-        return self._viewed.own_action if self._viewed else self._actions[-1]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from shaperun.envs.layout import flatten_rows, iter_arrays, layout_size
+from shaperun.envs.layout import flatten_row, flatten_rows, iter_arrays, layout_size
 from shaperun.envs.spaces import from_spaces
 from shaperun.rewards.expression import expression_term
 from tests.helpers.formulas import environment
@@ -40,6 +40,10 @@ def test_rows_of_single_and_of_batched_observations_are_equal(name: str) -> None
     empty: Any = gym.vector.utils.create_empty_array(space, n=5)
     batch = gym.vector.utils.concatenate(space, observations, empty)
     np.testing.assert_array_equal(flatten_rows(batch, layout), rows)
+    if isinstance(layout, dict):
+        singles = [flatten_row(observation, layout) for observation in observations]
+        assert {row.dtype for row in singles} == {rows.dtype}
+        np.testing.assert_array_equal(singles, rows)
 
 
 # Formulas of the observations of Reach, and their values.

@@ -52,10 +52,10 @@ def test_every_wrapper_leaves_the_environment_as_it_is(name: str) -> None:
     env.action_space.seed(0)
     for _ in range(6):
         _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-        obs, *expected, _ = bare.step(env.own_action)
+        obs, *expected, _ = bare.step(env.base.action)
         assert [reward, terminated, truncated] == expected
-        own = bare.own_obs if isinstance(bare, ViewedEnv) else obs
-        np.testing.assert_array_equal(env.own_obs, own)
+        own = bare.base.obs if isinstance(bare, ViewedEnv) else obs
+        np.testing.assert_array_equal(env.base.obs, own)
 
 
 def test_all_wrappers_of_gymnasium_are_known() -> None:
@@ -85,9 +85,17 @@ class Short(gym.Wrapper[Any, Any, Any, Any]):
         return obs, reward, True, truncated, info
 
 
+class Skips(gym.Wrapper[Any, Any, Any, Any]):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.env.reset(seed=seed)
+        obs, *_, info = self.env.step(self.env.action_space.sample())
+        return obs, info
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("Skips", "a wrapper takes steps in reset; episodes begin as the environment begins them"),
         ("TwoSteps", "a wrapper took 2 steps for one; it takes several steps at once"),
         ("Paid", "a wrapper changes the reward; rewards belong to the arms of a study"),
         ("Short", "a wrapper changes when an episode ends; episodes end as the environment ends"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import polars as pl
 import pytest
@@ -34,6 +35,15 @@ WRAPPERS: list[Any] = [
 ]
 
 
+class Boast(gym.Wrapper[Any, Any, Any, Any]):
+    """Reports less distance than the environment does."""
+
+    def step(self, action: Any) -> Any:
+        *step, info = self.env.step(action)
+        info["distance"] = 0.0
+        return (*step, {"distance": 0.0})
+
+
 def make_config(learner: str, wrappers: list[Any], **weights: float) -> RunConfig:
     weights = weights or {"near": 0.1, "closer": 1.0}
     study = parse_study(
@@ -44,7 +54,8 @@ def make_config(learner: str, wrappers: list[Any], **weights: float) -> RunConfi
             "evaluation": {"every": 200, "episodes": 2, "final_episodes": 3},
             "terms": TERMS,
             "arms": {"arm": {"mode": "add", "weights": weights}},
-        }
+        },
+        allow_code=True,
     )
     return study.run_config(study.arms["arm"], 0)
 
@@ -63,7 +74,7 @@ def test_a_killed_run_ends_in_the_same_bytes(
 
 def test_terms_do_not_depend_on_what_the_learner_sees() -> None:
     rows: dict[str, list[Any]] = {"bare": [], "wrapped": []}
-    for name, wrappers in {"bare": [], "wrapped": WRAPPERS}.items():
+    for name, wrappers in {"bare": [], "wrapped": [*WRAPPERS, f"{__name__}:Boast"]}.items():
         envs = TrainingEnvs(make_config("sb3", wrappers), [2**40, 2**41], rows[name].append)
         envs.reset()
         rng = np.random.default_rng(0)
