@@ -16,17 +16,17 @@ ALLOWED = (
 )
 """Wrappers of gymnasium that change only what the learner sees and how it acts."""
 
-REWARDS = "rewards belong to the arms of a study"
-STEPS = "it takes several steps at once, of which terms would see the last one only"
-RESETS = "episodes begin as the environment begins them"
-EPISODES = "episodes end as the environment ends them"
-NOTHING = "it changes nothing that a learner sees"
+NO_REWARDS = "rewards belong to the arms of a study"
+NO_STEPS = "it takes several steps at once, of which terms would see the last one only"
+NO_RESETS = "episodes begin as the environment begins them"
+NO_EPISODES = "episodes end as the environment ends them"
+NO_EFFECT = "it changes nothing that a learner sees"
 REFUSED = {
-    **dict.fromkeys(("ClipReward", "TransformReward", "NormalizeReward"), REWARDS),
-    **dict.fromkeys(("MaxAndSkipObservation", "RepeatAction", "AtariPreprocessing"), STEPS),
-    **dict.fromkeys(("RecordVideo", "HumanRendering", "RenderCollection"), NOTHING),
-    **dict.fromkeys(("PassiveEnvChecker", "OrderEnforcing", "RecordEpisodeStatistics"), NOTHING),
-    "Autoreset": EPISODES,
+    **dict.fromkeys(("ClipReward", "TransformReward", "NormalizeReward"), NO_REWARDS),
+    **dict.fromkeys(("MaxAndSkipObservation", "RepeatAction", "AtariPreprocessing"), NO_STEPS),
+    **dict.fromkeys(("RecordVideo", "HumanRendering", "RenderCollection"), NO_EFFECT),
+    **dict.fromkeys(("PassiveEnvChecker", "OrderEnforcing", "RecordEpisodeStatistics"), NO_EFFECT),
+    "Autoreset": NO_EPISODES,
     "TimeLimit": "set environment.options {max_episode_steps: …}",
     "NormalizeObservation": "set training.normalize {observations: true}, which evaluation shares",
 }

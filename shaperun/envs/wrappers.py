@@ -19,7 +19,7 @@ from gymnasium import spaces
 from shaperun.envs.base import Environment, Picture
 from shaperun.envs.layout import flatten_row
 from shaperun.envs.spaces import find_pictures
-from shaperun.envs.wrapper_names import EPISODES, RESETS, REWARDS, STEPS, Wrappers
+from shaperun.envs.wrapper_names import NO_EPISODES, NO_RESETS, NO_REWARDS, NO_STEPS, Wrappers
 
 
 class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -53,7 +53,7 @@ class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
         """
         obs, info = self.env.reset(seed=seed, options=options)
         if self.base.steps:
-            raise ValueError(f"a wrapper takes steps in reset; {RESETS}")
+            raise ValueError(f"a wrapper takes steps in reset; {NO_RESETS}")
         return obs, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -67,12 +67,12 @@ class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
         base.steps = 0
         obs, reward, terminated, truncated, _ = self._step(action)
         if base.steps != 1:
-            raise ValueError(f"a wrapper took {base.steps} steps for one; {STEPS}")
+            raise ValueError(f"a wrapper took {base.steps} steps for one; {NO_STEPS}")
         base_reward, base_terminated, base_truncated, info = base.result
         if terminated != base_terminated or truncated != base_truncated:
-            raise ValueError(f"a wrapper changes when an episode ends; {EPISODES}")
+            raise ValueError(f"a wrapper changes when an episode ends; {NO_EPISODES}")
         if reward is not base_reward and not np.array_equal(np.asarray(reward), base_reward):
-            raise ValueError(f"a wrapper changes the reward; {REWARDS}")
+            raise ValueError(f"a wrapper changes the reward; {NO_REWARDS}")
         return obs, reward, terminated, truncated, info
 
 

@@ -66,7 +66,7 @@ def check_wrapper(wrapper: Wrapper, *, allow_code: bool) -> None:
     """
     [name] = [wrapper] if isinstance(wrapper, str) else wrapper
     if name in REFUSED:
-        raise ValueError(f"{name} cannot be among them; {REFUSED[name]}")
+        raise ValueError(f"wrapper {name} is not allowed: {REFUSED[name]}")
     if ":" in name and not allow_code:
         raise ValueError(f"{name} is code; give --allow-code if you trust it")
     if ":" not in name and name not in ALLOWED:
@@ -176,7 +176,9 @@ class EnvironmentConfig(Model):
             try:
                 view_through(environment, info.data["options"], value)
             except UnsupportedEnvironmentError as problem:
-                raise ValueError(f"they cannot be applied to {environment.id}: {problem}") from None
+                raise ValueError(
+                    f"cannot apply these wrappers to {environment.id}: {problem}"
+                ) from None
         return value
 
     def with_options(self, options: Mapping[str, Option]) -> EnvironmentConfig:

@@ -110,12 +110,12 @@ def test_wrappers_that_change_more_than_the_view_are_refused(name: str, message:
 @pytest.mark.parametrize(
     ("wrappers", "message"),
     [
-        (["NormalizeReward"], "NormalizeReward cannot be among them; rewards belong to the arms"),
+        (["NormalizeReward"], "wrapper NormalizeReward is not allowed: rewards belong to the arms"),
         (["TimeLimit"], "set environment.options {max_episode_steps: …}"),
         (["FrameStack"], "unknown wrapper FrameStack"),
         (["os:system"], "os:system is code; give --allow-code if you trust it"),
         ([{"FrameStackObservation": {"size": 4}}], "unexpected keyword argument 'size'"),
-        (["GrayscaleObservation"], "they cannot be applied to CartPole-v1"),
+        (["GrayscaleObservation"], "cannot apply these wrappers to CartPole-v1"),
         ([{"FlattenObservation": {}, "ClipAction": {}}], "at most 1 item"),
     ],
 )
