@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shaperun.common.files import write_atomically
 from shaperun.common.text import format_fixed
+from shaperun.training.replay import steps_per_frame
 
 PANEL_WIDTH = 400  # pixels, including the margin
-DRAWN_PER_SECOND = 25  # 40 ms per frame; viewers slow down below 20 ms
 MAX_DRAWN = 250  # frames; a longer episode plays faster, as its caption says
 MAX_RATIO = 20  # of the sides of a picture
 MAX_BARS = 8  # of more terms, the smallest are drawn as one
@@ -139,7 +139,7 @@ def compose(
             f"got {panel_width}, {stride} and {hold_seconds}"
         )
     longest = max(clip.length for clip in clips)
-    stride = stride or max(1, round(clips[0].fps / DRAWN_PER_SECOND))
+    stride = stride or steps_per_frame(clips[0].fps)
     delay_ms = max(20, 10 * round(100 * stride / clips[0].fps))
     speed = max(1, math.ceil(longest / (stride * MAX_DRAWN)))
 

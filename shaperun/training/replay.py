@@ -19,14 +19,15 @@ from shaperun.training.evaluation import EVAL_BATCH_SIZE, Act
 
 Frame = npt.NDArray[np.uint8]
 
-MAX_FRAMES = 10_000  # which take about a gigabyte
+DRAWN_PER_SECOND = 25  # 40 ms per frame; viewers slow down below 20 ms
+MAX_STEPS = 10_000  # whose frames take up to a gigabyte
 
 
 @dataclass(frozen=True)
 class Replay:
     """A replayed episode: frames, and sums up to each of its T + 1 states."""
 
-    frames: list[Frame]  # (height, width, 3) each
+    frames: list[Frame]  # (height, width, 3) each; those between two drawn ones repeat the first
     returns: list[float]  # environment return
     contributions: dict[str, list[float]]  # of each reward part to the shaped return
     outcome: str
@@ -42,6 +43,7 @@ def replay_episode(
 ) -> Replay:
     """Play a held-out episode as it was evaluated; `transform` shrinks each frame at once.
 
+    Frames are rendered as often as `steps_per_frame` has it, and at the end of the episode.
     `factor` is that of the schedule in the evaluation, by default the one at the end of training.
     """
     render_without_display()
@@ -49,21 +51,26 @@ def replay_episode(
     environment = config.evaluated_environment.describe()
     kernel = config.training.kernel(environment, config.reward)
     env = config.evaluated_environment.make(render_mode="rgb_array")
+    fps = int(env.metadata.get("render_fps", 30))
     frames: list[Frame] = []
     returns: list[float] = []
 
-    def on_step(reward: float) -> None:
-        if len(frames) == MAX_FRAMES:
-            raise ValueError(f"the episode is longer than {MAX_FRAMES:,} steps")
+    def render() -> Frame:
         frame: Any = env.render()
-        frames.append(transform(frame))
+        return transform(frame)
+
+    def on_step(reward: float) -> None:
+        if len(frames) == MAX_STEPS:
+            raise ValueError(f"the episode is longer than {MAX_STEPS:,} steps")
+        is_drawn = len(frames) % steps_per_frame(fps) == 0
+        frames.append(render() if is_drawn else frames[-1])
         returns.append((returns[-1] if returns else 0.0) + reward)
 
     try:
         episode = play_episode(
             env, environment, single_observation_policy(act), seed, on_step=on_step
         )
-        fps = int(env.metadata.get("render_fps", 30))
+        frames[-1] = render()
     finally:
         env.close()
     contributions = {
@@ -71,6 +78,14 @@ def replay_episode(
         for name, values in _contributions_so_far(kernel, episode.transition, factor).items()
     }
     return Replay(frames, returns, contributions, episode.outcome, fps)
+
+
+def steps_per_frame(fps: float) -> int:
+    """Return the number of steps between two frames of a film, given an environment's frame rate.
+
+    A film has about `DRAWN_PER_SECOND` frames per second of the environment's time.
+    """
+    return max(1, round(fps / DRAWN_PER_SECOND))
 
 
 def _contributions_so_far(

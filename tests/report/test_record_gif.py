@@ -94,6 +94,20 @@ def test_contributions_add_up_at_every_step(name: str) -> None:
     assert np.sum([*played.contributions.values()], axis=0) == pytest.approx(seen, abs=1e-6)
 
 
+def test_only_frames_that_are_drawn_are_rendered() -> None:
+    """CartPole has 50 frames per second, of which every second one is drawn."""
+    rendered: list[int] = []
+
+    def count(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        rendered.append(len(rendered))
+        return dot(frame)
+
+    played = replay_episode(config(REWARDS["log"]), lean, held_out_seeds(1)[0], count)
+    steps = len(played.frames) - 1
+    assert len(rendered) == steps // 2 + 2
+    assert all(a is b for a, b in zip(played.frames[:-1:2], played.frames[1:-1:2], strict=False))
+
+
 def test_terms_without_a_weight_are_left_out() -> None:
     def parts(name: str) -> list[str]:
         return list(replay_episode(config(REWARDS[name]), lean, 1, dot).contributions)
