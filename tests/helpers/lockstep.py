@@ -49,6 +49,7 @@ ENVIRONMENTS: dict[str, Callable[[], gym.Env[Any, Any]]] = {
     "box": partial(gym.make, "Pendulum-v1"),
     "short": partial(gym.make, "Pendulum-v1", max_episode_steps=7),
     "several": lambda: RandomObsEnv(spaces.Box(-2, 2, (3,))),
+    "hopper": partial(gym.make, "Hopper-v5"),
     "countable": partial(gym.make, "FrozenLake-v1"),
     "multidiscrete": lambda: RandomObsEnv(spaces.MultiDiscrete([2, 3])),
     "multibinary": lambda: RandomObsEnv(spaces.MultiBinary(3)),

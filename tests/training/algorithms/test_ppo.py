@@ -9,6 +9,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 
+from shaperun.study.loader import load_study
 from shaperun.training.algorithms.ppo import Minibatch, StackedPPO, advantages_and_returns
 from shaperun.training.stacked import policy
 from shaperun.training.stacked.layers import choose_kernels
@@ -75,6 +76,14 @@ def test_other_action_spaces_match_stable_baselines3(environment: str, double: b
 
 def test_discrete_observations_match_stable_baselines3() -> None:
     check_parity([build_learner("countable", seed) for seed in (1, 2)], double=False)
+
+
+def test_hopper_with_tuned_hyperparameters_matches_stable_baselines3() -> None:
+    pytest.importorskip("mujoco")
+    study = load_study(Path(__file__).parents[3] / "experiments" / "hopper.yaml")
+    hyperparameters = study.training.hyperparameters
+    models = [build_learner("hopper", seed, n_envs=1, **hyperparameters) for seed in (1, 2)]
+    check_parity(models, double=True)
 
 
 @pytest.mark.parametrize("environment", ["discrete", "box"])
