@@ -24,6 +24,8 @@ from shaperun.study.environment import EnvironmentConfig
 EPISODES = 20
 # A controller with long episodes plays fewer of them.
 MIN_EPISODES, MAX_STEPS, MAX_EPISODE_STEPS = 5, 10_000, 2_000
+# Environments take a hundred times as long to draw pictures.
+MIN_PICTURE_EPISODES, MAX_PICTURE_STEPS = 2, 1_000
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,13 @@ def no_op(space: gym.Space[Any]) -> Any:
 def _play_controller(
     env: gym.Env[Any, Any], environment: Environment, controller: Controller, episodes: int
 ) -> list[Episode]:
+    least, most = MIN_EPISODES, MAX_STEPS
+    if environment.learner_view.pictures:
+        least, most = MIN_PICTURE_EPISODES, MAX_PICTURE_STEPS
     played: list[Episode] = []
     steps = 0
     for seed in held_out_seeds(episodes):
-        if steps > MAX_STEPS and len(played) >= MIN_EPISODES:
+        if steps > most and len(played) >= least:
             break
         act = controller.make()
         played.append(play_episode(env, environment, act, seed, max_steps=MAX_EPISODE_STEPS))

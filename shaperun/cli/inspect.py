@@ -76,8 +76,8 @@ def _starter_of(env_id: str, commands: Mapping[str, str], *, allow_code: bool) -
     from shaperun.study.starter import write_starter
 
     environment = _find_environment(env_id, allow_code=allow_code)
-    kind = "discrete" if environment.action_size is None else "continuous"
-    others = [n for n, learner in LEARNERS.items() if kind in learner.actions and n != "PPO"]
+    space = environment.learner_view.actions
+    others = [n for n, learner in LEARNERS.items() if space in learner.actions and n != "PPO"]
     return write_starter(environment, [*commands.values()], others)
 
 

@@ -87,7 +87,7 @@ class RunStatus:
 def estimate_seconds_left(runs: Sequence[RunStatus], workers: int = 0) -> float | None:
     """Return the expected seconds until all runs have ended, on so many workers.
 
-    Runs that have not begun take as long as the others of their arm, or else of all arms. With 0
+    Runs without progress take as long as the others of their arm, or else of all arms. With 0
     workers, as many are assumed as train runs now.
 
     Returns:
@@ -102,8 +102,10 @@ def estimate_seconds_left(runs: Sequence[RunStatus], workers: int = 0) -> float 
     if not (expected and workers):
         return None
     mean = fmean(itertools.chain(*expected.values()))
-    left = [(r.seconds_left or 0.0) * r.core_share for r in runs if r.state == "running"]
+    running = [r for r in runs if r.state == "running"]
+    left = [r.seconds_left * r.core_share for r in running if r.seconds_left is not None]
     waiting = [r for r in runs if r.state in ("waiting", "interrupted")]
+    waiting += [r for r in running if r.seconds_left is None]
     loads = [0.0] * workers
     for seconds in [
         *sorted(left, reverse=True),

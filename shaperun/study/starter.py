@@ -15,7 +15,7 @@ _STUDY = """\
 study: {name}
 
 environment:
-  id: {id}{limit}
+  id: {id}{limit}{wrappers}
 
 training:
   algorithm: PPO                # or {others}
@@ -36,6 +36,10 @@ arms:                           # the first arm without a mode is the baseline
 _LIMIT = """
   options: {max_episode_steps: 500}    # gymnasium knows no time limit; or, if all episodes end:
   # ends_itself: true"""
+_WRAPPERS = """
+  # wrappers:                   # for the learner only; formulas read obs as the environment has it
+  #   - GrayscaleObservation    # pip install opencv-python-headless
+  #   - {FrameStackObservation: {stack_size: 4}}"""
 _GUIDED = """
   guided:                       # r + γ Φ(s′) − Φ(s), which keeps the optimal policy unchanged
     mode: potential
@@ -64,7 +68,10 @@ def write_starter(environment: Environment, commands: Sequence[str], others: Seq
     formula = "0 if action == last_action else -1" if discrete else "-sum(square(action))"
     arms = _GUIDED.format(term=state_terms[0]) if state_terms else ""
     if not arms:
-        potential = json.dumps(f"-abs({_first_entry(environment)})")
+        name, shape = next(iter_arrays("obs", environment.observation_layout))
+        first = f"{name}[{', '.join('0' for _ in shape)}]" if shape else name
+        example = f"-mean({name})" if len(shape) > 1 else f"-abs({first})"
+        potential = json.dumps(example)
         arms = _SHAPED.format(formula=json.dumps(formula), potential=potential)
     view = environment.learner_view
     measured = not (view.indices or view.is_picture)
@@ -75,17 +82,13 @@ def write_starter(environment: Environment, commands: Sequence[str], others: Seq
         name=name[:64] or "my-study",
         id=env_id if re.fullmatch(r"[A-Za-z][\w./:-]*", env_id) else json.dumps(env_id),
         limit=_LIMIT if environment.time_limit is None else "",
+        wrappers=_WRAPPERS if view.is_picture else "",
         others=", ".join(others),
         normalize=str(measured).lower(),
         terms="\n".join(_list_terms(environment)),
         names="\n".join(f"#   {name}" for name in list_names(environment)),
         arms=arms,
     )
-
-
-def _first_entry(environment: Environment) -> str:
-    name, shape = next(iter_arrays("obs", environment.observation_layout))
-    return f"{name}[{', '.join('0' for _ in shape)}]" if shape else name
 
 
 def _list_terms(environment: Environment) -> Iterator[str]:

@@ -160,7 +160,14 @@ class TrainingConfig(Model):
         if environment is None and value == "auto":  # of the data of a run
             return "MlpPolicy"
         view = environment.learner_view if environment else None
-        return choose_policy(algorithm, value, view)
+        policy = choose_policy(algorithm, value, view)
+        normalize = info.data.get("normalize")
+        if policy == "CnnPolicy" and normalize and normalize.observations:
+            raise ValueError(
+                "CnnPolicy takes pictures as bytes, which cannot be normalized; set normalize: "
+                "{observations: false}"
+            )
+        return policy
 
     @field_validator("hyperparameters")
     @classmethod

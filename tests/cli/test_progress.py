@@ -112,6 +112,12 @@ def test_the_time_left_is_of_all_runs(waiting: int, workers: int, seconds: float
     assert estimate_seconds_left(runs, workers) == seconds
 
 
+def test_a_run_that_just_started_takes_as_long_as_others() -> None:
+    started = RunStatus("article", 7, "running", timesteps=10, total_timesteps=4_000)
+    assert started.seconds_left is None
+    assert estimate_seconds_left([replace(RUN, state="done"), started], 1) == 40
+
+
 def test_runs_in_lockstep_share_a_worker() -> None:
     cohort = [replace(RUN, seed=seed, core_seconds=2.5) for seed in range(4)]
     waiting = [RunStatus("article", seed, "waiting") for seed in range(4, 8)]

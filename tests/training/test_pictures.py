@@ -189,6 +189,15 @@ def test_policies_that_do_not_fit_are_refused(
         make_config(algorithm, env_id, policy=policy)
 
 
+def test_pictures_for_a_cnn_are_not_normalized() -> None:
+    with pytest.raises(ValidationError, match="CnnPolicy takes pictures as bytes"):
+        make_config("PPO", "CarRacing-v3", normalize={"observations": True})
+    policy = make_config(
+        "PPO", "CarRacing-v3", policy="MlpPolicy", normalize={"observations": True}
+    )
+    assert policy.training.policy == "MlpPolicy"
+
+
 @pytest.mark.parametrize("algorithm", ["DQN", "TRPO"])
 def test_other_learners_look_at_pictures_in_a_dict(algorithm: str, tmp_path: Path) -> None:
     config = make_config(algorithm, "Cameras-v0", total_timesteps=20)
