@@ -7,6 +7,7 @@ next one, and forgets it where an episode ends. Values do not depend on how step
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -75,6 +76,18 @@ class Recall:
         """Return the memory of a term."""
         return replace(self, term=term)
 
+    def split(self, size: int) -> Iterator[tuple[slice, Recall]]:
+        """Yield the rows of few steps at once, `size` or those of one step, and their memory."""
+        n_envs = len(self.starting)
+        n_steps = max(1, size // n_envs)
+        starting, carried = self.starting, self.carried_before
+        for first in range(0, len(self.ended), n_steps):
+            ended = self.ended[first : first + n_steps]
+            part = Recall(starting, carried, ended, self.term)
+            yield slice(first * n_envs, (first + len(ended)) * n_envs), part
+            starting, carried = ended[-1], part.carried
+        self.carried.update(carried)
+
     def total(self, name: str, values: Array) -> Array:
         """Return the sum since the episode began."""
         return self._accumulate(name, values, np.add, 0.0)
@@ -87,17 +100,20 @@ class Recall:
         """Return the smallest value since the episode began."""
         return self._accumulate(name, values, np.minimum, np.inf)
 
-    def previous(self, name: str, values: Array) -> Array:
-        """Return the value of the step before; the first step of an episode repeats its own."""
+    def previous(self, name: str, values: Array, start: float | None = None) -> Array:
+        """Return the value of the step before.
+
+        At the first step of an episode this is `start`, by default the value of that step itself.
+        """
         steps = self._by_step(values)
         result = np.concatenate([self._before(name)[None], steps[:-1]])
-        result[self._starts] = steps[self._starts]
+        result[self._starts] = steps[self._starts] if start is None else start
         self._keep(name, steps[-1])
         return result.reshape(-1)
 
-    def changed(self, name: str, values: Array) -> Array:
-        """Return 1 where the value is not the previous one, else 0."""
-        return np.not_equal(values, self.previous(name, values)).astype(np.float64)
+    def changed(self, name: str, values: Array, start: float | None = None) -> Array:
+        """Return 1 where the value is not the previous one, else 0; `start` as in `previous`."""
+        return np.not_equal(values, self.previous(name, values, start)).astype(np.float64)
 
     def steps(self, name: str, values: Array) -> Array:
         """Return the number of steps since the episode began; values give the size."""

@@ -26,6 +26,8 @@ MEMORY = {  # functions of the episode so far -> number of arguments
     **dict.fromkeys(("previous", "changed"), 1),
     "steps": 0,
 }
+STARTED = {"previous", "changed"}
+"""Functions of the episode so far that take a second argument: the value before the first step."""
 FUNCTIONS = {*ELEMENTWISE, *REDUCTIONS, *MEMORY}
 CONSTANTS = {"pi": math.pi}
 
@@ -69,6 +71,7 @@ NAMESPACE: dict[str, Any] = {
 }
 
 STATE = "obs"
+ENV_REWARD = "env_reward"
 INFO = "info"
 PREVIOUS = "last_"
 """Prefix of `obs`, `action` and names of observations for their values one step earlier."""
@@ -78,7 +81,7 @@ COLUMNS = {  # name -> field of a transition; `obs` is the state after the step
     "last_obs": "obs",
     "action": "action",
     "last_action": "last_action",
-    "env_reward": "env_reward",
+    ENV_REWARD: "env_reward",
     "terminated": "terminated",
     "truncated": "truncated",
 }
