@@ -138,13 +138,36 @@ def test_the_readmes_studies_load() -> None:
         assert_allows_verdict(parse_study(read_yaml(block).data))
 
 
+def run_scripts(page: str, **names: Any) -> list[dict[str, Any]]:
+    """Execute the Python snippets of a page; return the names that each defines."""
+    scripts = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    defined = [dict(names) for _ in scripts]
+    for script, namespace in zip(scripts, defined, strict=True):
+        exec(script, namespace)  # noqa: S102 (it is our own page)
+    return defined
+
+
 def test_the_readmes_script_runs() -> None:
-    [script] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(script, names)  # noqa: S102 (it is our own README)
+    [names] = run_scripts("README.md")
     names["env"].reset(seed=0)
     *_, info = names["env"].step(0)
     assert {"distance", "env_reward", "shaping", "shaped"} <= info["reward_components"].keys()
+
+
+def test_the_guides_scripts_run() -> None:
+    class Rover(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Box(-9, 9, (3,))
+        action_space = gym.spaces.Discrete(2)
+
+    wrapped, declared = run_scripts("docs/guide.md", Rover=Rover)
+    del gym.registry["Rover-v0"]
+    wrapped["env"].reset(seed=0)
+    *_, info = wrapped["env"].step(0)
+    assert {"upright", "effort", "shaped"} <= info["reward_components"].keys()
+    rover = declared["rover"]
+    assert rover.terms["progress"].state_only
+    assert declared["progress"](np.array([[9.0, 7.0, 1.0]])) == [-2]
+    assert rover.controllers.keys() == {"drive"}
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("*/**/*.md"))]

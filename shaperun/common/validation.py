@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from numbers import Real
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -12,8 +12,10 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationInfo,
+    model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
@@ -49,6 +51,16 @@ class Model(BaseModel):
     """Strict and frozen base model: no unknown keys, type coercion or later changes."""
 
     model_config = STRICT
+
+    added_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields left out while at their default, so that earlier runs keep their identity."""
+
+    @model_serializer(mode="wrap")
+    def serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        unused = {n for n in self.added_later if getattr(self, n) == fields[n].default}
+        return {key: value for key, value in data.items() if key not in unused}
 
 
 def unknown_name_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -14,8 +15,6 @@ from shaperun.envs.base import Environment
 from shaperun.envs.builtin import environments
 
 ENTRY_POINT_GROUP = "shaperun.environments"
-
-_found: dict[str, Environment] = {}  # by the id without a module, under which gymnasium makes it
 
 
 @cache
@@ -33,10 +32,9 @@ def find_declaration(env_id: str) -> Environment | None:
 
     Raises:
         Exception: anything that the import of a module or a package raises.
-        TypeError: the entry point of a package is no `Environment`.
+        TypeError: the entry point of a package is not an `Environment`.
     """
     module, _, name = env_id.rpartition(":")
-    known = None
     if env_id in environments():
         return environments()[env_id]
     if module:
@@ -44,18 +42,37 @@ def find_declaration(env_id: str) -> Environment | None:
     elif env_id in installed_environments():
         known = installed_environments()[env_id].load()
         if not isinstance(known, Environment):
-            raise TypeError(f"the entry point of {env_id} is no Environment")
-    if known is None:
+            raise TypeError(f"the entry point of {env_id} is not an Environment")
+    else:
         return None
-    _found[name] = known
-    return replace(known, id=env_id, time_limit=known.time_limit or _registered_limit(name))
+    return known and replace(known, id=env_id, time_limit=known.time_limit or _limit_of(name))
 
 
-def find_own_declaration(env: Any, name: str) -> Environment | None:
-    """Return the declaration of a bare environment: a known one, or one of its class's module."""
-    module = sys.modules.get(type(env).__module__)
-    own = _declarations(module).get(name) if module else None
-    return find_declaration(name) or _found.get(name) or own
+def find_own_declaration(env: Any, spec: Any) -> Environment | None:
+    """Return the declaration of a bare environment, made by gymnasium from a spec or without one.
+
+    Those of the module of its class, of the one that registered it, and of the packages that
+    these are in come before those that shaperun or installed packages have for its name.
+    """
+    name = spec.id if spec else type(env).__name__
+    for module in _modules_of(env, spec and spec.entry_point):
+        known = _declarations(module).get(name)
+        if known:
+            return replace(known, time_limit=known.time_limit or _limit_of(name))
+    return find_declaration(name)
+
+
+def _modules_of(env: Any, entry_point: Any) -> Iterator[ModuleType]:
+    """Yield the modules of an environment and of its entry point, each before its packages."""
+    made_by = (
+        entry_point.partition(":")[0]
+        if isinstance(entry_point, str)
+        else getattr(entry_point, "__module__", None) or ""
+    )
+    for name in (type(env).__module__, made_by):
+        parts = name.split(".")
+        names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        yield from (sys.modules[name] for name in names if name in sys.modules)
 
 
 def _declarations(module: ModuleType) -> dict[str, Environment]:
@@ -63,7 +80,7 @@ def _declarations(module: ModuleType) -> dict[str, Environment]:
     return {value.id: value for value in values}
 
 
-def _registered_limit(name: str) -> int | None:
+def _limit_of(name: str) -> int | None:
     import gymnasium as gym  # slow to import
 
     return gym.registry[name].max_episode_steps if name in gym.registry else None

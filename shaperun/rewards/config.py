@@ -12,14 +12,12 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     StringConstraints,
     Tag,
     ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
@@ -242,6 +240,8 @@ def check_weighable(
 class RewardConfig(Model):
     """Reward of an arm: weighted terms, and how they change the environment's reward."""
 
+    added_later = frozenset({"terms", "schedule"})
+
     terms: Terms = Field(
         {},
         description="Terms of this arm only: name -> formula, function or network, or parameters "
@@ -277,13 +277,6 @@ class RewardConfig(Model):
             terms = {**shared, **info.data["terms"]}
             check_potential(environment, terms, info.data.get("weights", {}))
         return value
-
-    @model_serializer(mode="wrap")
-    def _drop_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Keeps the identity of runs of earlier versions, which lack these fields.
-        data: dict[str, Any] = handler(self)
-        unused: dict[str, Any] = {"terms": {}, "schedule": None}
-        return {k: v for k, v in data.items() if k not in unused or v != unused[k]}
 
 
 def check_potential(

@@ -347,7 +347,7 @@ def _environment(
     if spec is None and isinstance(base, VectorEnv):
         spec = base.get_attr("spec")[0]  # type: ignore[attr-defined]
     name = spec.id if spec else type(base).__name__
-    declared = find_own_declaration(base, name)
+    declared = find_own_declaration(base, spec)
     if declared:
         return declared, OwnObservations(env)
     return (

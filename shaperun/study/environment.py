@@ -13,12 +13,10 @@ from pydantic import (
     AfterValidator,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
@@ -76,6 +74,8 @@ def check_wrapper(wrapper: Wrapper, *, allow_code: bool) -> None:
 class EnvironmentConfig(Model):
     """A gymnasium environment and the options it is created with."""
 
+    added_later = frozenset({"ends_itself", "wrappers", "outcomes", "metrics", "backend"})
+
     id: str = Field(description="Id under which gymnasium registers the environment.")
     ends_itself: bool = Field(
         False,
@@ -131,17 +131,6 @@ class EnvironmentConfig(Model):
             if obstacle:
                 raise ValueError(f"{obstacle}; leave backend out")
         return value
-
-    @model_serializer(mode="wrap")
-    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs from before there were these keys keep their identity.
-        data: dict[str, Any] = handler(self)
-        if self.backend == "gymnasium":
-            data.pop("backend", None)
-        for name in ("ends_itself", "wrappers", "outcomes", "metrics"):
-            if not getattr(self, name):
-                data.pop(name, None)
-        return data
 
     @property
     def reads_success(self) -> bool:

@@ -45,6 +45,8 @@ from shaperun.study.training import EvaluationConfig, TrainingConfig, merge_trai
 class Arm(RewardConfig):
     """A reward, and how its training differs from the study's."""
 
+    added_later = RewardConfig.added_later | {"training"}
+
     training: TrainingConfig | None = Field(
         None,
         description="Training keys that differ for this arm. With another algorithm, gamma is the "
@@ -72,11 +74,9 @@ class Arm(RewardConfig):
         return merge_training(shared, value)
 
     @model_serializer(mode="wrap")
-    def _serialize_own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data = self._drop_defaults(handler)
-        if self.training is None:
-            del data["training"]
-        else:
+    def serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data = super().serialize_compatibly(handler)
+        if self.training:
             del data["training"]["total_timesteps"]
         return data
 
@@ -274,19 +274,14 @@ class StartPolicy(Model):
 class RunConfig(Model):
     """Resolved configuration of one run; the run is a pure function of it."""
 
+    added_later = frozenset({"start"})
+
     environment: EnvironmentConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
     reward: RewardConfig
     seed: Seed
     start: StartPolicy | None = None
-
-    @model_serializer(mode="wrap")
-    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data: dict[str, Any] = handler(self)
-        if self.start is None:
-            data.pop("start", None)
-        return data
 
     @property
     def evaluated_environment(self) -> EnvironmentConfig:

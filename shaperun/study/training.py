@@ -9,10 +9,8 @@ from typing import Annotated, Any
 from pydantic import (
     BeforeValidator,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
 )
 
 from shaperun.common.validation import Integer, Model, validation_context
@@ -55,6 +53,8 @@ def _normalize_both(value: object) -> object:
 
 class TrainingConfig(Model):
     """Training settings of the arms."""
+
+    added_later = frozenset({"start_from"})
 
     algorithm: Algorithm = Field("PPO", validate_default=True)
     total_timesteps: Annotated[Positive, Field(le=10**12)] = Field(
@@ -106,14 +106,6 @@ class TrainingConfig(Model):
                 "Input should be STUDY/ARM, STUDY/ARM/SEED or the path of a policy.zip"
             )
         return value
-
-    @model_serializer(mode="wrap")
-    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs from before there was start_from keep their identity.
-        data: dict[str, Any] = handler(self)
-        if self.start_from is None:
-            data.pop("start_from", None)
-        return data
 
     @field_validator("algorithm")
     @classmethod
@@ -294,6 +286,8 @@ def _mapping(value: object) -> dict[Any, Any]:
 class EvaluationConfig(Model):
     """Evaluation on the environment's reward, with the same held-out episodes for every run."""
 
+    added_later = frozenset({"options"})
+
     every: Annotated[Positive, Field(le=10**12)] | None = Field(
         None,
         description="Environment steps between evaluations (default: a twentieth of training).",
@@ -312,11 +306,3 @@ class EvaluationConfig(Model):
         if value and info.context and info.context["environment"]:
             check_evaluation_options(info.context["section"], value, info.context)
         return value
-
-    @model_serializer(mode="wrap")
-    def _serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs from before there were options keep their identity.
-        data: dict[str, Any] = handler(self)
-        if not self.options:
-            data.pop("options", None)
-        return data

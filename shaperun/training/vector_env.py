@@ -158,8 +158,9 @@ class SequentialVectorEnv:
 class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
     """An environment whose current episode can be replayed.
 
-    A physics world can be neither copied nor stored. But an episode is determined by the generator
-    before its reset and by its actions; `make_environment` ensures that nothing else matters.
+    A physics world can be neither copied nor stored. But the generator before its reset and its
+    actions determine an episode, unless the environment keeps other state, such as a generator of
+    its own: a replay that then reaches another observation is noticed, and the run restarts.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

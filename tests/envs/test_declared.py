@@ -79,6 +79,7 @@ def walk(obs):
     """Walks to the goal."""
     return 1
 '''
+MODULES = ("line_module", "other_module", "line_package", "line_factory")
 ENTRY_POINTS = """[shaperun.environments]
 Line-v0 = line_module:line
 Wrong-v0 = line_module:walk
@@ -107,8 +108,8 @@ def package(tmp_path: Path, module: None) -> None:
 def forget() -> None:
     declared.installed_environments.cache_clear()
     declared.find_declaration.cache_clear()
-    declared._found.clear()
-    sys.modules.pop("line_module", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] in MODULES]:
+        del sys.modules[name]
     gym.registry.pop("Line-v0", None)
     gym.registry.pop("Image-v0", None)
 
@@ -155,6 +156,42 @@ def test_wrapper_finds_the_declaration_beside_the_class() -> None:
     assert env.step(0)[1] == pytest.approx(-0.2)
 
 
+@pytest.mark.usefixtures("module")
+def test_declaration_beside_the_class_is_preferred_to_one_of_the_same_name(tmp_path: Path) -> None:
+    other = MODULE.replace("obs[:, 0] / 5", "obs[:, 0] / 2").replace('"fell"', '"slipped"')
+    (tmp_path / "other_module.py").write_text(other)
+    config = {"mode": "add", "weights": {"progress": 1, "slipped": -7}}
+    assert "fell" in get_environment("line_module:Line-v0").outcomes
+    with pytest.warns(UserWarning, match="Overriding environment Line-v0"):
+        env = RewardShapingWrapper(gym.make("other_module:Line-v0"), config)
+    env.reset(seed=0)
+    assert [env.step(0)[1] for _ in range(5)] == pytest.approx([-0.5, -1, -1.5, -2, -9.5])
+
+
+@pytest.mark.usefixtures("module")
+@pytest.mark.parametrize(
+    ("path", "entry_point"),
+    [
+        ("line_package/__init__.py", "'line_package.walks:Line'"),
+        ("line_factory.py", "lambda: __import__('line_package.walks').walks.Line()"),
+    ],
+)
+def test_wrapper_finds_the_declaration_of_a_package_and_of_an_entry_point(
+    path: str, entry_point: str, tmp_path: Path
+) -> None:
+    code, declaration = MODULE.split("gym.register")
+    imports, _ = code.split("class Line")
+    (tmp_path / "line_package").mkdir()
+    (tmp_path / "line_package/walks.py").write_text(code)
+    registered = declaration.replace("Line, max", f"{entry_point}, max", 1)
+    (tmp_path / path).write_text(f"{imports}gym.register{registered}")
+    config = {"mode": "add", "weights": {"progress": 1}}
+    module = path.partition("/")[0].removesuffix(".py")
+    env = RewardShapingWrapper(gym.make(f"{module}:Line-v0"), config)
+    env.reset(seed=0)
+    assert env.step(0)[1] == pytest.approx(-0.2)
+
+
 @pytest.mark.usefixtures("package")
 def test_package_declares_its_environment_by_an_entry_point() -> None:
     assert "line_module" not in sys.modules
@@ -168,7 +205,7 @@ def test_package_declares_its_environment_by_an_entry_point() -> None:
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
-        ("Wrong-v0", "TypeError: the entry point of Wrong-v0 is no Environment"),
+        ("Wrong-v0", "TypeError: the entry point of Wrong-v0 is not an Environment"),
         ("Lost-v0", "AttributeError: module 'line_module' has no attribute 'nothing'"),
     ],
 )

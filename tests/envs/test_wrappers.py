@@ -38,24 +38,35 @@ def viewed(env_id: str, *wrappers: Any) -> gym.Env[Any, Any]:
     return make_environment(get_environment(env_id), {}, list(wrappers))
 
 
+def assert_same_obs(env: ViewedEnv, bare: gym.Env[Any, Any], obs: Any) -> None:
+    own = bare.base.obs if isinstance(bare, ViewedEnv) else obs
+    np.testing.assert_array_equal(env.base.obs, own)
+
+
 @pytest.mark.parametrize("name", ALLOWED)
 def test_every_wrapper_leaves_the_environment_as_it_is(name: str) -> None:
     if name == "ResizeObservation":
         pytest.importorskip("cv2")
-    env_id = ENVIRONMENTS.get(name, "MountainCarContinuous-v0")
-    environment = get_environment(env_id)
-    env = viewed(env_id, {name: ARGUMENTS.get(name, {})})
-    bare = make_environment(environment, {}, None)
+    environment = get_environment(ENVIRONMENTS.get(name, "MountainCarContinuous-v0"))
+    short = {"max_episode_steps": 4}
+    env = make_environment(environment, short, [{name: ARGUMENTS.get(name, {})}])
+    bare = make_environment(environment, short, None)
     assert isinstance(env, ViewedEnv)
-    env.reset(seed=3)
-    bare.reset(seed=3)
     env.action_space.seed(0)
-    for _ in range(6):
-        _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-        obs, *expected, _ = bare.step(env.base.action)
-        assert [reward, terminated, truncated] == expected
-        own = bare.base.obs if isinstance(bare, ViewedEnv) else obs
-        np.testing.assert_array_equal(env.base.obs, own)
+    for seed in (3, None, None):  # later episodes begin where the generator is
+        if name == "StickyAction":  # which draws from the environment's
+            state = env.unwrapped.np_random.bit_generator.state
+            bare.unwrapped.np_random.bit_generator.state = state
+        env.reset(seed=seed)
+        obs, _ = bare.reset(seed=seed)
+        ended = False
+        while not ended:
+            assert_same_obs(env, bare, obs)
+            _, reward, *ends, _ = env.step(env.action_space.sample())
+            obs, *expected, _ = bare.step(env.base.action)
+            assert [reward, *ends] == expected
+            ended = any(ends)
+        assert_same_obs(env, bare, obs)
 
 
 def test_all_wrappers_of_gymnasium_are_known() -> None:

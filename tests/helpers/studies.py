@@ -39,6 +39,13 @@ def problems(file: Path, text: str | bytes, *overrides: str) -> list[str]:
     return [line.replace(str(file), file.name) for line in caught.value.problems]
 
 
+def mistake(file: Path, text: str, old: str, new: str) -> str:
+    """Return the only message about a study in which a part is replaced, from its line on."""
+    assert old in text
+    [line] = problems(file, text.replace(old, new))
+    return line.removeprefix(f"{file.name}:")
+
+
 SWEEPS = ("grid", "random", "tpe", "nsga2", "cmaes")
 
 

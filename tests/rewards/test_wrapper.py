@@ -2,10 +2,9 @@
 
 import doctest
 import pickle
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 
 import shaperun
 from shaperun.envs.base import Transition
@@ -21,175 +20,7 @@ from shaperun.envs.builtin import environments
 from shaperun.rewards import wrapper
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.wrapper import RewardShapingWrapper, VectorRewardShapingWrapper
-from shaperun.study.environment import EnvironmentConfig
-from tests.envs.test_info import Reporter
-
-REWARDS = {
-    "LunarLander-v3": {
-        "log": RewardConfig(mode="log", weights={"distance": 200.0, "main_engine": 0.3}),
-        "add": RewardConfig(mode="add", weights={"legs": 10.0, "side_engine": 0.03}),
-        "replace": RewardConfig(mode="replace", weights={"distance": 2.0, "velocity": 1.0}),
-        "potential": RewardConfig(mode="potential", weights={"distance": 100.0, "angle": 5.0}),
-    },
-    "CartPole-v1": {
-        "log": RewardConfig(),
-        "add": RewardConfig(mode="add", weights={"upright": 1.0, "push_right": 0.1}, scale=0.5),
-        "replace": RewardConfig(mode="replace", weights={"centred": 1.0}),
-        "potential": RewardConfig(mode="potential", weights={"still": 1.0, "upright": 3.0}),
-        "memory": RewardConfig(
-            mode="add",
-            terms={
-                "record": "highest(x) - previous(highest(x))",
-                "restless": "changed(action) - std_so_far(angle) * lowest(vx)",
-                "late": "mean_so_far(angle) + steps() + total(env_reward)",
-            },
-            weights={"record": 1.0, "restless": -1.0, "late": 0.01},
-        ),
-    },
-}
-CASES = [
-    pytest.param(env_id, config, id=f"{env_id}-{mode}")
-    for env_id, configs in REWARDS.items()
-    for mode, config in configs.items()
-]
-GAMMA = 0.9
-STEPS, LIMIT = 45, 20  # several episodes: CartPole terminates, LunarLander is truncated
-
-each_case = pytest.mark.parametrize(("env_id", "config"), CASES)
-
-
-def wrapped(env_id: str, config: RewardConfig, **options: Any) -> RewardShapingWrapper:
-    return RewardShapingWrapper(gym.make(env_id, **options), config, gamma=GAMMA)
-
-
-@pytest.mark.parametrize("autoreset", AutoresetMode)
-@pytest.mark.parametrize("mode", ["log", "add", "replace"])
-def test_vector_environment_reads_the_infos_of_its_steps(
-    mode: Literal["log", "add", "replace"], autoreset: AutoresetMode
-) -> None:
-    read = 'info["count"] + 10 * info.get("start", 0) + total(info["count"])'
-    config = RewardConfig(mode=mode, terms={"read": read}, weights={"read": 1.0})
-    vector = VectorRewardShapingWrapper(
-        SyncVectorEnv([Reporter] * 2, autoreset_mode=autoreset), config
-    )
-    copies = [Copy(RewardShapingWrapper(Reporter(), config), 0, autoreset) for _ in range(2)]
-    vector.reset(seed=0)
-    for _ in range(12):
-        *step, info = vector.step(np.array([1, 0]))
-        assert_same(tuple(step), info, copies, np.array([1, 0]))
-        done = step[2]
-        if autoreset == AutoresetMode.DISABLED and done.any():
-            vector.reset(options={"reset_mask": done})
-            for copy in copies:
-                copy.restart()
-
-
-class Copy:
-    """Wrapped environment that resets as one environment of a vector does."""
-
-    def __init__(self, env: RewardShapingWrapper, seed: int, mode: AutoresetMode) -> None:
-        self.env, self.mode = env, mode
-        self.obs, _ = env.reset(seed=seed)
-        self.done = False
-
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, float]]:
-        if self.mode == AutoresetMode.NEXT_STEP and self.done:
-            self.obs, _ = self.env.reset()
-            self.done = False
-            names = [*self.env.kernel.names, "env_reward", "shaping", "shaped"]
-            return self.obs, 0.0, False, False, dict.fromkeys(names, 0.0)
-        self.obs, reward, terminated, truncated, info = self.env.step(action)
-        self.done = terminated or truncated
-        if self.mode == AutoresetMode.SAME_STEP and self.done:
-            self.obs, _ = self.env.reset()
-        return self.obs, float(reward), terminated, truncated, info["reward_components"]
-
-    def restart(self) -> None:
-        if self.mode == AutoresetMode.DISABLED and self.done:
-            self.obs, _ = self.env.reset()
-            self.done = False
-
-
-@pytest.mark.parametrize("mode", AutoresetMode)
-@each_case
-def test_vector_environment_matches_single_environments(
-    env_id: str, config: RewardConfig, mode: AutoresetMode
-) -> None:
-    make = partial(gym.make, env_id, max_episode_steps=LIMIT)
-    vector = VectorRewardShapingWrapper(
-        SyncVectorEnv([make] * 3, autoreset_mode=mode), config, gamma=GAMMA
-    )
-    copies = [
-        Copy(wrapped(env_id, config, max_episode_steps=LIMIT), seed, mode) for seed in (5, 6, 7)
-    ]
-    obs, _ = vector.reset(seed=[5, 6, 7])
-    rng = np.random.default_rng(0)
-    ends = 0
-    for _ in range(STEPS):
-        actions = rng.integers(vector.single_action_space.n, size=3)  # type: ignore[attr-defined]
-        obs, rewards, terminated, truncated, info = vector.step(actions)
-        assert_same((obs, rewards, terminated, truncated), info, copies, actions)
-        done = terminated | truncated
-        ends += done.sum()
-        if mode == AutoresetMode.DISABLED and done.any():
-            obs, _ = vector.reset(options={"reset_mask": done})
-            for copy in copies:
-                copy.restart()
-        assert obs.tolist() == [copy.obs.tolist() for copy in copies]
-    assert ends >= 6
-    vector.close()
-
-
-def assert_same(
-    step: tuple[Any, ...], info: dict[str, Any], copies: list[Copy], actions: npt.NDArray[Any]
-) -> None:
-    singles = [copy.step(action) for copy, action in zip(copies, actions, strict=True)]
-    *expected, parts = zip(*singles, strict=True)
-    for value, one_by_one in zip(step, expected, strict=True):
-        assert np.asarray(value).tolist() == pytest.approx(np.array(one_by_one), rel=1e-12)
-    names = list(parts[0])
-    assert list(info["reward_components"]) == names
-    for name in names:
-        values = [part[name] for part in parts]
-        assert info["reward_components"][name] == pytest.approx(values, rel=1e-12, abs=1e-12)
-
-
-def test_last_step_is_rewarded_by_the_final_observation() -> None:
-    config = RewardConfig(mode="replace", weights={"upright": 1.0})
-    make = partial(gym.make, "CartPole-v1")
-    vector = VectorRewardShapingWrapper(
-        SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP), config
-    )
-    vector.reset(seed=3)
-    done = np.zeros(2, dtype=bool)
-    while not done.any():
-        obs, rewards, terminated, truncated, info = vector.step(np.array([1, 0]))
-        done = terminated | truncated
-    assert (rewards[done] < 0).all()  # the pole has fallen, and is not upright again
-    for copy in np.flatnonzero(done):
-        assert vector.transition.next_obs[copy].tolist() == info["final_obs"][copy].tolist()
-    assert vector.transition.next_obs[~done].tolist() == obs[~done].tolist()
-    vector.step(np.array([1, 0]))
-    assert vector.transition.obs.tolist() == obs.tolist()
-
-
-def test_vectorized_cartpole_of_gymnasium() -> None:
-    """It uses next-step autoreset and has no sub-environments."""
-    config = RewardConfig(mode="add", weights={"upright": 2.0})
-    env = gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
-    vector = VectorRewardShapingWrapper(env, config)
-    vector.reset(seed=0)
-    resets = 0
-    done = np.zeros(2, dtype=bool)
-    for _ in range(30):
-        _, rewards, terminated, truncated, info = vector.step(np.ones(2, dtype=np.int64))
-        parts = info["reward_components"]
-        assert rewards.tolist() == pytest.approx(parts["env_reward"] + 2.0 * parts["upright"])
-        for part in parts.values():
-            assert not part[done].any()
-        resets += done.sum()
-        done = terminated | truncated
-    assert resets
+from tests.helpers.wrapped import GAMMA, UPRIGHT, each_case, wrapped
 
 
 @each_case
@@ -243,32 +74,6 @@ def test_reset_and_step_follow_gymnasiums_contract() -> None:
     assert abs(low).max() <= 0.001
 
 
-def test_environment_is_made_again_from_its_spec() -> None:
-    config = RewardConfig(mode="add", weights={"upright": 1.0})
-    env = wrapped("CartPole-v1", config, max_episode_steps=3)
-    assert env.spec is not None
-    again = gym.make(env.spec)
-    assert isinstance(again, RewardShapingWrapper)
-    env.reset(seed=0)
-    again.reset(seed=0)
-    assert env.step(1)[1] == again.step(1)[1] != 1.0
-
-
-def test_outer_monitor_sees_the_shaped_reward() -> None:
-    monitor = pytest.importorskip("stable_baselines3.common.monitor").Monitor
-    config = RewardConfig(mode="replace", weights={"distance": 200.0})
-    env = monitor(wrapped("LunarLander-v3", config, max_episode_steps=10))
-    env.reset(seed=0)
-    total, done = 0.0, False
-    while not done:
-        _, _, terminated, truncated, info = env.step(0)
-        total += info["reward_components"]["shaped"]
-        done = terminated or truncated
-    assert info["episode"]["r"] == pytest.approx(total, abs=1e-5)
-    assert total < -1000
-    assert info["episode"]["l"] == 10
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -305,9 +110,6 @@ def test_step_before_reset_is_refused() -> None:
         vector.step(np.zeros(1, dtype=int))
 
 
-UPRIGHT = RewardConfig(mode="add", weights={"upright": 1.0})
-
-
 def test_wrapper_is_pickled_in_the_middle_of_an_episode() -> None:
     env = RewardShapingWrapper(gym.make("CartPole-v1"), UPRIGHT)
     env.reset(seed=0)
@@ -316,13 +118,15 @@ def test_wrapper_is_pickled_in_the_middle_of_an_episode() -> None:
     assert env.step(0)[4] == again.step(0)[4]
 
 
-def test_spec_is_json() -> None:
-    env = RewardShapingWrapper(gym.make("CartPole-v1"), UPRIGHT)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_environment_is_made_again_from_its_spec(as_json: bool) -> None:
+    env = wrapped("CartPole-v1", UPRIGHT, max_episode_steps=3)
     assert env.spec is not None
-    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()) if as_json else env.spec)
+    assert isinstance(again, RewardShapingWrapper)
     env.reset(seed=0)
     again.reset(seed=0)
-    assert env.step(1)[1] == again.step(1)[1]
+    assert env.step(1)[1] == again.step(1)[1] != 1.0
 
 
 def test_mapping_is_a_configuration() -> None:
@@ -355,36 +159,18 @@ def test_functions_are_terms() -> None:
         RewardShapingWrapper(gym.make("CartPole-v1"), of_speed, gamma=0.9)
 
 
-@pytest.mark.parametrize("mode", AutoresetMode)
-def test_last_step_has_the_sums_of_its_episode(mode: AutoresetMode) -> None:
-    make = partial(gym.make, "CartPole-v1")
-    vector = VectorRewardShapingWrapper(SyncVectorEnv([make] * 2, autoreset_mode=mode), UPRIGHT)
-    env = RewardShapingWrapper(gym.make("CartPole-v1"), UPRIGHT)
-    env.reset(seed=4)
-    totals: Counter[str] = Counter()
-    done = False
-    while not done:
-        *_, terminated, truncated, info = env.step(1)
-        totals.update(info["reward_components"])
-        done = terminated or truncated
-    sums = {f"sum_{name}": value for name, value in totals.items()}
-    assert {name: info[name] for name in sums} == pytest.approx(sums)
-    vector.reset(seed=[4, 4])
-    for _ in range(int(sums["sum_env_reward"])):
-        *_, info = vector.step(np.array([1, 1]))
-    assert info["_sum_shaped"][0]
-    assert {name: info[name][0] for name in sums} == pytest.approx(sums)
-
-
-def test_monitor_logs_the_sums() -> None:
+def test_monitor_around_it_sees_the_shaped_reward_and_the_sums() -> None:
     monitor = pytest.importorskip("stable_baselines3.common.monitor").Monitor
-    env = monitor(wrapped("CartPole-v1", UPRIGHT), info_keywords=("sum_upright",))
+    config = RewardConfig(mode="replace", weights={"distance": 200.0})
+    env = wrapped("LunarLander-v3", config, max_episode_steps=10)
+    env = monitor(env, info_keywords=("sum_distance",))
     env.reset(seed=0)
-    done = False
-    while not done:
-        *_, terminated, truncated, info = env.step(1)
-        done = terminated or truncated
-    assert info["episode"]["sum_upright"] == info["sum_upright"]
+    infos = [env.step(0)[4] for _ in range(10)]
+    episode = infos[-1]["episode"]
+    total = sum(info["reward_components"]["shaped"] for info in infos)
+    assert (episode["l"], episode["r"]) == (10, pytest.approx(total, abs=1e-5))
+    assert total < -1000
+    assert episode["sum_distance"] == infos[-1]["sum_distance"] == pytest.approx(total / 200)
 
 
 class ArrayReward(gym.Wrapper[Any, Any, Any, Any]):
@@ -426,56 +212,6 @@ def test_any_environment_can_be_shaped(make: Callable[[], Any]) -> None:
     obs, reward, *_, info = env.step(env.action_space.sample())
     assert reward == pytest.approx(2 * (np.ravel(obs)[0] + 1))
     assert info["reward_components"]["far"] == pytest.approx(np.ravel(obs)[0] + 1)
-
-
-def test_environment_of_a_study_has_its_options() -> None:
-    config = EnvironmentConfig(
-        id="LunarLander-v3", options={"gravity": -5.0, "max_episode_steps": 7}
-    )
-    env = config.make()
-    assert env.render_mode is None
-    assert env.unwrapped.gravity == -5.0  # type: ignore[attr-defined]
-    env.reset(seed=0)
-    assert [env.step(0)[3] for _ in range(7)] == [False] * 6 + [True]
-    assert config.make(render_mode="rgb_array").render_mode == "rgb_array"
-
-
-@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
-def test_reset_of_some_environments_leaves_the_others(mode: AutoresetMode) -> None:
-    vector = VectorRewardShapingWrapper(
-        SyncVectorEnv([partial(gym.make, "CartPole-v1")] * 2, autoreset_mode=mode),
-        {"mode": "add", "terms": {"change": "action - last_action"}, "weights": {"change": 1}},
-    )
-    vector.reset(seed=0)
-    terminated = np.zeros(2, dtype=bool)
-    steps = 0
-    while not terminated.any():  # the first falls
-        _, _, terminated, _, _ = vector.step(np.array([1, steps % 2]))
-        steps += 1
-    assert terminated.tolist() == [True, False]
-    vector.reset(options={"reset_mask": np.array([True, False])})
-    _, rewards, _, _, info = vector.step(np.array([1, (steps - 1) % 2]))
-    assert info["reward_components"]["change"].tolist() == [0, 0]
-    assert rewards.tolist() == [1, 1]
-    for _ in range(100):
-        _, _, terminated, _, info = vector.step(np.array([0, 1]))
-        steps += 1
-        if terminated[1]:
-            break
-    assert info["sum_env_reward"][1] == steps + 1
-
-
-def test_environment_that_awaits_its_reset_is_not_forgotten() -> None:
-    vector = VectorRewardShapingWrapper(
-        SyncVectorEnv([partial(gym.make, "CartPole-v1")] * 2),
-        {"mode": "add", "weights": {"upright": 1}},
-    )
-    vector.reset(seed=0)
-    while not vector.step(np.array([1, 0]))[2][0]:
-        pass
-    vector.reset(options={"reset_mask": np.array([False, True])})
-    rewards = vector.step(np.array([1, 0]))[1]
-    assert rewards[0] == 0 < rewards[1]
 
 
 def test_package_exports_the_wrappers() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from gymnasium import spaces
 
+from shaperun.study.environment import EnvironmentConfig
 from shaperun.study.models import RunConfig
 from tests.helpers import toy
 from tests.helpers.studies import accept, refuse
@@ -88,3 +89,15 @@ def test_evaluation_needs_the_spaces_of_training(register: toy.Register) -> None
     ):
         refused = toy.refusals(data, evaluation={"options": options})
         assert why in refused["evaluation.options"]
+
+
+def test_environment_of_a_study_has_its_options() -> None:
+    config = EnvironmentConfig(
+        id="LunarLander-v3", options={"gravity": -5.0, "max_episode_steps": 7}
+    )
+    env = config.make()
+    assert env.render_mode is None
+    assert env.unwrapped.gravity == -5.0  # type: ignore[attr-defined]
+    env.reset(seed=0)
+    assert [env.step(0)[3] for _ in range(7)] == [False] * 6 + [True]
+    assert config.make(render_mode="rgb_array").render_mode == "rgb_array"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shaperun.common.yaml import dump_yaml
 from shaperun.study.loader import StudyError, load_study
-from tests.helpers.studies import STUDY, SWEEPS, load, problems, study_with
+from tests.helpers.studies import STUDY, SWEEPS, load, mistake, problems, study_with
 
 
 def test_valid_file_is_loaded(file: Path) -> None:
@@ -33,8 +33,8 @@ def test_duplicate_keys_are_refused(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "a.b", "a b", "-a", "..", "é"])
 def test_invalid_arm_names_are_refused(file: Path, name: str) -> None:
-    [line] = problems(file, STUDY.replace("  default: {}", f"  {name}: {{}}"))
-    assert line.startswith(f"study.yaml:9:3: arms.{name}: invalid name {name!r}, expected")
+    line = mistake(file, STUDY, "  default: {}", f"  {name}: {{}}")
+    assert line.startswith(f"9:3: arms.{name}: invalid name {name!r}, expected")
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_yaml_1_2_numbers_are_read(file: Path, text: str, value: object) -> None
 
 @pytest.mark.parametrize("text", ["1.5", "yes", "'1000'", "1e-3", ".inf", "1 000", ""])
 def test_non_integers_are_refused(file: Path, text: str) -> None:
-    [line] = problems(file, STUDY.replace("1_000", text))
-    assert line.startswith("study.yaml:6:")
+    line = mistake(file, STUDY, "1_000", text)
+    assert line.startswith("6:")
     assert "training.total_timesteps: found " in line
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,10 @@ from shaperun.envs.metrics import metric_bounds, metric_direction, metric_names
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.study_folder import StudyFolder
-from shaperun.study.loader import load_study
-from shaperun.study.models import RunConfig, Study, parse_study
+from shaperun.study.models import RunConfig, Study
 from shaperun.training.train import train_run
-from tests.conftest import Shaperun
-from tests.helpers.studies import problems
+from tests.helpers import toy
+from tests.helpers.studies import mistake
 from tests.training.test_checkpoint import read_outcome, train_to_end, train_until_killed
 
 
@@ -77,20 +75,16 @@ def study(
     outcomes: dict[str, Any] = OUTCOMES, metrics: dict[str, Any] = METRICS, **changes: Any
 ) -> Study:
     environment = {"id": "Walk-v0", "outcomes": outcomes, "metrics": metrics}
-    return parse_study(
-        {
-            "study": "walk",
-            "environment": {k: v for k, v in environment.items() if v},
-            "training": {
-                "total_timesteps": 600,
-                "n_envs": 3,
-                "hyperparameters": {"n_steps": 50, "batch_size": 50, "n_epochs": 1},
-            },
-            "evaluation": {"every": 300, "episodes": 2, "final_episodes": 3},
-            "arms": {"default": {}},
-            **changes,
-        }
-    )
+    sections: dict[str, Any] = {
+        "environment": {k: v for k, v in environment.items() if v},
+        "training": {
+            "total_timesteps": 600,
+            "n_envs": 3,
+            "hyperparameters": {"n_steps": 50, "batch_size": 50, "n_epochs": 1},
+        },
+        "evaluation": {"every": 300, "episodes": 2, "final_episodes": 3},
+    }
+    return toy.study(**sections | changes)
 
 
 def ends(config: Study, moves: str) -> tuple[str, dict[str, float]]:
@@ -300,8 +294,7 @@ sweep: {method: grid, base: paid, weights: {held: [1, 2]}, objective: -speed}
     ],
 )
 def test_mistake_gives_one_message(file: Path, old: str, new: str, message: str) -> None:
-    [line] = problems(file, TEXT.replace(old, new))
-    assert line.startswith(f"study.yaml:{message}")
+    assert mistake(file, TEXT, old, new).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -316,102 +309,11 @@ def test_mistake_gives_one_message(file: Path, old: str, new: str, message: str)
     ],
 )
 def test_names_of_metrics(file: Path, name: str, message: str) -> None:
-    [line] = problems(file, TEXT.replace("speed:", f"{name}:").replace("-speed", "return"))
-    assert line.startswith(f"study.yaml:8:5: environment.metrics.{name}: ")
+    line = mistake(file, TEXT.replace("-speed", "return"), "speed:", f"{name}:")
+    assert line.startswith(f"8:5: environment.metrics.{name}: ")
     assert message in line
 
 
 def test_a_metric_without_a_direction_is_no_objective(file: Path) -> None:
-    text = TEXT.replace(", better: lower", "").replace("-speed", "speed")
-    [line] = problems(file, text)
+    line = mistake(file, TEXT.replace("-speed", "speed"), ", better: lower", "")
     assert "environment.metrics.speed does not say which values are better" in line
-
-
-GRID = '''
-import gymnasium as gym
-import numpy as np
-
-
-class Grid(gym.Env):
-    """A grid with a goal, a pit, and coins found by chance, which its info counts."""
-
-    observation_space = gym.spaces.Box(0, 4, (2,), np.float32)
-    action_space = gym.spaces.Discrete(4)
-
-    def __init__(self, render_mode=None):
-        self.render_mode = render_mode
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at, self.coins = np.zeros(2, int), 0
-        return self.at.astype(np.float32), {}
-
-    def step(self, action):
-        self.at = np.clip(self.at + [(1, 0), (-1, 0), (0, 1), (0, -1)][action], 0, 4)
-        self.coins += int(self.np_random.random() < 0.1)
-        goal, pit = (self.at == 4).all(), (self.at == 2).all()
-        obs = self.at.astype(np.float32)
-        return obs, float(goal), bool(goal or pit), False, {"coins": self.coins}
-
-
-gym.register("Grid-v0", Grid, max_episode_steps=20)
-'''
-GRID_STUDY = """\
-study: grid
-environment:
-  id: grid_of_mine:Grid-v0
-  outcomes:
-    arrived: {when: "terminated and env_reward > 0", success: true}
-    fell: {when: terminated, success: false}
-  metrics:
-    coins: {value: 'info["coins"]', of: last, better: higher}
-training:
-  total_timesteps: 256
-  n_envs: 2
-  hyperparameters: {n_steps: 64, batch_size: 64, n_epochs: 1}
-seeds: 2
-evaluation: {every: 128, episodes: 2, final_episodes: 3}
-terms: {near: {formula: "exp(-k * hypot(obs[0] - 4, obs[1] - 4))", k: 1}}
-arms:
-  default: {}
-  guided: {mode: add, weights: {fell: -1, near: 1}, terms: {near: {k: 0.5}}}
-sweep:
-  base: guided
-  method: random
-  weights: {near: {low: 0.1, high: 1}, near.k: {low: 0.1, high: 2, log: true}}
-  objective: [coins, -fell_rate]
-  samples: 3
-  confirm: 1
-"""
-
-
-def test_a_grid_world_from_study_to_report(shaperun: Shaperun, tmp_path: Path) -> None:
-    (tmp_path / "grid_of_mine.py").write_text(GRID)
-    (tmp_path / "grid.yaml").write_text(GRID_STUDY)
-
-    def run(*command: str) -> str:
-        done = shaperun(*command, "grid.yaml", "--allow-code")
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    checked = json.loads(run("check", "--json"))
-    assert "unmatched-ends" in {warning["rule"] for warning in checked["warnings"]}
-    assert {"arrived", "fell", "other"} & {b["outcome"] for b in checked["rankings"]["guided"]}
-    run("train", "--workers", "1")
-    compared = json.loads(run("compare", "--json", "--by", "coins"))
-    metrics = compared["arms"]["guided"].keys()
-    assert {"success_rate", "fell_rate", "coins"} <= metrics
-    by_metric = {c["metric"]: c["verdict"] for c in compared["comparisons"]}
-    assert by_metric["coins"] in {"better", "worse", "no difference shown", "underpowered"}
-    swept = run("sweep", "--workers", "1")
-    assert "near.k" in swept
-    assert "coins" in swept
-    ranking = json.loads((tmp_path / "results/grid/sweep/ranking.json").read_text())
-    assert all({"near", "near.k", "coins", "fell_rate"} <= row.keys() for row in ranking["ranking"])
-    assert (tmp_path / "results/grid/sweep/response-near.k.svg").exists()
-    best = load_study(tmp_path / "results/grid/sweep/best.yaml", allow_code=True)
-    assert best.environment.metrics.keys() == {"coins"}
-    run("report", "--quiet")
-    assert "coins" in (tmp_path / "results/grid/report.html").read_text()
-    episodes = (tmp_path / "results/grid/compare/episodes.csv").read_text().splitlines()
-    assert "coins" in episodes[0].split(",")

@@ -14,8 +14,9 @@ from shaperun.runs.study_folder import StudyFolder
 from shaperun.search.arms import make_corner_arms, make_sweep_arms
 from shaperun.search.trials import load_trials
 from shaperun.study.models import Study, parse_study
+from tests.helpers import toy
 from tests.helpers.env_episodes import play_controller
-from tests.helpers.studies import problems
+from tests.helpers.studies import mistake
 
 CARTPOLE = environments()["CartPole-v1"]
 
@@ -33,14 +34,8 @@ sweep: {method: grid, base: sharp, weights: {near: [0, 1], near.k: [1, 2]}}
 
 
 def study(definition: Any, **arms: Any) -> Study:
-    return parse_study(
-        {
-            "study": "near",
-            "environment": {"id": "CartPole-v1"},
-            "training": {"total_timesteps": 1000},
-            "terms": {"near": definition},
-            "arms": {"default": {}, **arms},
-        }
+    return toy.study(
+        {"id": "CartPole-v1"}, terms={"near": definition}, arms={"default": {}, **arms}
     )
 
 
@@ -157,6 +152,4 @@ def test_a_grid_searches_parameters_of_the_base() -> None:
     ],
 )
 def test_mistake_gives_one_message(file: Path, old: str, new: str, message: str) -> None:
-    assert TEXT.count(old) == 1
-    [line] = problems(file, TEXT.replace(old, new))
-    assert line.startswith(f"study.yaml:{message}")
+    assert mistake(file, TEXT, old, new).startswith(message)

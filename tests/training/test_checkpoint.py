@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from shaperun.envs.builtin import environments
@@ -22,6 +23,7 @@ from shaperun.runs.run_folder import RunFolder
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import checkpoint, recorder, train
 from shaperun.training import run as training_run
+from tests.helpers.toy import Register
 
 # One robot stands for all MuJoCo environments, whose declarations are made from one table.
 TRAINED = [name for name in sorted(environments()) if not name.endswith("-v5")] + ["Hopper-v5"]
@@ -208,6 +210,30 @@ def test_checkpoints_of_other_configurations_or_versions_are_not_used(
     assert train._usable_checkpoints(folder, record | {"identity": "other"}) == []
     assert train._usable_checkpoints(folder, record | {"versions": {"torch": "0"}}) == []
     assert train._usable_checkpoints(folder, record | {"code": {"mine": "changed"}}) == []
+
+
+class Breezy(CartPoleEnv):
+    """CartPole in a wind from a generator of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.wind = np.random.default_rng(0)
+
+    def step(self, action: Any) -> Any:
+        self.force_mag = 10 + self.wind.normal()
+        return super().step(action)  # type: ignore[no-untyped-call]
+
+
+def test_a_run_restarts_if_its_environment_has_a_generator_of_its_own(
+    tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register("Breezy-v0", Breezy)
+    run = make_config("Breezy-v0")
+    expected = read_outcome(train_to_end(tmp_path / "whole", run))
+    folder = train_until_killed(tmp_path / "killed", run, monkeypatch, at=700)
+    assert read_outcome(train_to_end(folder.path, run)) == expected
+    resume = "from the start (its environment cannot be restored: a replayed episode"
+    assert folder.read_record()["resume"].startswith(resume)
 
 
 def test_a_replay_mismatch_restarts_the_run(

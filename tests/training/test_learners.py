@@ -1,4 +1,4 @@
-"""Conformance of every learner in the registry, and of a new one."""
+"""Conformance of every learner in the registry."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from pydantic import ValidationError
 from stable_baselines3 import PPO
 
 from shaperun.envs.base import ActionSpace
-from shaperun.runs.run_folder import RunFolder
-from shaperun.study.learners import LEARNERS, EpisodicHyperparameters, Learner
+from shaperun.study.learners import LEARNERS
 from shaperun.study.models import RunConfig, parse_study
 from shaperun.training import recorder
 from shaperun.training.algorithms.episode_batch import EpisodeBatch
-from shaperun.training.algorithms.reinforce import leave_one_out_mean
-from shaperun.training.checkpoint import StateDict
 from shaperun.training.sb3_model import load_implementation, load_policy
 from tests.training.test_checkpoint import read_outcome, train_to_end, train_until_killed
 
@@ -41,6 +38,7 @@ each_engine = pytest.mark.parametrize(
 
 
 def make_config(name: str, engine: str = "auto", env_id: str = "CartPole-v1") -> RunConfig:
+    own = LEARNERS[name].own_hyperparameters
     study = parse_study(
         {
             "study": "test",
@@ -50,7 +48,7 @@ def make_config(name: str, engine: str = "auto", env_id: str = "CartPole-v1") ->
                 "total_timesteps": 300,
                 "n_envs": 4,
                 "engine": engine,
-                "hyperparameters": SMALL.get(name, GROUPS if name in EPISODIC else {}),
+                "hyperparameters": SMALL.get(name, GROUPS if own else {}),
             },
             "evaluation": {"every": 150, "episodes": 2, "final_episodes": 3},
             "arms": {"arm": {"mode": "add", "weights": {"upright": 1}}},
@@ -148,51 +146,3 @@ def test_episodes_of_a_group_begin_in_the_same_state(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_groups_begin_alike(make_config(name), tmp_path / "run", monkeypatch)
-
-
-class RlooHyperparameters(EpisodicHyperparameters):
-    """Hyperparameters of RLOO."""
-
-    group_size: int = 2
-
-
-class Rloo:
-    """REINFORCE with whole returns and a leave-one-out baseline (Ahmadian et al. 2024)."""
-
-    def __init__(
-        self, model: PPO, hyperparameters: dict[str, Any], shuffle: np.random.RandomState
-    ) -> None:
-        self._policy, self._hyperparameters = model.policy, hyperparameters
-
-    def update(self, batch: EpisodeBatch, progress_remaining: float) -> dict[str, float]:
-        returns = batch.returns_to_go(self._hyperparameters["gamma"])[:, :1]
-        baseline = leave_one_out_mean(returns, self._hyperparameters["group_size"])
-        advantages = np.broadcast_to(returns - baseline, batch.rewards.shape)
-        _, log_prob, _ = self._policy.evaluate_actions(batch.obs, batch.actions)
-        loss = -(batch.gather_steps(advantages) * log_prob).mean()
-        self._policy.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._policy.optimizer.step()
-        return {"train/policy_gradient_loss": loss.item()}
-
-    def get_state(self) -> StateDict:
-        return {}
-
-    def set_state(self, state: StateDict) -> None:
-        pass
-
-
-def test_a_new_learner_is_a_class_and_an_entry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entry = Learner(f"{__name__}:Rloo", ("episodic",), RlooHyperparameters, has_critic=False)
-    monkeypatch.setitem(LEARNERS, "RLOO", entry)
-    config = make_config("RLOO")
-    assert config.training.engine == "episodic"
-    assert config.training.hyperparameters["group_size"] == 2
-    assert_groups_begin_alike(config, tmp_path / "run", monkeypatch)
-    folder = RunFolder(tmp_path / "run")
-    losses = pl.read_csv(folder.updates)["policy_loss"]
-    assert losses.null_count() == 0
-    assert losses.n_unique() > 1
-    assert load_policy(config, folder)(np.zeros((16, 4), np.float32)).shape == (16,)
