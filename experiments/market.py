@@ -1,4 +1,4 @@
-"""A market of one's own: a price drawn back to its mean, and a trader who is long, short or out."""
+"""A custom environment: a price drawn back to its mean, and a trader who is long, short or out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A warehouse of one's own: a robot brings a parcel to the exit, and may put it down on its way."""
+"""A custom environment: a robot brings a parcel to the exit, and may put it down on its way."""
 
 from __future__ import annotations
 

@@ -103,6 +103,8 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
                 Behaviour(name, c.description, _play_controller(env, environment, c, episodes))
                 for name, c in controllers.items()
             ]
+    except UserError:
+        raise
     except Exception as error:  # the environment's code may raise anything
         raise UserError(f"{config.id} cannot be played: {error}") from None
 

@@ -75,16 +75,10 @@ def train_runs(
     console = SafeConsole(quiet=arguments.quiet)
     executor = driver.make_executor(arguments.executor, arguments.workers)
     options = TrainOptions(tensorboard=arguments.tensorboard)
-    if any(run.config.start for run in runs):
-        from shaperun.training.start import check_starts  # imports torch
-
-        check_starts(study, runs)
+    _check_starts(study, runs)
     if arguments.dry_run:
         check_runs(study, folder, runs, options, fresh=arguments.fresh)
-        console = SafeConsole(stderr=False)
-        if whole_sweep:
-            progress.print_sweep_plan(study, console)
-        progress.print_dry_run(study, folder, runs, console)
+        _print_dry_run(study, folder, runs, whole_sweep=whole_sweep)
         return 0
     drive: Any = partial(driver.execute_runs, folder, runs)
     if whole_sweep:
@@ -116,6 +110,25 @@ def train_runs(
             progress.print_interrupted(folder, trained, resume)
             raise typer.Exit(INTERRUPTED) from None
     return progress.print_outcome(folder, end, console)
+
+
+def _check_starts(study: Study, runs: list[Run]) -> None:
+    if any(run.config.start for run in runs):
+        from shaperun.training.start import check_starts  # imports torch
+
+        check_starts(study, runs)
+
+
+def _print_dry_run(
+    study: Study, folder: StudyFolder, runs: list[Run], *, whole_sweep: bool
+) -> None:
+    from shaperun.cli import progress
+    from shaperun.cli.console import SafeConsole
+
+    console = SafeConsole(stderr=False)
+    if whole_sweep:
+        progress.print_sweep_plan(study, console)
+    progress.print_dry_run(study, folder, runs, console)
 
 
 def _confirm_deletion(

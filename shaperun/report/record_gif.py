@@ -175,6 +175,8 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
     try:
         factor = chosen.episode.get("schedule")
         played = replay_episode(run.config, act, episode, gif.shrink, factor)
+    except UserError:
+        raise
     except Exception as error:  # the environment's code may raise anything
         why = explain_rendering_error(error)
         raise UserError(f"{study.environment.id} cannot be rendered: {why}") from None

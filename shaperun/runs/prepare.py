@@ -121,10 +121,6 @@ def ensure_unchanged(folder: StudyFolder, runs: Sequence[Run]) -> None:
 
 def _check_environment(study: Study, arms: Mapping[str, RewardConfig]) -> None:
     """Take a step with every reward, to report errors before anything is written."""
-    environment = study.environment.describe()
-    module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
-    if find_spec(module) is None:
-        raise UserError(f"{environment.id} needs {module}, which is not installed: {remedy}")
     if study.environment.backend == "envpool" and find_spec("envpool") is None:
         raise UserError(
             "backend: envpool needs EnvPool, which is not installed: "

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from shaperun.common.errors import UserError
 from shaperun.common.validation import Model, unknown_name_error, validation_context
 from shaperun.envs.base import Environment
 from shaperun.envs.envpool_support import Backend, envpool_obstacle
@@ -32,7 +33,7 @@ from shaperun.envs.generic import (
 )
 from shaperun.envs.spaces import UnsupportedEnvironmentError
 from shaperun.envs.wrapper_names import ALLOWED, REFUSED
-from shaperun.study.outcomes import Metrics, Outcomes, declare, outline
+from shaperun.study.outcomes import Metrics, Outcomes, declare, with_outcome_names
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -146,12 +147,20 @@ class EnvironmentConfig(Model):
     def make(
         self, *, render_mode: str | None = None, for_controller: bool = False
     ) -> gym.Env[Any, Any]:
-        """Make the environment, unshaped, as a learner sees it or as a controller does."""
+        """Make the environment, unshaped, as a learner sees it or as a controller does.
+
+        Raises:
+            UserError: a package that it needs is not installed.
+            Exception: anything that the code of the environment raises.
+        """
         from shaperun.envs.make import make_environment  # gymnasium is slow to import
 
+        environment = get_environment(self.id, self.options)
+        module, remedy = environment.requires or ("gymnasium", "pip install gymnasium")
+        if find_spec(module) is None:
+            raise UserError(f"{self.id} needs {module}, which is not installed: {remedy}")
         options = copy.deepcopy(self.options)  # an environment may change its lists
         wrappers = None if for_controller else self.wrappers
-        environment = get_environment(self.id, self.options)
         return make_environment(environment, options, wrappers, render_mode=render_mode)
 
     @field_validator("wrappers")
@@ -287,7 +296,7 @@ def find_environment(
     try:
         environment = get_environment(env_id, options)
         environment = _seen_by_learner(environment, options, data.get("wrappers"), allow_code)
-        return outline(environment, data), None
+        return with_outcome_names(environment, data), None
     except (UnknownEnvironmentError, UnsupportedEnvironmentError) as problem:
         return None, problem
     except TypeError:  # options that are not plain data, which field validation reports

@@ -114,7 +114,7 @@ Metrics = Annotated[
 """Name -> metric, in addition to those of the environment."""
 
 
-def outline(environment: Environment, section: Mapping[str, Any]) -> Environment:
+def with_outcome_names(environment: Environment, section: Mapping[str, Any]) -> Environment:
     """Return an environment with the outcomes and metrics of a section, but not their formulas.
 
     The names are known to the validation of everything else, even if the section is invalid.

@@ -66,13 +66,13 @@ class TrainingConfig(Model):
     normalize: Annotated[
         NormalizeConfig,
         BeforeValidator(_normalize_both, json_schema_input_type=NormalizeConfig | bool),
-    ] = Field(NormalizeConfig(), description="True or false stands for both.")
+    ] = Field(NormalizeConfig(), description="A boolean sets both.")
     policy: Policy = Field(
         "auto",
         validate_default=True,
         description="Class of the policy: CnnPolicy looks at pictures with the network of Mnih et "
-        "al. (2015), MultiInputPolicy at those of a Dict or Tuple, MlpPolicy takes all numbers "
-        "alike. auto is the first that fits.",
+        "al. (2015), MultiInputPolicy at those of a Dict or Tuple, MlpPolicy flattens the "
+        "observation. auto is the first that fits.",
     )
     hyperparameters: dict[str, Any] = Field(
         {},

@@ -175,9 +175,7 @@ def open_run(
             envs = _normalize(base_envs, config)
             # stable-baselines3 draws initial weights and all else from the global generators.
             policy_seed, batch_seed = _draw_seed(policy_stream), _draw_seed(batch_stream) % 2**32
-            torch.manual_seed(policy_seed)
-            np.random.seed(batch_seed)
-            random.seed(batch_seed)
+            _seed_generators(policy_seed, batch_seed)
             model = sb3_model.build_algorithm(config.training, envs)
             model.action_space.seed(policy_seed % 2**32)
             run = TrainingRun(
@@ -195,13 +193,19 @@ def open_run(
                 advanced=checkpoint is None,
                 log=log,
             )
-            if config.start and not checkpoint:
-                load_start(config, config.start, model, envs)
-            if checkpoint:
-                with run.explaining_errors():
-                    base_envs.set_state(checkpoint["environments"])
-                    sb3_model.set_state(model, checkpoint["learner"], checkpoint["timesteps"])
+            _load_state(run)
         yield run
+
+
+def _load_state(run: TrainingRun) -> None:
+    """Load the checkpoint, or the policy that training starts from, if there is one."""
+    config, checkpoint = run.config, run.checkpoint
+    if checkpoint:
+        with run.explaining_errors():
+            run.base_envs.set_state(checkpoint["environments"])
+            sb3_model.set_state(run.model, checkpoint["learner"], checkpoint["timesteps"])
+    elif config.start:
+        load_start(config, config.start, run.model, run.envs)
 
 
 def train_sequentially(
@@ -240,6 +244,12 @@ def _normalize(envs: TrainingEnvs, config: RunConfig) -> VecEnv:
         norm_reward=normalize.rewards,
         gamma=config.training.gamma,
     )
+
+
+def _seed_generators(policy_seed: int, batch_seed: int) -> None:
+    torch.manual_seed(policy_seed)
+    np.random.seed(batch_seed)
+    random.seed(batch_seed)
 
 
 def _draw_seed(stream: np.random.SeedSequence) -> int:

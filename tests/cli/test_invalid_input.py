@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from benchmarks.doc_tables import ROOT
-from tests.conftest import SEARCHED, TINY, call_shaperun
+from tests.conftest import SEARCHED, TINY, Shaperun, call_shaperun
 from tests.helpers.forgery import tree
 
 BAD = {
@@ -151,3 +151,19 @@ def test_a_read_only_folder_gets_one_clear_message_at_the_start(copy: Path) -> N
         assert "check the write permissions" in errors
         assert errors.count("\n") == 1
     assert tree(copy) == before
+
+
+@pytest.mark.parametrize("command", ["check", "preview", "ask", "train"])
+def test_a_missing_package_of_an_environment_is_named(
+    command: str, tmp_path: Path, shaperun: Shaperun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record of `sys.modules` that is None stands for a package that is not installed."""
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    study = TINY | {"environment": {"id": "Hopper-v5"}, "arms": {"default": {}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    assert shaperun("train", "study.yaml", "--dry-run").returncode == 0
+    done = shaperun(command, "study.yaml")
+    assert done.returncode == 2
+    message = 'Hopper-v5 needs mujoco, which is not installed: pip install "shaperun[mujoco]"'
+    assert done.stderr.splitlines()[-1].strip() == message
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]

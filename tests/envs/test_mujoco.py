@@ -119,11 +119,12 @@ def test_names_of_bodies_are_in_mujocos_order() -> None:
     ]
 
 
-def test_distance_is_the_way_covered() -> None:
+def test_distance_is_that_covered() -> None:
     steps = play_controller(half_cheetah, "run")
     [(term, seconds)] = half_cheetah.metrics["distance"].terms.items()
-    way = seconds * half_cheetah.terms[term](steps).sum()
-    assert way == pytest.approx(steps.read_info("x_position")[-1], abs=0.2)  # the start is random
+    distance = seconds * half_cheetah.terms[term](steps).sum()
+    end = steps.read_info("x_position")[-1]
+    assert distance == pytest.approx(end, abs=0.2)  # the start is random
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,25 @@ def network() -> dict[str, Any]:
     return {"kind": "network", "layers": [{"weights": [[0.5] * 8], "bias": [0.0]}]}
 
 
+# Paths of models within the study of `study_with`, where they differ from the model's path.
+PATHS = {
+    **{f"sweep.{m}": "sweep" for m in SWEEPS},
+    **{f"sweep.{m}.weights.*": "sweep.weights.legs" for m in SWEEPS},
+    "environment.outcomes.*": "environment.outcomes.down",
+    "environment.metrics.*": "environment.metrics.height",
+    "terms.*": "terms.tall",
+    "terms.*.network": "terms.seen",
+    "terms.*.layers.*": "terms.seen.layers.0",
+    "arms.*.terms.*.network": "arms.default.terms.own",
+    "arms.*.terms.*.layers.*": "arms.default.terms.own.layers.0",
+    "arms.*": "arms.default",
+    "arms.*.terms.*": "arms.default.terms.wide",
+    "arms.*.schedule.linear": "arms.default.schedule",
+    "arms.*.schedule.piecewise": "arms.default.schedule",
+    "arms.*.schedule.earned": "arms.default.schedule",
+}
+
+
 def study_with(model_path: str) -> tuple[dict[str, Any], tuple[str | int, ...]]:
     """Return a valid study with a section at a path of MODELS, and the path within the study."""
     method = model_path.split(".")[1] if model_path.startswith("sweep.") else "grid"
@@ -99,23 +118,7 @@ def study_with(model_path: str) -> tuple[dict[str, Any], tuple[str | int, ...]]:
     if model_path.endswith("earned"):
         earned = {"kind": "earned", "metric": "return", "between": [0, 1]}
         data["arms"]["default"]["schedule"] = earned
-    paths = {
-        **{f"sweep.{m}": "sweep" for m in SWEEPS},
-        **{f"sweep.{m}.weights.*": "sweep.weights.legs" for m in SWEEPS},
-        "environment.outcomes.*": "environment.outcomes.down",
-        "environment.metrics.*": "environment.metrics.height",
-        "terms.*": "terms.tall",
-        "terms.*.network": "terms.seen",
-        "terms.*.layers.*": "terms.seen.layers.0",
-        "arms.*.terms.*.network": "arms.default.terms.own",
-        "arms.*.terms.*.layers.*": "arms.default.terms.own.layers.0",
-        "arms.*": "arms.default",
-        "arms.*.terms.*": "arms.default.terms.wide",
-        "arms.*.schedule.linear": "arms.default.schedule",
-        "arms.*.schedule.piecewise": "arms.default.schedule",
-        "arms.*.schedule.earned": "arms.default.schedule",
-    }
-    path = paths.get(model_path, model_path.replace("*", "default")).removesuffix(".networks")
+    path = PATHS.get(model_path, model_path.replace("*", "default")).removesuffix(".networks")
     parts = (int(part) if part.isdigit() else part for part in path.split(".") if part)
     return data, tuple(parts)
 

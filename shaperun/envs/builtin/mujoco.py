@@ -146,17 +146,17 @@ def list_notes(env_id: str, reward: Mapping[str, float]) -> dict[str, str]:
     return notes
 
 
-def travels(step_seconds: float) -> dict[str, Any]:
-    """Return the metric of an environment whose aim is the way: the distance in m."""
+def distance_metric(step_seconds: float) -> dict[str, Any]:
+    """Return the distance in m as a metric: the sum of the forward velocities times a step."""
     return {"metrics": {"distance": Metric({"forward": step_seconds})}}
 
 
-def lasts(**bounds: tuple[float, float]) -> dict[str, Any]:
+def fixed_length(**bounds: tuple[float, float]) -> dict[str, Any]:
     """Return the bounds of episodes that end at the time limit only."""
     return {"episode_bounds": lambda steps: {"length": (float(steps), float(steps)), **bounds}}
 
 
-WAY_OPTIONS = ("forward_reward_weight", "ctrl_cost_weight")
+FORWARD_OPTIONS = ("forward_reward_weight", "ctrl_cost_weight")
 HEALTH_OPTIONS = ("healthy_reward", "healthy_z_range", "terminate_when_unhealthy")
 
 half_cheetah = declare(
@@ -165,12 +165,12 @@ half_cheetah = declare(
     6,
     (FORWARD, CONTROL, SMOOTH, UPRIGHT),
     {"forward": 1.0, "control": 0.1},
-    WAY_OPTIONS,
+    FORWARD_OPTIONS,
     outcome=cheetah_outcome,
     outcomes={"ran": True, "stayed": False, "flipped": False},
     solved=4800.0,
-    **travels(0.05),
-    **lasts(),
+    **distance_metric(0.05),
+    **fixed_length(),
 )
 
 HOPPER_HEALTHY = healthy(0.7, tilt=0.2)
@@ -180,11 +180,11 @@ hopper = declare(
     3,
     (FORWARD, CONTROL, SMOOTH, HOPPER_HEALTHY, UPRIGHT),
     {"forward": 1.0, "control": 0.001, "healthy": 1.0},
-    (*WAY_OPTIONS, *HEALTH_OPTIONS, "healthy_angle_range", "healthy_state_range"),
+    (*FORWARD_OPTIONS, *HEALTH_OPTIONS, "healthy_angle_range", "healthy_state_range"),
     outcome=health_outcome("survived", "fell", HOPPER_HEALTHY),
     outcomes={"survived": True, "fell": False},
     solved=3800.0,
-    **travels(0.008),
+    **distance_metric(0.008),
 )
 
 WALKER_HEALTHY = healthy(0.8, 2.0, tilt=1.0)
@@ -194,10 +194,10 @@ walker2d = declare(
     6,
     (FORWARD, CONTROL, SMOOTH, WALKER_HEALTHY, UPRIGHT),
     {"forward": 1.0, "control": 0.001, "healthy": 1.0},
-    (*WAY_OPTIONS, *HEALTH_OPTIONS, "healthy_angle_range"),
+    (*FORWARD_OPTIONS, *HEALTH_OPTIONS, "healthy_angle_range"),
     outcome=health_outcome("survived", "fell", WALKER_HEALTHY),
     outcomes={"survived": True, "fell": False},
-    **travels(0.008),
+    **distance_metric(0.008),
 )
 
 ANT_HEALTHY = healthy(0.2, 1.0)
@@ -210,12 +210,12 @@ ant = declare(
         contact(78, inf, "−Σ force², over contact forces and torques, each clipped to ±1."),
     ),
     {"forward": 1.0, "control": 0.5, "contact": 0.0005, "healthy": 1.0},
-    (*WAY_OPTIONS, *HEALTH_OPTIONS, "contact_cost_weight", "contact_force_range", "main_body"),
+    (*FORWARD_OPTIONS, *HEALTH_OPTIONS, "contact_cost_weight", "contact_force_range", "main_body"),
     # It is too high as often as too low.
     outcome=health_outcome("survived", "unhealthy", ANT_HEALTHY),
     outcomes={"survived": True, "unhealthy": False},
     solved=6000.0,
-    **travels(0.05),
+    **distance_metric(0.05),
 )
 
 HUMANOID_HEALTHY = healthy(1.0, 2.0)
@@ -236,10 +236,10 @@ humanoid = declare(
         ),
     ),
     {"forward": 1.25, "control": 0.1, "contact": 5e-7, "healthy": 5.0},
-    (*WAY_OPTIONS, *HEALTH_OPTIONS, "contact_cost_weight", "contact_cost_range"),
+    (*FORWARD_OPTIONS, *HEALTH_OPTIONS, "contact_cost_weight", "contact_cost_range"),
     outcome=health_outcome("survived", "fell", HUMANOID_HEALTHY),
     outcomes={"survived": True, "fell": False},
-    **travels(0.015),
+    **distance_metric(0.015),
 )
 
 swimmer = declare(
@@ -253,12 +253,12 @@ swimmer = declare(
         ),
     ),
     {"forward": 1.0, "control": 0.0001},
-    WAY_OPTIONS,
+    FORWARD_OPTIONS,
     outcome=swimmer_outcome,
     outcomes={"swam": True, "stayed": False},
     solved=360.0,
-    **travels(0.04),
-    **lasts(),
+    **distance_metric(0.04),
+    **fixed_length(),
 )
 
 REACH = closeness("distance", "−√(dx² + dy²), from fingertip to target.", lambda obs: obs[:, 8:10])
@@ -276,7 +276,7 @@ reacher = declare(
     outcomes={"reached": True, "missed": False},
     time_limit=50,
     solved=-3.75,
-    **lasts(),
+    **fixed_length(),
 )
 
 PUSH = closeness(
@@ -297,7 +297,7 @@ pusher = declare(
     outcomes={"pushed": True, "missed": False},
     time_limit=100,
     solved=0.0,
-    **lasts(),
+    **fixed_length(),
 )
 
 POLE_HEALTHY = state(

@@ -125,5 +125,5 @@ def swimmer_outcome(end: Transition) -> npt.NDArray[np.str_]:
 
 
 def closeness_outcome(good: str, bad: str, distance: Term, limit: float) -> Outcome:
-    """Return the outcome of an environment whose aim is a distance below a limit at the end."""
+    """Return the outcome of an environment: good if a distance ends below a limit."""
     return lambda end: np.where(distance(end) > -limit, good, bad)
