@@ -57,6 +57,7 @@ class Model(BaseModel):
 
     @model_serializer(mode="wrap")
     def serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out fields that were added later while they are at their defaults."""
         data: dict[str, Any] = handler(self)
         fields = type(self).model_fields
         unused = {n for n in self.added_later if getattr(self, n) == fields[n].default}

@@ -315,6 +315,13 @@ class Environment:
     """Module needed besides gymnasium, and the command that installs it."""
     reads_info: bool = False
     """True if terms, `outcome` or `own_reward` read the `info` of transitions."""
+    adapt: Callable[[Environment, Mapping[str, Any]], Environment] | None = None
+    """Function from the declaration and the environment's options to the one that holds with them,
+    where options change terms, outcomes or metrics."""
+    render_options: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """Function from the environment's options to those that rendering adds."""
+    before_render: Callable[[Any], None] | None = None
+    """Hook that is called with the unwrapped environment if it will render."""
     before_reset: Callable[[Any], None] | None = None
     """Hook that is called with the unwrapped environment before each reset."""
     own_reward: Callable[[Transition], Array] | None = None

@@ -52,15 +52,18 @@ def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> En
         return _inspect(env_id, json.dumps(options, sort_keys=True))
     if known.view is None and env_id not in environments():
         known = _with_view(known, env_id, options)
-    limit = options.get("max_episode_steps")
+    if known.adapt and options:
+        known = known.adapt(known, options)
+    declared_limit, limit = known.time_limit, options.get("max_episode_steps")
     if limit is not None:
         # gymnasium reads −1 as no limit.
         known = replace(known, time_limit=None if limit == -1 else limit)
+    known = known if _can_be_solved(known, declared_limit) else replace(known, solved=None)
     if options.keys() - {"max_episode_steps"}:
         known = replace(known, episode_bounds=None)
     if options.keys() & known.reward_options:
         return replace(known, own_reward=None, solved=None)
-    return known if _can_be_solved(known) else replace(known, solved=None)
+    return known
 
 
 def _with_view(known: Environment, env_id: str, options: Mapping[str, Any]) -> Environment:
@@ -78,11 +81,17 @@ def _load_declaration(env_id: str) -> Environment | None:
         raise _creation_error(error) from None
 
 
-def _can_be_solved(known: Environment) -> bool:
-    """Return False if the time limit, which options may lower, keeps returns below `solved`."""
-    if known.solved is None or not isinstance(known.time_limit, int):  # options are not checked yet
+def _can_be_solved(known: Environment, declared_limit: int | None) -> bool:
+    """Return False if options lower the time limit, unless bounds show that `solved` is in reach.
+
+    gymnasium's threshold is for episodes of the time limit that it registers.
+    """
+    limit = known.time_limit
+    if known.solved is None or not isinstance(limit, int):  # options are not checked yet
         return True
     _, highest = metric_bounds(known).get("return", (-inf, inf))
+    if highest == inf and declared_limit is not None:
+        return limit >= declared_limit
     return known.solved <= highest
 
 

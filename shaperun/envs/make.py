@@ -36,6 +36,8 @@ def make_environment(
     """
     # Not every environment takes render_mode.
     rendering: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}
+    if render_mode and environment.render_options:
+        rendering |= environment.render_options(options)
     with warnings.catch_warnings():  # of environments that are old: a study may name any
         warnings.simplefilter("ignore")
         env = gym.make(environment.id, disable_env_checker=True, **options, **rendering)
@@ -50,6 +52,8 @@ def make_environment(
                 f"with these options an {kind} is {sizes[0]}, but the terms of {environment.id} "
                 f"expect {sizes[1]}; change the options or use another environment"
             )
+    if render_mode and environment.before_render:
+        environment.before_render(env.unwrapped)
     hook = environment.before_reset
     env = BeforeReset(env, hook) if hook else env
     is_composite = isinstance(environment.layout, Mapping)

@@ -75,6 +75,7 @@ class Arm(RewardConfig):
 
     @model_serializer(mode="wrap")
     def serialize_compatibly(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out fields that were added later while they are at their defaults."""
         data = super().serialize_compatibly(handler)
         if self.training:
             del data["training"]["total_timesteps"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from shaperun.envs.builtin.mujoco import (
     swimmer,
     walker2d,
 )
+from shaperun.envs.episodes import play_episode
 from shaperun.envs.generic import get_environment
 from shaperun.envs.make import make_environment
 from tests.helpers.env_episodes import one_step, outcome, play, play_controller
@@ -125,6 +127,57 @@ def test_distance_is_that_covered() -> None:
     distance = seconds * half_cheetah.terms[term](steps).sum()
     end = steps.read_info("x_position")[-1]
     assert distance == pytest.approx(end, abs=0.2)  # the start is random
+
+
+@pytest.mark.parametrize(
+    ("environment", "options"),
+    [
+        (hopper, {"healthy_z_range": [1.24, 2.0]}),
+        (hopper, {"healthy_angle_range": [-0.01, 0.1]}),
+        (hopper, {"healthy_state_range": [-3.0, 3.0]}),
+        (walker2d, {"healthy_z_range": [1.24, 2.0]}),
+        (ant, {"healthy_z_range": [0.55, 0.7]}),
+        (humanoid, {"healthy_z_range": [1.3, 2.0]}),
+    ],
+)
+def test_health_has_the_ranges_of_options(
+    environment: Environment, options: dict[str, Any]
+) -> None:
+    options |= {"terminate_when_unhealthy": False, "max_episode_steps": 60}
+    known = get_environment(environment.id, options)
+    with closing(make_environment(known, options)) as env:
+        env.action_space.seed(0)
+        episode = play_episode(env, known, lambda obs: env.action_space.sample(), 0)
+    healthy = known.terms["healthy"](episode.transition)
+    paid = episode.transition.read_info("reward_survive") > 0
+    assert healthy.tolist() == paid.astype(float).tolist()
+    assert 0 < healthy.sum() < len(healthy)
+    assert (episode.outcome == "survived") == bool(healthy[-1])
+
+
+def test_distance_knows_how_long_a_step_takes() -> None:
+    def metrics(**options: Any) -> Any:
+        return get_environment("HalfCheetah-v5", options).metrics
+
+    assert metrics()["distance"].terms == {"forward": 0.05}
+    assert metrics(frame_skip=10)["distance"].terms == {"forward": 0.1}
+    assert metrics(xml_file="./robot.xml") == {}
+
+
+def test_camera_follows_the_robot_unless_the_study_has_another_one() -> None:
+    assert half_cheetah.render_options is not None
+    assert half_cheetah.render_options({}) == {"camera_name": "track"}
+    assert half_cheetah.render_options({"camera_id": 0}) == {}
+    env = make_environment(half_cheetah, {}, render_mode="rgb_array")
+    renderer: Any = env.unwrapped
+    assert renderer.mujoco_renderer.camera_id == 0
+    env.close()
+
+
+def test_solved_is_for_episodes_of_full_length() -> None:
+    assert get_environment("HalfCheetah-v5").solved == 4800
+    assert get_environment("HalfCheetah-v5", {"max_episode_steps": 50}).solved is None
+    assert get_environment("HalfCheetah-v5", {"max_episode_steps": 1500}).solved == 4800
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import inf
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.envs.base import Array, Term, Transition
+from shaperun.envs.base import Array, Environment, Term, Transition
 
 Outcome = Callable[[Transition], npt.NDArray[np.str_]]
 
+RANGES = {"healthy_z_range", "healthy_angle_range", "healthy_state_range"}
 RUN, SWIM = 10.0, 3.0  # m forward that count as a success; the swimmer is 3 m long
 TOUCH = 0.019  # m between the centers of the reacher's fingertip and its target when they touch
 GOAL_RADIUS = 0.08  # m, of the pusher's goal
@@ -51,16 +55,51 @@ SMOOTH = Term(
 )
 
 
-def healthy(low: float, high: float = inf, tilt: float = inf) -> Term:
-    """Return 1 where the height (first entry) and the angle (second entry) are within limits."""
-    height = f"z > {low:g}" if high == inf else f"{low:g} < z < {high:g}"
-    angle = f" and |angle| < {tilt:g}" if tilt < inf else ""
+@dataclass(frozen=True)
+class Health:
+    """Ranges of the height (first entry) and the angle (second entry) of a healthy robot."""
 
-    def function(obs: Array) -> Array:
-        inside = (low < obs[:, 0]) & (obs[:, 0] < high) & (np.abs(obs[:, 1]) < tilt)
-        return inside.astype(np.float64)
+    low: float
+    high: float = inf
+    tilt: float = inf
+    bad: str = "fell"
+    """Outcome of a robot that is not healthy."""
 
-    return state("healthy", f"1 if {height}{angle}, else 0.", function)
+    def term(self, options: Mapping[str, Any] = MappingProxyType({})) -> Term:
+        """Return 1 where the robot is healthy, given the environment's options."""
+        low, high = options.get("healthy_z_range", (self.low, self.high))
+        left, right = options.get("healthy_angle_range", (-self.tilt, self.tilt))
+        least, most = options.get("healthy_state_range", (-inf, inf))  # velocities are within ±10
+
+        def function(obs: Array) -> Array:
+            z, angle, rest = obs[:, 0], obs[:, 1], obs[:, 1:]
+            inside: npt.NDArray[np.bool_] = (
+                (low < z) & (z < high) & (left < angle) & (angle < right)
+            )
+            if least > -inf or most < inf:
+                inside &= ((least < rest) & (rest < most)).all(axis=1)
+            return inside.astype(np.float64)
+
+        height = f"z > {low:g}" if high == inf else f"{low:g} < z < {high:g}"
+        lean = f"|angle| < {right:g}" if left == -right else f"{left:g} < angle < {right:g}"
+        formula = f"{height} and {lean}" if right < inf or left > -inf else height
+        if least > -inf or most < inf:
+            formula += f" and all others in ({least:g}, {most:g})"
+        return state("healthy", f"1 if {formula}, else 0.", function)
+
+    def outcome(self, options: Mapping[str, Any] = MappingProxyType({})) -> Outcome:
+        """Return the outcome of an episode, given the environment's options."""
+        return health_outcome("survived", self.bad, self.term(options))
+
+    def adapt(self, known: Environment, options: Mapping[str, Any]) -> Environment:
+        """Return a declaration with the ranges of options; as it is if they are invalid."""
+        if not options.keys() & RANGES:
+            return known
+        try:
+            terms = {**known.terms, "healthy": self.term(options)}
+            return replace(known, terms=terms, outcome=self.outcome(options))
+        except (TypeError, ValueError):  # reported when the environment is made
+            return known
 
 
 UPRIGHT = state(
