@@ -87,17 +87,20 @@ class Recall:
         """Return the smallest value since the episode began."""
         return self._accumulate(name, values, np.minimum, np.inf)
 
-    def previous(self, name: str, values: Array) -> Array:
-        """Return the value of the step before; the first step of an episode repeats its own."""
+    def previous(self, name: str, values: Array, start: float | None = None) -> Array:
+        """Return the value of the step before.
+
+        At the first step of an episode this is `start`, by default the value of that step itself.
+        """
         steps = self._by_step(values)
         result = np.concatenate([self._before(name)[None], steps[:-1]])
-        result[self._starts] = steps[self._starts]
+        result[self._starts] = steps[self._starts] if start is None else start
         self._keep(name, steps[-1])
         return result.reshape(-1)
 
-    def changed(self, name: str, values: Array) -> Array:
-        """Return 1 where the value is not the previous one, else 0."""
-        return np.not_equal(values, self.previous(name, values)).astype(np.float64)
+    def changed(self, name: str, values: Array, start: float | None = None) -> Array:
+        """Return 1 where the value is not the previous one, else 0; `start` as in `previous`."""
+        return np.not_equal(values, self.previous(name, values, start)).astype(np.float64)
 
     def steps(self, name: str, values: Array) -> Array:
         """Return the number of steps since the episode began; values give the size."""

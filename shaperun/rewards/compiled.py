@@ -34,16 +34,21 @@ class InfoEntry:
 
 @dataclass(frozen=True)
 class Remembered:
-    """Value of the episode so far: a method of `Recall` applied to an expression."""
+    """Value of the episode so far: a method of `Recall` applied to an expression.
+
+    `start` is the value before the first step, for methods that take one.
+    """
 
     method: str
     values: Expression
+    start: float | None = None
 
     def __eq__(self, other: object) -> bool:
         """Return whether this is the same method of the same expression."""
-        if not isinstance(other, Remembered) or self.method != other.method:
+        if not isinstance(other, Remembered):
             return False
-        return ast.dump(self.values.node) == ast.dump(other.values.node)
+        one, two = ((r.method, r.start, ast.dump(r.values.node)) for r in (self, other))
+        return one == two
 
 
 @dataclass(frozen=True)

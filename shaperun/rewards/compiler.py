@@ -273,9 +273,11 @@ class _Compiler(ast.NodeVisitor):
         parts = [self.visit(argument) for argument in node.args]
         if name in syntax.EXTREMES and len(parts) > 1:
             return self._chain(node, syntax.EXTREMES[name], [to_number(part) for part in parts])
-        expected = {**syntax.ELEMENTWISE, **syntax.MEMORY}.get(name, 1)
-        if len(parts) != expected:
-            arguments = "argument" if expected == 1 else "arguments"
+        least = {**syntax.ELEMENTWISE, **syntax.MEMORY}.get(name, 1)
+        counts = [least, least + 1] if name in syntax.STARTED else [least]
+        if len(parts) not in counts:
+            arguments = "argument" if counts == [1] else "arguments"
+            expected = " or ".join(map(str, counts))
             raise self._error(node, f"{name} takes {expected} {arguments}, not {len(parts)}")
         if name in syntax.ELEMENTWISE:
             return self._apply(node, name, [to_number(part) for part in parts])
@@ -311,12 +313,15 @@ class _Compiler(ast.NodeVisitor):
     def _read_info(self, keys: tuple[str, ...], default: float | None = None) -> Expression:
         return self._add_input(InfoEntry(keys, default))
 
-    def _remember(self, node: ast.expr, name: str, parts: Sequence[Expression]) -> Expression:
+    def _remember(self, node: ast.Call, name: str, parts: Sequence[Expression]) -> Expression:
         """Apply a function of the episode so far, a method of `Recall`."""
         if any(part.shape for part in parts):
             raise self._error(node, f"{name} takes a single number per step; index or reduce it")
         values = parts[0] if parts else Expression(ast.Constant(1.0))
-        result = self._add_input(Remembered(name, values))
+        start = constant_value(parts[1]) if len(parts) > 1 else None
+        if len(parts) > 1 and start is None:
+            raise self._error(node.args[1], "the value before the first step must be a constant")
+        result = self._add_input(Remembered(name, values, start))
         return to_boolean(result) if name in syntax.PREDICATES else result
 
     def _add_input(self, value: InfoEntry | Remembered) -> Expression:

@@ -67,7 +67,7 @@ def _transition_function(formula: Formula, action_size: int | None) -> Callable[
     inputs = {
         name: value
         if isinstance(value, InfoEntry)
-        else (value.method, _evaluator(value.values, action_size))
+        else (value, _evaluator(value.values, action_size))
         for name, value in formula.inputs.items()
     }
     result = _evaluator(formula.result, action_size)
@@ -78,8 +78,10 @@ def _transition_function(formula: Formula, action_size: int | None) -> Callable[
             if isinstance(value, InfoEntry):
                 known[name] = transition.read_info(*value.keys, default=value.default)
             else:
-                method, evaluate = value
-                known[name] = getattr(recall, method)(name, evaluate(transition, known))
+                remembered, evaluate = value
+                start = [] if remembered.start is None else [remembered.start]
+                method = getattr(recall, remembered.method)
+                known[name] = method(name, evaluate(transition, known), *start)
         return result(transition, known)
 
     return function

@@ -26,6 +26,8 @@ MEMORY = {  # functions of the episode so far -> number of arguments
     **dict.fromkeys(("previous", "changed"), 1),
     "steps": 0,
 }
+STARTED = {"previous", "changed"}
+"""Functions of the episode so far that take a second argument: the value before the first step."""
 FUNCTIONS = {*ELEMENTWISE, *REDUCTIONS, *MEMORY}
 CONSTANTS = {"pi": math.pi}
 

@@ -38,9 +38,15 @@ MEMORY: dict[str, Callable[[Array, Array], float]] = {
     "std_so_far(x + 1000)": lambda x, y: x.std(),
     "previous(x)": lambda x, y: x[-2:][0],
     "changed(x)": lambda x, y: float(x[-1] != x[-2:][0]),
+    "previous(x, 7)": lambda x, y: x[-2] if len(x) > 1 else 7.0,
+    "x - previous(x, -1) + previous(x)": lambda x, y: (
+        x[-1] - (x[-2] if len(x) > 1 else -1.0) + x[-2:][0]
+    ),
+    "changed(min(x, 0), 0)": lambda x, y: float(min(x[-1], 0) != min([0.0, *x][-2], 0)),
     "1 if changed(x) else 2": lambda x, y: 1.0 if x[-1] != x[-2:][0] else 2.0,
     "y - previous(highest(y))": lambda x, y: y[-1] - (y[:-1].max() if len(y) > 1 else y[0]),
     "highest(total(x)) - total(x)": lambda x, y: x.cumsum().max() - x.sum(),
+    "max(0, highest(total(x))) - total(x)": lambda x, y: max(0, x.cumsum().max()) - x.sum(),
     "mean_so_far(x) / (std_so_far(x) + 1)": lambda x, y: x.mean() / (x.std() + 1),
 }
 
@@ -66,6 +72,10 @@ def test_memory_of_each_episode(text: str) -> None:
         ("highest(obs)", "highest takes a single number per step; index or reduce it", 0),
         ("1 + highest(x, y)", "highest takes 1 argument, not 2", 4),
         ("steps(x)", "steps takes 0 arguments, not 1", 0),
+        ("highest(x, 0)", "highest takes 1 argument, not 2", 0),
+        ("previous(x, 0, 1)", "previous takes 1 or 2 arguments, not 3", 0),
+        ("changed(x, y)", "the value before the first step must be a constant", 11),
+        ("previous(x, action + 1)", "the value before the first step must be a constant", 12),
         ("highest", r"highest is a function; write highest\(…\)", 0),
         ("info", r'info has entries; read one with info\["key"\]', 0),
         ("2 * info[0]", r'a key of info is a text, as in info\["x_velocity"\]', 9),
@@ -126,16 +136,15 @@ def speed(transition: Transition) -> Array:
 
 def drawdown(transition: Transition, memory: Recall) -> Array:
     profit = memory.total("profit", transition.read_info("parts", "action") - 0.25)
-    return memory.highest("peak", profit) - profit
+    return np.maximum(0, memory.highest("peak", profit)) - profit
 
 
 def test_functions_read_info_and_remember() -> None:
-    formula = (
-        "highest(total(info['parts']['action'] - 0.25)) - total(info['parts']['action'] - 0.25)"
-    )
+    profit = "total(info['parts']['action'] - 0.25)"
+    formula = f"max(0, highest({profit})) - {profit}"
     rows = play(shaped(speed=speed, drawdown=drawdown, same=formula))
     assert [row["speed"] for row in rows] == [2, 4, 6, 8, 10]
-    assert [row["drawdown"] for row in rows] == [0, 0, 0.25, 0, 0.25]
+    assert [row["drawdown"] for row in rows] == [0.25, 0, 0.25, 0, 0.25]
     assert [row["same"] for row in rows] == [row["drawdown"] for row in rows]
 
 
