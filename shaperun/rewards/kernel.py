@@ -69,7 +69,12 @@ class RewardError(FloatingPointError):
         self.row = row
 
     def at(self, episode: int, step: int) -> RewardError:
-        """Return the error with its position in training; both numbers count from 0."""
+        """Return the error with its position in training; both numbers count from 0.
+
+        If the row is unknown, so is the position, and the error is unchanged.
+        """
+        if self.row is None:
+            return self
         return RewardError(f"{self} (episode {episode}, step {step})", self.row)
 
 

@@ -146,7 +146,7 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         try:
             rewards = self.kernel(transition, self._clock.tick(1), self._memory)
         except RewardError as error:
-            raise error.at(self._episode, self._length) from None
+            raise error.at(self._episode, self._length) from error.__cause__
         self._obs, self._last_action = next_obs, actions
         columns = component_columns(self.kernel, rewards)
         parts = {name: float(column[0]) for name, column in columns.items()}
@@ -254,8 +254,9 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         try:
             rewards = self.kernel(self.transition, self._clock.tick(self.num_envs), self._memory)
         except RewardError as error:
-            row = error.row or 0
-            raise error.at(int(self._episodes[row]), int(self._lengths[row])) from None
+            row = error.row or 0  # if it is unknown, so is the position
+            located = error.at(int(self._episodes[row]), int(self._lengths[row]))
+            raise located from error.__cause__
         if self._autoreset == AutoresetMode.NEXT_STEP:
             for column in (rewards.raw, rewards.shaping, rewards.shaped):
                 column[self._resets] = 0.0

@@ -88,19 +88,23 @@ class TrainingEnvs(VecEnv):
         """Shape and record the T pending steps; return their rewards (T, N).
 
         Raises:
-            RewardError: a term or the reward is not finite; the message says where. All steps
-                before it are recorded.
+            RewardError: a term raised, or a term or the reward is not finite; the message says
+                where, unless it depends on how many steps are shaped at once. All steps before it
+                are recorded.
             ArithmeticError: the recorded columns do not add up.
         """
         steps, self._pending = self._pending, []
         try:
             return self._shape(steps)
-        except RewardError:
-            if len(steps) == 1:
-                raise
+        except RewardError as error:
+            first = error
         for step in steps:  # up to the one with the error, which raises it again
-            self._shape([step])
-        raise AssertionError("the error of a reward depends on how many steps are shaped at once")
+            try:
+                self._shape([step])
+            except RewardError as error:
+                copy = error.row or 0  # of one step
+                raise self.recorder.locate(error, copy) from error.__cause__
+        raise first
 
     def evaluation_progress(self, timesteps: int) -> float:
         """Return the progress of training, or of an earned schedule, in an evaluation."""
@@ -192,12 +196,8 @@ class TrainingEnvs(VecEnv):
         steps = [step for _, step in pending]
         actions = np.stack([step.base.actions if step.base else taken for taken, step in pending])
         transition = self._transition(actions, steps)
-        try:
-            shares = self._clock.shares(len(steps), self.num_envs)
-            rewards = self.kernel(transition, shares, self._memory)
-        except RewardError as error:
-            copy = (error.row or 0) % self.num_envs  # if T is 1, as in shape_rewards
-            raise self.recorder.locate(error, copy) from None
+        shares = self._clock.shares(len(steps), self.num_envs)
+        rewards = self.kernel(transition, shares, self._memory)
         self._clock.steps += len(transition)
         last = steps[-1]
         self._previous_obs = flatten_rows(last.base.obs if last.base else last.obs)

@@ -104,7 +104,7 @@ class EpisodicEnvs(TrainingEnvs):
         try:
             rewards = self.kernel(transition, self._clock.shares(len(transition), 1))
         except RewardError as error:
-            raise self.recorder.locate(error, 0, error.row or 0) from None
+            raise self.recorder.locate(error, 0, error.row or 0) from error.__cause__
         self._clock.steps += len(transition)
         self._copy = episode.index
         self.recorder.record(transition, rewards)

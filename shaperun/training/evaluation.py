@@ -105,7 +105,7 @@ class Evaluation:
             rewards = self.kernel(transition, (progress, progress))
             first = self.kernel.check_states(transition.obs[:1])[0]
         except RewardError as error:
-            raise error.at(episode.index, error.row or 0) from None
+            raise error.at(episode.index, error.row or 0) from error.__cause__
         totals = np.stack([rewards.env_reward, rewards.shaping, rewards.shaped], axis=1).sum(axis=0)
         end, factor = transition.take(np.array([-1])), self.kernel.factor(progress)
         values = {

@@ -123,6 +123,17 @@ def test_error_in_a_vector_environment_names_its_episode_and_step(
     assert str(caught.value).endswith(f"(episode {episode}, step 2)")
 
 
+def test_error_in_a_vector_environment_without_a_known_row_has_no_position() -> None:
+    config = RewardConfig(mode="add", terms={"own": lambda step: [0.0]}, weights={"own": 1.0})
+    env = vector(config, [(1, 2), (3,)], AutoresetMode.SAME_STEP)
+    env.reset()
+    with pytest.raises(
+        RewardError, match=r"expected an array of shape \(2,\), not \(1,\)$"
+    ) as error:
+        take_steps(env, 1)
+    assert isinstance(error.value.__cause__, ValueError)
+
+
 def take_steps(env: VectorRewardShapingWrapper, steps: int) -> None:
     for _ in range(steps):
         env.step(np.zeros(env.num_envs, dtype=np.int64))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecEnv
 
+from shaperun.envs.base import Transition
 from shaperun.rewards.kernel import RewardError
 from shaperun.study.models import parse_study
 from shaperun.training.envs import TrainingEnvs
@@ -141,6 +142,33 @@ def test_an_error_names_the_step_among_many() -> None:
             fly_in_stretches(envs, stretch)
         errors.append((str(error.value), len(rows), envs.recorder.timesteps))
     assert errors[0] == errors[1]
+
+
+def fails_on_many(transition: Transition) -> Any:
+    if len(transition) > 3:
+        raise MemoryError("too many at once")
+    return np.zeros(len(transition))
+
+
+def test_an_error_of_many_steps_at_once_is_kept_without_a_position() -> None:
+    envs = make_envs("add", {"many": 1.0}, [], reward={"terms": {"many": fails_on_many}})
+    envs.reset()
+    message = r"^the term many failed: MemoryError: too many at once$"
+    with pytest.raises(RewardError, match=message) as error:
+        fly_in_stretches(envs, 100)
+    assert isinstance(error.value.__cause__, MemoryError)
+
+
+def fails_on_two_or_more(transition: Transition) -> Any:
+    return np.zeros(1)
+
+
+def test_an_error_has_a_position_only_if_its_row_is_known() -> None:
+    reward = {"terms": {"single": fails_on_two_or_more}}
+    envs = make_envs("add", {"single": 1.0}, [], reward=reward)
+    envs.reset()
+    with pytest.raises(RewardError, match=r"expected an array of shape \(3,\), not \(1,\)$"):
+        fly_in_stretches(envs, 1)
 
 
 def fly_in_stretches(envs: TrainingEnvs, stretch: int) -> None:
