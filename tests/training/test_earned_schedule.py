@@ -61,6 +61,26 @@ def test_factor_follows_evaluations_and_resumes_exactly(
     assert read_outcome(train_to_end(killed.path, run)) == expected
 
 
+def test_whole_episodes_follow_the_evaluations_before_their_update(tmp_path: Path) -> None:
+    folder = train_to_end(tmp_path, parse("episodic"))
+    means = pl.read_csv(folder.evaluations).group_by("timesteps", maintain_order=True)
+    points = [(at, earned_factor(value)) for at, value in means.agg(pl.col("return").mean()).rows()]
+    episodes = pl.read_csv(folder.episodes)
+    began = n_inside = 0
+    for update in episodes.iter_slices(2):
+        end = began + int(update["length"].sum())
+        if began > 0:  # the evaluation before training counts from the second step on
+            factor = next(factor for at, factor in reversed(points) if at < began)
+            np.testing.assert_allclose(update["schedule"], factor)
+            n_inside += any(began <= at < end - 1 and new != factor for at, new in points)
+        began = end
+    assert n_inside > 1  # whose factor would differ within the update
+
+
+def earned_factor(value: float) -> float:
+    return float(1 - 0.8 * np.clip((value - 5) / 200, 0, 1))
+
+
 def test_share_counts_after_the_step_of_its_evaluation() -> None:
     clock = Clock(100, scheduled=True, is_earned=True)
     clock.earn(0, 0.25)
