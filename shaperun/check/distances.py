@@ -12,7 +12,8 @@ rewards that differ by a positive factor and a constant, 1 for a reward and its 
   transitions, every state with every action and next state, so EPIC also covers transitions that
   never occurred and needs rewards that are functions of any transition. For the environment's
   reward, its module must declare that function; rewards that depend on more than the transition
-  (LunarLander's ±100) are left out, and no transition ends an episode.
+  (LunarLander's ±100) are left out, as are Python functions of transitions, which may; and no
+  transition ends an episode.
 """
 
 from __future__ import annotations
@@ -82,14 +83,18 @@ def _note(environment: Environment) -> str:
         )
     return (
         f"{pearson} EPIC ignores potential-based shaping and covers every state with every action; "
-        f"it leaves out rewards of {environment.id} that depend on more than the transition."
+        f"it leaves out rewards of {environment.id} that depend on more than the transition, and "
+        "Python functions of transitions, which may."
     )
 
 
 def _reward_function(kernel: RewardKernel, environment: Environment) -> Reward | None:
     """Return an arm's reward as a function of any transition; None if it is unknown."""
     weighted = [term for term, w in zip(kernel.terms, kernel.weights, strict=True) if w]
-    if any(t.beyond_transition or (environment.reads_info and not t.state_only) for t in weighted):
+    if any(
+        term.may_need("info", "memory") or (environment.reads_info and not term.state_only)
+        for term in weighted
+    ):
         return None
     env_reward = None if environment.reads_info else environment.own_reward
     if not kernel.uses_env_reward:

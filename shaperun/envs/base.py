@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from shaperun.envs.memory import EpisodeMemory, Recall
 Array = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
 ActionSpace = Literal["Discrete", "Box", "MultiDiscrete", "MultiBinary"]
+Need = Literal["env_reward", "info", "memory"]
+_Value = TypeVar("_Value", bound=np.generic)
 StateFunction = Callable[[Array], Array]
 
 MIN_PICTURE = 36  # pixels on each side, below which the layers of NatureCNN have no room
@@ -40,8 +42,8 @@ class Transition:
     """A batch of N transitions (s, a, s′) as the environment reported them.
 
     Shapes: ``obs`` and ``next_obs`` (N, observation size) in float64, or uint8 if the environment's
-    are, which terms see in float64; ``action`` (N,) for discrete actions and (N, action size)
-    otherwise; ``env_reward``, ``terminated`` and ``truncated`` (N,).
+    are, which terms and outcomes see in float64; ``action`` (N,) for discrete actions and
+    (N, action size) otherwise; ``env_reward``, ``terminated`` and ``truncated`` (N,).
     At the end of an episode ``next_obs`` is its last observation, never the first of the next one.
     ``last_action`` is the action of the previous step, shaped like ``action``; the first step of
     an episode repeats its action there, so that the difference is 0.
@@ -105,18 +107,20 @@ class Term:
     """One named part of a reward: a pure vectorized function, signed so that larger is better.
 
     A state term maps observations (N, observation size) to values (N,); only state terms can make
-    a potential. Any other term maps a `Transition` to values (N,), and one that remembers maps a
-    `Transition` and the `Recall` of its episodes.
+    a potential. Any other term maps a `Transition` to values (N,), and one that may need memory
+    maps a `Transition` and the `Recall` of its episodes.
     """
 
     name: str
     formula: str
     function: Callable[..., Array]
     state_only: bool
-    remembers: bool = False
-    reads_info: bool = False
-    beyond_transition: bool = False
-    """True if the values are known to depend on info or on earlier steps."""
+    needs: frozenset[Need] | None = frozenset()
+    """What the values depend on besides states, actions and ends; None if that is unknown."""
+
+    def may_need(self, *needs: Need) -> bool:
+        """Return whether the values depend on one of these, or whether that is unknown."""
+        return self.needs is None or not self.needs.isdisjoint(needs)
 
     def __call__(self, transition: Transition, recall: Recall | None = None) -> Array:
         """Return the raw values (N,) of the term; a state term is evaluated at s′.
@@ -125,7 +129,7 @@ class Term:
         """
         if self.state_only:
             return self.at_states(transition.next_obs)
-        if self.remembers:
+        if self.may_need("memory"):
             recall = recall or EpisodeMemory().recall(transition.ended)
             return self.function(transition, recall.of_term(self.name))
         return evaluate_rows(lambda part, _: self.function(part), transition)
@@ -137,25 +141,46 @@ class Term:
         return np.concatenate([self.function(_to_floats(obs[rows])) for rows in _few_rows(obs)])
 
 
-def evaluate_rows(function: Callable[[Transition, slice], Array], transition: Transition) -> Array:
+def evaluate_rows(
+    function: Callable[[Transition, slice], npt.NDArray[_Value]], transition: Transition
+) -> npt.NDArray[_Value]:
     """Return the values (N,) of a function of transitions and of the rows they come from.
 
     It sees observations in float64, and so few pictures at once.
     """
     if transition.obs.dtype != np.uint8:
         return function(transition, slice(None))
-    values = []
-    for rows in _few_rows(transition.obs):
-        part = transition.take(rows)
-        part = replace(part, obs=_to_floats(part.obs), next_obs=_to_floats(part.next_obs))
-        values.append(function(part, rows))
-    return np.concatenate(values)
+    parts = ((_take_floats(transition, rows), rows) for rows in _few_rows(transition.obs))
+    return np.concatenate([function(part, rows) for part, rows in parts])
+
+
+def evaluate_steps(
+    function: Callable[[Transition, Recall], Array], transition: Transition, recall: Recall
+) -> Array:
+    """Return the values (N,) of a function of transitions and the memory of their episodes.
+
+    As with `evaluate_rows`, it sees few pictures at once, but at least those of one step.
+    """
+    if transition.obs.dtype != np.uint8:
+        return function(transition, recall)
+    parts = recall.split(_count_rows(transition.obs))
+    return np.concatenate([function(_take_floats(transition, rows), part) for rows, part in parts])
 
 
 def _few_rows(obs: npt.NDArray[Any]) -> list[slice]:
     """Split N rows so that few of them are held in float64 at once; N may be 0."""
-    size = max(1, _FLOATS_AT_ONCE // max(1, obs.shape[1]))
+    size = _count_rows(obs)
     return [slice(first, first + size) for first in range(0, max(1, len(obs)), size)]
+
+
+def _count_rows(obs: npt.NDArray[Any]) -> int:
+    """Return how many rows are held in float64 at once."""
+    return max(1, _FLOATS_AT_ONCE // max(1, int(obs.shape[1])))
+
+
+def _take_floats(transition: Transition, rows: slice) -> Transition:
+    part = transition.take(rows)
+    return replace(part, obs=_to_floats(part.obs), next_obs=_to_floats(part.next_obs))
 
 
 def _to_floats(obs: npt.NDArray[Any]) -> Array:
@@ -241,8 +266,8 @@ class Environment:
       ``step`` returned, within 1e-5. The test lists the environments that may differ: at the end
       of an episode, or because their reward depends on hidden state.
     - Terms: at least one state term. Values are float64 (N,), finite and not constant, and depend
-      on nothing but their row; inputs are read-only. An action term depends on the action, or on
-      info. The formula is one line that ends with a period.
+      on nothing but their row, and not on its ``env_reward``; inputs are read-only. An action term
+      depends on the action, or on info. The formula is one line that ends with a period.
     - Controllers: at least three. The one with the highest environment return succeeds, and one
       lasts to the time limit (both with seed 0); the test lists environments where no such
       controller is known. A controller maps one observation (observation size,), in the type of
@@ -317,7 +342,11 @@ class Environment:
     def built_in(self) -> dict[str, Term]:
         """Everything that a study can weight: terms, outcomes and the environment's own reward."""
         own = Term(
-            OWN_REWARD, "The environment's own reward.", attrgetter("env_reward"), state_only=False
+            OWN_REWARD,
+            "The environment's own reward.",
+            attrgetter("env_reward"),
+            state_only=False,
+            needs=frozenset(["env_reward"]),
         )
         return (
             self.terms
@@ -332,8 +361,9 @@ class Environment:
             return values
 
         formula = f"1 on the last step of an episode that ends as {name}, else 0."
-        remembers = self.remembering_outcome is not None
-        return Term(name, formula, function, state_only=False, remembers=remembers)
+        # What tells outcomes apart is no part of the reward: an outcome is 0 up to the end.
+        needs = frozenset[Need](["memory"] if self.remembering_outcome else [])
+        return Term(name, formula, function, state_only=False, needs=needs)
 
     def name_outcomes(
         self, transition: Transition, recall: Recall | None = None
@@ -347,7 +377,9 @@ class Environment:
             return self.remembering_outcome(transition, recall)
         ended = np.flatnonzero(transition.ended)
         # Computing outcomes of all steps would cost more than the other terms.
-        return self.outcome(transition.take(ended)) if len(ended) else np.array([], dtype=str)
+        if not len(ended):
+            return np.array([], dtype=str)
+        return evaluate_rows(lambda part, _: self.outcome(part), transition.take(ended))
 
     def controller(self, policy: Any) -> Any:
         """Register a hand-written policy under its lower-case name; return it.

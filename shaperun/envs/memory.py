@@ -7,6 +7,7 @@ next one, and forgets it where an episode ends. Values do not depend on how step
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -74,6 +75,18 @@ class Recall:
     def of_term(self, term: str) -> Recall:
         """Return the memory of a term."""
         return replace(self, term=term)
+
+    def split(self, size: int) -> Iterator[tuple[slice, Recall]]:
+        """Yield the rows of few steps at once, `size` or those of one step, and their memory."""
+        n_envs = len(self.starting)
+        n_steps = max(1, size // n_envs)
+        starting, carried = self.starting, self.carried_before
+        for first in range(0, len(self.ended), n_steps):
+            ended = self.ended[first : first + n_steps]
+            part = Recall(starting, carried, ended, self.term)
+            yield slice(first * n_envs, (first + len(ended)) * n_envs), part
+            starting, carried = ended[-1], part.carried
+        self.carried.update(carried)
 
     def total(self, name: str, values: Array) -> Array:
         """Return the sum since the episode began."""

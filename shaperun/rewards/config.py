@@ -102,11 +102,17 @@ class PythonTerm(Model):
 class FunctionTerm(Model):
     """Term that a script defines as a function; written out as a reference to it."""
 
-    python: Callable[[Any], Any]
+    python: Callable[..., Any]
     state_only: bool = False
 
+    @model_validator(mode="after")
+    def _check_parameters(self) -> Self:
+        if self.state_only:
+            python_term.check_state_function(self.python)
+        return self
+
     @field_serializer("python")
-    def _name(self, function: Callable[[Any], Any]) -> str:
+    def _name(self, function: Callable[..., Any]) -> str:
         return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from shaperun.common.text import format_exact
-from shaperun.envs.base import Array, Environment, Term, Transition, evaluate_rows
+from shaperun.envs.base import Array, Environment, Need, Term, Transition, evaluate_rows
 from shaperun.envs.memory import Recall
 from shaperun.rewards.compiled import (
     Expression,
@@ -23,7 +23,7 @@ from shaperun.rewards.compiled import (
     build_function,
 )
 from shaperun.rewards.compiler import compile_formula
-from shaperun.rewards.syntax import COLUMNS, STATE
+from shaperun.rewards.syntax import COLUMNS, ENV_REWARD, STATE
 
 Inputs = Mapping[str, Array]
 """Values (N,) of the columns that a formula needs beyond those of a transition."""
@@ -44,15 +44,16 @@ def expression_term(
         text = f"{text} with {', '.join(f'{k} = {format_exact(v)}' for k, v in parameters.items())}"
     if formula.columns <= {STATE} and not formula.inputs:
         return Term(name, text, _state_function(formula.result), state_only=True)
-    kinds = {type(value) for value in formula.inputs.values()}
+    kinds: dict[type, Need] = {InfoEntry: "info", Remembered: "memory"}
+    needs = {kinds[type(value)] for value in formula.inputs.values()}
+    if ENV_REWARD in formula.columns:
+        needs.add("env_reward")
     return Term(
         name,
         text,
         _transition_function(formula, environment.action_size),
         state_only=False,
-        remembers=Remembered in kinds,
-        reads_info=InfoEntry in kinds,
-        beyond_transition=bool(kinds),
+        needs=frozenset(needs),
     )
 
 

@@ -38,6 +38,7 @@ from shaperun.envs.info import InfoError
 from shaperun.envs.memory import EpisodeMemory, Recall
 from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
 from shaperun.rewards.formula import ExpressionError
+from shaperun.rewards.python_term import StateFunctionError
 
 Progress = tuple[float | Array, float | Array]
 """Share of training done at s and at s′, for all transitions or for each one (N,)."""
@@ -167,6 +168,8 @@ class RewardKernel:
         try:
             for column, term in enumerate(self.terms):
                 raw[:, column] = term(transition, recall)
+        except StateFunctionError as error:
+            raise RewardError(f"the term {self.names[column]}: {error}") from error
         except Exception as error:  # a function of a user may raise anything
             kind = "" if isinstance(error, InfoError) else f"{type(error).__name__}: "
             message = f"the term {self.names[column]} failed: {kind}{error}"
@@ -176,15 +179,18 @@ class RewardKernel:
     @property
     def reads_info(self) -> bool:
         """True if the transitions must have their info."""
-        return self._environment_reads_info or any(term.reads_info for term in self.terms)
+        return self._environment_reads_info or any(term.may_need("info") for term in self.terms)
 
     @property
     def uses_env_reward(self) -> bool:
-        """True if the learner's reward depends on the environment's at the start of training."""
+        """True if the learner's reward depends on the environment's at the start of training.
+
+        Also true where that is unknown.
+        """
         if self.mode != "replace" or self.factor(0.0) != 1.0:
             return True
         weighted = [t for t, w in zip(self.terms, self.weights, strict=True) if w]
-        return any(t.name == OWN_REWARD or "env_reward" in t.formula for t in weighted)
+        return any(term.may_need("env_reward") for term in weighted)
 
     def state_values(self, obs: Array) -> Array:
         """Compute raw values (N, K) of state terms at observations (N, …); 0 for other terms."""
@@ -290,6 +296,8 @@ class RewardKernel:
 
 def _first_failure(term: Term, transition: Transition) -> int | None:
     """Return the first row at which a term raises when evaluated alone; None if all succeed."""
+    if len(transition) == 1:
+        return 0
     for row in range(len(transition)):
         try:
             term(transition.take(np.array([row])))

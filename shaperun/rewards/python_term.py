@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 
-from shaperun.envs.base import Array, Term, Transition, evaluate_rows
+from shaperun.envs.base import Array, Term, Transition, evaluate_rows, evaluate_steps
 from shaperun.envs.memory import Recall
 
 ENTRY_POINT_GROUP = "shaperun.terms"
@@ -23,7 +23,7 @@ def installed_terms() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def python_term(name: str, python: str | Callable[[Any], Any], *, state_only: bool) -> Term:
+def python_term(name: str, python: str | Callable[..., Any], *, state_only: bool) -> Term:
     """Return the term of a function, or of a reference to one.
 
     A reference is imported on the first call: reading results imports no code. A function with two
@@ -32,25 +32,47 @@ def python_term(name: str, python: str | Callable[[Any], Any], *, state_only: bo
     Raises:
         ImportError: on a call, if the function cannot be imported.
         ValueError: on a call, if the function returns an array of another shape than (N,).
+        StateFunctionError: on a call, if the function of a state term has two parameters.
     """
 
     @cache
     def load() -> tuple[Callable[..., Any], bool]:
         compute = _load(python) if isinstance(python, str) else python
+        if state_only:
+            check_state_function(compute)
         return compute, _takes_memory(compute)
 
-    def function(argument: Any, recall: Recall | None = None) -> Array:
-        compute, takes_memory = load()
-        if takes_memory or not isinstance(argument, Transition):
-            memory = [recall] if takes_memory else []
-            return _checked(compute(_read_only(argument), *memory), len(argument))
-        return evaluate_rows(
-            lambda part, _: _checked(compute(_read_only(part)), len(part)), argument
-        )
+    def at_states(obs: Array) -> Array:
+        return _call(load()[0], obs)
+
+    def function(transition: Transition, recall: Recall) -> Array:
+        compute, remembers = load()
+        if remembers:
+            return evaluate_steps(partial(_call, compute), transition, recall)
+        return evaluate_rows(lambda part, _: _call(compute, part), transition)
 
     shown = python if isinstance(python, str) else getattr(python, "__qualname__", repr(python))
-    formula, uses = f"Python function {shown}.", not state_only
-    return Term(name, formula, function, state_only, remembers=uses, reads_info=uses)
+    formula = f"Python function {shown}."
+    if state_only:
+        return Term(name, formula, at_states, state_only=True)
+    return Term(name, formula, function, state_only=False, needs=None)
+
+
+class StateFunctionError(ValueError):
+    """A function of observations has a second parameter."""
+
+
+def check_state_function(function: Callable[..., Any]) -> None:
+    """Refuse a function of observations that has a second parameter.
+
+    Raises:
+        StateFunctionError: names the function.
+    """
+    if _takes_memory(function):
+        raise StateFunctionError(
+            f"{getattr(function, '__qualname__', function)} takes the memory of the episode as its "
+            "second parameter, which a term with state_only: true does not have; remove either"
+        )
 
 
 def _takes_memory(function: Callable[..., Any]) -> bool:
@@ -63,10 +85,11 @@ def _takes_memory(function: Callable[..., Any]) -> bool:
     return sum(p.kind in positional and p.default is Parameter.empty for p in parameters) > 1
 
 
-def _checked(values: Any, size: int) -> Array:
-    result: Array = np.asarray(values, dtype=np.float64)
-    if result.shape != (size,):
-        raise ValueError(f"expected an array of shape ({size},), not {result.shape}")
+def _call(compute: Callable[..., Any], argument: Any, *memory: Recall) -> Array:
+    """Return the values (N,) of a function of N transitions or observations."""
+    result: Array = np.asarray(compute(_read_only(argument), *memory), dtype=np.float64)
+    if result.shape != (len(argument),):
+        raise ValueError(f"expected an array of shape ({len(argument)},), not {result.shape}")
     return result
 
 

@@ -71,6 +71,7 @@ NAMESPACE: dict[str, Any] = {
 }
 
 STATE = "obs"
+ENV_REWARD = "env_reward"
 INFO = "info"
 PREVIOUS = "last_"
 """Prefix of `obs`, `action` and names of observations for their values one step earlier."""
@@ -80,7 +81,7 @@ COLUMNS = {  # name -> field of a transition; `obs` is the state after the step
     "last_obs": "obs",
     "action": "action",
     "last_action": "last_action",
-    "env_reward": "env_reward",
+    ENV_REWARD: "env_reward",
     "terminated": "terminated",
     "truncated": "truncated",
 }

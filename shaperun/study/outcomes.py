@@ -148,8 +148,8 @@ def declare(
             environment,
             outcomes={**{name: outcome.success for name, outcome in outcomes.items()}, OTHER: None},
             outcome=lambda end: name_ends(end, EpisodeMemory().recall(end.ended)),
-            remembering_outcome=name_ends if any(end.remembers for end in ends) else None,
-            reads_info=environment.reads_info or any(end.reads_info for end in ends),
+            remembering_outcome=name_ends if any(end.may_need("memory") for end in ends) else None,
+            reads_info=environment.reads_info or any(end.may_need("info") for end in ends),
         )
     own = {
         name: Metric(
@@ -181,7 +181,7 @@ def _name_ends(
         try:
             with np.errstate(all="ignore"):
                 # Only memory needs the steps before, whose info may lack entries.
-                remembers = outcome.remembers
+                remembers = outcome.may_need("memory")
                 values = outcome(transition, recall)[ended] if remembers else outcome(ends)
         except InfoError as error:
             raise InfoError(f"the outcome {outcome.name} failed: {error}") from None

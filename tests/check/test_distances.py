@@ -11,6 +11,8 @@ import pytest
 from shaperun.check.behaviours import Behaviour, record_behaviours
 from shaperun.check.distances import Distances, reward_distances
 from shaperun.check.ranking import behaviour_returns
+from shaperun.envs.base import Transition
+from shaperun.envs.memory import Recall
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.study.environment import EnvironmentConfig
@@ -90,9 +92,13 @@ def test_epic_is_undefined_without_a_declared_reward() -> None:
     assert "EPIC is missing for rewards that include the environment's" in result.note
 
 
-@pytest.mark.parametrize("formula", ["highest(x)", 'info.get("lap", 0) + x'])
-def test_epic_is_undefined_for_terms_beyond_the_transition(formula: str) -> None:
-    own = RewardConfig(mode="replace", terms={"own": formula}, weights={"own": 1.0})
+def total_x(transition: Transition, memory: Recall) -> Any:
+    return memory.total("x", transition.next_obs[:, 0])
+
+
+@pytest.mark.parametrize("definition", ["highest(x)", 'info.get("lap", 0) + x', total_x])
+def test_epic_is_undefined_for_terms_beyond_the_transition(definition: Any) -> None:
+    own = RewardConfig(mode="replace", terms={"own": definition}, weights={"own": 1.0})
     distances = measure("LunarLander-v3", own=own, distance=arm("replace", distance=1))
     column = distances.names.index("own")
     assert np.isnan(np.delete(distances.epic[column], column)).all()

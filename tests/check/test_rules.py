@@ -11,6 +11,7 @@ import pytest
 
 from shaperun.check.check import Check, check_study
 from shaperun.check.rule import ARM_RULES, STUDY_RULES
+from shaperun.envs.base import Transition
 from shaperun.study.models import parse_study
 
 BASE: dict[str, Any] = {
@@ -89,7 +90,7 @@ def _checked(arm: str, more: str) -> Check:
     import ast
 
     data = BASE | ast.literal_eval(more) | {"arms": {"default": {}, "a": ast.literal_eval(arm)}}
-    study = parse_study(data)
+    study = parse_study(data, allow_code=True)
     return check_study(study, study.arms)
 
 
@@ -147,6 +148,25 @@ def test_goal_is_found_in_what_the_reward_pays(
     reward = {"mode": "replace", "terms": arm, "weights": {"bonus": 1}}
     check = checked(reward, {"environment": {"id": env_id}})
     assert bool(messages(check, "goal-lost", "a")) is lost
+
+
+def twice_paid(transition: Transition) -> Any:
+    return 2 * transition.env_reward
+
+
+@pytest.mark.parametrize(
+    ("definition", "lost"),
+    [
+        ({"python": f"{__name__}:twice_paid"}, False),  # what it reads is unknown
+        ("2 * env_reward", False),
+        ({"formula": "-env_reward_scale * abs(x)", "env_reward_scale": 2}, True),
+    ],
+)
+def test_goal_is_lost_only_without_the_reward_of_the_environment(
+    definition: Any, lost: bool
+) -> None:
+    reward = {"mode": "replace", "terms": {"own": definition}, "weights": {"own": 1}}
+    assert bool(messages(checked(reward), "goal-lost", "a")) is lost
 
 
 @pytest.mark.parametrize(

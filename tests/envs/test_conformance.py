@@ -241,6 +241,16 @@ def test_values_are_one_finite_float_per_row(environment: Environment, term: Ter
 
 
 @each_term
+def test_values_do_not_depend_on_the_environment_reward(
+    environment: Environment, term: Term
+) -> None:
+    assert not term.may_need("env_reward")
+    transitions = all_transitions(environment.id)
+    other = replace(transitions, env_reward=transitions.env_reward + 7)
+    assert np.array_equal(term(other), term(transitions))
+
+
+@each_term
 def test_values_depend_only_on_their_row(environment: Environment, term: Term) -> None:
     transitions = all_transitions(environment.id)
     values = term(transitions)

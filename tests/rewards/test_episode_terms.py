@@ -55,7 +55,7 @@ MEMORY: dict[str, Callable[[Array, Array], float]] = {
 def test_memory_of_each_episode(text: str) -> None:
     batch = transitions(60)
     term = expression_term(environment(), "term", text)
-    assert term.remembers
+    assert term.may_need("memory")
     assert not term.state_only
     values = term(batch)
     x, y = batch.next_obs[:, 0], batch.next_obs[:, 1]

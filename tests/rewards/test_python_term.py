@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from shaperun.envs import base
 from shaperun.envs.base import Transition
 from shaperun.envs.builtin import environments
+from shaperun.envs.memory import EpisodeMemory, Recall
 from shaperun.rewards import python_term
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
@@ -210,6 +213,82 @@ def test_all_arguments_are_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         python_term.python_term("term", "nowhere_terms:zeroed_reward", state_only=False)(batch)
     assert batch.env_reward.tolist() == [0, 0.5, 1]
+
+
+# Pictures, which environments return as bytes.
+
+
+def pictures(n_steps: int = 9, n_envs: int = 2) -> Transition:
+    rng = np.random.default_rng(3)
+    n = n_steps * n_envs
+    obs, next_obs = rng.integers(0, 40, (2, n, 5), dtype=np.uint8)
+    no, ended = np.zeros(n, dtype=bool), rng.random(n) < 0.2
+    return Transition(obs, np.arange(n), next_obs, np.ones(n), ended, no, np.arange(n))
+
+
+def brighter(transition: Transition) -> Any:
+    return transition.next_obs[:, 0] - transition.obs[:, 1] - 20
+
+
+def brighter_beside_memory(transition: Transition, memory: Recall) -> Any:
+    memory.total("unused", transition.env_reward)
+    return brighter(transition)
+
+
+def brighter_so_far(transition: Transition, memory: Recall) -> Any:
+    return memory.total("sum", brighter(transition)) - memory.previous("last", brighter(transition))
+
+
+@pytest.mark.parametrize("at_once", [1, 15, 10_000])
+def test_functions_see_pictures_as_floats(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_FLOATS_AT_ONCE", at_once)
+    functions = (brighter, brighter_beside_memory, brighter_so_far)
+    terms = [python_term.python_term(f.__name__, f, state_only=False) for f in functions]
+    bytes_, floats = pictures(), pictures()
+    floats = replace(floats, obs=floats.obs.astype(float), next_obs=floats.next_obs.astype(float))
+    for term in terms:
+        whole, stepwise, expected = EpisodeMemory(2), EpisodeMemory(2), EpisodeMemory(2)
+        for half in (slice(0, 10), slice(10, 18)):  # what is remembered goes on
+            recalls = [m.recall(bytes_.ended[half]) for m in (whole, expected)]
+            values, right = (
+                term(batch.take(half), recall)
+                for batch, recall in zip((bytes_, floats), recalls, strict=True)
+            )
+            whole.commit(recalls[0])
+            expected.commit(recalls[1])
+            assert values.tolist() == right.tolist()
+        for step in range(9):
+            rows = slice(2 * step, 2 * step + 2)
+            recall = stepwise.recall(bytes_.ended[rows])
+            term(bytes_.take(rows), recall)
+            stepwise.commit(recall)
+        states = [str(m.get_state()) for m in (whole, stepwise, expected)]
+        assert states[0] == states[1] == states[2]
+    assert terms[0](bytes_).tolist() == terms[1](bytes_).tolist()
+    assert terms[0](bytes_).min() < 0
+
+
+def test_functions_see_few_pictures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_FLOATS_AT_ONCE", 20)
+    sizes: list[int] = []
+
+    def sized(transition: Transition, memory: Recall) -> Any:
+        sizes.append(len(transition))
+        return memory.steps("n", transition.env_reward)
+
+    batch = pictures()
+    term = python_term.python_term("sized", sized, state_only=False)
+    term(batch, EpisodeMemory(2).recall(batch.ended))
+    assert sizes == [4, 4, 4, 4, 2]
+
+
+def test_state_terms_have_no_memory() -> None:
+    message = "brighter_so_far takes the memory of the episode as its second parameter"
+    definition = {"python": brighter_so_far, "state_only": True}
+    with pytest.raises(ValueError, match=message):
+        RewardConfig(mode="add", terms={"own": definition}, weights={"own": 1})
+    with pytest.raises(RewardError, match=f"^the term own: {message}"):
+        kernel(f"{__name__}:brighter_so_far")(STEP)
 
 
 # Python functions in rewards.
