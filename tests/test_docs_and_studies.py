@@ -7,14 +7,18 @@ import re
 import shlex
 import shutil
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from benchmarks.reference import FOLDER, table
 from shaperun.analysis.summary import ALPHA
 from shaperun.common.yaml import read_yaml
+from shaperun.rewards.wrapper import RewardShapingWrapper
 from shaperun.runs.plan import plan_runs
 from shaperun.search.arms import make_sweep_arms
 from shaperun.stats.permutation import min_runs
@@ -49,6 +53,36 @@ def test_a_shipped_study_allows_a_verdict(path: Path) -> None:
 def assert_allows_verdict(study: Study) -> None:
     compared = max(1, len(study.arms) - 1)
     assert len(study.seeds) >= min_runs(ALPHA / compared, paired=False)
+
+
+def shaped_env(study_name: str, arm: str) -> RewardShapingWrapper:
+    study = load_study(ROOT / "experiments" / f"{study_name}.yaml", allow_code=True)
+    return RewardShapingWrapper(
+        gym.make(study.environment.id), study.resolve_reward(study.arms[arm])
+    )
+
+
+def test_a_parcel_taken_in_the_first_step_is_paid() -> None:
+    for arm, term in (("hint", "take"), ("hint-once", "first_take")):
+        env = shaped_env("warehouse", arm)
+        paid = []
+        for seed, move in product(range(20), range(5)):
+            env.reset(seed=seed)
+            *_, info = env.step(np.array([move, 1]))
+            if info["taken"]:
+                paid.append(info["reward_components"][term])
+        assert paid == [1.0] * len(paid)
+        assert paid
+
+
+def test_the_drawdown_of_the_market_counts_from_its_start() -> None:
+    env = shaped_env("market", "cautious")
+    env.reset(seed=0)
+    steps = [env.step(day % 3)[-1]["reward_components"] for day in range(100)]
+    totals = np.cumsum([step["env_reward"] for step in steps])
+    assert totals[0] < 0
+    peaks = np.maximum(0, np.maximum.accumulate(totals))
+    assert [step["drawdown_now"] for step in steps] == pytest.approx(peaks - totals)
 
 
 def test_the_committed_schema_is_current() -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from shaperun.common.text import truncate
 
 Info = Mapping[str, Any]
-"""Recorded info of a step: numbers and truths by key, nested as the environment nests them."""
+"""Recorded info of a step: numbers and booleans by key, nested as the environment nests them."""
 
 
 class InfoError(LookupError):
@@ -74,7 +74,7 @@ def read_info(info: Info, keys: Sequence[str], default: float | None = None) -> 
     value: Any = info
     for depth, key in enumerate(keys):
         if not isinstance(value, Mapping):
-            raise InfoError(f"{format_path(keys[:depth])} is {_describe(value)}, without keys")
+            raise InfoError(f"{format_path(keys[:depth])} is {_describe(value)}, not a mapping")
         if key not in value:
             if default is not None:
                 return default
@@ -94,7 +94,9 @@ def _describe(value: Any) -> str:
     if isinstance(value, NotANumber):
         shape = "" if value.shape is None else f" of shape {value.shape}"
         return f"a value of type {value.type.__name__}{shape}"
-    return "a mapping" if isinstance(value, Mapping) else f"the number {value}"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return f"a {'boolean' if isinstance(value, bool) else 'number'} ({value})"
 
 
 def _explain_missing(value: Mapping[str, Any], keys: Sequence[str]) -> str:

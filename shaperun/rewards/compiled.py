@@ -103,7 +103,7 @@ def to_number(part: Expression) -> Expression:
 
 
 def to_boolean(part: Expression) -> Expression:
-    """Return a part as truths: true unless it is 0."""
+    """Return a part as booleans: nonzero is true."""
     return part if part.is_boolean else _convert(part, bool, "not_equal", 0.0)
 
 

@@ -44,7 +44,8 @@ def test_numbers_are_read(keys: list[str], value: float) -> None:
         (["name"], r'info\["name"\] is a value of type str, not a number'),
         (["path"], r'info\["path"\] is a value of type ndarray of shape \(2, 3\), not a number'),
         (["rewards"], r'info\["rewards"\] is a mapping, not a number'),
-        (["speed", "x"], r'info\["speed"\] is the number 1\.5, without keys'),
+        (["speed", "x"], r'info\["speed"\] is a number \(1\.5\), not a mapping'),
+        (["success", "x"], r'info\["success"\] is a boolean \(True\), not a mapping'),
         (
             ["sped"],
             r'info has no "sped" at this step \(it has speed, single, .*info.get\("sped", 0',
@@ -63,7 +64,7 @@ def test_default_replaces_a_missing_last_key_only() -> None:
     assert read_info(info, ["speed"], 0.5) == 1.5
     with pytest.raises(InfoError, match="not a number"):
         read_info(info, ["name"], 0.5)
-    with pytest.raises(InfoError, match="without keys"):
+    with pytest.raises(InfoError, match="not a mapping"):
         read_info(info, ["speed", "x"], 0.5)
 
 
