@@ -1,6 +1,9 @@
 """Transitions, terms, and how an environment collects its terms."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shaperun.envs.base import Array, Environment, Transition
@@ -81,3 +84,15 @@ def test_environments_do_not_share_their_terms() -> None:
     one, other = empty_environment(), empty_environment()
     one.state_term(lambda obs: obs[:, 0])
     assert not other.terms
+
+
+def test_outcomes_see_bytes_as_numbers() -> None:
+    def outcome(end: Transition) -> npt.NDArray[np.str_]:
+        return np.where(end.next_obs[:, 0] - 20 < 0, "dark", "light")
+
+    known = Environment("Camera-v0", ("pixel",), outcome, {"dark": False, "light": True})
+    obs: Any = np.array([[10], [30]], np.uint8)
+    actions, ended = np.zeros(2, dtype=int), np.ones(2, dtype=bool)
+    step = Transition(obs, actions, obs, np.ones(2), ended, ~ended, actions)
+    assert known.name_outcomes(step).tolist() == ["dark", "light"]
+    assert known.built_in["dark"](step).tolist() == [1, 0]
