@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from shaperun.common.text import format_exact
-from shaperun.envs.base import Array, Environment, Need, Term, Transition, evaluate_rows
+from shaperun.envs.base import Array, Environment, Need, Term, Transition
 from shaperun.envs.memory import Recall
+from shaperun.envs.transition import evaluate_rows
 from shaperun.rewards.compiled import (
     Expression,
     Formula,

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from shaperun.envs.base import Array, Term, Transition, evaluate_rows, evaluate_steps
+from shaperun.envs.base import Array, Term, Transition
 from shaperun.envs.memory import Recall
+from shaperun.envs.transition import evaluate_rows, evaluate_steps
 
 ENTRY_POINT_GROUP = "shaperun.terms"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shaperun.envs import base
+from shaperun.envs import transition as transition_module
 from shaperun.envs.base import Transition
 from shaperun.envs.builtin import environments
 from shaperun.envs.memory import EpisodeMemory, Recall
@@ -241,7 +241,7 @@ def brighter_so_far(transition: Transition, memory: Recall) -> Any:
 
 @pytest.mark.parametrize("at_once", [1, 15, 10_000])
 def test_functions_see_pictures_as_floats(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_FLOATS_AT_ONCE", at_once)
+    monkeypatch.setattr(transition_module, "_FLOATS_AT_ONCE", at_once)
     functions = (brighter, brighter_beside_memory, brighter_so_far)
     terms = [python_term.python_term(f.__name__, f, state_only=False) for f in functions]
     bytes_, floats = pictures(), pictures()
@@ -269,7 +269,7 @@ def test_functions_see_pictures_as_floats(at_once: int, monkeypatch: pytest.Monk
 
 
 def test_functions_see_few_pictures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_FLOATS_AT_ONCE", 20)
+    monkeypatch.setattr(transition_module, "_FLOATS_AT_ONCE", 20)
     sizes: list[int] = []
 
     def sized(transition: Transition, memory: Recall) -> Any:
