@@ -27,7 +27,7 @@ MIN_EPISODES, MAX_STEPS, MAX_EPISODE_STEPS = 5, 10_000, 2_000
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class Behavior:
     """A controller's episodes, on the same starts as every other controller's."""
 
     name: str
@@ -85,7 +85,7 @@ class Behaviour:
         return len(self.transition) / len(self.episodes)
 
 
-def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> list[Behaviour]:
+def record_behaviors(config: EnvironmentConfig, episodes: int = EPISODES) -> list[Behavior]:
     """Record an environment's controllers, doing nothing and acting randomly, on held-out starts.
 
     A controller with long episodes plays only the first few of the starts.
@@ -98,7 +98,7 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
             environment = config.describe()
             controllers = environment.controllers | default_controllers(env)
             return [
-                Behaviour(name, c.description, _play_controller(env, environment, c, episodes))
+                Behavior(name, c.description, _play_controller(env, environment, c, episodes))
                 for name, c in controllers.items()
             ]
     except UserError:
