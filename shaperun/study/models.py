@@ -74,8 +74,8 @@ class Arm(RewardConfig):
         return merge_training(shared, value)
 
     @model_serializer(mode="wrap")
-    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data = super()._serialize(handler)
+    def _serialize_own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data = self._serialize(handler)
         if self.training:
             del data["training"]["total_timesteps"]
         return data
