@@ -50,13 +50,13 @@ class Market(gym.Env[Any, Any]):
     def render(self) -> Any:
         """Draw the price in gray and the profit in blue, over the days."""
         picture = np.full((160, 260, 3), 255, np.uint8)
-        for values, scale, colour in (
+        for values, scale, color in (
             (self.prices, 8.0, (150, 150, 150)),
             (self.profits, 0.8, (40, 90, 200)),
         ):
             for day, value in enumerate(values):
                 row = int(np.clip(80 - scale * value, 1, 158))
-                picture[row - 1 : row + 2, day : day + 2] = colour
+                picture[row - 1 : row + 2, day : day + 2] = color
         return picture
 
     def _observe(self) -> Any:

@@ -61,9 +61,9 @@ class Warehouse(gym.Env[Any, Any]):
         picture[tuple(self.parcel)] = 160, 110, 60
         frame = picture.repeat(40, 0).repeat(40, 1)
         row, column = self.robot * 40
-        colour = (160, 110, 60) if self.carries else (40, 90, 200)
+        color = (160, 110, 60) if self.carries else (40, 90, 200)
         frame[row + 8 : row + 32, column + 8 : column + 32] = 40, 90, 200
-        frame[row + 14 : row + 26, column + 14 : column + 26] = colour
+        frame[row + 14 : row + 26, column + 14 : column + 26] = color
         return frame
 
     def _observe(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from selenium.webdriver import Chrome
 
 from benchmarks.preferences.browser import BROWSER, DRIVER, open_browser
 from shaperun.check import check, preview
-from shaperun.check.behaviours import EPISODES, Behaviour, record_behaviours
+from shaperun.check.behaviors import EPISODES, Behavior, record_behaviors
 from shaperun.cli.main import main
 from shaperun.envs.builtin import environments
 from shaperun.envs.generic import _inspect
@@ -40,15 +40,15 @@ settings.load_profile("without-deadline")
 
 
 @cache
-def _recorded(config: str, episodes: int) -> list[Behaviour]:
-    return record_behaviours(EnvironmentConfig.model_validate_json(config), episodes)
+def _recorded(config: str, episodes: int) -> list[Behavior]:
+    return record_behaviors(EnvironmentConfig.model_validate_json(config), episodes)
 
 
-def recorded_once(config: EnvironmentConfig, episodes: int = EPISODES) -> list[Behaviour]:
-    """Return `record_behaviours`, the same in every test of this process."""
+def recorded_once(config: EnvironmentConfig, episodes: int = EPISODES) -> list[Behavior]:
+    """Return `record_behaviors`, the same in every test of this process."""
     if config.id in environments():
         return _recorded(config.model_dump_json(), episodes)
-    return record_behaviours(config, episodes)  # of an environment that a test registers
+    return record_behaviors(config, episodes)  # of an environment that a test registers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,7 +56,7 @@ def one_recording() -> Iterator[None]:
     """Let all checks and pages share recordings: they differ in the reward only."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (check, preview):
-            patch.setattr(module, "record_behaviours", recorded_once)
+            patch.setattr(module, "record_behaviors", recorded_once)
         yield
 
 

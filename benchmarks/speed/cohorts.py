@@ -18,7 +18,7 @@ from benchmarks.doc_tables import ROOT, log
 from benchmarks.speed.measure import Row, on_cores
 from benchmarks.speed.train_once import Timing, speed_row, steps_per_second, train_cohort
 from shaperun.report.plots.style import (
-    GREY,
+    GRAY,
     PALETTE,
     add_heading,
     create_figure,
@@ -28,7 +28,7 @@ from shaperun.report.plots.style import (
     label_bars,
     split_rows,
     styled,
-    text_colour,
+    text_color,
 )
 
 SIZES = (1, 2, 4, 8, 16, 32)
@@ -120,15 +120,15 @@ def _draw_speeds(panel: SubFigure, lines: dict[str, list[Point]]) -> None:
     add_heading(panel, "Environment steps per second of learning, all runs together")
     axes = panel.subplots()
     lowest = min(lines, key=lambda backend: min(point.speed for point in lines[backend]))
-    for (backend, line), colour in zip(lines.items(), LINES, strict=False):
+    for (backend, line), color in zip(lines.items(), LINES, strict=False):
         runs, speeds = [point.runs for point in line], [point.speed for point in line]
-        axes.plot(runs, speeds, "o-", color=colour, linewidth=2)
+        axes.plot(runs, speeds, "o-", color=color, linewidth=2)
         offset, side = (-6, "top") if backend == lowest else (6, "bottom")
         near: dict[str, Any] = {"textcoords": "offset points"}
         for end in zip(runs, speeds, strict=True):
             text = format_short(round(end[1], -2))
             axes.annotate(text, end, (0, offset), ha="center", va=side, fontsize=8, **near)
-        axes.annotate(backend, end, (8, 0), va="center", color=colour, **near)
+        axes.annotate(backend, end, (8, 0), va="center", color=color, **near)
     label_axes(axes, "runs in the cohort", "")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(runs))
@@ -143,11 +143,11 @@ def _draw_parts(panel: SubFigure, lines: dict[str, list[Point]]) -> None:
     longest = max(sum(point.micros.values()) for line in lines.values() for point in line)
     for axes, (backend, line) in zip(panels, lines.items(), strict=True):
         names, rows, ends = list(line[0].micros), np.arange(len(line)), np.zeros(len(line))
-        for name, colour in zip(names, (*PALETTE[1 : len(names)], GREY), strict=True):
+        for name, color in zip(names, (*PALETTE[1 : len(names)], GRAY), strict=True):
             micros = np.array([point.micros[name] for point in line])
-            bars = axes.barh(rows, micros, left=ends, color=colour, height=0.75, label=name)
+            bars = axes.barh(rows, micros, left=ends, color=color, height=0.75, label=name)
             texts = [f"{x:.0f}" if x > MIN_LABELED_SHARE * longest else "" for x in micros]
-            axes.bar_label(bars, texts, label_type="center", color=text_colour(colour), fontsize=8)
+            axes.bar_label(bars, texts, label_type="center", color=text_color(color), fontsize=8)
             ends += micros
         axes.bar_label(bars, [f"{x:.0f}" for x in ends], padding=3, fontsize=8, fontweight="bold")
         label_bars(axes, [f"{p.runs} run{'s' * (p.runs != 1)}" for p in line], len(line))

@@ -37,7 +37,7 @@ def gif_rows(*, quick: bool) -> list[Row]:
     ]
 
 
-def record(arm: str, colour: str, *, lands: bool) -> gif.Clip:
+def record(arm: str, color: str, *, lands: bool) -> gif.Clip:
     """Record an episode of LunarLander, flown by gymnasium's heuristic or without engines."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     env = gym.make("LunarLander-v3", render_mode="rgb_array")
@@ -50,4 +50,4 @@ def record(arm: str, colour: str, *, lands: bool) -> gif.Clip:
         returns.append(returns[-1] + float(reward))
         done = terminated or truncated
     env.close()
-    return gif.Clip(arm, colour, frames, returns, "landed" if lands else "crashed", lands, 50)
+    return gif.Clip(arm, color, frames, returns, "landed" if lands else "crashed", lands, 50)

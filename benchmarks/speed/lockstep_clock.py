@@ -8,7 +8,7 @@ times `PPO.learn`, which lockstep does not call). Modes:
 - `time`: seconds of learning, environment steps, and peak memory in MB.
 - `parts`: also the seconds spent in each part of a step.
 - `replay`: also the seconds of the bare simulator. The same environments are stepped again, with
-  the actions of training, by a loop that does nothing else. Other actions are no yardstick: a
+  the actions of training, by a loop that does nothing else. Other actions are not a yardstick: a
   lander that crashes early restarts more often, and a restart takes as long as many steps.
 """
 

@@ -302,7 +302,7 @@ def _center_points(points: pl.DataFrame, bounds: Bounds | None) -> pl.DataFrame:
     return points.select(
         "arm",
         "timesteps",
-        pl.Series("return_centre", [iqm(row) for row in values]),
+        pl.Series("return_center", [iqm(row) for row in values]),
         pl.Series("return_low", low, pl.Float64),
         pl.Series("return_high", high, pl.Float64),
         "runs",

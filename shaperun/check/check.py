@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 import shaperun.check.rules  # noqa: F401 (registers its rules)
-from shaperun.check.behaviours import Behaviour, record_behaviours
+from shaperun.check.behaviors import Behavior, record_behaviors
 from shaperun.check.distances import Distances, reward_distances
-from shaperun.check.ranking import BehaviourReturn, behaviour_returns
+from shaperun.check.ranking import BehaviorReturn, behavior_returns
 from shaperun.check.rule import (
     ARM_RULES,
     STUDY_RULES,
@@ -56,10 +56,10 @@ class Check:
     """
 
     study: Study
-    behaviours: list[Behaviour]
-    evaluated: list[Behaviour]
+    behaviors: list[Behavior]
+    evaluated: list[Behavior]
     kernels: dict[str, RewardKernel]
-    returns: dict[str, list[BehaviourReturn]]
+    returns: dict[str, list[BehaviorReturn]]
     findings: list[Finding]
     difference: float | None
 
@@ -71,7 +71,7 @@ class Check:
             for arm, returns in self.returns.items()
         }
         environment, gamma = self.study.environment.describe(), self.study.training.gamma
-        return reward_distances(environment, self.kernels, self.behaviours, shaped, gamma)
+        return reward_distances(environment, self.kernels, self.behaviors, shaped, gamma)
 
     @cached_property
     def invariance(self) -> dict[str, Invariance]:
@@ -82,12 +82,12 @@ class Check:
             if kernel.mode == "potential"
         }
 
-    def evaluated_returns(self, arm: str) -> list[BehaviourReturn]:
+    def evaluated_returns(self, arm: str) -> list[BehaviorReturn]:
         """Return the behaviors' returns under an arm's reward, in the evaluation's environment."""
-        if self.evaluated is self.behaviours:
+        if self.evaluated is self.behaviors:
             return self.returns[arm]
         kernel = self.kernels[arm]
-        return behaviour_returns(kernel, self.evaluated, kernel.gamma)
+        return behavior_returns(kernel, self.evaluated, kernel.gamma)
 
     def select_arms(self, max_arms: int) -> list[str]:
         """Return at most `max_arms` arms in their order, those with an inverted ranking first."""
@@ -131,17 +131,17 @@ def check_study(
     Raises:
         UserError: the environment cannot be played, or a reward is not finite.
     """
-    behaviours = record_behaviours(study.environment)
-    evaluated = behaviours
+    behaviors = record_behaviors(study.environment)
+    evaluated = behaviors
     if study.evaluation.options:
-        evaluated = record_behaviours(study.evaluated_environment)
+        evaluated = record_behaviors(study.evaluated_environment)
     environment = study.environment.describe()
     kernels, returns, findings = {}, {}, []
     for arm, config in arms.items():
         reward, training = study.resolve_reward(config), study.training_of(config)
         kernel = kernels[arm] = training.kernel(environment, reward)
         try:
-            results = behaviour_returns(kernel, behaviours, training.gamma)
+            results = behavior_returns(kernel, behaviors, training.gamma)
         except RewardError as error:
             raise UserError(f"invalid reward for arm {arm}: {error}") from None
         context = ArmContext(study, environment, arm, reward, training, kernel, results)
@@ -150,37 +150,37 @@ def check_study(
         returns[arm] = [result.without_terms() for result in results]
     if difference is None and environment.controllers:
         difference = default_difference(evaluated)
-    context_of_study = StudyContext(study, behaviours, evaluated, difference, spread)
+    context_of_study = StudyContext(study, behaviors, evaluated, difference, spread)
     findings += apply_rules(STUDY_RULES, context_of_study)
-    return Check(study, behaviours, evaluated, kernels, returns, findings, difference)
+    return Check(study, behaviors, evaluated, kernels, returns, findings, difference)
 
 
-def _verify_invariance(kernel: RewardKernel, returns: Sequence[BehaviourReturn]) -> Invariance:
+def _verify_invariance(kernel: RewardKernel, returns: Sequence[BehaviorReturn]) -> Invariance:
     """Measure how far discounted shaped less environment returns are from −Φ(s₀)."""
     deviations, sizes = [0.0], [1.0]
     for result in returns:
-        behaviour, gamma = result.behaviour, result.gamma
-        transition = behaviour.transition
-        first = kernel.factor(0.0) * kernel.potential(transition.obs[behaviour.starts])
-        env_return = behaviour.sum_per_episode(transition.env_reward, gamma)
+        behavior, gamma = result.behavior, result.gamma
+        transition = behavior.transition
+        first = kernel.factor(0.0) * kernel.potential(transition.obs[behavior.starts])
+        env_return = behavior.sum_per_episode(transition.env_reward, gamma)
         deviations.append(float(np.abs(result.discounted - env_return + first).max()))
-        sizes.append(float(behaviour.sum_per_episode(np.abs(result.rewards.shaped), gamma).max()))
+        sizes.append(float(behavior.sum_per_episode(np.abs(result.rewards.shaped), gamma).max()))
         sizes.append(float(np.abs(result.tails).max() + np.abs(first).max()))
-    steps = max(len(r.behaviour.transition) for r in returns)
-    episodes = sum(len(r.behaviour.episodes) for r in returns)
+    steps = max(len(r.behavior.transition) for r in returns)
+    episodes = sum(len(r.behavior.episodes) for r in returns)
     return Invariance(episodes, max(deviations), max(sizes) * steps * float(np.finfo(float).eps))
 
 
-def _rank(returns: Sequence[BehaviourReturn]) -> list[dict[str, Any]]:
+def _rank(returns: Sequence[BehaviorReturn]) -> list[dict[str, Any]]:
     """Return one arm's behaviors as JSON, the best paid first."""
     return [
         {
-            "controller": result.behaviour.name,
+            "controller": result.behavior.name,
             "shaped_return": result.shaped_return,
             "discounted_return": result.discounted_return,
             "environment_return": result.environment_return,
-            "length": result.behaviour.length,
-            "outcome": result.behaviour.outcome,
+            "length": result.behavior.length,
+            "outcome": result.behavior.outcome,
         }
         for result in sorted(returns, key=lambda result: -result.discounted_return)
     ]

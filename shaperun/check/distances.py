@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.check.behaviours import Behaviour
+from shaperun.check.behaviors import Behavior
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Transition
 from shaperun.rewards.kernel import RewardKernel
 
@@ -47,7 +47,7 @@ class Distances:
 def reward_distances(
     environment: Environment,
     kernels: Mapping[str, RewardKernel],
-    behaviours: Sequence[Behaviour],
+    behaviors: Sequence[Behavior],
     shaped: Mapping[str, Array],
     gamma: float,
 ) -> Distances:
@@ -58,14 +58,14 @@ def reward_distances(
     """
     kernels = {arm: kernel for arm, kernel in kernels.items() if kernel.mode != "log"}
     names = [OWN_REWARD, *kernels]
-    env_reward = np.concatenate([b.transition.env_reward for b in behaviours])
-    weights = np.concatenate([np.full(len(b.ages), 1.0 / len(b.ages)) for b in behaviours])
+    env_reward = np.concatenate([b.transition.env_reward for b in behaviors])
+    weights = np.concatenate([np.full(len(b.ages), 1.0 / len(b.ages)) for b in behaviors])
     pearson = _distance_matrix([env_reward, *(shaped[name] for name in kernels)], weights)
     rewards = [
         None if environment.reads_info else environment.own_reward,
         *(_reward_function(k, environment) for k in kernels.values()),
     ]
-    sample = _TransitionSample(behaviours)
+    sample = _TransitionSample(behaviors)
     canonical = [sample.canonical(r, gamma) if r else None for r in rewards]
     epic = _distance_matrix(canonical, np.ones(len(sample.transition)))
     return Distances(names, pearson, epic, _note(environment))
@@ -111,14 +111,14 @@ def _reward_function(kernel: RewardKernel, environment: Environment) -> Reward |
 class _TransitionSample:
     """The same number of transitions from each behavior, and all combinations of their parts."""
 
-    def __init__(self, behaviours: Sequence[Behaviour]) -> None:
+    def __init__(self, behaviors: Sequence[Behavior]) -> None:
         rng = np.random.default_rng(0)
-        size = -(-SAMPLES // len(behaviours))
+        size = -(-SAMPLES // len(behaviors))
         parts = []
-        for behaviour in behaviours:
-            inside = np.flatnonzero(~behaviour.transition.ended)
+        for behavior in behaviors:
+            inside = np.flatnonzero(~behavior.transition.ended)
             chosen = rng.choice(inside if len(inside) else np.arange(1), size)
-            parts.append(behaviour.transition.take(np.sort(chosen)))
+            parts.append(behavior.transition.take(np.sort(chosen)))
         self.transition = Transition.concatenate(parts)
 
     def canonical(self, reward: Reward, gamma: float) -> Array:

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-from shaperun.check.behaviours import Behaviour, default_controllers
+from shaperun.check.behaviors import Behavior, default_controllers
 from shaperun.envs.base import Environment
 from shaperun.envs.episodes import Episode, held_out_seeds, play_episode
 from shaperun.envs.make import render_without_display
@@ -37,16 +37,16 @@ class Filmstrip:
 
 
 def record_filmstrips(
-    config: EnvironmentConfig, behaviours: Sequence[Behaviour]
+    config: EnvironmentConfig, behaviors: Sequence[Behavior]
 ) -> list[list[Filmstrip | None]]:
-    """Return a strip per episode of each behaviour; None where it cannot be rendered.
+    """Return a strip per episode of each behavior; None where it cannot be rendered.
 
     The episodes are played again, because rendering slows an environment down. One whose episodes
     do not repeat exactly gets no strips, which would show something else.
     """
     env = make_renderable_env(config)
     if env is None:
-        return [[None for _ in behaviour.episodes] for behaviour in behaviours]
+        return [[None for _ in behavior.episodes] for behavior in behaviors]
     environment = config.describe()
     controllers = environment.controllers | default_controllers(env)
     try:
@@ -55,7 +55,7 @@ def record_filmstrips(
                 record_filmstrip(env, environment, controllers[b.name].make(), seed, episode)
                 for seed, episode in zip(held_out_seeds(len(b.episodes)), b.episodes, strict=True)
             ]
-            for b in behaviours
+            for b in behaviors
         ]
     finally:
         env.close()

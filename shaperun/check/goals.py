@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from shaperun.check.ranking import BehaviourReturn
+from shaperun.check.ranking import BehaviorReturn
 from shaperun.check.rule import ArmContext
 from shaperun.envs.base import Array
 from shaperun.rewards.kernel import RewardError
@@ -21,16 +21,16 @@ def reached_goals(arm: ArmContext) -> list[Mask]:
     Where the environment does not say, it is an end that pays more than any other step.
     """
     inside = np.concatenate(
-        [r.behaviour.transition.env_reward[~r.behaviour.transition.ended] for r in arm.returns]
+        [r.behavior.transition.env_reward[~r.behavior.transition.ended] for r in arm.returns]
     )
     usual = float(inside.max()) if len(inside) else np.inf
     return [_reached_goal(arm, result, usual) for result in arm.returns]
 
 
-def _reached_goal(arm: ArmContext, result: BehaviourReturn, usual: float) -> Mask:
-    behaviour = result.behaviour
-    success = [arm.environment.outcomes[episode.outcome] for episode in behaviour.episodes]
-    unusual = _terminated(result) & (behaviour.transition.env_reward[behaviour.ends] > usual)
+def _reached_goal(arm: ArmContext, result: BehaviorReturn, usual: float) -> Mask:
+    behavior = result.behavior
+    success = [arm.environment.outcomes[episode.outcome] for episode in behavior.episodes]
+    unusual = _terminated(result) & (behavior.transition.env_reward[behavior.ends] > usual)
     return np.array([s or (s is None and bool(u)) for s, u in zip(success, unusual, strict=True)])
 
 
@@ -55,19 +55,19 @@ def pays_for_goal(arm: ArmContext) -> bool:
     return bool(at_end[reached].mean() > max(usual, elsewhere) + 1e-9)
 
 
-def _terminated(result: BehaviourReturn) -> Mask:
-    return result.behaviour.transition.terminated[result.behaviour.ends]
+def _terminated(result: BehaviorReturn) -> Mask:
+    return result.behavior.transition.terminated[result.behavior.ends]
 
 
-def _steps_to_the_limit(result: BehaviourReturn, reached: Mask) -> Array:
+def _steps_to_the_limit(result: BehaviorReturn, reached: Mask) -> Array:
     """Return the rewards of the steps of successful episodes that were truncated."""
-    behaviour = result.behaviour
-    lasted = reached & behaviour.transition.truncated[behaviour.ends]
-    return result.rewards.shaped[np.repeat(lasted, behaviour.ends - behaviour.starts + 1)]
+    behavior = result.behavior
+    lasted = reached & behavior.transition.truncated[behavior.ends]
+    return result.rewards.shaped[np.repeat(lasted, behavior.ends - behavior.starts + 1)]
 
 
-def _pays_for_termination(arm: ArmContext, result: BehaviourReturn) -> bool:
-    transition = result.behaviour.transition  # whole episodes, which terms may remember
+def _pays_for_termination(arm: ArmContext, result: BehaviorReturn) -> bool:
+    transition = result.behavior.transition  # whole episodes, which terms may remember
     ended, never = transition.ended, np.zeros(len(transition), dtype=bool)
     try:
         rewards = [
@@ -79,14 +79,14 @@ def _pays_for_termination(arm: ArmContext, result: BehaviourReturn) -> bool:
     return bool((rewards[0] > rewards[1]).any())
 
 
-def _last_changes(result: BehaviourReturn) -> Array:
+def _last_changes(result: BehaviorReturn) -> Array:
     """Return the last reward of each episode less the one before (episodes,)."""
-    ends, shaped = result.behaviour.ends, result.rewards.shaped
-    before = np.maximum(ends - 1, result.behaviour.starts)
+    ends, shaped = result.behavior.ends, result.rewards.shaped
+    before = np.maximum(ends - 1, result.behavior.starts)
     return shaped[ends] - shaped[before]
 
 
-def _changes(result: BehaviourReturn) -> Array:
+def _changes(result: BehaviorReturn) -> Array:
     """Return all changes of the reward between steps of one episode but those at its end."""
-    inside = ~result.behaviour.transition.ended[1:] & ~result.behaviour.transition.ended[:-1]
+    inside = ~result.behavior.transition.ended[1:] & ~result.behavior.transition.ended[:-1]
     return np.diff(result.rewards.shaped)[inside]

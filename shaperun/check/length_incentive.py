@@ -45,7 +45,7 @@ def find_length_incentive(arm: ArmContext) -> LengthIncentive | None:
         that the environment itself pays for, or one that reaching the goal outweighs.
     """
     returns = arm.returns
-    lengths = np.concatenate([r.behaviour.ends - r.behaviour.starts + 1 for r in returns])
+    lengths = np.concatenate([r.behavior.ends - r.behavior.starts + 1 for r in returns])
     paid = np.concatenate([r.discounted for r in returns])
     environment = np.concatenate([r.environment for r in returns])
     reached = np.concatenate(reached_goals(arm))

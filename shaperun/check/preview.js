@@ -2,7 +2,7 @@
    Data: the recorded episodes of every behavior, with the value of every term at each step.
    ------------------------------------------------------------------------------------------ */
 
-const BEHAVIOURS = DATA.behaviours;
+const BEHAVIORS = DATA.behaviors;
 const ARMS = new Map(Object.entries(DATA.arms)); // name -> the arm as its study file has it
 
 /** Decode little-endian float64 numbers that were deflated and base64-encoded. */
@@ -13,7 +13,7 @@ async function unpack(base64) {
 }
 
 async function unpackEpisodes() {
-  for (const episode of BEHAVIOURS.flatMap((behaviour) => behaviour.episodes)) {
+  for (const episode of BEHAVIORS.flatMap((behavior) => behavior.episodes)) {
     episode.envReward = await unpack(episode.env_reward); // (T,)
     episode.values = await unpack(episode.terms); // (K, T) in one row, at the state after each step
   }
@@ -96,7 +96,7 @@ function shapedRewards(reward, episode, gamma) {
 
 /**
  * Undiscounted and discounted return of an episode.
- * Mirrors shaperun/check/behaviours.py: Behaviour.per_episode; held together by
+ * Mirrors shaperun/check/behaviors.py: Behavior.per_episode; held together by
  * tests/check/test_preview.py::test_moved_weights_mode_and_gamma_match_the_kernel.
  */
 function returns(rewards, powers) {
@@ -110,17 +110,17 @@ function returns(rewards, powers) {
 
 /**
  * Returns of every behavior's episodes under a reward.
- * Mirrors shaperun/check/ranking.py: behaviour_returns; held together by
+ * Mirrors shaperun/check/ranking.py: behavior_returns; held together by
  * tests/check/test_preview.py::test_moved_weights_mode_and_gamma_match_the_kernel.
  */
-function behaviourReturns(reward, behaviours, gamma) {
-  const lengths = behaviours.flatMap((b) => b.episodes.map((e) => e.length));
+function behaviorReturns(reward, behaviors, gamma) {
+  const lengths = behaviors.flatMap((b) => b.episodes.map((e) => e.length));
   const powers = Float64Array.from({ length: Math.max(...lengths) }, (_, t) => gamma ** t);
-  return behaviours.map((behaviour) => {
-    const { episodes } = behaviour;
+  return behaviors.map((behavior) => {
+    const { episodes } = behavior;
     const shaped = episodes.map((e) => returns(shapedRewards(reward, e, gamma), powers));
     return {
-      behaviour,
+      behavior,
       shaped: shaped.map((pair) => pair[0]),
       discounted: shaped.map((pair, i) => pair[1] - potentialTail(reward, episodes[i], gamma)),
       environment: episodes.map((e) => returns(e.envReward, powers)[0]),
@@ -129,7 +129,7 @@ function behaviourReturns(reward, behaviours, gamma) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Mirror of the ranking, shaperun/check/ranking.py; `paid` is a result of behaviourReturns.
+   Mirror of the ranking, shaperun/check/ranking.py; `paid` is a result of behaviorReturns.
    ------------------------------------------------------------------------------------------ */
 
 /** First of the largest items, as Python's max. */
@@ -222,7 +222,7 @@ function verdict(arm, paid) {
     return [true, ["This reward is not finite: the weights are too large."], ""];
   }
   const top = bestByEnvironment(paid), favorite = mostRewarded(paid), inverted = inversions(paid);
-  const name = (p) => words(p.behaviour.name);
+  const name = (p) => words(p.behavior.name);
   const pay = (p) => formatNumber(mean(p.discounted));
   const worth = (p) => `${formatNumber(mean(p.environment))} for ${name(p)}`;
   if (inverted.length) {
@@ -248,7 +248,7 @@ function haveEqualMeans(paid, key) {
 
 /** Headline where nothing is inverted. */
 function soundHeadline(arm, paid, top, favorite) {
-  const best = words(top.behaviour.name);
+  const best = words(top.behavior.name);
   if (haveEqualMeans(paid, "environment")) {
     return ["The environment ranks all behaviors alike, so no ranking can be inverted."];
   }
@@ -259,7 +259,7 @@ function soundHeadline(arm, paid, top, favorite) {
     return [`No behavior is paid more than ${best}, which the environment ranks highest.`];
   }
   if (!rankedClearlyLower(paid, favorite, top)) {
-    const name = words(favorite.behaviour.name);
+    const name = words(favorite.behavior.name);
     return [`${name} is paid most, and the environment ranks it about as high as ${best}.`];
   }
   return [`No behavior is paid clearly more than ${best}, which the environment ranks highest.`];
@@ -339,13 +339,13 @@ const state = {
   arm: [...ARMS.keys()].find(isShaped) ?? ARMS.keys().next().value,
   settings: new Map([...ARMS.keys()].map((arm) => [arm, originalSettings(arm)])),
   gamma: DATA.gamma,
-  behaviour: BEHAVIOURS[0],
+  behavior: BEHAVIORS[0],
   episode: 0,
   step: 0,
 };
 
 const current = () => state.settings.get(state.arm);
-const selectedEpisode = () => state.behaviour.episodes[state.episode];
+const selectedEpisode = () => state.behavior.episodes[state.episode];
 
 /** Terms that an arm can weight: [{name, column, formula, stateOnly}]. */
 function availableTerms(settings) {
@@ -607,18 +607,18 @@ const COLUMNS = [
 const tableRows = new Map(); // name of a behavior -> its row
 
 function buildRows() {
-  for (const behaviour of BEHAVIOURS) {
-    const button = make("button", { type: "button", class: "name", title: behaviour.description },
-      words(behaviour.name));
+  for (const behavior of BEHAVIORS) {
+    const button = make("button", { type: "button", class: "name", title: behavior.description },
+      words(behavior.name));
     const cells = COLUMNS.map(([label, column, kind]) =>
       make("td", { role: "cell", class: kind, "data-column": column, "data-label": label }));
-    const row = make("tr", { role: "row", "data-behaviour": behaviour.name },
+    const row = make("tr", { role: "row", "data-behavior": behavior.name },
       make("th", { role: "rowheader", scope: "row" }, button, make("span", { class: "marks" })), ...cells);
     row.addEventListener("click", () => {
-      selectEpisode(behaviour, 0);
+      selectEpisode(behavior, 0);
       if (narrow.matches) byId("watch").scrollIntoView({ behavior: reducedMotion.matches ? "auto" : "smooth" });
     });
-    tableRows.set(behaviour.name, row);
+    tableRows.set(behavior.name, row);
     byId("rows").append(row);
   }
 }
@@ -634,11 +634,11 @@ function showRanking(paid) {
     decimals[key] = decimalsFor(paid.map((p) => mean(p[key])));
   }
   for (const p of paid) {
-    const row = tableRows.get(p.behaviour.name);
+    const row = tableRows.get(p.behavior.name);
     const marks = [];
     if (p === top) marks.push(make("span", { class: "mark best" }, "★ environment’s best"));
     if (inverted.has(p)) {
-      marks.push(make("span", { class: "mark bad" }, `▲ inverted: paid more than ${words(top.behaviour.name)}`));
+      marks.push(make("span", { class: "mark bad" }, `▲ inverted: paid more than ${words(top.behavior.name)}`));
     }
     row.querySelector(".marks").replaceChildren(...marks);
     setAttribute(row, "data-best", p === top);
@@ -647,11 +647,11 @@ function showRanking(paid) {
       showFigure(cell(row, key), mean(p[key]), decimals[key]);
     }
     showPlot(cell(row, "plot"), p.discounted, finite ? span : null);
-    const [outcome, count] = mostCommonOutcome(p.behaviour.episodes), all = p.behaviour.episodes.length;
+    const [outcome, count] = mostCommonOutcome(p.behavior.episodes), all = p.behavior.episodes.length;
     cell(row, "outcome").textContent = words(outcome) + (count < all ? ` (${count} of ${all})` : "");
-    showFigure(cell(row, "length"), mean(p.behaviour.episodes.map((e) => e.length)), 0);
+    showFigure(cell(row, "length"), mean(p.behavior.episodes.map((e) => e.length)), 0);
   }
-  reorder(byReturn(paid).map((p) => tableRows.get(p.behaviour.name)));
+  reorder(byReturn(paid).map((p) => tableRows.get(p.behavior.name)));
 }
 
 function showFigure(element, value, decimals) {
@@ -727,9 +727,9 @@ const POSITIONS = 60; // cursor positions of an episode without frames
 let timer = null;
 let curves = []; // of the chart: {name, kind, sums (T + 1,)}
 
-function selectEpisode(behaviour, episode) {
+function selectEpisode(behavior, episode) {
   stop();
-  state.behaviour = behaviour;
+  state.behavior = behavior;
   state.episode = episode;
   state.step = selectedEpisode().length; // where the sums are the returns
   showPlayer();
@@ -737,16 +737,16 @@ function selectEpisode(behaviour, episode) {
 }
 
 function showPlayer() {
-  const { behaviour } = state, episode = selectedEpisode();
-  byId("behaviour").value = behaviour.name;
-  const options = behaviour.episodes.map((e, i) =>
+  const { behavior } = state, episode = selectedEpisode();
+  byId("behavior").value = behavior.name;
+  const options = behavior.episodes.map((e, i) =>
     make("option", { value: i }, `${i + 1}: ${words(e.outcome)}, ${formatFixed(e.length, 0)} steps`));
   byId("episode").replaceChildren(...options);
   byId("episode").value = state.episode;
-  byId("description").textContent = behaviour.description;
+  byId("description").textContent = behavior.description;
   byId("step").max = episode.length;
   for (const [name, row] of tableRows) {
-    const selected = name === behaviour.name;
+    const selected = name === behavior.name;
     setAttribute(row, "data-selected", selected);
     row.querySelector("button").setAttribute("aria-pressed", String(selected));
   }
@@ -780,7 +780,7 @@ function showFrame() {
   byId("back").disabled = state.step === 0;
   byId("forward").disabled = state.step === length;
   if (strip === null) return;
-  byId("frame").setAttribute("aria-label", `${words(state.behaviour.name)}: ${position}`);
+  byId("frame").setAttribute("aria-label", `${words(state.behavior.name)}: ${position}`);
   if (picture === null) return;
   drawFrame(byId("frame").getContext("2d"), picture, strip, state.step, length);
 }
@@ -937,7 +937,7 @@ function showCursor() {
 /** Redraw everything that depends on the state. */
 function update() {
   const settings = current(), reward = rewardOf(settings);
-  const paid = behaviourReturns(reward, BEHAVIOURS, state.gamma);
+  const paid = behaviorReturns(reward, BEHAVIORS, state.gamma);
   updateHints(settings, reward);
   markChangedArms();
   showVerdict(paid);
@@ -966,9 +966,9 @@ function addListeners() {
   byId("from").addEventListener("change", (event) => loadReward(event.target.value));
   byId("reset").addEventListener("click", () => loadReward(state.arm));
   byId("copy").addEventListener("click", copyYaml);
-  byId("behaviour").addEventListener("change", (event) =>
-    selectEpisode(BEHAVIOURS.find((b) => b.name === event.target.value), 0));
-  byId("episode").addEventListener("change", (event) => selectEpisode(state.behaviour, Number(event.target.value)));
+  byId("behavior").addEventListener("change", (event) =>
+    selectEpisode(BEHAVIORS.find((b) => b.name === event.target.value), 0));
+  byId("episode").addEventListener("change", (event) => selectEpisode(state.behavior, Number(event.target.value)));
   byId("step").addEventListener("input", (event) => {
     stop();
     seek(event.target.valueAsNumber);
@@ -992,23 +992,23 @@ function addListeners() {
 }
 
 function start() {
-  const counts = BEHAVIOURS.map((b) => b.episodes.length);
+  const counts = BEHAVIORS.map((b) => b.episodes.length);
   document.title = `${DATA.study} · shaperun preview`;
   byId("title").textContent = DATA.study;
   byId("subtitle").textContent =
     `Returns of scripted behaviors under each reward, before training. ${DATA.environment}, ` +
-    `${BEHAVIOURS.length} behaviors, ${Math.max(...counts)} episodes each.`;
+    `${BEHAVIORS.length} behaviors, ${Math.max(...counts)} episodes each.`;
   byId("ranking-note").textContent =
     "Means over episodes; dots are single episodes. Inverted: paid clearly more than the environment’s " +
     `best behavior although the environment ranks it clearly lower; clearly: by ${DATA.errors} standard ` +
     `errors and ${formatNumber(100 * DATA.part)}% of the spread of all means.`;
-  byId("behaviour").replaceChildren(
-    ...BEHAVIOURS.map((b) => make("option", { value: b.name }, words(b.name))));
+  byId("behavior").replaceChildren(
+    ...BEHAVIORS.map((b) => make("option", { value: b.name }, words(b.name))));
   buildArms();
   buildControls();
   buildRows();
-  const paid = behaviourReturns(rewardOf(current()), BEHAVIOURS, state.gamma);
-  selectEpisode(mostRewarded(paid).behaviour, 0);
+  const paid = behaviorReturns(rewardOf(current()), BEHAVIORS, state.gamma);
+  selectEpisode(mostRewarded(paid).behavior, 0);
   addListeners();
   update();
 }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shaperun.check import ranking
-from shaperun.check.behaviours import EPISODES, record_behaviours
+from shaperun.check.behaviors import EPISODES, record_behaviors
 from shaperun.check.filmstrip import Filmstrip, record_filmstrips
 from shaperun.check.page import render_self_contained
 from shaperun.common.errors import UserError
@@ -22,7 +22,7 @@ from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
 from shaperun.study.models import Study
 
-FILMED_EPISODES = 3  # per behaviour; the page shows only the numbers of the others
+FILMED_EPISODES = 3  # per behavior; the page shows only the numbers of the others
 
 
 def render_page(study: Study, episodes: int = EPISODES) -> str:
@@ -45,10 +45,10 @@ def page_data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
     are the K values at the first state, 0 for terms of the action.
     """
     environment = study.environment.describe()
-    behaviours = record_behaviours(study.environment, episodes)
+    behaviors = record_behaviors(study.environment, episodes)
     arms = {name: study.resolve_reward(reward) for name, reward in study.arms.items()}
     terms, columns = _collect_terms(study, arms)
-    filmed = [replace(b, episodes=b.episodes[:FILMED_EPISODES]) for b in behaviours]
+    filmed = [replace(b, episodes=b.episodes[:FILMED_EPISODES]) for b in behaviors]
     strips = record_filmstrips(study.environment, filmed)
     return {
         "study": study.study,
@@ -61,16 +61,16 @@ def page_data(study: Study, episodes: int = EPISODES) -> dict[str, Any]:
             {"name": t.name, "formula": t.formula, "state_only": t.state_only} for t, _ in terms
         ],
         "arms": {name: _describe_arm(reward, columns[name]) for name, reward in study.arms.items()},
-        "behaviours": [
+        "behaviors": [
             {
-                "name": behaviour.name,
-                "description": behaviour.description,
+                "name": behavior.name,
+                "description": behavior.description,
                 "episodes": [
                     _describe_episode(episode, terms, environment.outcomes[episode.outcome], strip)
-                    for episode, strip in zip_longest(behaviour.episodes, filmed_strips)
+                    for episode, strip in zip_longest(behavior.episodes, filmed_strips)
                 ],
             }
-            for behaviour, filmed_strips in zip(behaviours, strips, strict=True)
+            for behavior, filmed_strips in zip(behaviors, strips, strict=True)
         ],
     }
 

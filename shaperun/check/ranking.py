@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from shaperun.check.behaviours import Behaviour
+from shaperun.check.behaviors import Behavior
 from shaperun.common.text import humanize
 from shaperun.envs.base import Array
 from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards
@@ -18,14 +18,14 @@ STANDARD_ERRORS, MIN_SHARE = 3.0, 0.05
 
 
 @dataclass(frozen=True)
-class BehaviourReturn:
+class BehaviorReturn:
     """The rewards (N,) of one behavior's transitions under one arm, and their sums per episode.
 
     `gamma` is the learner's discount factor. `tails` (episodes,) are the discounted potentials that
     the learner still has to pay back after truncated episodes, as they go on for it; else 0.
     """
 
-    behaviour: Behaviour
+    behavior: Behavior
     rewards: Rewards
     gamma: float
     tails: Array
@@ -33,26 +33,26 @@ class BehaviourReturn:
     @property
     def name(self) -> str:
         """The behavior's name in words."""
-        return humanize(self.behaviour.name)
+        return humanize(self.behavior.name)
 
     @cached_property
     def shaped(self) -> Array:
         """The undiscounted shaped return of each episode."""
-        return self.behaviour.sum_per_episode(self.rewards.shaped)
+        return self.behavior.sum_per_episode(self.rewards.shaped)
 
     @cached_property
     def discounted(self) -> Array:
         """The discounted shaped return of each episode, which the learner maximizes."""
-        return self.behaviour.sum_per_episode(self.rewards.shaped, self.gamma) - self.tails
+        return self.behavior.sum_per_episode(self.rewards.shaped, self.gamma) - self.tails
 
-    def without_terms(self) -> BehaviourReturn:
+    def without_terms(self) -> BehaviorReturn:
         """Return a copy without the raw values of the terms, which take most of the memory."""
         return replace(self, rewards=replace(self.rewards, raw=self.rewards.raw[:0].copy()))
 
     @property
     def environment(self) -> Array:
         """The undiscounted environment return of each episode."""
-        return self.behaviour.returns
+        return self.behavior.returns
 
     @property
     def shaped_return(self) -> float:
@@ -70,54 +70,54 @@ class BehaviourReturn:
         return float(self.environment.mean())
 
 
-def behaviour_returns(
-    kernel: RewardKernel, behaviours: Sequence[Behaviour], gamma: float, progress: float = 0.0
-) -> list[BehaviourReturn]:
+def behavior_returns(
+    kernel: RewardKernel, behaviors: Sequence[Behavior], gamma: float, progress: float = 0.0
+) -> list[BehaviorReturn]:
     """Apply a reward, as after a share of training, to every behavior.
 
     Raises:
         RewardError: the reward is not finite; the message names the behavior and the step.
     """
     return [
-        BehaviourReturn(
+        BehaviorReturn(
             b, _compute_rewards(kernel, b, progress), gamma, _potential_tails(kernel, b, progress)
         )
-        for b in behaviours
+        for b in behaviors
     ]
 
 
-def _potential_tails(kernel: RewardKernel, behaviour: Behaviour, progress: float) -> Array:
+def _potential_tails(kernel: RewardKernel, behavior: Behavior, progress: float) -> Array:
     """Return γᴺ Φ(s_N) of each episode (episodes,) that goes on for the learner, else 0."""
-    ends = behaviour.transition.take(behaviour.ends)
+    ends = behavior.transition.take(behavior.ends)
     if kernel.mode != "potential":
         return np.zeros(len(ends))
-    steps = behaviour.ages[behaviour.ends] + 1.0
+    steps = behavior.ages[behavior.ends] + 1.0
     tails = kernel.gamma**steps * kernel.factor(progress) * kernel.potential(ends.next_obs)
     return np.where(kernel.is_final(ends), 0.0, tails)
 
 
-def _compute_rewards(kernel: RewardKernel, behaviour: Behaviour, progress: float) -> Rewards:
+def _compute_rewards(kernel: RewardKernel, behavior: Behavior, progress: float) -> Rewards:
     try:
-        return kernel(behaviour.transition, (progress, progress))
+        return kernel(behavior.transition, (progress, progress))
     except RewardError as error:
         if error.row is None:
             raise
-        episode = int(np.searchsorted(behaviour.starts, error.row, side="right")) - 1
-        located = error.at(episode, int(behaviour.ages[error.row]))
-        raise RewardError(f"{located} when it tries to {humanize(behaviour.name)}") from None
+        episode = int(np.searchsorted(behavior.starts, error.row, side="right")) - 1
+        located = error.at(episode, int(behavior.ages[error.row]))
+        raise RewardError(f"{located} when it tries to {humanize(behavior.name)}") from None
 
 
-def most_rewarded(returns: Sequence[BehaviourReturn]) -> BehaviourReturn:
+def most_rewarded(returns: Sequence[BehaviorReturn]) -> BehaviorReturn:
     """Return the behavior with the highest mean discounted shaped return."""
     return max(returns, key=lambda result: result.discounted_return)
 
 
-def best_by_environment(returns: Sequence[BehaviourReturn]) -> BehaviourReturn:
+def best_by_environment(returns: Sequence[BehaviorReturn]) -> BehaviorReturn:
     """Return the behavior with the highest mean environment return."""
     return max(returns, key=lambda result: result.environment_return)
 
 
-def inversions(returns: Sequence[BehaviourReturn]) -> list[BehaviourReturn]:
+def inversions(returns: Sequence[BehaviorReturn]) -> list[BehaviorReturn]:
     """Return the behaviors that the reward ranks wrongly above the environment's best one.
 
     Their environment return is clearly lower, and their discounted shaped return clearly higher;

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from shaperun.check.behaviours import Behaviour
-from shaperun.check.ranking import BehaviourReturn
+from shaperun.check.behaviors import Behavior
+from shaperun.check.ranking import BehaviorReturn
 from shaperun.envs.base import Array, Environment, Term
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
@@ -36,11 +36,11 @@ class ArmContext:
     config: RewardConfig
     training: TrainingConfig
     kernel: RewardKernel
-    returns: Sequence[BehaviourReturn]
+    returns: Sequence[BehaviorReturn]
 
-    def non_final_rewards(self, *returns: BehaviourReturn) -> Array:
+    def non_final_rewards(self, *returns: BehaviorReturn) -> Array:
         """Return the shaped rewards (N,) of all steps of these behaviors but the last ones."""
-        return np.concatenate([r.rewards.shaped[~r.behaviour.transition.ended] for r in returns])
+        return np.concatenate([r.rewards.shaped[~r.behavior.transition.ended] for r in returns])
 
     @property
     def weighted_terms(self) -> list[tuple[int, Term, float]]:
@@ -59,8 +59,8 @@ class StudyContext:
     """The study as an experiment."""
 
     study: Study
-    behaviours: Sequence[Behaviour]
-    evaluated: Sequence[Behaviour]
+    behaviors: Sequence[Behavior]
+    evaluated: Sequence[Behavior]
     """The same behaviors in the environment of the evaluation."""
     difference: float | None
     """The smallest difference in environment return that matters; None if unknown."""

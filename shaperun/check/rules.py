@@ -14,7 +14,7 @@ import numpy.typing as npt
 from shaperun.analysis.term_history import DOMINANT_SHARE
 from shaperun.check.goals import pays_for_goal, reached_goals
 from shaperun.check.length_incentive import find_length_incentive
-from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions, most_rewarded
+from shaperun.check.ranking import BehaviorReturn, best_by_environment, inversions, most_rewarded
 from shaperun.check.rule import ArmContext, about_arm
 from shaperun.common.text import format_exact, format_number
 from shaperun.envs.base import OWN_REWARD, Array, Transition
@@ -57,12 +57,12 @@ def every_step_costs(arm: ArmContext) -> Iterator[str]:
     if arm.config.mode in ("log", "potential") or _share(steps < 0) < MOST_STEPS_SHARE:
         return
     share, found = _share(steps < 0), find_length_incentive(arm)
-    if short.behaviour.length < right.behaviour.length and short in inversions(arm.returns):
+    if short.behavior.length < right.behavior.length and short in inversions(arm.returns):
         yield (
             f"{format_number(100 * share)}% of the steps have a negative reward (mean "
             f"{format_number(steps.mean())}), so ending the episode early costs least: to "
-            f"{short.name} takes {format_number(short.behaviour.length)} steps, to {right.name} "
-            f"{format_number(right.behaviour.length)}. Expect short episodes; weight the outcome "
+            f"{short.name} takes {format_number(short.behavior.length)} steps, to {right.name} "
+            f"{format_number(right.behavior.length)}. Expect short episodes; weight the outcome "
             "that you want, or use mode potential"
         )
     elif found and found.prefers_short:
@@ -80,12 +80,12 @@ def every_step_costs(arm: ArmContext) -> Iterator[str]:
 def every_step_pays(arm: ArmContext) -> Iterator[str]:
     """Flag a reward that is positive on most steps and pays endless episodes best."""
     long = most_rewarded(arm.returns)
-    steps, transition = arm.non_final_rewards(long), long.behaviour.transition
+    steps, transition = arm.non_final_rewards(long), long.behavior.transition
     share = _share(steps > 0)
     if arm.config.mode in ("log", "potential") or share < MOST_STEPS_SHARE:
         return
     found = find_length_incentive(arm)
-    lengths = np.concatenate([r.behaviour.ends - r.behaviour.starts for r in arm.returns])
+    lengths = np.concatenate([r.behavior.ends - r.behavior.starts for r in arm.returns])
     endless = transition.truncated[transition.ended].mean() > 0.5 and np.ptp(lengths) > 0
     reached = next(
         r for result, r in zip(arm.returns, reached_goals(arm), strict=True) if result is long
@@ -94,7 +94,7 @@ def every_step_pays(arm: ArmContext) -> Iterator[str]:
         yield (
             f"{format_number(100 * share)}% of the steps have a positive reward (mean "
             f"{format_number(steps.mean())}), so lingering pays best: to {long.name} for "
-            f"{format_number(long.behaviour.length)} steps returns "
+            f"{format_number(long.behavior.length)} steps returns "
             f"{format_number(long.shaped_return)} without reaching anything. Expect episodes that "
             "never end; reward progress (mode potential) or the outcome that you want"
         )
@@ -145,12 +145,12 @@ def goal_lost(arm: ArmContext) -> Iterator[str]:
     )
 
 
-def _successful_returns(result: BehaviourReturn, goals: Sequence[str]) -> Array:
+def _successful_returns(result: BehaviorReturn, goals: Sequence[str]) -> Array:
     """Return environment return, its last reward, shaped return, its last reward (n, 4)."""
-    ends, rewards = result.behaviour.ends, result.rewards
+    ends, rewards = result.behavior.ends, result.rewards
     last = rewards.env_reward[ends], rewards.shaped[ends]
     columns = np.stack([result.environment, last[0], result.shaped, last[1]], axis=1)
-    return columns[[episode.outcome in goals for episode in result.behaviour.episodes]]
+    return columns[[episode.outcome in goals for episode in result.behavior.episodes]]
 
 
 @about_arm
@@ -158,7 +158,7 @@ def repeats_environment(arm: ArmContext) -> Iterator[str]:
     """Flag mode add with terms that the environment's reward already contains."""
     if arm.config.mode != "add":
         return
-    transition = Transition.concatenate([r.behaviour.transition for r in arm.returns])
+    transition = Transition.concatenate([r.behavior.transition for r in arm.returns])
     inside = ~transition.ended
     if not inside.any():
         return
@@ -212,7 +212,7 @@ def _find_linear_parts(
 @about_arm
 def constant_term(arm: ArmContext) -> Iterator[str]:
     """Flag a constant term, unless it pays or costs for the length of episodes."""
-    lengths = np.concatenate([r.behaviour.ends - r.behaviour.starts for r in arm.returns])
+    lengths = np.concatenate([r.behavior.ends - r.behavior.starts for r in arm.returns])
     if arm.config.mode != "potential" and np.ptp(lengths):
         return
     raw = np.concatenate([r.rewards.raw for r in arm.returns])
@@ -262,7 +262,7 @@ def _spread_of_returns(arm: ArmContext, index: int, weight: float) -> float:
     """Return the standard deviation of the behaviors' mean discounted returns from one term."""
     gamma = arm.training.gamma
     means = [
-        r.behaviour.sum_per_episode(weight * r.rewards.raw[:, index], gamma).mean()
+        r.behavior.sum_per_episode(weight * r.rewards.raw[:, index], gamma).mean()
         for r in arm.returns
     ]
     return float(np.std(means))

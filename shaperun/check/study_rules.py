@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 
 from shaperun.analysis.summary import ALPHA
-from shaperun.check.behaviours import Behaviour
+from shaperun.check.behaviors import Behavior
 from shaperun.check.rule import StudyContext, about_study
 from shaperun.common.text import format_number, humanize, pluralize
 from shaperun.stats import permutation
@@ -24,11 +24,11 @@ DETECTABLE_ERRORS = 2.8  # standard errors of a difference found with 80% power 
 @about_study
 def nothing_told_apart(context: StudyContext) -> Iterator[str]:
     """Flag an environment that pays all behaviors the same, so that no ranking is meaningful."""
-    means = [float(b.returns.mean()) for b in context.behaviours]
+    means = [float(b.returns.mean()) for b in context.behaviors]
     if max(means) - min(means) <= 1e-9 * max(1.0, max(map(abs, means))):
-        names = ", ".join(humanize(b.name) for b in context.behaviours)
+        names = ", ".join(humanize(b.name) for b in context.behaviors)
         outcomes = context.study.environment.describe().outcomes
-        succeed = any(outcomes.get(b.outcome) for b in context.behaviours)
+        succeed = any(outcomes.get(b.outcome) for b in context.behaviors)
         none = "" if succeed else ": none reaches what it pays for"
         yield (
             f"{context.study.environment.id} pays {format_number(means[0])} to every recorded "
@@ -42,9 +42,9 @@ def unmatched_ends(context: StudyContext) -> Iterator[str]:
     """Flag episodes that end in a way for which the study has no outcome."""
     if not context.study.environment.outcomes:
         return
-    counts = {humanize(b.name): b.outcomes[OTHER] for b in context.behaviours if b.outcomes[OTHER]}
+    counts = {humanize(b.name): b.outcomes[OTHER] for b in context.behaviors if b.outcomes[OTHER]}
     if counts:
-        episodes = sum(len(b.episodes) for b in context.behaviours)
+        episodes = sum(len(b.episodes) for b in context.behaviors)
         parts = ", ".join(f"{name} {count}" for name, count in counts.items())
         yield (
             f"{sum(counts.values())} of {episodes} recorded episodes end as {OTHER} ({parts}), as "
@@ -128,10 +128,10 @@ def too_few_episodes(context: StudyContext) -> Iterator[str]:
         )
 
 
-def default_difference(behaviours: Sequence[Behaviour]) -> float | None:
+def default_difference(behaviors: Sequence[Behavior]) -> float | None:
     """Return a tenth of the range of the behaviors' returns, to one digit; None if all are equal.
 
     Returns are those of the environment.
     """
-    means = [float(b.returns.mean()) for b in behaviours]
+    means = [float(b.returns.mean()) for b in behaviors]
     return float(f"{(max(means) - min(means)) / 10:.1g}") or None

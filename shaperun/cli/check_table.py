@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 
 from shaperun.check.check import Check
-from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions
+from shaperun.check.ranking import BehaviorReturn, best_by_environment, inversions
 from shaperun.check.rule import Finding
 from shaperun.cli.console import Column, number_column, print_tables
 from shaperun.common.text import format_column, humanize, pluralize
@@ -65,16 +65,14 @@ def print_check(check: Check, console: Console) -> None:
 
 
 def _describe_conditions(check: Check) -> str:
-    episodes = max(len(behaviour.episodes) for behaviour in check.behaviours)
+    episodes = max(len(behavior.episodes) for behavior in check.behaviors)
     return (
         f"   {check.study.study} on {check.study.environment.id}, γ = "
         f"{check.study.training.gamma:g}, up to {episodes} episodes per behavior, no training"
     )
 
 
-def print_ranking(
-    arm: str, paid: Sequence[BehaviourReturn], check: Check, console: Console
-) -> None:
+def print_ranking(arm: str, paid: Sequence[BehaviorReturn], check: Check, console: Console) -> None:
     """Print the returns that an arm pays each behavior, the highest first."""
     config = check.study.arms.get(arm)
     mode = f"  {config.mode}" if config else ""
@@ -84,23 +82,23 @@ def print_ranking(
     ordered = sorted(paid, key=lambda payment: -payment.discounted_return)
     styles = ["green" if p is right else "red" if p in wrong else "" for p in ordered]
     marks = ["◆ " if p is right else "▲ " if p in wrong else "  " for p in ordered]
-    names = [mark + humanize(p.behaviour.name) for mark, p in zip(marks, ordered, strict=True)]
+    names = [mark + humanize(p.behavior.name) for mark, p in zip(marks, ordered, strict=True)]
     discounted = format_column([payment.discounted_return for payment in ordered])
     columns = [
         Column(title, [Text(*cell) for cell in zip(names, styles, strict=True)], is_label=True),
         number_column("discounted", [Text(*c) for c in zip(discounted, styles, strict=True)]),
         number_column("undiscounted", format_column([p.shaped_return for p in ordered])),
         number_column("environment", format_column([p.environment_return for p in ordered])),
-        number_column("steps", format_column([p.behaviour.length for p in ordered])),
+        number_column("steps", format_column([p.behavior.length for p in ordered])),
         Column("outcome", [_format_outcome(payment) for payment in ordered]),
     ]
     print_tables(columns, console, header_style="dim")
 
 
-def _format_outcome(payment: BehaviourReturn) -> str:
-    behaviour = payment.behaviour
-    outcome, count = behaviour.outcomes.most_common(1)[0]
-    share = count / len(behaviour.episodes)
+def _format_outcome(payment: BehaviorReturn) -> str:
+    behavior = payment.behavior
+    outcome, count = behavior.outcomes.most_common(1)[0]
+    share = count / len(behavior.episodes)
     return outcome.replace("_", " ") + (f" {share:.0%}" if share < 1 else "")
 
 

@@ -1,4 +1,4 @@
-"""Progress of runs in the terminal: a live table, or plain lines if stderr is no terminal."""
+"""Progress of runs in the terminal: a live table, or plain lines if stderr is not a terminal."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import FailFast, Field, FiniteFloat, ValidationError, field_validator
 
-from shaperun.check.behaviours import MAX_EPISODE_STEPS
+from shaperun.check.behaviors import MAX_EPISODE_STEPS
 from shaperun.common.errors import UserError
 from shaperun.common.files import MAX_JSON_BYTES, parse_json, read_regular
 from shaperun.common.text import truncate

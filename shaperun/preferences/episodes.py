@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from shaperun.check.behaviours import MAX_EPISODE_STEPS, default_controllers
+from shaperun.check.behaviors import MAX_EPISODE_STEPS, default_controllers
 from shaperun.check.filmstrip import Filmstrip, make_renderable_env, record_filmstrip
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Environment

@@ -10,8 +10,8 @@ from shaperun.analysis.exploitation import Conduct, ExploitVerdict
 from shaperun.analysis.summary import NEVER_SOLVED, ArmComparison, format_difference
 from shaperun.check.check import Check
 from shaperun.check.ranking import (
-    BehaviourReturn,
-    behaviour_returns,
+    BehaviorReturn,
+    behavior_returns,
     best_by_environment,
     most_rewarded,
 )
@@ -51,7 +51,7 @@ def _make_card(data: ReportData, arm: str) -> Context:
         "improvement": f"{comparison.result.improvement:.0%}",
         "advice": comparison.advice,
         "prediction": _describe_prediction(data.check, arm, judgment) if judgment else "",
-        "behaviour": exploitation.describe_exploitation(judgment) if judgment else "",
+        "behavior": exploitation.describe_exploitation(judgment) if judgment else "",
         "training": list(_describe_training(data, arm)),
     }
 
@@ -61,16 +61,16 @@ def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
         return exploitation.judge_exploitation(data.episodes, data.study, arm)
     returns = data.check.evaluated_returns(arm)
     best = best_by_environment(returns)
-    behaviour = best.behaviour
+    behavior = best.behavior
     # As for the policies, the reward is that of the end of training.
-    [right] = behaviour_returns(data.check.kernels[arm], [behaviour], gamma=1.0, progress=1.0)
-    counts = behaviour.outcomes
+    [right] = behavior_returns(data.check.kernels[arm], [behavior], gamma=1.0, progress=1.0)
+    counts = behavior.outcomes
     scripted = Conduct(
         f"the scripted “{right.name}”",
         right.environment_return,
         right.shaped_return,
         {name: count / counts.total() for name, count in counts.items()},
-        behaviour.length,
+        behavior.length,
         needs_discounting=_needs_discounting(best, returns),
     )
     return exploitation.judge_exploitation(
@@ -78,7 +78,7 @@ def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
     )
 
 
-def _needs_discounting(best: BehaviourReturn, returns: Sequence[BehaviourReturn]) -> bool:
+def _needs_discounting(best: BehaviorReturn, returns: Sequence[BehaviorReturn]) -> bool:
     """Return whether the best behavior is paid most discounted, but not undiscounted."""
     undiscounted = max(returns, key=lambda result: result.shaped_return)
     return best is most_rewarded(returns) and best is not undiscounted
@@ -89,7 +89,7 @@ def _describe_prediction(check: Check | None, arm: str, judgment: ExploitVerdict
     if check is None or arm not in check.returns:
         return ""
     best, outcome = most_rewarded(check.returns[arm]), judgment.outcome
-    predicted = f"{best.name} ({humanize(best.behaviour.outcome)})"
+    predicted = f"{best.name} ({humanize(best.behavior.outcome)})"
     observed = f"{humanize(outcome)} in {judgment.policies.outcomes[outcome]:.0%}"
     return f"Predicted by check: {predicted}. Observed: {observed} of the final episodes."
 

@@ -17,12 +17,12 @@ DARK = "#1b1e23"  # background of the cards in the dark theme
 
 
 def make_curve_data(
-    curves: pl.DataFrame, centre: pl.DataFrame, labels: Mapping[str, str], shown: Sequence[str]
+    curves: pl.DataFrame, center: pl.DataFrame, labels: Mapping[str, str], shown: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the data of the interactive curves, one entry per arm.
 
-    The curves have one row per evaluation of a run: arm, seed, timesteps, return; `centre` has arm,
-    timesteps, return_centre, return_low, return_high, runs. Labels go by arm, in the order of the
+    The curves have one row per evaluation of a run: arm, seed, timesteps, return; `center` has arm,
+    timesteps, return_center, return_low, return_high, runs. Labels go by arm, in the order of the
     colors; `shown` are the arms that are visible at first.
     """
     return [
@@ -33,17 +33,17 @@ def make_curve_data(
                 {"seed": seed, "x": run["timesteps"].to_list(), "y": _rounded(run["return"])}
                 for (seed,), run in curves.filter(arm=arm).group_by("seed", maintain_order=True)
             ],
-            "centre": _centre(centre.filter(arm=arm).sort("timesteps")),
+            "center": _center(center.filter(arm=arm).sort("timesteps")),
         }
         for arm, label in labels.items()
     ]
 
 
-def _centre(points: pl.DataFrame) -> dict[str, Any]:
+def _center(points: pl.DataFrame) -> dict[str, Any]:
     return {
         "x": points["timesteps"].to_list(),
         "runs": points["runs"].to_list(),
-        "y": _rounded(points["return_centre"]),
+        "y": _rounded(points["return_center"]),
         "low": _rounded(points["return_low"]),
         "high": _rounded(points["return_high"]),
     }
@@ -58,14 +58,14 @@ def to_data_url(data: bytes | None, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else ""
 
 
-def theme_colours(arms: Sequence[str]) -> list[tuple[str, str]]:
+def theme_colors(arms: Sequence[str]) -> list[tuple[str, str]]:
     """Return the colors of the arms in the light and in the dark theme."""
-    return [(colour, _on_dark(colour)) for colour in style.assign_colours(arms).values()]
+    return [(color, _on_dark(color)) for color in style.assign_colors(arms).values()]
 
 
-def _on_dark(colour: str) -> str:
+def _on_dark(color: str) -> str:
     """Mix white into a color until its contrast with a dark page is at least 4.5:1."""
-    rgb = to_rgb(colour)
+    rgb = to_rgb(color)
     if max(rgb) - min(rgb) < 0.05:  # gray would look disabled
         return "#eceef1"
     for white in range(0, 100, 5):
@@ -98,8 +98,8 @@ def inline_svg(figure: Figure, arms: Sequence[str]) -> str:
     svg = re.sub(
         r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg, count=1
     )
-    for colour, variable in _variables(arms).items():
-        svg = svg.replace(colour, variable)
+    for color, variable in _variables(arms).items():
+        svg = svg.replace(color, variable)
     return svg
 
 
@@ -111,6 +111,6 @@ def _variables(arms: Sequence[str]) -> dict[str, str]:
         "#e6e6e6": "var(--line)",
     }
     palette = {
-        c.lower(): f"var(--arm-{k})" for k, c in enumerate(style.assign_colours(arms).values())
+        c.lower(): f"var(--arm-{k})" for k, c in enumerate(style.assign_colors(arms).values())
     }
-    return {colour.lower(): variable for colour, variable in (fixed | palette).items()}
+    return {color.lower(): variable for color, variable in (fixed | palette).items()}

@@ -21,7 +21,7 @@ PANEL_WIDTH = 400  # pixels, including the margin
 MAX_DRAWN = 250  # frames; a longer episode plays faster, as its caption says
 MAX_RATIO = 20  # of the sides of a picture
 MAX_BARS = 8  # of more terms, the smallest are drawn as one
-COLOURS = 64  # one palette per GIF; the last entry is transparent
+COLORS = 64  # one palette per GIF; the last entry is transparent
 
 PAPER, LINE, INK, FADED = "#ffffff", "#d0d7de", "#1f2328", "#656d76"
 BADGES = {True: "#1a7f37", False: "#cf222e", None: "#6e7781"}
@@ -33,7 +33,7 @@ class Clip:
     """A rendered episode of one arm, with the numbers for its caption and bars."""
 
     arm: str  # display name
-    colour: str  # "#rrggbb", as in all figures
+    color: str  # "#rrggbb", as in all figures
     frames: Sequence[NDArray[np.uint8]]  # (height, width, 3) each; frames[k] is after k steps
     returns: Sequence[float]  # cumulative environment return at each frame
     outcome: str  # shown in the last frame
@@ -177,8 +177,8 @@ def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], *, delay_ms: int)
         plugin="pillow",
         mode="P",
         is_batch=True,
-        palette=palette.ljust(3 * COLOURS, b"\0"),
-        transparency=COLOURS - 1,
+        palette=palette.ljust(3 * COLORS, b"\0"),
+        transparency=COLORS - 1,
         optimize=True,  # unchanged pixels become transparent, which compresses well
         disposal=1,
         duration=delay_ms,
@@ -206,7 +206,7 @@ def _make_palette(frames: Sequence[NDArray[np.uint8]]) -> Image.Image:
     chosen = np.unique(np.linspace(0, len(frames) - 1, 12).round().astype(int))
     pixels = [frames[i].reshape(-1, 3)[k % 7 :: 7] for k, i in enumerate(chosen)]
     sample = Image.fromarray(np.concatenate(pixels)[np.newaxis])
-    return sample.quantize(COLOURS - 1, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
+    return sample.quantize(COLORS - 1, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
 
 
 def _limit_terms(
@@ -245,7 +245,7 @@ def _draw_caption(draw: ImageDraw.ImageDraw, clip: Clip, step: int, layout: _Lay
     upper, lower = round(width * 0.043), round(width * 0.102)  # centers of the first two lines
     large, small = _font(width // 25, bold=True), _font(width // 29)
     bar, end = max(2, width // 80), layout.top - round(width * 0.014)
-    draw.rectangle((left, round(width * 0.018), left + bar - 1, end), clip.colour)
+    draw.rectangle((left, round(width * 0.018), left + bar - 1, end), clip.color)
     left += 2 * bar + 1
 
     badge = math.ceil(small.getlength(clip.outcome)) + width // 25
@@ -290,7 +290,7 @@ def _draw_bars(draw: ImageDraw.ImageDraw, clip: Clip, step: int, top: int, layou
         low, high = sorted((zero, zero + round(reach * value / scale)))
         if low < high:
             half = round(layout.row * 0.32)
-            draw.rectangle((low, middle - half, high, middle + half), clip.colour)
+            draw.rectangle((low, middle - half, high, middle + half), clip.color)
     draw.line((zero, top + layout.row, zero, middle + layout.row // 2), FADED)
 
 

@@ -45,7 +45,7 @@ def _make_context(data: ReportData) -> Context:
     return {
         "study": data.study,
         "arms": arms,
-        "theme": charts.theme_colours(arms),
+        "theme": charts.theme_colors(arms),
         "headline": sections.write_headline(data),
         "algorithms": sections.join_names(training_differences.algorithms(data.study)),
         "training_notes": [

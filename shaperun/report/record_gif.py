@@ -184,7 +184,7 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
     try:
         return gif.Clip(
             arm=run.arm,
-            colour=style.assign_colours(list(study.arms))[run.arm],
+            color=style.assign_colors(list(study.arms))[run.arm],
             frames=played.frames,
             returns=played.returns,
             outcome=played.outcome.replace("_", " "),

@@ -9,26 +9,26 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   // Plotly interprets HTML in texts.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const faded = (colour, share) =>
-    colour + Math.round(255 * share).toString(16).padStart(2, "0");
+  const faded = (color, share) =>
+    color + Math.round(255 * share).toString(16).padStart(2, "0");
 
   function traces() {
-    const colours = dark.matches ? data.dark : data.light;
-    return data.arms.flatMap((arm, k) => [band(arm, colours[k]), runs(arm, colours[k]), centre(arm, colours[k])]);
+    const colors = dark.matches ? data.dark : data.light;
+    return data.arms.flatMap((arm, k) => [band(arm, colors[k]), runs(arm, colors[k]), center(arm, colors[k])]);
   }
 
-  function band({ centre: c }, colour) {
+  function band({ center: c }, color) {
     const known = c.x.map((_, i) => i).filter((i) => c.low[i] !== null);
     const back = [...known].reverse();
     return {
       x: [...known.map((i) => c.x[i]), ...back.map((i) => c.x[i])],
       y: [...known.map((i) => c.high[i]), ...back.map((i) => c.low[i])],
       type: "scatter", mode: "lines", fill: "toself", hoverinfo: "skip",
-      fillcolor: faded(colour, 0.16), line: { width: 0 },
+      fillcolor: faded(color, 0.16), line: { width: 0 },
     };
   }
 
-  function runs(arm, colour) {
+  function runs(arm, color) {
     const x = [], y = [], text = [];
     for (const run of arm.runs) {
       x.push(...run.x, null);
@@ -36,17 +36,17 @@
       text.push(...run.x.map(() => `${plain(arm.label)}, seed ${run.seed}`), "");
     }
     return {
-      x, y, text, type: "scatter", mode: "lines", line: { width: 1, color: faded(colour, 0.55) },
+      x, y, text, type: "scatter", mode: "lines", line: { width: 1, color: faded(color, 0.55) },
       hovertemplate: "<b>%{text}</b><br>%{x:,} steps<br>return %{y:,.1f}<extra></extra>",
     };
   }
 
-  function centre(arm, colour) {
-    const c = arm.centre;
+  function center(arm, color) {
+    const c = arm.center;
     return {
       x: c.x, y: c.y, text: c.runs.map((n) => `${plain(arm.label)}, interquartile mean of ${n} runs`),
       customdata: c.x.map((_, i) => (c.low[i] === null ? "" : ` [${c.low[i]}, ${c.high[i]}]`)),
-      type: "scatter", mode: "lines", line: { width: 3, color: colour },
+      type: "scatter", mode: "lines", line: { width: 3, color: color },
       hovertemplate:
         "<b>%{text}</b><br>%{x:,} steps<br>return %{y:,.1f}%{customdata}<extra></extra>",
     };

@@ -31,7 +31,7 @@ from shaperun.report import charts
 from shaperun.report.data import MAX_ARMS, ReportData
 from shaperun.report.plots import arms as plots
 from shaperun.report.plots import training
-from shaperun.report.plots.style import format_percent, format_short, text_colour
+from shaperun.report.plots.style import format_percent, format_short, text_color
 from shaperun.study.models import Study
 
 Context = dict[str, Any]
@@ -178,19 +178,19 @@ def make_curves(data: ReportData) -> Context:
     """Return the learning curves of the drawn arms, as SVG and as data of the interactive chart."""
     curves, shown = data.curves, data.drawn_arms
     arms, environment = list(data.study.arms), data.study.evaluated_environment.describe()
-    centre, solved = summary.center_curves(curves, environment), environment.solved
+    center, solved = summary.center_curves(curves, environment), environment.solved
     labels = {arm: escape_control_chars(arm) for arm in arms}
     mask = pl.col("arm").is_in(shown)
     # Colors go by index, so all arms up to the last drawn one are passed.
     last = max(arms.index(arm) for arm in shown)
     figure = plots.plot_learning_curves(
-        curves.filter(mask), centre.filter(mask), title="", threshold=solved, arms=arms[: last + 1]
+        curves.filter(mask), center.filter(mask), title="", threshold=solved, arms=arms[: last + 1]
     )
-    light, dark = zip(*charts.theme_colours(arms), strict=True)
+    light, dark = zip(*charts.theme_colors(arms), strict=True)
     return {
         "curves_svg": charts.inline_svg(figure, arms),
         "curves": {
-            "arms": charts.make_curve_data(curves, centre, labels, shown),
+            "arms": charts.make_curve_data(curves, center, labels, shown),
             "light": light,
             "dark": dark,
             "solved": solved,
@@ -203,7 +203,7 @@ def make_outcomes(data: ReportData) -> list[Context]:
     shares = results.outcome_shares(
         data.final, data.study, data.study.evaluated_environment.describe()
     )
-    palette = plots.outcome_colours(shares)
+    palette = plots.outcome_colors(shares)
     return [
         {
             "arm": arm,
@@ -212,10 +212,10 @@ def make_outcomes(data: ReportData) -> list[Context]:
                     "name": humanize(name),
                     "share": row["share"],
                     "percent": format_percent(row["share"]),
-                    "colour": colour,
-                    "ink": text_colour(colour),
+                    "color": color,
+                    "ink": text_color(color),
                 }
-                for name, colour in palette.items()
+                for name, color in palette.items()
                 for row in shares.filter(arm=arm, outcome=name).to_dicts()
                 if row["share"]
             ],

@@ -41,12 +41,12 @@ def write_video(path: Path, frames: Frames, *, delay_ms: int) -> None:
 def _encode_webp(frames: Frames, delay_ms: int) -> bytes:
     """Encode the GIF's colors losslessly, which is smaller than full color, even with loss."""
     indices, palette = quantize(frames)
-    colours = np.frombuffer(palette.ljust(768, b"\0"), np.uint8).reshape(-1, 3)
+    colors = np.frombuffer(palette.ljust(768, b"\0"), np.uint8).reshape(-1, 3)
     changed = [True, *(not np.array_equal(a, b) for a, b in itertools.pairwise(indices))]
     starts = np.flatnonzero(changed)
     return imageio.imwrite(
         "<bytes>",
-        colours[indices[starts]],
+        colors[indices[starts]],
         extension=".webp",
         plugin="pillow",
         is_batch=True,

@@ -229,7 +229,7 @@ def _algorithm_at(loc: tuple[str | int, ...], data: Any) -> str:
 def _choices(known: Iterable[str], name: str, shown: str | None = None) -> str:
     """Return the known names, or `shown` in place of them, and the one nearest to a name."""
     by_lower = {candidate.lower(): candidate for candidate in known}
-    cutoff = 0.5 if len(name) > SHORT_NAME else 0.75  # SAC is no misspelled A2C
+    cutoff = 0.5 if len(name) > SHORT_NAME else 0.75  # SAC is not a misspelled A2C
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     remedy = f"; did you mean {by_lower[close[0]]}?" if close else ""
     one_of = "one of " if len(by_lower) > 1 else ""

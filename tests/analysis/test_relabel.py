@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shaperun.analysis.relabel import contributions, missing_terms, shaped_returns
-from shaperun.check.behaviours import Behaviour, record_behaviours
+from shaperun.check.behaviors import Behavior, record_behaviors
 from shaperun.envs.builtin import environments
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
@@ -78,16 +78,16 @@ def recorded(arm: str, progress: float = 1.0) -> pl.DataFrame:
 
 
 @cache
-def behaviours() -> list[Behaviour]:
+def behaviors() -> list[Behavior]:
     """The same episodes, step by step."""
-    found = {b.name: b for b in record_behaviours(study().environment, EPISODES)}
+    found = {b.name: b for b in record_behaviors(study().environment, EPISODES)}
     return [found[name] for name in POLICIES]
 
 
 def stepwise(reward: RewardConfig) -> npt.NDArray[np.float64]:
     """The return of each episode as the sum of what the kernel pays for its steps."""
     kernel = RewardKernel(CARTPOLE, study().resolve_reward(reward), study().training.gamma)
-    return np.concatenate([b.sum_per_episode(kernel(b.transition).shaped) for b in behaviours()])
+    return np.concatenate([b.sum_per_episode(kernel(b.transition).shaped) for b in behaviors()])
 
 
 def near(expected: Any) -> Any:

@@ -89,7 +89,7 @@ def test_curve_center_uses_the_runs_with_that_evaluation() -> None:
     )
     center = summary.center_curves(curves, LANDER)
     assert center["runs"].to_list() == [2, 1]
-    assert center["return_centre"].to_list() == [2.0, 5.0]
+    assert center["return_center"].to_list() == [2.0, 5.0]
     assert center["return_low"].to_list()[1] is None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shaperun.check.check import Check, _verify_invariance, check_study
-from shaperun.check.ranking import BehaviourReturn
+from shaperun.check.ranking import BehaviorReturn
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array
 from shaperun.rewards.kernel import RewardKernel
@@ -35,14 +35,14 @@ def test_tutorial_reward_is_flagged() -> None:
 def test_behaviors_are_recorded_once_for_all_arms() -> None:
     check = checked("lunar-lander")
     for paid in check.returns.values():
-        assert [p.behaviour for p in paid] == check.behaviours
+        assert [p.behavior for p in paid] == check.behaviors
 
 
 def test_behaviors_are_also_played_with_the_options_of_the_evaluation() -> None:
     overrides = ["evaluation.options={max_episode_steps: 50}"]
     check = check_study(study := load_study(EXPERIMENTS / "cartpole.yaml", overrides), study.arms)
     [there] = [b for b in check.evaluated if b.name == "balance"]
-    [here] = [b for b in check.behaviours if b.name == "balance"]
+    [here] = [b for b in check.behaviors if b.name == "balance"]
     assert (here.length, there.length) == (500, 50)
     [paid] = [r for r in check.returns["default"] if r.name == "balance"]
     [yardstick] = [r for r in check.evaluated_returns("default") if r.name == "balance"]
@@ -57,7 +57,7 @@ def test_potentials_are_invariant() -> None:
     proof = check.invariance["potential"]
     assert proof.holds
     assert 0 < proof.deviation < 1e-9
-    assert proof.episodes == sum(len(b.episodes) for b in check.behaviours)
+    assert proof.episodes == sum(len(b.episodes) for b in check.behaviors)
 
 
 def test_cut_off_episodes_keep_the_ranking_of_a_potential() -> None:
@@ -66,7 +66,7 @@ def test_cut_off_episodes_keep_the_ranking_of_a_potential() -> None:
     )
     check = check_study(study, study.arms)
     assert check.invariance["high"].holds
-    assert any(b.transition.truncated.any() for b in check.behaviours)
+    assert any(b.transition.truncated.any() for b in check.behaviors)
     wrong = {f.arm for f in check.findings if f.rule == "inverted-ranking"}
     assert ("high" in wrong) == ("default" in wrong)
 
@@ -85,8 +85,8 @@ def test_potential_kept_at_termination_is_not_invariant() -> None:
     assert not _verify_invariance(kernel, wrong).holds
 
 
-def _kept_potential(kernel: RewardKernel, result: BehaviourReturn) -> Array:
-    transition = result.behaviour.transition
+def _kept_potential(kernel: RewardKernel, result: BehaviorReturn) -> Array:
+    transition = result.behavior.transition
     return kernel.gamma * kernel.potential(transition.next_obs) * transition.terminated
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shaperun.check.behaviours import Behaviour, record_behaviours
+from shaperun.check.behaviors import Behavior, record_behaviors
 from shaperun.check.distances import Distances, reward_distances
-from shaperun.check.ranking import behaviour_returns
+from shaperun.check.ranking import behavior_returns
 from shaperun.envs.base import Transition
 from shaperun.envs.memory import Recall
 from shaperun.rewards.config import RewardConfig
@@ -25,8 +25,8 @@ def environment(env_id: str) -> EnvironmentConfig:
 
 
 @cache
-def behaviours(env_id: str) -> tuple[Behaviour, ...]:
-    return tuple(record_behaviours(environment(env_id), 3))
+def behaviors(env_id: str) -> tuple[Behavior, ...]:
+    return tuple(record_behaviors(environment(env_id), 3))
 
 
 def measure(env_id: str, **arms: RewardConfig) -> Distances:
@@ -34,11 +34,11 @@ def measure(env_id: str, **arms: RewardConfig) -> Distances:
     kernels = {name: RewardKernel(described, config, GAMMA) for name, config in arms.items()}
     shaped = {
         name: np.concatenate(
-            [p.rewards.shaped for p in behaviour_returns(kernel, behaviours(env_id), GAMMA)]
+            [p.rewards.shaped for p in behavior_returns(kernel, behaviors(env_id), GAMMA)]
         )
         for name, kernel in kernels.items()
     }
-    return reward_distances(described, kernels, behaviours(env_id), shaped, GAMMA)
+    return reward_distances(described, kernels, behaviors(env_id), shaped, GAMMA)
 
 
 def arm(mode: Any, scale: float = 1.0, **weights: float) -> RewardConfig:

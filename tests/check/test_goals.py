@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from shaperun.check.behaviours import record_behaviours
+from shaperun.check.behaviors import record_behaviors
 from shaperun.check.goals import _pays_for_termination
-from shaperun.check.ranking import behaviour_returns
+from shaperun.check.ranking import behavior_returns
 from shaperun.check.rule import ArmContext
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardKernel
@@ -34,6 +34,6 @@ def test_termination_is_judged_after_the_steps_before_it(formula: str, *, pays: 
     environment = EnvironmentConfig(id="CartPole-v1")
     config = RewardConfig(mode="replace", terms={"own": formula}, weights={"own": 1.0})
     kernel = RewardKernel(environment.describe(), config)
-    [first, *_] = behaviour_returns(kernel, record_behaviours(environment, 2), 0.99)
+    [first, *_] = behavior_returns(kernel, record_behaviors(environment, 2), 0.99)
     arm: Any = Arm(kernel)
     assert _pays_for_termination(cast(ArmContext, arm), first) is pays

@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from shaperun.check import preview
-from shaperun.check.behaviours import Behaviour, record_behaviours
+from shaperun.check.behaviors import Behavior, record_behaviors
 from shaperun.check.ranking import (
     most_rewarded,
 )
@@ -46,7 +46,7 @@ def test_page_data_matches_the_kernel(
     environment = study.environment.describe()
     data = preview.page_data(study, 2)
     assert data["gamma"] == 0.98
-    behaviours = record_behaviours(study.environment, 2)
+    behaviors = record_behaviors(study.environment, 2)
     for arm, given in study.arms.items():
         reward = study.resolve_reward(given)
         columns = data["arms"][arm]["columns"]
@@ -55,9 +55,9 @@ def test_page_data_matches_the_kernel(
         kernel = RewardKernel(environment, config)
         indices = [columns[name] for name in kernel.names]
         assert [data["terms"][index]["name"] for index in indices] == list(kernel.names)
-        for behaviour, shown in zip(behaviours, data["behaviours"], strict=True):
-            assert shown["name"] == behaviour.name
-            for episode, packed in zip(behaviour.episodes, shown["episodes"], strict=True):
+        for behavior, shown in zip(behaviors, data["behaviors"], strict=True):
+            assert shown["name"] == behavior.name
+            for episode, packed in zip(behavior.episodes, shown["episodes"], strict=True):
                 transition = episode.transition
                 values = unpack(packed["terms"]).reshape(len(data["terms"]), len(episode)).T
                 assert (values[:, indices] == kernel(transition).raw).all()
@@ -75,12 +75,12 @@ def test_page_data_matches_the_kernel(
 def hostile(monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study whose names and texts all try to leave their element."""
 
-    def recorded(config: Any, episodes: int) -> list[Behaviour]:
+    def recorded(config: Any, episodes: int) -> list[Behavior]:
         first, *others = recorded_once(config, episodes)
         return [replace(first, name=HOSTILE, description=HOSTILE), *others]
 
     monkeypatch.setattr(preview, "record_filmstrips", without_strips)
-    monkeypatch.setattr(preview, "record_behaviours", recorded)
+    monkeypatch.setattr(preview, "record_behaviors", recorded)
     study = parse_study(read_yaml(CARTPOLE).data)
     return study.model_copy(
         update={
@@ -126,10 +126,10 @@ def test_the_articles_page_states_what_to_expect(open_page: Any, lander: Case) -
         page.choose_arm(arm)
         assert page.check(lander, arm, gamma=0.999) == given
     paid = lander.paid(lander.study.arms["article"], 0.999)
-    assert most_rewarded(paid).behaviour.name == "crash"
+    assert most_rewarded(paid).behavior.name == "crash"
     assert page.text("#headline").startswith("article pays −")
     assert page.text("#headline").endswith(" to land: expect it to learn to crash.")
-    assert "inverted: paid more than land" in page.text("[data-behaviour=crash] th")
+    assert "inverted: paid more than land" in page.text("[data-behavior=crash] th")
     page.choose_arm("default")
     assert page.text("#headline") == (
         "No behavior is paid more than land, which the environment ranks highest."
@@ -201,17 +201,17 @@ def test_a_reward_that_overflows_is_reported(open_page: Any, cartpole: Case) -> 
 def test_an_episode_plays_by_keyboard(open_page: Any, lander: Case) -> None:
     page = open_page(lander.page)
     page.choose_arm("article")
-    page.find("[data-behaviour=hover] button").send_keys(Keys.ENTER)
+    page.find("[data-behavior=hover] button").send_keys(Keys.ENTER)
     assert page.marked("selected") == ["hover"]
     page.select("episode", "1")
     hover = next(p for p in lander.paid(lander.study.arms["article"], 0.999)
-                 if p.behaviour.name == "hover")  # fmt: skip
+                 if p.behavior.name == "hover")  # fmt: skip
     parts = [float(x) for x in page.run(
         "return [...document.querySelectorAll('#legend [data-value]')].map(c => c.dataset.value)"
     )]  # fmt: skip
     assert parts[-1] == pytest.approx(hover.shaped[1], rel=1e-9)
     assert sum(parts[:-1]) == pytest.approx(hover.shaped[1], rel=1e-9)
-    length = len(hover.behaviour.episodes[1])
+    length = len(hover.behavior.episodes[1])
     assert page.value("step") == str(length)
     page.find("#step").send_keys(Keys.ARROW_LEFT)
     assert page.value("step") == str(length - 1)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shaperun.check.behaviours import Behaviour, record_behaviours
+from shaperun.check.behaviors import Behavior, record_behaviors
 from shaperun.check.ranking import (
-    BehaviourReturn,
-    behaviour_returns,
+    BehaviorReturn,
+    behavior_returns,
     best_by_environment,
     inversions,
     most_rewarded,
@@ -25,24 +25,24 @@ GAMMA = 0.95
 
 
 @cache
-def behaviours() -> tuple[Behaviour, ...]:
-    return tuple(record_behaviours(EnvironmentConfig(id="CartPole-v1"), 6))
+def behaviors() -> tuple[Behavior, ...]:
+    return tuple(record_behaviors(EnvironmentConfig(id="CartPole-v1"), 6))
 
 
-def paid(mode: Any, **weights: float) -> list[BehaviourReturn]:
+def paid(mode: Any, **weights: float) -> list[BehaviorReturn]:
     config = RewardConfig(mode=mode, weights=weights)
     kernel = RewardKernel(environments()["CartPole-v1"], config, GAMMA)
-    return behaviour_returns(kernel, behaviours(), GAMMA)
+    return behavior_returns(kernel, behaviors(), GAMMA)
 
 
-def names(returns: list[BehaviourReturn]) -> list[str]:
-    return [result.behaviour.name for result in returns]
+def names(returns: list[BehaviorReturn]) -> list[str]:
+    return [result.behavior.name for result in returns]
 
 
 def test_returns_are_the_sums_of_the_rewards() -> None:
     for result in paid("add", upright=2.0):
         start = 0
-        for number, episode in enumerate(result.behaviour.episodes):
+        for number, episode in enumerate(result.behavior.episodes):
             rewards = result.rewards.shaped[start : start + len(episode)]
             discounts = GAMMA ** np.arange(len(episode))
             assert result.shaped[number] == pytest.approx(rewards.sum())
@@ -54,13 +54,13 @@ def test_returns_are_the_sums_of_the_rewards() -> None:
 def test_environment_reward_has_no_inversions() -> None:
     own = paid("log")
     assert best_by_environment(own) is most_rewarded(own)
-    assert best_by_environment(own).behaviour.name == "balance"
+    assert best_by_environment(own).behavior.name == "balance"
     assert inversions(own) == []
 
 
 def test_reward_for_falling_is_inverted() -> None:
     returns = paid("replace", fell=1.0)
-    assert most_rewarded(returns).behaviour.name == "fall"
+    assert most_rewarded(returns).behavior.name == "fall"
     assert "fall" in names(inversions(returns))
     assert "balance" not in names(inversions(returns))
     payments = [result.discounted_return for result in inversions(returns)]
@@ -77,12 +77,12 @@ def test_difference_within_noise_is_no_inversion() -> None:
         mode="replace", weights={"noise": 1.0}, terms={"noise": "sin(1000 * last_x) * terminated"}
     )
     kernel = RewardKernel(environments()["CartPole-v1"], config, GAMMA)
-    assert inversions(behaviour_returns(kernel, behaviours(), GAMMA)) == []
+    assert inversions(behavior_returns(kernel, behaviors(), GAMMA)) == []
 
 
 def test_non_finite_reward_names_episode_and_step() -> None:
     config = RewardConfig(mode="add", weights={"bad": 1.0}, terms={"bad": "1 / (x - x)"})
     kernel = RewardKernel(environments()["CartPole-v1"], config, GAMMA)
     with pytest.raises(RewardError, match=r"bad is nan|bad is inf") as caught:
-        behaviour_returns(kernel, behaviours(), GAMMA)
+        behavior_returns(kernel, behaviors(), GAMMA)
     assert "(episode 0, step 0) when it tries to balance" in str(caught.value)

@@ -27,7 +27,7 @@ TUTORIAL = {
 LINGER = {"mode": "replace", "weights": {"legs": 1, "height": 1}, "terms": {"height": "1 + 0 * y"}}
 BY_HAND = "0.9 * norm(obs[0:2]) - norm(last_obs[0:2])"
 ALL_IN_ONE = {"mode": "replace", "weights": {"environment": 1, "landed": 100}}
-NORMALISED = {"total_timesteps": 1000, "normalize": {"rewards": True}}
+NORMALIZED = {"total_timesteps": 1000, "normalize": {"rewards": True}}
 
 # rule -> an arm that it flags, other keys of the study, a pattern of the message,
 # and an arm that it does not flag.
@@ -78,7 +78,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]] = {
     ),
     "clipped-potential": (
         {"mode": "potential", "weights": {"distance": 1}},
-        {"training": NORMALISED},
+        {"training": NORMALIZED},
         r"scales and clips",
         {"mode": "add", "weights": {"distance": 1}},
     ),

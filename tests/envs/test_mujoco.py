@@ -28,6 +28,7 @@ from shaperun.envs.make import make_environment
 from tests.helpers.env_episodes import one_step, outcome, play, play_controller
 
 pytest.importorskip("mujoco")
+environments()  # adds the controllers, which are in a module of their own
 
 
 def seen(environment: Environment, **values: float) -> list[float]:

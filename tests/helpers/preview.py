@@ -15,11 +15,11 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from shaperun.check import preview
-from shaperun.check.behaviours import Behaviour
+from shaperun.check.behaviors import Behavior
 from shaperun.check.filmstrip import Filmstrip, record_filmstrips
 from shaperun.check.ranking import (
-    BehaviourReturn,
-    behaviour_returns,
+    BehaviorReturn,
+    behavior_returns,
     best_by_environment,
     inversions,
 )
@@ -58,22 +58,22 @@ HOSTILE = '</script><script>document.hacked = 1</script><img src=x onerror="docu
 
 @dataclass(frozen=True)
 class Case:
-    """A study as text and as model, its behaviours, and its page."""
+    """A study as text and as model, its behaviors, and its page."""
 
     text: str
     study: Study
-    behaviours: list[Behaviour]
+    behaviors: list[Behavior]
     page: Path
 
     @classmethod
     def of(cls, text: str, folder: Path) -> Case:
         study = parse_study(read_yaml(text).data)
-        behaviours = recorded_once(study.environment)
+        behaviors = recorded_once(study.environment)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(preview, "FILMED_EPISODES", 2)  # the tests watch no others
             patch.setattr(preview, "record_filmstrips", film_watched)
             (folder / "page.html").write_text(preview.render_page(study), encoding="utf-8")
-        return cls(text, study, behaviours, folder / "page.html")
+        return cls(text, study, behaviors, folder / "page.html")
 
     def with_arm(self, given: str) -> Study:
         """Return the study with the arm that the page shows as YAML."""
@@ -85,23 +85,23 @@ class Case:
 
     def paid(
         self, reward: RewardConfig, gamma: float, progress: float = 0.0
-    ) -> list[BehaviourReturn]:
+    ) -> list[BehaviorReturn]:
         environment = self.study.environment.describe()
         kernel = RewardKernel(environment, self.study.resolve_reward(reward), gamma)
-        return behaviour_returns(kernel, self.behaviours, gamma, progress)
+        return behavior_returns(kernel, self.behaviors, gamma, progress)
 
 
-def without_strips(config: object, behaviours: Sequence[Behaviour]) -> list[list[None]]:
-    return [[None for _ in behaviour.episodes] for behaviour in behaviours]
+def without_strips(config: object, behaviors: Sequence[Behavior]) -> list[list[None]]:
+    return [[None for _ in behavior.episodes] for behavior in behaviors]
 
 
 def film_watched(
-    config: EnvironmentConfig, behaviours: Sequence[Behaviour]
+    config: EnvironmentConfig, behaviors: Sequence[Behavior]
 ) -> list[list[Filmstrip | None]]:
     """Film only the behaviors that the tests watch: each takes a second."""
-    watched = [b for b in behaviours if b.name in ("land", "hover", "balance")]
+    watched = [b for b in behaviors if b.name in ("land", "hover", "balance")]
     strips = dict(zip([b.name for b in watched], record_filmstrips(config, watched), strict=True))
-    return [strips.get(b.name, [None] * len(b.episodes)) for b in behaviours]
+    return [strips.get(b.name, [None] * len(b.episodes)) for b in behaviors]
 
 
 class Page:
@@ -110,7 +110,7 @@ class Page:
     def __init__(self, chrome: Chrome, path: Path) -> None:
         self.chrome = chrome
         chrome.get(path.as_uri())
-        rows = (By.CSS_SELECTOR, "[data-behaviour]")  # which appear once all data is unpacked
+        rows = (By.CSS_SELECTOR, "[data-behavior]")  # which appear once all data is unpacked
         WebDriverWait(chrome, 20, poll_frequency=0.05).until(lambda c: c.find_elements(*rows))
 
     def run(self, script: str, *arguments: object) -> Any:
@@ -148,16 +148,16 @@ class Page:
         field.send_keys(value)
 
     def rows(self) -> dict[str, dict[str, float]]:
-        """Return each behaviour's numbers, in the order of the page."""
+        """Return each behavior's numbers, in the order of the page."""
         script = """
-            return [...document.querySelectorAll("[data-behaviour]")].map((row) =>
-              [row.dataset.behaviour, [...row.querySelectorAll("[data-value]")].map((cell) =>
+            return [...document.querySelectorAll("[data-behavior]")].map((row) =>
+              [row.dataset.behavior, [...row.querySelectorAll("[data-value]")].map((cell) =>
                 [cell.dataset.column, Number(cell.dataset.value)])])
         """
         return {name: dict(figures) for name, figures in self.run(script)}
 
     def marked(self, what: str) -> list[str]:
-        script = "return [...document.querySelectorAll(arguments[0])].map(r => r.dataset.behaviour)"
+        script = "return [...document.querySelectorAll(arguments[0])].map(r => r.dataset.behavior)"
         names: list[str] = self.run(script, f"#rows [data-{what}]")
         return names
 
@@ -167,19 +167,19 @@ class Page:
         paid = case.paid(reward, gamma, progress)
         rows = self.rows()
         assert list(rows) == [
-            p.behaviour.name for p in sorted(paid, key=lambda p: -p.discounted_return)
+            p.behavior.name for p in sorted(paid, key=lambda p: -p.discounted_return)
         ]
         for payment in paid:
-            assert rows[payment.behaviour.name] == pytest.approx(
+            assert rows[payment.behavior.name] == pytest.approx(
                 {
                     "discounted": payment.discounted_return,
                     "shaped": payment.shaped_return,
                     "environment": payment.environment_return,
-                    "length": payment.behaviour.length,
+                    "length": payment.behavior.length,
                 },
                 rel=1e-9,
                 abs=1e-9,
             )
-        assert self.marked("inverted") == [p.behaviour.name for p in inversions(paid)]
-        assert self.marked("best") == [best_by_environment(paid).behaviour.name]
+        assert self.marked("inverted") == [p.behavior.name for p in inversions(paid)]
+        assert self.marked("best") == [best_by_environment(paid).behavior.name]
         return reward

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shaperun.check.behaviours import MAX_EPISODE_STEPS
+from shaperun.check.behaviors import MAX_EPISODE_STEPS
 from shaperun.common.errors import UserError
 from shaperun.envs.episodes import held_out_seeds, play_episode
 from shaperun.preferences import episodes

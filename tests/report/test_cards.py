@@ -17,8 +17,8 @@ def test_card_compares_the_prediction_with_the_policies(report: ReportData) -> N
         "Predicted by check: balance (balanced). Observed: fell in"
     )
     # Trained for a few updates, both arms fall; the scripted controller knows better.
-    assert "the scripted “balance”: 0%" in card["behaviour"]
-    assert not card["behaviour"].startswith("No exploitation")
+    assert "the scripted “balance”: 0%" in card["behavior"]
+    assert not card["behavior"].startswith("No exploitation")
 
 
 def test_card_says_that_the_learner_hardly_learned(report: ReportData) -> None:
@@ -35,10 +35,10 @@ def test_scripted_behavior_is_paid_by_the_end_of_a_schedule(report: ReportData) 
     check = check_study(study, study.arms)
     assert check.returns["guided"][0].shaped_return > 600  # at the start
     [card] = make_cards(replace(report, study=study, check=check))
-    assert re.search(r"its reward pays [\d.]+ and 500[,.]", card["behaviour"])
+    assert re.search(r"its reward pays [\d.]+ and 500[,.]", card["behavior"])
 
 
 def test_cards_need_no_check(report: ReportData) -> None:
     [card] = make_cards(replace(report, check=None))
     assert card["prediction"] == ""
-    assert "those of default" in card["behaviour"]
+    assert "those of default" in card["behavior"]

@@ -19,7 +19,7 @@ def clip(
     steps: int,
     *,
     arm: str = "default",
-    colour: str = BLUE,
+    color: str = BLUE,
     shape: tuple[int, int] = (40, 60),
     outcome: str = "landed",
     success: bool | None = True,
@@ -32,12 +32,12 @@ def clip(
         frame[10:20, step % 50 : step % 50 + 10] = 255
         frames.append(frame)
     returns = [float(-step) for step in range(steps + 1)]
-    return gif.Clip(arm, colour, frames, returns, outcome, success, fps)
+    return gif.Clip(arm, color, frames, returns, outcome, success, fps)
 
 
-def shows(image: NDArray[np.uint8], colour: str) -> bool:
+def shows(image: NDArray[np.uint8], color: str) -> bool:
     """Return whether more than 20 pixels have the color."""
-    return int((image == ImageColor.getrgb(colour)).all(axis=2).sum()) > 20
+    return int((image == ImageColor.getrgb(color)).all(axis=2).sum()) > 20
 
 
 def read(path: Path) -> tuple[Frames, list[int]]:
@@ -55,8 +55,8 @@ def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-def solid(*colours: Sequence[int]) -> Frames:
-    return [np.full((30, 40, 3), colour, np.uint8) for colour in colours]
+def solid(*colors: Sequence[int]) -> Frames:
+    return [np.full((30, 40, 3), color, np.uint8) for color in colors]
 
 
 def test_plays_in_real_time_and_holds_the_end() -> None:
@@ -121,14 +121,14 @@ def test_clips_may_differ_in_size() -> None:
 
 
 def test_outcome_appears_in_the_last_frame() -> None:
-    for success, colour in gif.BADGES.items():
+    for success, color in gif.BADGES.items():
         frames, _ = gif.compose([clip(6, success=success)], hold_seconds=0)
-        assert [shows(frame, colour) for frame in frames] == [False, False, False, True]
+        assert [shows(frame, color) for frame in frames] == [False, False, False, True]
     assert all(shows(frame, BLUE) for frame in frames)
 
 
 def test_ended_clip_is_dimmed_until_all_have_ended() -> None:
-    short = clip(2, colour=ORANGE, outcome="crashed", success=False)
+    short = clip(2, color=ORANGE, outcome="crashed", success=False)
     frames, _ = gif.compose([clip(10), short], hold_seconds=0)
     left, right = (np.stack(frames)[:, :, half] for half in (slice(400), slice(400, None)))
     assert all(shows(frame, gif.BADGES[False]) for frame in right[1:])
@@ -157,7 +157,7 @@ def test_long_names_are_shortened_in_the_middle() -> None:
 def test_shrinking_early_changes_nothing() -> None:
     big = clip(4, shape=(400, 600))
     frames = [gif.shrink(frame) for frame in big.frames]
-    small = gif.Clip(big.arm, big.colour, frames, big.returns, big.outcome, big.success, big.fps)
+    small = gif.Clip(big.arm, big.color, frames, big.returns, big.outcome, big.success, big.fps)
     assert frames[0].nbytes < 0.5 * big.frames[0].nbytes
     assert np.array_equal(np.stack(gif.compose([big])[0]), np.stack(gif.compose([small])[0]))
 
@@ -165,12 +165,12 @@ def test_shrinking_early_changes_nothing() -> None:
 def paying(steps: int, **rates: float) -> gif.Clip:
     """Return a clip with a constant contribution per step and term."""
     paid = {term: [rate * step for step in range(steps + 1)] for term, rate in rates.items()}
-    return replace(clip(steps, colour=ORANGE), contributions=paid)
+    return replace(clip(steps, color=ORANGE), contributions=paid)
 
 
-def reach(frame: NDArray[np.uint8], colour: str = ORANGE) -> tuple[int, int]:
+def reach(frame: NDArray[np.uint8], color: str = ORANGE) -> tuple[int, int]:
     """Return the first and last column of the bars below the picture."""
-    below = (frame[330:] == ImageColor.getrgb(colour)).all(axis=2).any(axis=0)
+    below = (frame[330:] == ImageColor.getrgb(color)).all(axis=2).any(axis=0)
     columns = np.flatnonzero(below)
     return (int(columns[0]), int(columns[-1])) if len(columns) else (0, 0)
 
@@ -235,7 +235,7 @@ def test_clip_needs_one_return_per_frame() -> None:
 
 
 def test_gif_can_be_read(tmp_path: Path) -> None:
-    frames, delay_ms = gif.compose([clip(21), clip(9, colour=ORANGE, success=False)])
+    frames, delay_ms = gif.compose([clip(21), clip(9, color=ORANGE, success=False)])
     path = tmp_path / "new" / "both.gif"
     gif.write_gif(path, frames, delay_ms=delay_ms)
     seen, durations = read(path)
@@ -250,16 +250,16 @@ def test_gif_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "colours", [[(0, 0, 0)], [(0, 0, 0)] * 3, [(255, 0, 0), (0, 0, 255), (255, 0, 0)]]
+    "colors", [[(0, 0, 0)], [(0, 0, 0)] * 3, [(255, 0, 0), (0, 0, 255), (255, 0, 0)]]
 )
-def test_few_colours_are_exact(tmp_path: Path, colours: list[tuple[int, int, int]]) -> None:
-    gif.write_gif(tmp_path / "a.gif", solid(*colours), delay_ms=50)
+def test_few_colors_are_exact(tmp_path: Path, colors: list[tuple[int, int, int]]) -> None:
+    gif.write_gif(tmp_path / "a.gif", solid(*colors), delay_ms=50)
     seen, durations = read(tmp_path / "a.gif")
     played = [frame for frame, ms in zip(seen, durations, strict=True) for _ in range(ms // 50)]
-    assert np.array_equal(np.stack(played), np.stack(solid(*colours)))
+    assert np.array_equal(np.stack(played), np.stack(solid(*colors)))
 
 
-def test_frames_with_every_colour(tmp_path: Path) -> None:
+def test_frames_with_every_color(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     frames = list(generator.integers(0, 256, (3, 30, 40, 3), dtype=np.uint8))
     gif.write_gif(tmp_path / "a.gif", frames, delay_ms=40)

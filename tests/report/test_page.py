@@ -210,11 +210,11 @@ def test_report_without_finished_run_is_refused(trained: Path, tmp_path: Path) -
         load_report_data(study, replace(folder, path=tmp_path / "tiny"), print)
 
 
-def test_colours_contrast_with_a_dark_page() -> None:
-    light, dark = zip(*charts.theme_colours([str(k) for k in range(30)]), strict=True)
+def test_colors_contrast_with_a_dark_page() -> None:
+    light, dark = zip(*charts.theme_colors([str(k) for k in range(30)]), strict=True)
     assert len(set(dark)) == len(set(light)) == 30
-    for colour in dark:
-        rgb = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    for color in dark:
+        rgb = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
         assert charts._contrast(rgb, (0x1B / 255, 0x1E / 255, 0x23 / 255)) >= 4.4
 
 

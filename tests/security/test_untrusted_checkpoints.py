@@ -196,7 +196,7 @@ STATES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
     ),
     "parameters of another type": (at("learner", "parameters", "action_net.bias"), np.zeros(2)),
     "parameters that are text": (at("learner", "parameters", "action_net.bias"), "x"),
-    "parameters that are no numbers": (
+    "parameters that are not numbers": (
         at("learner", "parameters", "action_net.bias"),
         np.full(2, np.nan, np.float32),
     ),
@@ -216,7 +216,7 @@ STATES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
     "no copies": (at("environments", "copies"), []),
     "an episode from nowhere": (at(*COPY, "start"), {"bit_generator": "x"}),
     "an episode from below": (at(*COPY, "start"), -1),
-    "actions that are no numbers": (at(*COPY, "actions"), np.full(3, np.nan)),
+    "actions that are not numbers": (at(*COPY, "actions"), np.full(3, np.nan)),
     "invalid actions": (at(*COPY, "actions"), np.full(3, 7)),
     "actions for ever": (at(*COPY, "actions"), np.zeros(10**6, np.int64)),
     "actions that are text": (at(*COPY, "actions"), "x"),
@@ -229,8 +229,8 @@ STATES: dict[str, tuple[Callable[[StateDict, Any], None], Any]] = {
 def test_a_forged_checkpoint_is_skipped(
     name: str, folder: RunFolder, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    neighbour = tmp_path / "x.csv"
-    neighbour.write_text("mine")
+    neighbor = tmp_path / "x.csv"
+    neighbor.write_text("mine")
     state = checkpoint.load_latest(folder.checkpoints)
     assert state is not None
     change, value = STATES[name]
@@ -238,7 +238,7 @@ def test_a_forged_checkpoint_is_skipped(
     for path in folder.checkpoints:
         path.write_bytes(checkpoint.dump(state))
     starts_again(folder, expected)
-    assert neighbour.read_text() == "mine"
+    assert neighbor.read_text() == "mine"
 
 
 @pytest.mark.parametrize("key", ["versions", "platform", "identity"])

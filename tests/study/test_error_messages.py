@@ -141,7 +141,7 @@ def test_mistake_gives_one_message(file: Path, old: str, new: str, message: str)
 
 
 @pytest.mark.parametrize("algorithm", LEARNERS)
-def test_misspelt_hyperparameter_is_corrected(file: Path, algorithm: str) -> None:
+def test_misspelled_hyperparameter_is_corrected(file: Path, algorithm: str) -> None:
     for name in LEARNERS[algorithm].hyperparameters.model_fields:
         wrong = name + name[-1]
         text = STUDY.replace("PPO", algorithm).replace("gamma: 0.999", f"{wrong}: 1")
@@ -152,7 +152,7 @@ def test_misspelt_hyperparameter_is_corrected(file: Path, algorithm: str) -> Non
 
 
 @pytest.mark.parametrize(("model_path", "model"), MODELS.items(), ids=[p or "top" for p in MODELS])
-def test_misspelt_key_is_corrected(file: Path, model_path: str, model: type[BaseModel]) -> None:
+def test_misspelled_key_is_corrected(file: Path, model_path: str, model: type[BaseModel]) -> None:
     for field, info in model.model_fields.items():
         name = info.alias or field
         data, path = study_with(model_path)

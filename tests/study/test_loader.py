@@ -1,4 +1,4 @@
-"""Study files: YAML, overrides, and files that are no studies."""
+"""Study files: YAML, overrides, and files that are not studies."""
 
 from __future__ import annotations
 

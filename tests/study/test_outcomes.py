@@ -200,7 +200,7 @@ def test_check_counts_the_ends_that_no_outcome_matches() -> None:
     config = study()
     result = check_study(config, config.arms)
     [message] = [f.message for f in result.findings if f.rule == "unmatched-ends"]
-    counts = [b.outcomes["other"] for b in result.behaviours]
+    counts = [b.outcomes["other"] for b in result.behaviors]
     assert counts[0] == 0  # doing nothing falls
     assert message.startswith(f"{sum(counts)} of 40 recorded episodes end as other (act randomly ")
     config = study({**OUTCOMES, "timeout": {"when": "truncated"}})

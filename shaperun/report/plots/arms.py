@@ -23,7 +23,7 @@ MAX_PANELS = 12
 
 _OUTCOMES = {
     True: ("#009E73", "#0072B2", "#56B4E9"),
-    None: (style.GREY, "#D0D0D0", "#787878"),
+    None: (style.GRAY, "#D0D0D0", "#787878"),
     False: ("#D55E00", "#E69F00", "#8C2D04", "#F3B98B"),
 }
 
@@ -31,7 +31,7 @@ _OUTCOMES = {
 @style.styled
 def plot_learning_curves(
     runs: pl.DataFrame,
-    centre: pl.DataFrame,
+    center: pl.DataFrame,
     *,
     title: str,
     threshold: float | None,
@@ -41,14 +41,14 @@ def plot_learning_curves(
     """Draw the environment return of all arms in one panel, and below it their shaped returns.
 
     The runs have arm, seed, timesteps (environment steps), return and shaped_return (means over the
-    episodes of one evaluation of one run); `centre` has arm, timesteps, return_centre, return_low,
+    episodes of one evaluation of one run); `center` has arm, timesteps, return_center, return_low,
     return_high (null without an interval) and runs (their number at this point). `threshold` is
     the return that counts as solved. The arms are drawn in the given order, by default those in
     the tables; `note` says what the thin lines, the thick lines and the bands are.
     """
     if runs.is_empty():
         return style.create_empty_figure(title, "no evaluations yet")
-    palette = style.assign_colours(arms or [*runs["arm"], *centre["arm"]])
+    palette = style.assign_colors(arms or [*runs["arm"], *center["arm"]])
     shown = list(palette)[:MAX_PANELS]
     heights = [
         3.3 + 0.2 * len(palette) / style.count_columns(palette),
@@ -59,7 +59,7 @@ def plot_learning_curves(
     if len(lines) < len(runs):
         note = f"{note} (single runs: only the first of each arm)"
     top, bottom = style.split_rows(figure, heights)
-    axes = _draw_returns(top, lines, centre, palette)
+    axes = _draw_returns(top, lines, center, palette)
     axes.set_title(note, color=style.MUTED)
     _set_y_limits(axes, [*runs["return"], *([] if threshold is None else [threshold])])
     if threshold is not None:
@@ -90,19 +90,19 @@ def _limit_runs(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _draw_returns(
-    part: SubFigure, runs: pl.DataFrame, centre: pl.DataFrame, palette: dict[str, str]
+    part: SubFigure, runs: pl.DataFrame, center: pl.DataFrame, palette: dict[str, str]
 ) -> Axes:
     axes = part.subplots()
     handles, labels, partial = [], [], False
     faint = min(1.0, 4 / len(palette))
-    for arm, colour in palette.items():
-        points = centre.filter(arm=arm).sort("timesteps")
-        style.draw_band(axes, points, "timesteps", colour, 0.16 * faint)
-        _draw_runs(axes, runs.filter(arm=arm), "return", colour, 0.5 * faint)
-        partial |= _draw_centre(axes, points, "return_centre", colour)
+    for arm, color in palette.items():
+        points = center.filter(arm=arm).sort("timesteps")
+        style.draw_band(axes, points, "timesteps", color, 0.16 * faint)
+        _draw_runs(axes, runs.filter(arm=arm), "return", color, 0.5 * faint)
+        partial |= _draw_center(axes, points, "return_center", color)
         count = int(style.to_floats(points["runs"]).max(initial=0))
         labels.append(style.wrap(f"{arm} ({count} run{'s' * (count != 1)})", 60))
-        handles.append(Line2D([], [], color=colour, linewidth=2))
+        handles.append(Line2D([], [], color=color, linewidth=2))
     if partial:
         labels.append("not all runs reached this step")
         handles.append(Line2D([], [], color=style.MUTED, linewidth=2, linestyle=":"))
@@ -112,38 +112,38 @@ def _draw_returns(
     return axes
 
 
-def _draw_shaped_returns(axes: Axes, runs: pl.DataFrame, lines: pl.DataFrame, colour: str) -> None:
+def _draw_shaped_returns(axes: Axes, runs: pl.DataFrame, lines: pl.DataFrame, color: str) -> None:
     if runs.is_empty():
         style.annotate_center(axes, "no evaluations yet")
         return
     steps = runs.sort("timesteps", "seed").group_by("timesteps", maintain_order=True)
     means = steps.agg(pl.mean("shaped_return"), runs=pl.len())
-    _draw_runs(axes, lines, "shaped_return", colour, 0.5)
-    _draw_centre(axes, means, "shaped_return", colour)
+    _draw_runs(axes, lines, "shaped_return", color, 0.5)
+    _draw_center(axes, means, "shaped_return", color)
     style.label_axes(axes, "", "")
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def _draw_runs(axes: Axes, runs: pl.DataFrame, column: str, colour: str, alpha: float) -> None:
+def _draw_runs(axes: Axes, runs: pl.DataFrame, column: str, color: str, alpha: float) -> None:
     runs = runs.sort("seed", "timesteps")
     ends = np.flatnonzero(np.diff(runs["seed"])) + 1
     lines = np.split(runs.select("timesteps", column).to_numpy(), ends)
     # A single artist, as thousands of them would be slow to draw.
-    drawn = LineCollection(lines, colors=colour, linewidths=0.7, alpha=alpha, capstyle="projecting")
+    drawn = LineCollection(lines, colors=color, linewidths=0.7, alpha=alpha, capstyle="projecting")
     axes.add_collection(drawn)
     for point in (line for line in lines if len(line) == 1):
-        axes.plot(*point.T, ".", color=colour, alpha=alpha)
+        axes.plot(*point.T, ".", color=color, alpha=alpha)
 
 
-def _draw_centre(axes: Axes, points: pl.DataFrame, column: str, colour: str) -> bool:
+def _draw_center(axes: Axes, points: pl.DataFrame, column: str, color: str) -> bool:
     """Draw a center, dotted where some runs are missing, and return whether any are."""
     steps, values, runs = (style.to_floats(points[name]) for name in ("timesteps", column, "runs"))
     fewer = runs < runs.max(initial=0)
     if fewer.any():
-        axes.plot(steps, values, ":", color=colour, linewidth=2)
+        axes.plot(steps, values, ":", color=color, linewidth=2)
     values[fewer] = np.nan
-    axes.plot(steps, values, "o-" if len(points) == 1 else "-", color=colour, linewidth=2)
+    axes.plot(steps, values, "o-" if len(points) == 1 else "-", color=color, linewidth=2)
     return bool(fewer.any())
 
 
@@ -165,32 +165,32 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     if table.is_empty():
         return style.create_empty_figure(title, "no episodes yet")
     arms = list(dict.fromkeys(table["arm"]))
-    palette = outcome_colours(table)
+    palette = outcome_colors(table)
     figure = style.create_figure(
         title, 0.9 + len(arms) * max(0.42, 0.17 * style.max_lines(arms, 24))
     )
     [body] = style.split_rows(figure, [1])
     axes = body.subplots()
     ends = dict.fromkeys(arms, 0.0)
-    for outcome, colour in palette.items():
+    for outcome, color in palette.items():
         for arm, share in table.filter(outcome=outcome).select("arm", "share").iter_rows():
-            axes.barh(arms.index(arm), share, left=ends[arm], color=colour, height=0.7)
+            axes.barh(arms.index(arm), share, left=ends[arm], color=color, height=0.7)
             percent, x = style.format_percent(share), ends[arm] + share / 2
             texts = (f"{humanize(outcome)} {percent}", percent)
             text = next((text for text in texts if share > 0.0125 * len(text)), "")  # if it fits
-            ink = style.text_colour(colour)
+            ink = style.text_color(color)
             axes.text(x, arms.index(arm), text, ha="center", va="center", color=ink, fontsize=8)
             ends[arm] += share
     style.label_bars(axes, arms, len(arms))
     axes.set(xlim=(0, 1), xlabel=OUTCOME_LABEL)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    patches = [Patch(color=colour) for colour in palette.values()]
+    patches = [Patch(color=color) for color in palette.values()]
     names = [humanize(outcome) for outcome in palette]
     body.legend(patches, names, loc="outside upper left", ncols=style.count_columns(names))
     return figure
 
 
-def outcome_colours(table: pl.DataFrame) -> dict[str, str]:
+def outcome_colors(table: pl.DataFrame) -> dict[str, str]:
     """Return the colors of outcomes in drawing order: successes, neutral ones, failures."""
     palette = {}
     for good, shades in _OUTCOMES.items():
@@ -209,7 +209,7 @@ def plot_contributions(
     The table has arm, term and contribution (mean over episodes of the sum over an episode of the
     term's weighted value); the term `environment` is the environment's reward.
     """
-    palette = style.assign_colours(arms or table["arm"].to_list())
+    palette = style.assign_colors(arms or table["arm"].to_list())
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
     bar = max(0.2, 0.17 * style.max_lines(table["term"], 24))
     figure = style.create_figure(title, 0.3 + style.figure_height(palette, 2, 0.2 + bar * bars))
@@ -225,9 +225,9 @@ def plot_contributions(
     return figure
 
 
-def _draw_contributions(axes: Axes, rows: pl.DataFrame, colour: str, bars: int) -> None:
+def _draw_contributions(axes: Axes, rows: pl.DataFrame, color: str, bars: int) -> None:
     terms, values = rows["term"].to_list(), style.to_floats(rows["contribution"])
-    shades = [style.GREY if term == "environment" else colour for term in terms]
+    shades = [style.GRAY if term == "environment" else color for term in terms]
     drawn = axes.barh(range(len(terms)), values, color=shades, height=0.7)
     axes.bar_label(drawn, [format_number(value) for value in values], padding=3, fontsize=8)
     axes.vlines(0, -0.5, len(terms) - 0.5, color=style.MUTED, linewidth=0.8)

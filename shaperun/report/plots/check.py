@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from shaperun.check.check import Check
 from shaperun.check.distances import Matrix
-from shaperun.check.ranking import BehaviourReturn, best_by_environment, inversions
+from shaperun.check.ranking import BehaviorReturn, best_by_environment, inversions
 from shaperun.common.text import format_number, humanize
 from shaperun.report.plots import style
 
@@ -32,24 +32,24 @@ def plot_rankings(check: Check) -> Figure:
     """Draw the ranking of the behaviors by the environment and by the arm, one panel per arm."""
     arms = check.select_arms(MAX_ARMS)
     title = f"{check.study.study}: return of each behavior, before training"
-    rows = max(len(check.behaviours), 4)
+    rows = max(len(check.behaviors), 4)
     figure = style.create_figure(title, style.figure_height(arms, 2, 0.5 + 0.24 * rows))
     for axes, arm in style.iter_panels(figure, arms, 2):
         _draw_ranking(axes, check.returns[arm])
     return figure
 
 
-def _draw_ranking(axes: Axes, returns: Sequence[BehaviourReturn]) -> None:
+def _draw_ranking(axes: Axes, returns: Sequence[BehaviorReturn]) -> None:
     """Draw lines from the environment's ranking (left) to the arm's (right)."""
     left = sorted(returns, key=lambda item: -item.environment_return)
     right = sorted(returns, key=lambda item: -item.discounted_return)
     best, wrong = best_by_environment(returns), inversions(returns)
     for item in returns:
-        colour = GREEN if item is best else RED if item in wrong else style.GREY
+        color = GREEN if item is best else RED if item in wrong else style.GRAY
         y_left, y_right = left.index(item), right.index(item)
-        axes.plot([0, 1], [y_left, y_right], "-o", color=colour, linewidth=2, markersize=5)
-        name = humanize(item.behaviour.name)
-        ink = style.MUTED if colour == style.GREY else colour
+        axes.plot([0, 1], [y_left, y_right], "-o", color=color, linewidth=2, markersize=5)
+        name = humanize(item.behavior.name)
+        ink = style.MUTED if color == style.GRAY else color
         text = f"{name}  {format_number(item.environment_return)}"
         _label(axes, -0.06, y_left, text, "right", ink)
         text = f"{format_number(item.discounted_return)}  {name}"
@@ -61,8 +61,8 @@ def _draw_ranking(axes: Axes, returns: Sequence[BehaviourReturn]) -> None:
     _label(axes, 1.06, -0.9, "discounted return", "left", style.MUTED)
 
 
-def _label(axes: Axes, x: float, y: float, text: str, side: str, colour: str) -> None:
-    axes.text(x, y, text, ha=side, va="center", color=colour, fontsize=8)
+def _label(axes: Axes, x: float, y: float, text: str, side: str, color: str) -> None:
+    axes.text(x, y, text, ha=side, va="center", color=color, fontsize=8)
 
 
 @style.styled
@@ -91,6 +91,6 @@ def _draw_heatmap(axes: Axes, heading: str, names: Sequence[str], matrix: Matrix
         return
     for (row, column), value in np.ndenumerate(matrix):
         known = not np.isnan(value)
-        ink = style.text_colour(image.cmap(value)) if known else style.MUTED
+        ink = style.text_color(image.cmap(value)) if known else style.MUTED
         text = f"{value:.2f}" if known else "–"
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)

@@ -63,7 +63,7 @@ def plot_parallel_coordinates(
     for x, vertical in enumerate(verticals):
         _draw_axis(axes, vertical, x, 100 // len(verticals))
     for line in _lines(pruned, verticals[: len(weights)]):
-        axes.plot(line, color=style.GREY, linewidth=0.8, alpha=0.5, linestyle="--")
+        axes.plot(line, color=style.GRAY, linewidth=0.8, alpha=0.5, linestyle="--")
     _draw_finished(axes, done, verticals, ends[0])
     handle = axes.plot([], [], color=style.MUTED, **_edged(3.0))
     body.legend(handle, [name_best(trials, 100)], loc="outside lower left")
@@ -74,14 +74,14 @@ def _draw_finished(axes: Axes, done: pl.DataFrame, verticals: Sequence[_Axis], b
     """Draw better trials brighter and on top, and the best with a black edge."""
     done = done[np.argsort(by.normalize(style.to_floats(done[by.column])), kind="stable").tolist()]
     # The end of viridis is too bright on white.
-    colours = colormaps["viridis"](by.normalize(style.to_floats(done[by.column])) / 1.1)
+    colors = colormaps["viridis"](by.normalize(style.to_floats(done[by.column])) / 1.1)
     lines, best = _lines(done, verticals), done["best"].to_numpy()
     # A single artist, as thousands of them would be slow to draw.
     others = np.stack(np.broadcast_arrays(np.arange(len(verticals)), lines[~best]), axis=2)
-    axes.add_collection(LineCollection(list(others), colors=colours[~best], clip_on=False))
+    axes.add_collection(LineCollection(list(others), colors=colors[~best], clip_on=False))
     edged = _edged(2.0 if best.sum() > 1 else 3.0)
-    for line, colour in zip(lines[best], colours[best], strict=True):
-        axes.plot(line, color=colour, clip_on=False, solid_capstyle="butt", **edged)
+    for line, color in zip(lines[best], colors[best], strict=True):
+        axes.plot(line, color=color, clip_on=False, solid_capstyle="butt", **edged)
 
 
 def _edged(width: float) -> dict[str, Any]:

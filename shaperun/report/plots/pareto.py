@@ -69,13 +69,13 @@ def _corner(objectives: Sequence[str]) -> str:
     return f"{'upper' if up else 'lower'} {'right' if across else 'left'}"
 
 
-def _draw_trials(axes: Axes, rows: pl.DataFrame, x: str, y: str, colour: str, alpha: float) -> None:
+def _draw_trials(axes: Axes, rows: pl.DataFrame, x: str, y: str, color: str, alpha: float) -> None:
     """Draw a point per trial, with lines from its lowest to its highest seed in each objective."""
     spread = rows.drop_nulls([f"{x}_low", f"{y}_low"])
-    look: dict[str, Any] = {"color": colour, "alpha": 0.5 * alpha, "linewidth": 1}
+    look: dict[str, Any] = {"color": color, "alpha": 0.5 * alpha, "linewidth": 1}
     axes.hlines(spread[y], spread[f"{x}_low"], spread[f"{x}_high"], **look)
     axes.vlines(spread[x], spread[f"{y}_low"], spread[f"{y}_high"], **look)
-    axes.plot(rows[x], rows[y], "o", color=colour, mec="white", alpha=alpha)
+    axes.plot(rows[x], rows[y], "o", color=color, mec="white", alpha=alpha)
 
 
 def _draw_steps(axes: Axes, front: pl.DataFrame, objectives: Sequence[str]) -> None:
@@ -106,7 +106,7 @@ def _draw_names(
     rows = named.select("arm", *xy).iter_rows()
     for (arm, x, y), middle in zip(rows, middles, strict=True):
         column.text(0, middle, wrap_name(arm, _NAME_WIDTH), va="center", fontsize=7.5)
-        leader = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkA": 0}
+        leader = {"arrowstyle": "-", "color": style.GRAY, "linewidth": 0.6, "shrinkA": 0}
         axes.annotate("", (x, y), (-0.02, middle), textcoords=column.transAxes, arrowprops=leader)
 
 

@@ -109,9 +109,9 @@ def _draw_cells(
         return
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
-            colour = style.text_colour(mesh.to_rgba(value))
+            color = style.text_color(mesh.to_rgba(value))
             text = format_value(value)
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour)
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color)
 
 
 def _draw_points(

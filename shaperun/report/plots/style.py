@@ -19,7 +19,7 @@ from matplotlib.figure import Figure, SubFigure
 from shaperun.common.files import write_atomically
 
 WIDTH = 8.0  # inches; 800 pixels at 100 dots per inch
-MUTED, GREY = "#606060", "#A6A6A6"
+MUTED, GRAY = "#606060", "#A6A6A6"
 
 # Okabe and Ito's colors, the baseline's black first and the yellow darkened to be visible on white;
 # then Paul Tol's muted ones.
@@ -50,15 +50,15 @@ _STYLE = {
 styled = style.context(["default", _STYLE])
 
 
-def assign_colours(arms: Sequence[str]) -> dict[str, str]:
+def assign_colors(arms: Sequence[str]) -> dict[str, str]:
     """Return one color per arm, by its index; black is for the first, the baseline."""
-    return {arm: _colour(index) for index, arm in enumerate(dict.fromkeys(arms))}
+    return {arm: _color(index) for index, arm in enumerate(dict.fromkeys(arms))}
 
 
-def _colour(index: int) -> str:
+def _color(index: int) -> str:
     if index < len(PALETTE):
         return PALETTE[index]
-    hue = index * 0.618034 % 1  # steps of the golden ratio keep neighbours apart
+    hue = index * 0.618034 % 1  # steps of the golden ratio keep neighbors apart
     return "#" + "".join(f"{round(255 * x):02X}" for x in colorsys.hls_to_rgb(hue, 0.42, 0.55))
 
 
@@ -178,7 +178,7 @@ def format_percent(share: float) -> str:
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-def text_colour(background: Any) -> str:
+def text_color(background: Any) -> str:
     """Return black or white, depending on the contrast with the background."""
     red, green, blue = (x**2.2 for x in to_rgba(background)[:3])
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
@@ -200,10 +200,10 @@ def count_columns(labels: Collection[str]) -> int:
     return max(1, 108 // (max(map(len, labels), default=0) + 7))
 
 
-def draw_band(axes: Axes, points: pl.DataFrame, column: str, colour: str, alpha: float) -> None:
+def draw_band(axes: Axes, points: pl.DataFrame, column: str, color: str, alpha: float) -> None:
     """Shade from `return_low` to `return_high` along `column`; a single point gets a bar."""
     x, low, high = (to_floats(points[name]) for name in (column, "return_low", "return_high"))
     if len(points) == 1:
-        axes.vlines(x, low, high, color=colour, linewidth=6, alpha=alpha)
+        axes.vlines(x, low, high, color=color, linewidth=6, alpha=alpha)
     else:
-        axes.fill_between(x, low, high, color=colour, linewidth=0, alpha=alpha)
+        axes.fill_between(x, low, high, color=color, linewidth=0, alpha=alpha)

@@ -29,7 +29,7 @@ def plot_drifts(
         return style.create_empty_figure(title, "every arm learns from the environment's reward")
     figure = style.create_figure(title, 2 * style.figure_height(shown, 4, 1.3))
     upper, lower = style.split_rows(figure, [1, 1])
-    palette, by_run = style.assign_colours(arms), {(d.arm, d.seed): d for d in runs}
+    palette, by_run = style.assign_colors(arms), {(d.arm, d.seed): d for d in runs}
     rows = ((upper, "return", "Environment return"), (lower, "shaped_return", "Shaped return"))
     for part, column, text in rows:
         style.add_heading(part, f"{text} per episode, single runs; dot: best environment return")
@@ -44,14 +44,14 @@ def _draw_drifts(
     curves: pl.DataFrame,
     column: str,
     drifts: Mapping[tuple[str, int], Drift],
-    colour: str,
+    color: str,
 ) -> None:
     for (arm, seed), run in curves.group_by("arm", "seed", maintain_order=True):
         drift = drifts[str(arm), int(str(seed))]
         width, alpha = (1.6, 0.95) if drift.diverged else (0.8, 0.45)
-        axes.plot(run["timesteps"], run[column], color=colour, linewidth=width, alpha=alpha)
+        axes.plot(run["timesteps"], run[column], color=color, linewidth=width, alpha=alpha)
         best = run.filter(timesteps=drift.best_at)
-        axes.plot(best["timesteps"], best[column], "o", color=colour, markersize=3, alpha=alpha)
+        axes.plot(best["timesteps"], best[column], "o", color=color, markersize=3, alpha=alpha)
     style.label_axes(axes, "", "")
     _few_ticks(axes)
 
@@ -67,7 +67,7 @@ def plot_terms(table: pl.DataFrame, *, title: str, arms: Sequence[str]) -> Figur
     names = [t for t in dict.fromkeys(table["term"]) if t != OWN_REWARD]
     shades = {n: style.PALETTE[1 + k % (len(style.PALETTE) - 1)] for k, n in enumerate(names)}
     if OWN_REWARD in table["term"]:
-        shades[OWN_REWARD] = style.GREY
+        shades[OWN_REWARD] = style.GRAY
     figure = style.create_figure(title, style.figure_height(arms, 3, 1.7) + 0.5)
     body = style.split_rows(figure, [1])[0]
     for axes, arm in style.iter_panels(body, arms, 3):
@@ -95,7 +95,7 @@ def plot_health(
     """
     if updates.is_empty() or not measures:
         return style.create_empty_figure(title, "the learner reported no updates")
-    palette = {a: c for a, c in style.assign_colours(arms).items() if a in updates["arm"]}
+    palette = {a: c for a, c in style.assign_colors(arms).items() if a in updates["arm"]}
     by_title = {measure.title: measure for measure in measures}
     figure = style.create_figure(
         title, style.figure_height(by_title, 2, 1.6) + 0.2 * len(palette) / 4 + 0.3
@@ -103,7 +103,7 @@ def plot_health(
     body = style.split_rows(figure, [1])[0]
     for axes, name in style.iter_panels(body, by_title, 2):
         _draw_measure(axes, updates, by_title[name], palette)
-    handles = [Line2D([], [], color=colour, linewidth=2) for colour in palette.values()]
+    handles = [Line2D([], [], color=color, linewidth=2) for color in palette.values()]
     body.legend(handles, palette, loc="outside upper left", ncols=style.count_columns(palette))
     body.supxlabel("environment steps; lines: single runs; dashed: rule of thumb or target")
     return figure

@@ -147,7 +147,7 @@ def plot_importance(table: pl.DataFrame, *, title: str, note: str) -> Figure:
 
 def _draw_shares(axes: Axes, rows: pl.DataFrame) -> None:
     for y, (share, chance) in enumerate(rows.select("share", "chance").iter_rows()):
-        axes.barh(y, share, color=TRIAL if share > chance else style.GREY, height=0.6)
+        axes.barh(y, share, color=TRIAL if share > chance else style.GRAY, height=0.6)
         axes.vlines(chance, y - 0.4, y + 0.4, color=BEST, linewidth=2)
         axes.text(
             max(share, chance), y, f"  {style.format_percent(share)}", va="center", fontsize=8
@@ -164,14 +164,14 @@ def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, object
     done = select_finished(trials)
     for (_, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):
         axes.plot(
-            rows[weight.column], rows[name], marker, mfc="none", mec=style.GREY, alpha=0.8, ms=5
+            rows[weight.column], rows[name], marker, mfc="none", mec=style.GRAY, alpha=0.8, ms=5
         )
-    for rows, marker, colour, size in (
+    for rows, marker, color, size in (
         (done.filter(~pl.col("best")), "o", TRIAL, 6),
         (done.filter("best"), "*", BEST, 13),
     ):
-        _draw_spread(axes, rows, weight.column, name, colour)
-        axes.plot(rows[weight.column], rows[name], marker, color=colour, mec="white", ms=size)
+        _draw_spread(axes, rows, weight.column, name, color)
+        axes.plot(rows[weight.column], rows[name], marker, color=color, mec="white", ms=size)
     fresh = select_fresh(trials)
     # Shifted, as the marker of the search has the same weight.
     shift = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
@@ -188,10 +188,10 @@ def _set_y_limits(axes: Axes, values: pl.DataFrame) -> None:
     axes.set_ylim(low - margin, high + margin)
 
 
-def _draw_spread(axes: Axes, rows: pl.DataFrame, x: str, y: str, colour: str) -> None:
+def _draw_spread(axes: Axes, rows: pl.DataFrame, x: str, y: str, color: str) -> None:
     """Draw a line from the lowest to the highest seed of every trial with several seeds."""
     rows = rows.drop_nulls(f"{y}_low")
-    axes.vlines(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], color=colour, alpha=0.6)
+    axes.vlines(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], color=color, alpha=0.6)
 
 
 def _pruned_by_rung(trials: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
@@ -211,7 +211,7 @@ def _legend(trials: pl.DataFrame) -> list[Line2D]:
     handles += make_fresh_legend(trials)
     for (steps, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):
         text = f"pruned after {steps:,} steps, not ranked ({len(rows)})"
-        handles.append(make_marker(marker, text, mfc="none", markeredgecolor=style.GREY))
+        handles.append(make_marker(marker, text, mfc="none", markeredgecolor=style.GRAY))
     return handles
 
 

@@ -43,10 +43,10 @@ def runs_of(
     return pl.concat(tables)
 
 
-def centre_of(runs: pl.DataFrame) -> pl.DataFrame:
+def center_of(runs: pl.DataFrame) -> pl.DataFrame:
     half = 2 * pl.std("return") / pl.len().sqrt()
     return runs.group_by("arm", "timesteps", maintain_order=True).agg(
-        return_centre=pl.mean("return"),
+        return_center=pl.mean("return"),
         return_low=pl.mean("return") - half,
         return_high=pl.mean("return") + half,
         runs=pl.len(),
@@ -55,7 +55,7 @@ def centre_of(runs: pl.DataFrame) -> pl.DataFrame:
 
 def curves(runs: pl.DataFrame, **options: object) -> Figure:
     keywords = {"title": "lunar-lander", "threshold": 200.0, **options}
-    return plots.plot_learning_curves(runs, centre_of(runs), **keywords)  # type: ignore[arg-type]
+    return plots.plot_learning_curves(runs, center_of(runs), **keywords)  # type: ignore[arg-type]
 
 
 TWO = runs_of({"default": (240, 1), "article": (-300, 80)})
@@ -190,7 +190,7 @@ def test_texts_do_not_overlap() -> None:
             raise AssertionError(name) from error
 
 
-def test_runs_are_thin_lines_and_centres_thick_ones() -> None:
+def test_runs_are_thin_lines_and_centers_thick_ones() -> None:
     figure = curves(TWO)
     assert len(thin(figure, 0)) == 10
     assert len(lines(figure, 0, 2)) == 2
@@ -205,10 +205,10 @@ def test_curves_show_the_numbers_of_the_tables() -> None:
     figure = curves(TWO)
     one = TWO.filter(arm="default", seed=3).sort("timesteps")
     assert thin(figure, 0)[3] == [list(row) for row in one["timesteps", "return"].iter_rows()]
-    centre = centre_of(TWO).filter(arm="default")
+    center = center_of(TWO).filter(arm="default")
     steps, values = points(lines(figure, 0, 2)[0])
-    assert steps == centre["timesteps"].to_list()
-    assert values == centre["return_centre"].to_list()
+    assert steps == center["timesteps"].to_list()
+    assert values == center["return_center"].to_list()
     shaped = TWO.filter(arm="article").group_by("timesteps").agg(pl.mean("shaped_return"))
     _, means = points(lines(figure, 2, 2)[0])
     assert means == pytest.approx(shaped.sort("timesteps")["shaped_return"].to_list())
@@ -232,7 +232,7 @@ def test_curves_are_labeled() -> None:
     assert "default (1 run)" in words(curves(one_point()))
 
 
-def test_centre_of_fewer_runs_is_dotted() -> None:
+def test_center_of_fewer_runs_is_dotted() -> None:
     figure = curves(half_finished(), arms=["default", "article", "potential", "later"])
     written = words(figure)
     assert "not all runs reached this step" in written
@@ -243,9 +243,9 @@ def test_centre_of_fewer_runs_is_dotted() -> None:
     assert max(points(lines(figure, 0, 2, ":")[0])[0]) == 1_000_000
 
 
-def test_arm_has_the_same_colour_in_all_figures() -> None:
+def test_arm_has_the_same_color_in_all_figures() -> None:
     arms = ["default", "article"]
-    palette = canvas.assign_colours(arms)
+    palette = canvas.assign_colors(arms)
     assert [line.get_color() for line in lines(curves(TWO), 0, 2)] == list(palette.values())
     alone = curves(TWO.filter(arm="article"), arms=arms)
     assert lines(alone, 0, 2)[-1].get_color() == palette["article"]
@@ -255,13 +255,13 @@ def test_arm_has_the_same_colour_in_all_figures() -> None:
     assert to_hex(bars.patches[0].get_facecolor()).upper() == palette["article"]
 
 
-def test_colours_of_many_arms_differ() -> None:
+def test_colors_of_many_arms_differ() -> None:
     arms = [str(number) for number in range(40)]
-    assert len(set(canvas.assign_colours(arms).values())) == 40
-    assert canvas.assign_colours(arms[:3]) == {
-        arm: canvas.assign_colours(arms)[arm] for arm in arms[:3]
+    assert len(set(canvas.assign_colors(arms).values())) == 40
+    assert canvas.assign_colors(arms[:3]) == {
+        arm: canvas.assign_colors(arms)[arm] for arm in arms[:3]
     }
-    assert canvas.assign_colours(["a", "b", "a"]) == canvas.assign_colours(["a", "b"])
+    assert canvas.assign_colors(["a", "b", "a"]) == canvas.assign_colors(["a", "b"])
 
 
 def test_names_are_shown_literally() -> None:
@@ -313,8 +313,8 @@ def test_contributions_are_labeled() -> None:
     for text in ("|−14,203|", "|−403|", "|12.1|", "|−0.31|", "|0|", "|241|", *TERMS):
         assert text in written
     assert written.count("no weighted terms") == 1
-    grey = figure.get_axes()[0].patches[0].get_facecolor()
-    assert to_hex(grey).upper() == canvas.GREY
+    gray = figure.get_axes()[0].patches[0].get_facecolor()
+    assert to_hex(gray).upper() == canvas.GRAY
 
 
 def test_response_is_sorted_by_weight() -> None:
@@ -337,7 +337,7 @@ def test_heatmap_leaves_missing_pairs_empty() -> None:
         assert text in written
 
 
-def test_large_heatmap_has_a_colour_bar() -> None:
+def test_large_heatmap_has_a_color_bar() -> None:
     pairs = [(x, y, float(x * y), x * y / 200) for x in range(12) for y in range(12)]
     table = pl.DataFrame(
         pairs, schema=["distance", "legs", "return", "success_rate"], orient="row"

@@ -298,13 +298,13 @@ def test_trials_drawn_twice_are_shown_once() -> None:
     assert words(scatter(twice)) == words(scatter(trials))
 
 
-def test_shares_within_chance_are_grey() -> None:
+def test_shares_within_chance_are_gray() -> None:
     figure = search_plots.plot_importance(SHARES, title="t", note="n")
     bars = figure.get_axes()[0].findobj(Rectangle)[:2]
     assert [bar.get_width() for bar in bars] == [0.4, 0.1]
     assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [
         search_plots.TRIAL,
-        style.GREY,
+        style.GRAY,
     ]
     ticks = [x.get_segments()[0][0][0] for x in figure.get_axes()[0].findobj(LineCollection)]
     assert ticks == [0.2, 0.2]

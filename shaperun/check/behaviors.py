@@ -29,7 +29,7 @@ MIN_PICTURE_EPISODES, MAX_PICTURE_STEPS = 2, 1_000
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class Behavior:
     """A controller's episodes, on the same starts as every other controller's."""
 
     name: str
@@ -87,7 +87,7 @@ class Behaviour:
         return len(self.transition) / len(self.episodes)
 
 
-def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> list[Behaviour]:
+def record_behaviors(config: EnvironmentConfig, episodes: int = EPISODES) -> list[Behavior]:
     """Record an environment's controllers, doing nothing and acting randomly, on held-out starts.
 
     A controller with long episodes plays only the first few of the starts.
@@ -100,7 +100,7 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
             environment = config.describe()
             controllers = environment.controllers | default_controllers(env)
             return [
-                Behaviour(name, c.description, _play_controller(env, environment, c, episodes))
+                Behavior(name, c.description, _play_controller(env, environment, c, episodes))
                 for name, c in controllers.items()
             ]
     except UserError:

@@ -9,13 +9,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from shaperun.check.behaviours import (
+from shaperun.check.behaviors import (
     MAX_EPISODE_STEPS,
     MAX_STEPS,
     MIN_EPISODES,
-    Behaviour,
+    Behavior,
     no_op,
-    record_behaviours,
+    record_behaviors,
 )
 from shaperun.envs.builtin import environments
 from shaperun.envs.episodes import held_out_seeds
@@ -23,8 +23,8 @@ from shaperun.study.environment import EnvironmentConfig
 
 
 @cache
-def recorded(env_id: str, episodes: int = 3) -> dict[str, Behaviour]:
-    return {b.name: b for b in record_behaviours(EnvironmentConfig(id=env_id), episodes)}
+def recorded(env_id: str, episodes: int = 3) -> dict[str, Behavior]:
+    return {b.name: b for b in record_behaviors(EnvironmentConfig(id=env_id), episodes)}
 
 
 class Endless(gym.Env[Any, Any]):
@@ -57,8 +57,8 @@ def test_default_controllers_come_last() -> None:
 
 def test_all_controllers_have_the_same_starts() -> None:
     starts = [
-        [tuple(episode.transition.obs[0]) for episode in behaviour.episodes]
-        for behaviour in recorded("CartPole-v1").values()
+        [tuple(episode.transition.obs[0]) for episode in behavior.episodes]
+        for behavior in recorded("CartPole-v1").values()
     ]
     assert all(start == starts[0] for start in starts)
     assert len(set(starts[0])) == 3
@@ -68,10 +68,10 @@ def test_all_controllers_have_the_same_starts() -> None:
 
 
 def test_recording_is_repeatable() -> None:
-    again = {b.name: b for b in record_behaviours(EnvironmentConfig(id="CartPole-v1"), 3)}
-    for name, behaviour in recorded("CartPole-v1").items():
-        assert behaviour.transition.obs.tobytes() == again[name].transition.obs.tobytes()
-        assert behaviour.transition.action.tobytes() == again[name].transition.action.tobytes()
+    again = {b.name: b for b in record_behaviors(EnvironmentConfig(id="CartPole-v1"), 3)}
+    for name, behavior in recorded("CartPole-v1").items():
+        assert behavior.transition.obs.tobytes() == again[name].transition.obs.tobytes()
+        assert behavior.transition.action.tobytes() == again[name].transition.action.tobytes()
 
 
 def test_random_actions_differ_between_episodes() -> None:
@@ -80,22 +80,22 @@ def test_random_actions_differ_between_episodes() -> None:
 
 
 def test_sums_per_episode() -> None:
-    behaviour = recorded("CartPole-v1")["act_randomly"]
-    steps = np.arange(len(behaviour.transition), dtype=float)
-    sums = behaviour.sum_per_episode(steps, 0.9)
+    behavior = recorded("CartPole-v1")["act_randomly"]
+    steps = np.arange(len(behavior.transition), dtype=float)
+    sums = behavior.sum_per_episode(steps, 0.9)
     start = 0
-    for number, episode in enumerate(behaviour.episodes):
+    for number, episode in enumerate(behavior.episodes):
         part = steps[start : start + len(episode)]
         assert sums[number] == pytest.approx((part * 0.9 ** np.arange(len(episode))).sum())
-        assert behaviour.returns[number] == episode.transition.env_reward.sum()
+        assert behavior.returns[number] == episode.transition.env_reward.sum()
         start += len(episode)
 
 
 def test_endless_episodes_are_truncated() -> None:
-    behaviour = recorded("Endless-v0", 20)["do_nothing"]
-    assert {len(episode) for episode in behaviour.episodes} == {MAX_EPISODE_STEPS}
-    assert behaviour.outcomes == {"truncated": len(behaviour.episodes)}
-    assert len(behaviour.episodes) == max(MIN_EPISODES, MAX_STEPS // MAX_EPISODE_STEPS + 1)
+    behavior = recorded("Endless-v0", 20)["do_nothing"]
+    assert {len(episode) for episode in behavior.episodes} == {MAX_EPISODE_STEPS}
+    assert behavior.outcomes == {"truncated": len(behavior.episodes)}
+    assert len(behavior.episodes) == max(MIN_EPISODES, MAX_STEPS // MAX_EPISODE_STEPS + 1)
 
 
 @pytest.mark.parametrize(
