@@ -15,10 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shaperun.common.files import write_atomically
 from shaperun.common.text import format_fixed
-from shaperun.training.replay import steps_per_frame
+from shaperun.training.replay import film_speed, steps_per_frame
 
 PANEL_WIDTH = 400  # pixels, including the margin
-MAX_DRAWN = 250  # frames; a longer episode plays faster, as its caption says
 MAX_RATIO = 20  # of the sides of a picture
 MAX_BARS = 8  # of more terms, the smallest are drawn as one
 COLORS = 64  # one palette per GIF; the last entry is transparent
@@ -39,6 +38,7 @@ class Clip:
     outcome: str  # shown in the last frame
     success: bool | None  # None if the outcome is neither success nor failure
     fps: int  # of the environment, frames per second
+    speed: int = 1  # at which its frames were rendered
     note: str = ""  # seed and episode, and more on further lines
     # Term -> cumulative contribution at each frame, in the units of the arm's reward.
     contributions: Mapping[str, Sequence[float] | NDArray[np.float64]] = field(default_factory=dict)
@@ -141,7 +141,7 @@ def compose(
     longest = max(clip.length for clip in clips)
     stride = stride or steps_per_frame(clips[0].fps)
     delay_ms = max(20, 10 * round(100 * stride / clips[0].fps))
-    speed = max(1, math.ceil(longest / (stride * MAX_DRAWN)))
+    speed = max(film_speed(clips[0].fps, longest), *(clip.speed for clip in clips))
 
     clips = [replace(clip, contributions=_limit_terms(clip.contributions)) for clip in clips]
     rows = max(len(clip.contributions) for clip in clips)

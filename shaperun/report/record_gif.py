@@ -6,7 +6,7 @@ episode, the same for all; `pick` chooses among all recorded final episodes of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +79,27 @@ def record_gifs(
     runs = plan_runs(study, study.arms, arms)
     ensure_unchanged(folder, runs)
     final = _select_final(study, loaded, runs, choice)
+    chosen_by_arm = dict(_choose_episodes(study, final, runs, choice, log))
+    longest = max((chosen.episode["length"] for chosen in chosen_by_arm.values()), default=0)
     clips, written = [], []
+    for arm, chosen in chosen_by_arm.items():
+        run = next(run for run in runs if (run.arm, run.seed) == (arm, chosen.episode["seed"]))
+        clip = _record_clip(study, folder.run(run.arm, run.seed), run, chosen, longest)
+        log(_describe(clip, chosen))
+        clips.append(clip)
+        written.append(_write(folder.gifs / f"{choice.file_name(arm)}.{kind}", [clip]))
+    if len(clips) > 1:
+        written.append(_write(folder.gifs / f"{choice.file_name(SIDE_BY_SIDE)}.{kind}", clips))
+    return written
+
+
+def _choose_episodes(
+    study: Study,
+    final: pl.DataFrame,
+    runs: Sequence[Run],
+    choice: EpisodeChoice,
+    log: Callable[[str], None],
+) -> Iterator[tuple[str, _Choice]]:
     for arm in dict.fromkeys(run.arm for run in runs):
         recorded = final.filter(arm=arm)
         if recorded.is_empty():
@@ -87,15 +107,8 @@ def record_gifs(
         chosen = _choose(recorded, choice, _failure_outcomes(study))
         if chosen is None:
             log(f"{arm}: none of its {len(recorded)} final episodes is a failure; left out")
-            continue
-        run = next(run for run in runs if (run.arm, run.seed) == (arm, chosen.episode["seed"]))
-        clip = _record_clip(study, folder.run(run.arm, run.seed), run, chosen)
-        log(_describe(clip, chosen))
-        clips.append(clip)
-        written.append(_write(folder.gifs / f"{choice.file_name(arm)}.{kind}", [clip]))
-    if len(clips) > 1:
-        written.append(_write(folder.gifs / f"{choice.file_name(SIDE_BY_SIDE)}.{kind}", clips))
-    return written
+        else:
+            yield arm, chosen
 
 
 def _select_final(
@@ -170,11 +183,13 @@ def _choose_median_run(recorded: pl.DataFrame, choice: EpisodeChoice) -> _Choice
     return _Choice(episodes.row(0, named=True), reason)
 
 
-def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> gif.Clip:
+def _record_clip(
+    study: Study, folder: RunFolder, run: Run, chosen: _Choice, longest: int
+) -> gif.Clip:
     act, episode = load_policy(run.config, folder), chosen.episode["episode_seed"]
     try:
         factor = chosen.episode.get("schedule")
-        played = replay_episode(run.config, act, episode, gif.shrink, factor)
+        played = replay_episode(run.config, act, episode, gif.shrink, factor, longest=longest)
     except UserError:
         raise
     except Exception as error:  # the environment's code may raise anything
@@ -190,6 +205,7 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
             outcome=played.outcome.replace("_", " "),
             success=study.evaluated_environment.describe().outcomes[played.outcome],
             fps=played.fps,
+            speed=played.speed,
             note=f"{which}\n{study.evaluated_with}".strip(),
             contributions=played.contributions,
         )

@@ -20,6 +20,7 @@ from shaperun.training.evaluation import EVAL_BATCH_SIZE, Act
 Frame = npt.NDArray[np.uint8]
 
 DRAWN_PER_SECOND = 25  # 40 ms per frame; viewers slow down below 20 ms
+MAX_DRAWN = 250  # frames; a longer episode plays faster
 MAX_STEPS = 10_000  # whose frames take up to a gigabyte
 
 
@@ -32,6 +33,7 @@ class Replay:
     contributions: dict[str, list[float]]  # of each reward part to the shaped return
     outcome: str
     fps: int
+    speed: int  # of the film, in times of the environment's
 
 
 def replay_episode(
@@ -40,10 +42,12 @@ def replay_episode(
     seed: int,
     transform: Callable[[Frame], Frame],
     factor: float | None = None,
+    *,
+    longest: int = 0,
 ) -> Replay:
     """Play a held-out episode as it was evaluated; `transform` shrinks each frame at once.
 
-    Frames are rendered as often as `steps_per_frame` has it, and at the end of the episode.
+    Only the frames that a film shows are rendered, if its longest episode has `longest` steps.
     `factor` is that of the schedule in the evaluation, by default the one at the end of training.
     """
     render_without_display()
@@ -52,6 +56,7 @@ def replay_episode(
     kernel = config.training.kernel(environment, config.reward)
     env = config.evaluated_environment.make(render_mode="rgb_array")
     fps = int(env.metadata.get("render_fps", 30))
+    speed = film_speed(fps, longest)
     frames: list[Frame] = []
     returns: list[float] = []
 
@@ -62,7 +67,7 @@ def replay_episode(
     def on_step(reward: float) -> None:
         if len(frames) == MAX_STEPS:
             raise ValueError(f"the episode is longer than {MAX_STEPS:,} steps")
-        is_drawn = len(frames) % steps_per_frame(fps) == 0
+        is_drawn = len(frames) % (steps_per_frame(fps) * speed) == 0
         frames.append(render() if is_drawn else frames[-1])
         returns.append((returns[-1] if returns else 0.0) + reward)
 
@@ -77,7 +82,7 @@ def replay_episode(
         name: [0.0, *values.tolist()]
         for name, values in _contributions_so_far(kernel, episode.transition, factor).items()
     }
-    return Replay(frames, returns, contributions, episode.outcome, fps)
+    return Replay(frames, returns, contributions, episode.outcome, fps, speed)
 
 
 def steps_per_frame(fps: float) -> int:
@@ -86,6 +91,11 @@ def steps_per_frame(fps: float) -> int:
     A film has about `DRAWN_PER_SECOND` frames per second of the environment's time.
     """
     return max(1, round(fps / DRAWN_PER_SECOND))
+
+
+def film_speed(fps: float, longest: int) -> int:
+    """Return how much faster than the environment a film plays, to have `MAX_DRAWN` frames."""
+    return max(1, -(-longest // (steps_per_frame(fps) * MAX_DRAWN)))
 
 
 def _contributions_so_far(
