@@ -18,7 +18,7 @@ from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_declaration, installed_environments
 from shaperun.envs.info import read_info, record_info
 from shaperun.envs.metrics import metric_bounds
-from shaperun.envs.spaces import UnsupportedEnvironmentError, from_spaces
+from shaperun.envs.spaces import UnsupportedEnvironmentError, complete, from_spaces
 from shaperun.envs.wrapper_names import Wrappers
 
 PACKAGE_HINT = "PACKAGE:NAME for one of a package"
@@ -71,7 +71,7 @@ def _with_view(known: Environment, env_id: str, options: Mapping[str, Any]) -> E
         seen = _inspect(env_id, json.dumps(options, sort_keys=True))
     except UnsupportedEnvironmentError:  # reported when it is made to be played
         return known
-    return replace(known, view=seen.view, discrete_observations=seen.discrete_observations)
+    return complete(known, seen)
 
 
 def _load_declaration(env_id: str) -> Environment | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -42,6 +43,22 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
         action_size=None if discrete else int(np.prod(action_space.shape)),
         outcome=lambda end: np.where(end.terminated, "terminated", "truncated"),
         outcomes={"terminated": None, "truncated": None},
+    )
+
+
+def complete(declared: Environment, seen: Environment) -> Environment:
+    """Return a declaration with what it leaves to the environment's spaces, as `seen` has it.
+
+    That is how learners see it, the size of its actions, and the layout of observations without
+    names.
+    """
+    unnamed = not declared.observations and declared.layout == Environment.layout
+    return replace(
+        declared,
+        view=seen.view,
+        discrete_observations=seen.discrete_observations,
+        action_size=seen.action_size if declared.action_size is None else declared.action_size,
+        layout=seen.layout if unnamed else declared.layout,
     )
 
 

@@ -7,7 +7,8 @@ give wrong numbers silently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -73,7 +74,7 @@ def _recorded(base: Any) -> Iterator[list[Any]]:
     def recorder(method: Callable[..., Any]) -> Callable[..., Any]:
         def record(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            own.append(np.array(result[0]))
+            own.append(copy.deepcopy(result[0]))
             return result
 
         return record
@@ -92,7 +93,13 @@ def _recorded(base: Any) -> Iterator[list[Any]]:
 
 
 def _equal(received: Any, own: Any) -> bool:
-    received = np.asarray(received)
+    if isinstance(own, Mapping):
+        same_keys = isinstance(received, Mapping) and received.keys() == own.keys()
+        return same_keys and all(_equal(received[key], own[key]) for key in own)
+    if isinstance(own, tuple):
+        same_size = isinstance(received, tuple) and len(received) == len(own)
+        return same_size and all(map(_equal, received, own))
+    received, own = np.asarray(received), np.asarray(own)
     # The same numbers in another precision or shape are read alike.
     return received.size == own.size and bool(
         np.allclose(received.ravel(), own.ravel(), rtol=1e-6, atol=0, equal_nan=True)

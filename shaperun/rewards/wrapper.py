@@ -11,11 +11,12 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from shaperun.envs.base import Array, Environment, Transition, scalar_reward
+from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_own_declaration
 from shaperun.envs.info import record_info, record_vector_info
 from shaperun.envs.layout import flatten_rows
 from shaperun.envs.memory import EpisodeMemory
-from shaperun.envs.spaces import from_spaces
+from shaperun.envs.spaces import complete, from_spaces
 from shaperun.rewards.clock import Clock
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards
@@ -348,9 +349,9 @@ def _environment(
         spec = base.get_attr("spec")[0]  # type: ignore[attr-defined]
     name = spec.id if spec else type(base).__name__
     declared = find_own_declaration(base, spec)
-    if declared:
+    if declared and declared.id in environments():
         return declared, OwnObservations(env)
-    return (
-        from_spaces(name, observation_space, action_space),
-        lambda method, *args, **kwargs: getattr(env, method)(*args, **kwargs),
-    )
+    seen = from_spaces(name, observation_space, action_space)
+    if declared:
+        return complete(declared, seen), OwnObservations(env)
+    return seen, lambda method, *args, **kwargs: getattr(env, method)(*args, **kwargs)

@@ -62,10 +62,36 @@ gym.register("Image-v0", Image, max_episode_steps=30)
 image = Environment(
     id="Image-v0",
     observations=(),
-    layout=(40, 40, 3),
     outcome=line.outcome,
     outcomes=line.outcomes,
 )
+
+
+class Trade(Line):
+    observation_space = gym.spaces.Dict(
+        {"cash": gym.spaces.Box(-9, 9, (2,)), "step": gym.spaces.Discrete(4)}
+    )
+    action_space = gym.spaces.Box(-1, 1, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"cash": np.array([1, 2], np.float32), "step": 0}, {}
+
+    def step(self, action):
+        return {"cash": np.array([1, 2], np.float32), "step": 1}, 0.0, False, False, {}
+
+
+gym.register("Trade-v0", Trade, max_episode_steps=30)
+
+trade = Environment(
+    id="Trade-v0", observations=(), outcome=line.outcome, outcomes=line.outcomes
+)
+
+
+@trade.state_term
+def rich(obs):
+    """Cash."""
+    return obs[:, 0]
 
 
 @line.state_term
@@ -112,6 +138,7 @@ def forget() -> None:
         del sys.modules[name]
     gym.registry.pop("Line-v0", None)
     gym.registry.pop("Image-v0", None)
+    gym.registry.pop("Trade-v0", None)
 
 
 @pytest.mark.usefixtures("module")
@@ -128,6 +155,20 @@ def test_learners_see_a_declared_environment_as_any_other() -> None:
     declared_view = get_environment("line_module:Image-v0").learner_view
     assert declared_view == get_environment("Image-v0").learner_view
     assert declared_view.is_picture
+
+
+@pytest.mark.usefixtures("module")
+def test_declaration_leaves_sizes_to_the_spaces() -> None:
+    known = get_environment("line_module:Trade-v0")
+    assert (known.action_size, known.observation_size) == (2, 3)
+    env = RewardShapingWrapper(
+        gym.make("Trade-v0"),
+        {"mode": "add", "terms": {"spent": 'obs["cash"][1]'}, "weights": {"spent": 1, "rich": 1}},
+    )
+    env.reset(seed=0)
+    *_, info = env.step(np.zeros(2, np.float32))
+    assert info["reward_components"]["spent"] == 2.0
+    assert info["reward_components"]["rich"] == 1.0
 
 
 @pytest.mark.usefixtures("module")
