@@ -53,6 +53,20 @@ line = Environment(
 )
 
 
+@line.state_term
+def progress(obs):
+    """x / 5."""
+    return obs[:, 0] / 5
+
+
+@line.controller
+def walk(obs):
+    """Walks to the goal."""
+    return 1
+'''
+MODULES = ("line_module", "other_module", "line_package", "line_factory")
+OTHERS = '''
+
 class Image(Line):
     observation_space = gym.spaces.Box(0, 255, (40, 40, 3), np.uint8)
 
@@ -92,20 +106,7 @@ trade = Environment(
 def rich(obs):
     """Cash."""
     return obs[:, 0]
-
-
-@line.state_term
-def progress(obs):
-    """x / 5."""
-    return obs[:, 0] / 5
-
-
-@line.controller
-def walk(obs):
-    """Walks to the goal."""
-    return 1
 '''
-MODULES = ("line_module", "other_module", "line_package", "line_factory")
 ENTRY_POINTS = """[shaperun.environments]
 Line-v0 = line_module:line
 Wrong-v0 = line_module:walk
@@ -115,7 +116,7 @@ Lost-v0 = line_module:nothing
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / "line_module.py").write_text(MODULE)
+    (tmp_path / "line_module.py").write_text(MODULE + OTHERS)
     monkeypatch.syspath_prepend(tmp_path)
     yield
     forget()
