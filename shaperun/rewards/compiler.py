@@ -252,11 +252,9 @@ class _Compiler(ast.NodeVisitor):
     def _contains(self, node: ast.Compare, values: ast.expr, expected: bool) -> Expression:
         if not isinstance(values, ast.Tuple | ast.List) or not values.elts:
             raise self._error(values, "write the values after in as (0, 2)")
-        left = to_number(self.visit(node.left))
-        equal = [
-            self._apply(node, "equal", [left, to_number(self.visit(value))])
-            for value in values.elts
-        ]
+        # The left side is computed once per value, so its nodes count as often.
+        pairs = [[node.left, value] for value in values.elts]
+        equal = [self._apply(node, "equal", [to_number(self.visit(n)) for n in p]) for p in pairs]
         part = self._chain(node, "logical_or", equal)
         return part if expected else self._apply(node, "logical_not", [part])
 

@@ -231,3 +231,10 @@ def test_nested_comparisons_are_limited() -> None:
     for _ in range(18):
         text = f"0<({text})<2"
     assert str(error_of(text)) == LONG
+
+
+def test_membership_counts_its_left_side_once_per_value() -> None:
+    text = "x"
+    for _ in range(14):
+        text = f"({text} in (0, 1, 2))"
+    assert str(error_of(text)) == LONG

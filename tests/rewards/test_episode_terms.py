@@ -43,6 +43,7 @@ MEMORY: dict[str, Callable[[Array, Array], float]] = {
         x[-1] - (x[-2] if len(x) > 1 else -1.0) + x[-2:][0]
     ),
     "changed(min(x, 0), 0)": lambda x, y: float(min(x[-1], 0) != min([0.0, *x][-2], 0)),
+    "steps() in (2, 3)": lambda x, y: float(len(x) in (2, 3)),
     "1 if changed(x) else 2": lambda x, y: 1.0 if x[-1] != x[-2:][0] else 2.0,
     "y - previous(highest(y))": lambda x, y: y[-1] - (y[:-1].max() if len(y) > 1 else y[0]),
     "highest(total(x)) - total(x)": lambda x, y: x.cumsum().max() - x.sum(),
