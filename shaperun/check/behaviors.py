@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from gymnasium import spaces
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Controller, Environment, Transition
 from shaperun.envs.episodes import Episode, concatenate_episodes, held_out_seeds, play_episode
-from shaperun.envs.metrics import measure_episode
+from shaperun.envs.metrics import environment_metrics, measure_episode
 from shaperun.study.environment import EnvironmentConfig
 
 EPISODES = 20
@@ -35,6 +36,8 @@ class Behavior:
     name: str
     description: str
     episodes: list[Episode]
+    metrics: Mapping[str, float]
+    """Means of the environment's own metrics."""
 
     @cached_property
     def _concatenated(self) -> tuple[Transition, npt.NDArray[np.intp]]:
@@ -98,30 +101,32 @@ def record_behaviors(config: EnvironmentConfig, episodes: int = EPISODES) -> lis
     try:
         with closing(config.make(for_controller=True)) as env:
             environment = config.describe()
-            controllers = environment.controllers | default_controllers(env)
-            return [
-                Behavior(name, c.description, _play_controller(env, environment, c, episodes))
-                for name, c in controllers.items()
-            ]
+            controllers = all_controllers(environment, env)
+            return [_play(env, environment, c, episodes) for c in controllers.values()]
     except UserError:
         raise
     except Exception as error:  # the environment's code may raise anything
         raise UserError(f"{config.id} cannot be played: {error}") from None
 
 
-def default_controllers(env: gym.Env[Any, Any]) -> dict[str, Controller]:
-    """Return the controllers that every environment has: do nothing, and act randomly."""
+def all_controllers(environment: Environment, env: gym.Env[Any, Any]) -> dict[str, Controller]:
+    """Return an environment's controllers, and those that every one has: no action, and any.
+
+    An action that is an index may do something where it is 0, unless the environment is declared.
+    """
     seeds = itertools.count()
     null_action = no_op(env.action_space)
     description = "0" if isinstance(env.action_space, spaces.Discrete) else "of zeros"
+    is_idle = bool(environment.controllers) or isinstance(env.action_space, spaces.Box)
+    idle = "do_nothing" if is_idle else "repeat_action_0"
 
     def act_randomly() -> Callable[[Any], Any]:
         env.action_space.seed(next(seeds))  # one per episode, the same every time
         return lambda obs: env.action_space.sample()
 
-    return {
-        "do_nothing": Controller(
-            "do_nothing",
+    return environment.controllers | {
+        idle: Controller(
+            idle,
             f"The action {description} at every step.",
             lambda: lambda obs: null_action,
         ),
@@ -136,6 +141,15 @@ def no_op(space: gym.Space[Any]) -> Any:
     if isinstance(space, spaces.Box):
         return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
     return 0 if isinstance(space, spaces.Discrete) else np.zeros(space.shape, space.dtype)
+
+
+def _play(
+    env: gym.Env[Any, Any], environment: Environment, controller: Controller, episodes: int
+) -> Behavior:
+    played = _play_controller(env, environment, controller, episodes)
+    measured = [environment_metrics(environment, episode.transition) for episode in played]
+    metrics = {name: fmean(each[name] for each in measured) for name in environment.metrics}
+    return Behavior(controller.name, controller.description, played, metrics)
 
 
 def _play_controller(

@@ -181,6 +181,7 @@ def _rank(returns: Sequence[BehaviorReturn]) -> list[dict[str, Any]]:
             "environment_return": result.environment_return,
             "length": result.behavior.length,
             "outcome": result.behavior.outcome,
+            **({"metrics": dict(result.behavior.metrics)} if result.behavior.metrics else {}),
         }
         for result in sorted(returns, key=lambda result: -result.discounted_return)
     ]

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-from shaperun.check.behaviors import Behavior, default_controllers
+from shaperun.check.behaviors import Behavior, all_controllers
 from shaperun.envs.base import Environment
 from shaperun.envs.episodes import Episode, held_out_seeds, play_episode
 from shaperun.envs.make import render_without_display
@@ -48,7 +48,7 @@ def record_filmstrips(
     if env is None:
         return [[None for _ in behavior.episodes] for behavior in behaviors]
     environment = config.describe()
-    controllers = environment.controllers | default_controllers(env)
+    controllers = all_controllers(environment, env)
     try:
         return [
             [

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.style import Style
 from rich.text import Text
 
+from shaperun.check.behaviors import Behavior
 from shaperun.check.check import Check
 from shaperun.check.ranking import BehaviorReturn, best_by_environment, inversions
 from shaperun.check.rule import Finding
@@ -36,11 +37,14 @@ def print_check(check: Check, console: Console) -> None:
     )
     if not check.study.environment.describe().controllers:
         console.print(
-            "Only doing nothing and acting at random were played: "
+            "Only the action 0 and random actions were played: "
             f"{check.study.environment.id} has no controllers. Better policies may be paid "
             "differently.",
             style="yellow",
         )
+    if check.behaviors[0].metrics:
+        console.print()
+        print_metrics(check.behaviors, console)
     shown = check.select_arms(MAX_ARMS)
     for arm in shown:
         console.print()
@@ -91,6 +95,18 @@ def print_ranking(arm: str, paid: Sequence[BehaviorReturn], check: Check, consol
         number_column("environment", format_column([p.environment_return for p in ordered])),
         number_column("steps", format_column([p.behavior.length for p in ordered])),
         Column("outcome", [_format_outcome(payment) for payment in ordered]),
+    ]
+    print_tables(columns, console, header_style="dim")
+
+
+def print_metrics(behaviors: Sequence[Behavior], console: Console) -> None:
+    """Print the means of the environment's own metrics per behavior."""
+    columns = [
+        Column("metric", [humanize(b.name) for b in behaviors], is_label=True),
+        *(
+            number_column(humanize(name), format_column([b.metrics[name] for b in behaviors]))
+            for name in behaviors[0].metrics
+        ),
     ]
     print_tables(columns, console, header_style="dim")
 

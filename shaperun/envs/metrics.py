@@ -43,6 +43,17 @@ def measure_episode(environment: Environment, transition: Transition) -> dict[st
     return values
 
 
+def environment_metrics(environment: Environment, transition: Transition) -> dict[str, float]:
+    """Return all metrics that the environment adds, of an episode of T steps."""
+    terms = environment.built_in
+    return {
+        name: metric.function(transition)
+        if metric.function
+        else sum(w * float(terms[term](transition).sum()) for term, w in metric.terms.items())
+        for name, metric in environment.metrics.items()
+    }
+
+
 def mean_metric(
     metric: str, environment: Environment, episodes: Sequence[Mapping[str, Any]]
 ) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from shaperun.check.behaviors import MAX_EPISODE_STEPS, default_controllers
+from shaperun.check.behaviors import MAX_EPISODE_STEPS, all_controllers
 from shaperun.check.filmstrip import Filmstrip, make_renderable_env, record_filmstrip
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Environment
@@ -132,7 +132,7 @@ def _play_episodes(
 
 
 def _make_controllers(environment: Environment, env: gym.Env[Any, Any]) -> dict[str, Player]:
-    controllers = environment.controllers | default_controllers(env)
+    controllers = all_controllers(environment, env)
     return {name: controller.make for name, controller in controllers.items()}
 
 

@@ -92,7 +92,7 @@ def test_sums_per_episode() -> None:
 
 
 def test_endless_episodes_are_truncated() -> None:
-    behavior = recorded("Endless-v0", 20)["do_nothing"]
+    behavior = recorded("Endless-v0", 20)["repeat_action_0"]
     assert {len(episode) for episode in behavior.episodes} == {MAX_EPISODE_STEPS}
     assert behavior.outcomes == {"truncated": len(behavior.episodes)}
     assert len(behavior.episodes) == max(MIN_EPISODES, MAX_STEPS // MAX_EPISODE_STEPS + 1)

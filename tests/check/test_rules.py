@@ -249,7 +249,7 @@ def test_environment_that_pays_all_behaviors_alike() -> None:
     lake = {"id": "FrozenLake-v1", "options": {"is_slippery": False}}
     study = parse_study(BASE | {"environment": lake, "arms": {"default": {}}})
     [message] = messages(check_study(study, study.arms), "nothing-told-apart", None)
-    assert "pays 0 to every recorded behavior (do nothing, act randomly)" in message
+    assert "pays 0 to every recorded behavior (repeat action 0, act randomly)" in message
     assert messages(checked({}), "nothing-told-apart", None) == []
 
 

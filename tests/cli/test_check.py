@@ -226,7 +226,7 @@ def test_an_environment_without_built_in_terms(tmp_path: Path, shaperun: Shaperu
     (tmp_path / "lake.yaml").write_text(yaml.safe_dump(lake))
     checked = shaperun("check", "lake.yaml")
     assert checked.returncode == 0, checked.stderr
-    assert "do nothing" in checked.stdout
+    assert "repeat action 0" in checked.stdout
     assert "act randomly" in checked.stdout
     for command in (("train", "lake.yaml"), ("compare", "lake"), ("record-gif", "lake")):
         done = shaperun(*command)
