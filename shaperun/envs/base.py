@@ -96,6 +96,8 @@ class View:
     """What stable-baselines3 takes for pictures: the observation, or entries of a flattened one."""
     indices: bool = False
     """True if observations are indices, which it encodes as vectors of zeros and a one."""
+    described: str = ""
+    """The space of observations before it is flattened, as `describe_space` has it, if known."""
     obstacle: str | None = None
     """Why learners cannot use these spaces, and what helps; None if they can."""
 

@@ -18,7 +18,12 @@ from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_declaration, installed_environments
 from shaperun.envs.info import read_info, record_info
 from shaperun.envs.metrics import metric_bounds
-from shaperun.envs.spaces import UnsupportedEnvironmentError, complete, from_spaces
+from shaperun.envs.spaces import (
+    UnsupportedEnvironmentError,
+    complete,
+    describe_space,
+    from_spaces,
+)
 from shaperun.envs.wrapper_names import Wrappers
 
 PACKAGE_HINT = "PACKAGE:NAME for one of a package"
@@ -110,6 +115,7 @@ def view_through(
 @cache
 def _inspect_view(env_id: str, settings: str) -> View:
     from shaperun.envs.make import make_environment  # gymnasium is slow to import
+    from shaperun.envs.wrappers import seen_space
 
     options, wrappers = json.loads(settings)
     environment = get_environment(env_id, options)
@@ -120,6 +126,7 @@ def _inspect_view(env_id: str, settings: str) -> View:
         ):
             warnings.simplefilter("ignore")
             seen = from_spaces(env_id, env.observation_space, env.action_space)
+            described = describe_space(seen_space(env))
             env.action_space.seed(0)
             env.reset(seed=0)
             env.step(env.action_space.sample())
@@ -127,7 +134,7 @@ def _inspect_view(env_id: str, settings: str) -> View:
         raise
     except Exception as error:  # code of a wrapper may raise anything
         raise UnsupportedEnvironmentError(str(error) or type(error).__name__) from None
-    return seen.learner_view
+    return replace(seen.learner_view, described=described)
 
 
 @cache

@@ -7,6 +7,7 @@ next one, and forgets it where an episode ends. Values do not depend on how step
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -44,26 +45,30 @@ class EpisodeMemory:
 
     def get_state(self) -> dict[str, Any]:
         """Return what is remembered."""
-        return {"starting": self._starting.copy(), "carried": dict(self._carried)}
+        return {"starting": self._starting.copy(), "values": dict(self._carried)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Resume from a state.
 
         Raises:
-            ValueError: it belongs to another number of environments.
+            ValueError: it belongs to another number of environments, or is of an earlier version.
         """
-        shapes = {np.shape(array) for array in (state["starting"], *state["carried"].values())}
+        if state.get("carried"):  # where methods of one name shared a value
+            raise ValueError("its memory was recorded by an earlier version")
+        values = dict(state.get("values", {}))
+        shapes = {np.shape(array) for array in (state["starting"], *values.values())}
         if shapes != {self._starting.shape}:
             raise ValueError("its memory belongs to another number of environments")
-        self._starting, self._carried = state["starting"].astype(bool), dict(state["carried"])
+        self._starting, self._carried = state["starting"].astype(bool), values
 
 
 @dataclass
 class Recall:
     """Memory during T steps of N environments, as one term uses it.
 
-    Each method takes a name, unique within the term, and values of every step (T · N,). It returns
-    what they give over the episode so far (T · N,), the step itself included.
+    Each method takes a name and values of every step (T · N,). It returns what they give over the
+    episode so far (T · N,), the step itself included. A term may call several methods with one
+    name, and one method several times: each call in its order remembers values of its own.
     """
 
     starting: Mask  # (N,)
@@ -71,6 +76,7 @@ class Recall:
     ended: Mask  # (T, N)
     term: str = ""
     carried: dict[str, Array] = field(default_factory=dict)
+    _calls: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
 
     def of_term(self, term: str) -> Recall:
         """Return the memory of a term."""
@@ -90,67 +96,78 @@ class Recall:
 
     def total(self, name: str, values: Array) -> Array:
         """Return the sum since the episode began."""
-        return self._accumulate(name, values, np.add, 0.0)
+        return self._total("total", name, values)
 
     def highest(self, name: str, values: Array) -> Array:
         """Return the largest value since the episode began."""
-        return self._accumulate(name, values, np.maximum, -np.inf)
+        return self._accumulate(self._key("highest", name), values, np.maximum, -np.inf)
 
     def lowest(self, name: str, values: Array) -> Array:
         """Return the smallest value since the episode began."""
-        return self._accumulate(name, values, np.minimum, np.inf)
+        return self._accumulate(self._key("lowest", name), values, np.minimum, np.inf)
 
     def previous(self, name: str, values: Array, start: float | None = None) -> Array:
         """Return the value of the step before.
 
         At the first step of an episode this is `start`, by default the value of that step itself.
         """
-        steps = self._by_step(values)
-        result = np.concatenate([self._before(name)[None], steps[:-1]])
-        result[self._starts] = steps[self._starts] if start is None else start
-        self._keep(name, steps[-1])
-        return result.reshape(-1)
+        return self._previous("previous", name, values, start)
 
     def changed(self, name: str, values: Array, start: float | None = None) -> Array:
         """Return 1 where the value is not the previous one, else 0; `start` as in `previous`."""
-        return np.not_equal(values, self.previous(name, values, start)).astype(np.float64)
+        previous = self._previous("changed", name, values, start)
+        return np.not_equal(values, previous).astype(np.float64)
 
     def steps(self, name: str, values: Array) -> Array:
         """Return the number of steps since the episode began; values give the size."""
-        return self.total(name, np.ones(len(values)))
+        return self._total("steps", name, np.ones(len(values)))
 
     def mean_so_far(self, name: str, values: Array) -> Array:
         """Return the mean since the episode began."""
-        return self.total(name, values) / self.steps(f"{name} steps", values)
+        steps = self._total("mean_so_far steps", name, np.ones(len(values)))
+        return self._total("mean_so_far", name, values) / steps
 
     def std_so_far(self, name: str, values: Array) -> Array:
         """Return the standard deviation of the population since the episode began."""
         # Differences to the first value are small, so that their squares lose no digits.
-        values = values - self.first(f"{name} first", values)
-        steps = self.steps(f"{name} steps", values)
-        mean = self.total(name, values) / steps
-        mean_square = self.total(f"{name} square", values * values) / steps
+        values = values - self._first("std_so_far first", name, values)
+        steps = self._total("std_so_far steps", name, np.ones(len(values)))
+        mean = self._total("std_so_far", name, values) / steps
+        mean_square = self._total("std_so_far square", name, values * values) / steps
         result: Array = np.sqrt(np.maximum(0.0, mean_square - mean * mean))
         return result
 
     def first(self, name: str, values: Array) -> Array:
         """Return the value of the first step of the episode."""
-        steps = self._by_step(values)
+        return self._first("first", name, values)
+
+    def _total(self, part: str, name: str, values: Array) -> Array:
+        return self._accumulate(self._key(part, name), values, np.add, 0.0)
+
+    def _previous(self, part: str, name: str, values: Array, start: float | None) -> Array:
+        key, steps = self._key(part, name), self._by_step(values)
+        result = np.concatenate([self._before(key)[None], steps[:-1]])
+        result[self._starts] = steps[self._starts] if start is None else start
+        self._keep(key, steps[-1])
+        return result.reshape(-1)
+
+    def _first(self, part: str, name: str, values: Array) -> Array:
+        key, steps = self._key(part, name), self._by_step(values)
         if len(steps) == 1:
-            return self._keep(name, np.where(self.starting, steps[0], self._before(name)))
+            return self._keep(key, np.where(self.starting, steps[0], self._before(key)))
         index = np.where(self._starts, np.arange(len(steps))[:, None], -1)
         index = np.maximum.accumulate(index, axis=0)  # of the latest start in these steps, if any
         result = np.where(
-            index < 0, self._before(name), np.take_along_axis(steps, np.maximum(index, 0), 0)
+            index < 0, self._before(key), np.take_along_axis(steps, np.maximum(index, 0), 0)
         )
-        self._keep(name, result[-1])
+        self._keep(key, result[-1])
         return result.reshape(-1)
 
-    def _accumulate(self, name: str, values: Array, function: np.ufunc, start: float) -> Array:
+    def _accumulate(self, key: str, values: Array, function: np.ufunc, start: float) -> Array:
         steps = self._by_step(values)
-        latest = np.where(self.starting, start, self._before(name))
+        latest = np.where(self.starting, start, self._before(key))
         if len(steps) == 1:  # as stable-baselines3's loop and the wrappers shape them
-            return self._keep(name, function(latest, steps[0]))
+            return self._keep(key, function(latest, steps[0]))
         result = np.empty_like(steps)
         begin = 0
         for end in [*np.flatnonzero(self.ended.any(axis=1)).tolist(), len(steps) - 1]:
@@ -160,7 +177,7 @@ class Recall:
                 result[begin : end + 1] = block[1:]
                 latest = np.where(self.ended[end], start, block[-1])
                 begin = end + 1
-        self._keep(name, result[-1])
+        self._keep(key, result[-1])
         return result.reshape(-1)
 
     @cached_property
@@ -173,10 +190,16 @@ class Recall:
         values = np.asarray(values, dtype=np.float64)
         return values.reshape(self.ended.shape)
 
-    def _before(self, name: str) -> Array:
-        before = self.carried_before.get(f"{self.term}:{name}")
+    def _key(self, part: str, name: str) -> str:
+        """Return the key of the values that one call remembers: a method, or a part of one."""
+        call = self._calls[part, name]
+        self._calls[part, name] += 1
+        return f"{self.term}:{part}.{call}:{name}"
+
+    def _before(self, key: str) -> Array:
+        before = self.carried_before.get(key)
         return np.zeros(len(self.starting)) if before is None else before
 
-    def _keep(self, name: str, values: Array) -> Array:
-        self.carried[f"{self.term}:{name}"] = values.copy()
+    def _keep(self, key: str, values: Array) -> Array:
+        self.carried[key] = values.copy()
         return values

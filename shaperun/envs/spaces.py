@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args
@@ -83,11 +84,24 @@ def _layout_of(space: Any) -> Layout:
     return tuple(map(int, space.shape))
 
 
+def describe_space(space: Any) -> str:
+    """Return a space of observations as text, without its bounds, which policies do not see."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        entries = [f"{json.dumps(k)}: {describe_space(s)}" for k, s in space.spaces.items()]
+        return f"Dict({', '.join(entries)})"
+    if isinstance(space, spaces.Tuple):
+        return f"Tuple({', '.join(map(describe_space, space.spaces))})"
+    return f"Box({space.shape}, {space.dtype})" if isinstance(space, spaces.Box) else str(space)
+
+
 def view_of(observation_space: Any, action_space: Any) -> View:
     """Return spaces as a learner sees them; a Dict or Tuple is flattened for it."""
     from gymnasium import spaces
 
     pictures = tuple(find_pictures(observation_space))
+    described = describe_space(observation_space)
     if isinstance(observation_space, spaces.Dict | spaces.Tuple):
         observation_space = spaces.flatten_space(observation_space)
     names: tuple[ActionSpace, ...] = get_args(ActionSpace)
@@ -97,6 +111,7 @@ def view_of(observation_space: Any, action_space: Any) -> View:
         actions=actions,
         pictures=pictures,
         indices=not isinstance(observation_space, spaces.Box),
+        described=described,
         obstacle=_find_obstacle(observation_space, action_space),
     )
 

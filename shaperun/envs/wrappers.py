@@ -23,7 +23,10 @@ from shaperun.envs.wrapper_names import NO_EPISODES, NO_RESETS, NO_REWARDS, NO_S
 
 
 class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Environment as a learner sees it; `base` keeps what the environment itself did."""
+    """Environment as a learner sees it; `base` keeps what the environment itself did.
+
+    `seen_space` is its space of observations before a Dict or Tuple is flattened.
+    """
 
     def __init__(
         self, env: gym.Env[Any, Any], environment: Environment, wrappers: Wrappers | None
@@ -37,6 +40,7 @@ class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
         viewed: gym.Env[Any, Any] = self.base
         for name, arguments in map(parse_wrapper, wrappers or ()):
             viewed = load_wrapper(name)(viewed, **arguments)
+        self.seen_space = viewed.observation_space
         composite = isinstance(viewed.observation_space, spaces.Dict | spaces.Tuple)
         if composite and wrappers is not None:
             viewed = _flatten(viewed)
@@ -111,6 +115,11 @@ class BaseEnv(gym.Wrapper[Any, Any, Any, Any]):
         self.result = reward, terminated, truncated, info.copy()
         self.steps += 1
         return obs, reward, terminated, truncated, info
+
+
+def seen_space(env: gym.Env[Any, Any]) -> spaces.Space[Any]:
+    """Return the space of observations of a learner before a Dict or Tuple is flattened."""
+    return env.seen_space if isinstance(env, ViewedEnv) else env.observation_space
 
 
 class PicturesSpace(spaces.Box):

@@ -185,17 +185,28 @@ def check_formula(
         ) from None
 
 
-def _check_definition(value: TermDefinition, info: ValidationInfo) -> TermDefinition:
-    environment: Environment | None = validation_context(info, "environment")
-    if environment and isinstance(value, NetworkTerm):
+def check_definition(environment: Environment, value: TermDefinition) -> None:
+    """Refuse a formula or network that is invalid on an environment.
+
+    Raises:
+        ValueError: the inputs of the network are not its observations.
+        PydanticCustomError: says where in the formula, or which parameter.
+    """
+    if isinstance(value, NetworkTerm):
         inputs, size = value.sizes[0], environment.observation_size
         if inputs != size:
             raise ValueError(
                 f"the network takes {inputs} inputs, but observations of {environment.id} have "
                 f"{size} values"
             )
-    if environment and isinstance(value, str):
-        check_formula(environment, value, {})
+    if isinstance(value, str | FormulaTerm):
+        check_formula(environment, *formula_of(value))
+
+
+def _check_definition(value: TermDefinition, info: ValidationInfo) -> TermDefinition:
+    environment: Environment | None = validation_context(info, "environment")
+    if environment and isinstance(value, NetworkTerm | str):
+        check_definition(environment, value)
     # A formula without parameters is the same term, and the same run, as its text.
     return value.formula if isinstance(value, FormulaTerm) and not value.parameters else value
 

@@ -255,6 +255,10 @@ class RunFolder:
         digest = start.get("sha256") if isinstance(start, dict) else None
         return digest if isinstance(digest, str) else None
 
+    def read_observations(self) -> str:
+        """Return the Dict or Tuple that the run's learner observes; empty if it is not known."""
+        return _select_texts(_read_object(self.config)).get("observations", "")
+
     def read_record(self) -> dict[str, Any]:
         """Return versions, platform and identity of the run, and the hashes of its `files`."""
         record, done = _read_object(self.config), _read_object(self._done)

@@ -31,7 +31,7 @@ from shaperun.envs.generic import (
     get_environment,
     view_through,
 )
-from shaperun.envs.spaces import UnsupportedEnvironmentError
+from shaperun.envs.spaces import UnsupportedEnvironmentError, describe_space
 from shaperun.envs.wrapper_names import ALLOWED, REFUSED
 from shaperun.study.outcomes import Metrics, Outcomes, declare, with_outcome_names
 
@@ -144,6 +144,15 @@ class EnvironmentConfig(Model):
         environment = get_environment(self.id, self.options)
         return declare(environment, self.outcomes, self.metrics)
 
+    @property
+    def composite_observations(self) -> str:
+        """The Dict or Tuple that the learner sees flattened; empty for other observations."""
+        environment = self.describe()
+        if self.wrappers:
+            environment = view_through(environment, self.options, self.wrappers)
+        described = environment.learner_view.described
+        return described if described.startswith(("Dict", "Tuple")) else ""
+
     def make(
         self, *, render_mode: str | None = None, for_controller: bool = False
     ) -> gym.Env[Any, Any]:
@@ -255,26 +264,24 @@ def check_evaluation_options(
 
 def _check_spaces(training: EnvironmentConfig, evaluated: EnvironmentConfig) -> None:
     """Raise ValueError if a policy of the one environment does not fit the other."""
+    from shaperun.envs.wrappers import seen_space  # gymnasium is slow to import
+
     try:
         with closing(training.make()) as first, closing(evaluated.make()) as second:
-            pairs = [
-                (kind, getattr(first, f"{kind}_space"), getattr(second, f"{kind}_space"))
-                for kind in ("observation", "action")
-            ]
+            spaces = {
+                "observation": (seen_space(first), seen_space(second)),
+                "action": (first.action_space, second.action_space),
+            }
     except Exception:  # reported when the environment is used
         return
-    for kind, here, there in pairs:
+    for kind, (here, there) in spaces.items():
         # Other data may have other bounds.
-        arrays = kind == "observation" and hasattr(here, "low") and hasattr(there, "low")
-        if here != there and not (arrays and _layout(here) == _layout(there)):
+        is_alike = kind == "observation" and describe_space(here) == describe_space(there)
+        if here != there and not is_alike:
             raise ValueError(
                 f"the {kind} space is {there} with them and {here} in training; a policy needs "
                 "the same spaces in both"
             )
-
-
-def _layout(space: Any) -> tuple[object, ...]:
-    return space.shape, space.dtype
 
 
 def find_environment(

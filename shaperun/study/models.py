@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from shaperun.common.text import truncate
 from shaperun.common.validation import (
@@ -34,6 +35,7 @@ from shaperun.rewards.config import (
     PythonTerm,
     RewardConfig,
     Terms,
+    check_definition,
     check_potential,
 )
 from shaperun.study.environment import EnvironmentConfig, find_environment
@@ -157,6 +159,23 @@ class Study(Model):
                     f"environment.backend: {training.algorithm} sets the initial state of every "
                     "episode, which EnvPool does not support; leave backend out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_evaluated_terms(self, info: ValidationInfo) -> Self:
+        if info.context is None or not self.evaluation.options:
+            return self
+        evaluated = self.evaluated_environment.describe()
+        parts = {"terms": self.terms, **{f"arms.{n}.terms": a.terms for n, a in self.arms.items()}}
+        for section, terms in parts.items():
+            for name, definition in terms.items():
+                try:
+                    check_definition(evaluated, definition)
+                except (ValueError, PydanticCustomError) as error:
+                    raise ValueError(
+                        f"evaluation.options: {section}.{name} does not fit the environment with "
+                        f"them: {error}"
+                    ) from None
         return self
 
     @property

@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,14 +57,17 @@ def read_any_parameters(path: Path) -> dict[str, torch.Tensor]:
     return _read(path, MAX_BYTES, 10 * MAX_BYTES)
 
 
-def read_timesteps(path: Path) -> int:
-    """Return the environment steps after which stable-baselines3 saved a policy; at least 1."""
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Return what stable-baselines3 saved about a learner besides parameters; {} if unreadable.
+
+    Values that are not JSON are described by their attributes as text; nothing is unpickled.
+    """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             member = _read_members(archive, [archive.getinfo("data")], _MAX_OTHER_BYTES)["data"]
-        return max(1, int(parse_json(member)["num_timesteps"]))
+        return dict(parse_json(member))
     except Exception:  # malicious bytes may raise anything
-        return 1
+        return {}
 
 
 def _read(path: Path, max_bytes: int, max_file_bytes: int) -> dict[str, torch.Tensor]:

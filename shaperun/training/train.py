@@ -251,6 +251,7 @@ def _is_replayable(state: StateDict, total_timesteps: int) -> bool:
 def _record(config: RunConfig) -> dict[str, Any]:
     simulation = [config.environment.backend] if config.environment.backend != "gymnasium" else []
     packages = [*PACKAGES, *simulation]
+    observations = config.environment.composite_observations
     return {
         "identity": config.identity,
         "config": config.model_dump(mode="json"),
@@ -258,6 +259,7 @@ def _record(config: RunConfig) -> dict[str, Any]:
         "platform": platform.platform(),
         "git_revision": _git_revision(),
         "code": _code(config),
+        **({"observations": observations} if observations else {}),
         "resume": "exact" if config.training.learner.exact_resume else "from the start",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -19,6 +19,10 @@ EXPECTED: dict[str, Callable[[Any], float]] = {
     "lowest": np.min,
     "first": lambda x: x[0],
     "previous": lambda x: x[-2] if len(x) > 1 else x[0],
+    "changed": lambda x: float(len(x) > 1),
+    "steps": len,
+    "mean_so_far": np.mean,
+    "std_so_far": np.std,
 }
 each_method = pytest.mark.parametrize("method", EXPECTED)
 
@@ -50,7 +54,7 @@ def test_values_are_those_of_each_episode(method: str, drawn: Any) -> None:
         start = 0
         for step in range(len(values)):
             expected = EXPECTED[method](values[start : step + 1, copy])
-            assert result[step, copy] == pytest.approx(expected, rel=1e-12)
+            assert result[step, copy] == pytest.approx(expected, rel=1e-12, abs=1e-12)
             start = step + 1 if ended[step, copy] else start
 
 
@@ -71,6 +75,24 @@ def test_batches_do_not_change_a_bit(method: str, drawn: Any) -> None:
     assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
+@given(episodes())
+def test_calls_with_one_name_are_independent(drawn: Any) -> None:
+    values, ended, batches = drawn
+    memory, begin = EpisodeMemory(values.shape[1]), 0
+    calls = [(method, sign) for sign in (1, -1) for method in EXPECTED]
+    alone = {call: EpisodeMemory(values.shape[1]) for call in calls}
+    for size in batches:
+        rows = slice(begin, begin + size)
+        recall = memory.recall(ended[rows].reshape(-1))
+        for method, sign in calls:
+            part = sign * values[rows]
+            single, own = evaluate(alone[method, sign], method, part, ended[rows])
+            alone[method, sign].commit(own)
+            assert getattr(recall, method)("x", part.reshape(-1)).tobytes() == single.tobytes()
+        memory.commit(recall)
+        begin += size
+
+
 def test_nothing_is_remembered_before_the_commit() -> None:
     memory = EpisodeMemory()
     values, ended = np.ones((3, 1)), np.zeros((3, 1), bool)
@@ -87,6 +109,13 @@ def test_reset_forgets_selected_environments() -> None:
     memory.commit(evaluate(memory, "total", values, ended)[1])
     memory.reset(np.array([True, False]))
     assert evaluate(memory, "total", values, ended)[0].tolist() == [[1, 2]]
+
+
+def test_state_of_an_earlier_version_is_refused() -> None:
+    state = {"starting": np.ones(1, bool), "carried": {"term:x": np.zeros(1)}}
+    with pytest.raises(ValueError, match="earlier version"):
+        EpisodeMemory().set_state(state)
+    EpisodeMemory().set_state({**state, "carried": {}})
 
 
 def test_state_of_another_size_is_refused() -> None:

@@ -91,6 +91,26 @@ def test_evaluation_needs_the_spaces_of_training(register: toy.Register) -> None
         assert why in refused["evaluation.options"]
 
 
+def test_evaluation_needs_the_layout_of_training(register: toy.Register) -> None:
+    class Pair(toy.Toy):
+        def __init__(self, first: int = 2, second: int = 3) -> None:
+            self.observation_space = spaces.Dict(
+                a=spaces.Box(-1, 1, (first,)), b=spaces.Box(-1, 1, (second,))
+            )
+
+    register("Pair-v0", Pair)
+    data: dict[str, Any] = {"id": "Pair-v0", "ends_itself": True}
+    swapped = {"options": {"first": 3, "second": 2}}
+    refused = toy.refusals(data, evaluation=swapped)
+    assert "the observation space is Dict('a': Box(" in refused["evaluation.options"]
+    # The learner sees the same, but terms do not.
+    data["wrappers"] = [{"FilterObservation": {"filter_keys": ["a"]}}]
+    smaller = {"options": {"second": 2}}
+    toy.study(data, evaluation=smaller, terms={"t": 'obs["b"][1]'})
+    refused = toy.refusals(data, evaluation=smaller, terms={"t": 'obs["b"][2]'})
+    assert "evaluation.options: terms.t does not fit the environment with them" in refused[""]
+
+
 def test_environment_of_a_study_has_its_options() -> None:
     config = EnvironmentConfig(
         id="LunarLander-v3", options={"gravity": -5.0, "max_episode_steps": 7}

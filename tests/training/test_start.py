@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from gymnasium import spaces
 
 from shaperun.common.errors import UserError
 from shaperun.runs import open_study
@@ -22,6 +24,7 @@ from shaperun.training.run import open_run
 from shaperun.training.start import check_starts
 from shaperun.training.train import train_run
 from tests.conftest import Shaperun, call_shaperun, made_once
+from tests.helpers import toy
 from tests.helpers.forgery import tree
 
 PRE: dict[str, Any] = {
@@ -155,10 +158,16 @@ def test_a_changed_source_is_noticed_and_a_deleted_one_is_not_needed(pre: Path) 
 
 
 SMALL: dict[str, Any] = {"hyperparameters": {"policy_kwargs": {"net_arch": [32]}}}
+RELU: dict[str, Any] = {"hyperparameters": {"policy_kwargs": {"activation_fn": "relu"}}}
 SCALED = {"normalize": {"observations": True}}
 REFUSED: dict[str, tuple[tuple[str, dict[str, Any]], str]] = {
     "shape": (("pre/default", SMALL), "policy_net.0.weight is (64, 4), expected (32, 4)"),
     "learner": (("pre/dqn", {}), "networks differ"),
+    "activation": (("pre/default", RELU), "activation function is Tanh, here ReLU; set"),
+    "activation of a file": (
+        ("results/pre/runs/default/0/policy.zip", {**RELU, "engine": "sb3"}),
+        "activation function is Tanh, here ReLU; set",
+    ),
     "normalized": (("pre/scaled", {}), "set normalize: {observations: true}"),
     "not normalized": (("pre/default", SCALED), "set normalize: {observations: false}"),
     "missing": (("pre/nope", {}), "not finished in results: pre/nope/0, pre/nope/1; train that"),
@@ -181,6 +190,45 @@ def test_a_policy_that_does_not_fit_is_one_message(pre: Path, name: str) -> None
     assert ": arms.arm.training.start_from: " in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert tree(pre) == before
+
+
+class Pair(toy.Toy):
+    def __init__(self, first: int = 2, actions: tuple[int, ...] = (2, 3)) -> None:
+        self.observation_space = spaces.Dict(
+            a=spaces.Box(-1, 1, (first,)), b=spaces.Box(-1, 1, (5 - first,))
+        )
+        self.action_space = spaces.MultiDiscrete(list(actions))
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        (
+            {"first": 3},
+            'its observations are Dict("a": Box((2,), float32), "b": Box((3,), float32))',
+        ),
+        ({"actions": [3, 2]}, "its action space is MultiDiscrete([2], [2 3]), here MultiDiscrete"),
+    ],
+)
+def test_the_policy_is_the_same_function(
+    register: toy.Register,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    others: dict[str, Any],
+    why: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    register("Pair-v0", Pair)
+
+    def runs(start: str | None, given: dict[str, Any]) -> list[Run]:
+        environment = {"id": "Pair-v0", "options": given, "ends_itself": True}
+        return plan(start, environment=environment, seeds=[0])
+
+    [source] = runs(None, {})
+    train_run(StudyFolder(Path("results/fine")).run("arm", 0), source.config)
+    runs("fine/arm", {})
+    with pytest.raises(UserError, match=re.escape(why)):
+        runs("fine/arm", others)
 
 
 def test_fresh_does_not_delete_the_source(shaperun: Shaperun, pre: Path) -> None:
