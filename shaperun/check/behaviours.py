@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import gymnasium as gym
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from shaperun.common.errors import UserError
+from shaperun.common.errors import ContractError, UserError, describe_exception
 from shaperun.envs.base import Array, Controller, Environment, Transition
 from shaperun.envs.episodes import Episode, concatenate_episodes, held_out_seeds, play_episode
+from shaperun.envs.make import explain_playing_error
 from shaperun.envs.metrics import measure_episode
 from shaperun.study.environment import EnvironmentConfig
 
@@ -104,7 +105,7 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
                 for name, c in controllers.items()
             ]
     except Exception as error:  # the environment's code may raise anything
-        raise UserError(f"{config.id} cannot be played: {error}") from None
+        raise UserError(f"{config.id} cannot be played: {explain_playing_error(error)}") from error
 
 
 def default_controllers(env: gym.Env[Any, Any]) -> dict[str, Controller]:
@@ -147,8 +148,21 @@ def _play_controller(
     for seed in held_out_seeds(episodes):
         if steps > most and len(played) >= least:
             break
-        act = controller.make()
+        act = _named(controller)
         played.append(play_episode(env, environment, act, seed, max_steps=MAX_EPISODE_STEPS))
         measure_episode(environment, played[-1].transition)  # to report errors before training
         steps += len(played[-1])
     return played
+
+
+def _named(controller: Controller) -> Callable[[Any], Any]:
+    """Return a controller's policy for one episode, whose errors name the controller."""
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:  # the controller's code may raise anything
+            why = describe_exception(error)
+            raise ContractError(f"the controller {controller.name} failed: {why}") from error
+
+    return partial(call, call(controller.make))

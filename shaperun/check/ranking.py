@@ -104,7 +104,7 @@ def _compute_rewards(kernel: RewardKernel, behaviour: Behaviour, progress: float
             raise
         episode = int(np.searchsorted(behaviour.starts, error.row, side="right")) - 1
         located = error.at(episode, int(behaviour.ages[error.row]))
-        raise RewardError(f"{located} when it tries to {humanize(behaviour.name)}") from None
+        raise RewardError(f"{located} of the behavior {behaviour.name}") from error
 
 
 def most_rewarded(returns: Sequence[BehaviourReturn]) -> BehaviourReturn:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.common.errors import ContractError, exits_as_errors
 from shaperun.envs.base import Environment, Transition, scalar_reward
 from shaperun.envs.info import Info, record_info
 from shaperun.envs.layout import flatten_rows
@@ -39,6 +40,7 @@ class Episode:
         return len(self.transition)
 
 
+@exits_as_errors()
 def play_episode(
     env: gym.Env[Any, Any],
     environment: Environment,
@@ -66,7 +68,8 @@ def play_episode(
         actions.append(np.array(_base_action(env, action)))
         infos.append(record_info(info))
         env_rewards.append(scalar_reward(reward))
-        truncated = truncated or len(actions) >= max_steps
+        terminated = bool(terminated)
+        truncated = bool(truncated) or len(actions) >= max_steps
         if on_step:
             on_step(env_rewards[-1])
     ended = terminated, truncated
@@ -105,8 +108,8 @@ class EpisodeBuilder:
         self.actions.append(_base_action(self.env, action))
         self.env_rewards.append(scalar_reward(reward))
         self.infos.append(record_info(info))
-        self.ended = terminated, truncated
-        return terminated or truncated
+        self.ended = bool(terminated), bool(truncated)
+        return any(self.ended)
 
     def transitions(self) -> Transition:
         """Return the steps so far (T,)."""
@@ -135,7 +138,17 @@ def episode_transitions(
     terminated: bool,
     truncated: bool,
 ) -> Transition:
-    """Return an episode of T steps as transitions (T,), from its T + 1 states."""
+    """Return an episode of T steps as transitions (T,), from its T + 1 states.
+
+    Raises:
+        ContractError: the shapes of the states differ.
+    """
+    shapes = [*dict.fromkeys(map(np.shape, states))]
+    if len(shapes) > 1:
+        raise ContractError(
+            f"an observation has shape {shapes[1]}, and one before it {shapes[0]}; correct the "
+            "environment"
+        )
     all_states, all_actions = flatten_rows(states), np.array(actions)
     last = np.arange(len(actions)) == len(actions) - 1
     return Transition(

@@ -10,6 +10,12 @@ from typing import Any
 
 import gymnasium as gym
 
+from shaperun.common.errors import (
+    ContractError,
+    describe_exception,
+    exits_as_errors,
+    find_place,
+)
 from shaperun.envs.base import Environment
 from shaperun.envs.spaces import from_spaces
 from shaperun.envs.wrapper_names import Wrappers
@@ -32,11 +38,12 @@ def make_environment(
     no number and halves the speed.
 
     Raises:
-        ValueError: the options change the size of observations or actions.
+        ContractError: the options change the size of observations or actions.
     """
     # Not every environment takes render_mode.
     rendering: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}
-    with warnings.catch_warnings():  # of environments that are old: a study may name any
+    # Warnings of environments that are old: a study may name any.
+    with warnings.catch_warnings(), exits_as_errors():
         warnings.simplefilter("ignore")
         env = gym.make(environment.id, disable_env_checker=True, **options, **rendering)
     actual = from_spaces(environment.id, env.observation_space, env.action_space)
@@ -46,7 +53,7 @@ def make_environment(
     ):
         if size != expected:
             sizes = ["discrete" if n is None else f"{n} numbers" for n in (size, expected)]
-            raise ValueError(
+            raise ContractError(
                 f"with these options an {kind} is {sizes[0]}, but the terms of {environment.id} "
                 f"expect {sizes[1]}; change the options or use another environment"
             )
@@ -64,10 +71,21 @@ def render_without_display() -> None:
 
 
 def explain_rendering_error(error: Exception) -> str:
-    """Return the text of an error, and what helps if it is MuJoCo's."""
+    """Describe an error of rendering, and what helps if it is MuJoCo's."""
     driver = os.environ.get("MUJOCO_GL")
     hint = f" (MUJOCO_GL is {driver}; try MUJOCO_GL=egl, or osmesa)" if driver else ""
-    return f"{str(error) or type(error).__name__}{hint if 'mujoco' in sys.modules else ''}"
+    return f"{describe_exception(error)}{hint if 'mujoco' in sys.modules else ''}"
+
+
+def explain_playing_error(error: BaseException) -> str:
+    """Describe an error of playing, and what `reset` and `step` return if they do not."""
+    text = describe_exception(error)
+    if isinstance(error, TypeError | ValueError) and "unpack" in text and not find_place(error):
+        text += (
+            "; reset must return (observation, info), and step (observation, reward, terminated, "
+            "truncated, info)"
+        )
+    return text
 
 
 class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):

@@ -20,6 +20,7 @@ from shaperun.check.filmstrip import Filmstrip, make_renderable_env, record_film
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Environment
 from shaperun.envs.episodes import Episode, play_episode
+from shaperun.envs.make import explain_playing_error
 from shaperun.preferences.answers import MAX_OBSERVATION_SIZE, EpisodeSummary, Subject, split_steps
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
@@ -75,7 +76,12 @@ def collect_episodes(
             played = _play_episodes(study, folder, for_controllers, for_policies, log, on_progress)
             return list(played)
         except RewardError as error:
-            raise UserError(f"invalid terms: {error}") from None
+            raise UserError(f"invalid terms: {error}") from error
+        except UserError:
+            raise
+        except Exception as error:  # the environment's code may raise anything
+            why = explain_playing_error(error)
+            raise UserError(f"{study.environment.id} cannot be played: {why}") from error
 
 
 def _make_envs(config: EnvironmentConfig, stack: ExitStack, *, for_controller: bool) -> Envs:

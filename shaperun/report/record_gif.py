@@ -177,7 +177,7 @@ def _record_clip(study: Study, folder: RunFolder, run: Run, chosen: _Choice) -> 
         played = replay_episode(run.config, act, episode, gif.shrink, factor)
     except Exception as error:  # the environment's code may raise anything
         why = explain_rendering_error(error)
-        raise UserError(f"{study.environment.id} cannot be rendered: {why}") from None
+        raise UserError(f"{study.environment.id} cannot be rendered: {why}") from error
     which = "  ·  ".join(filter(None, [chosen.reason, f"seed {run.seed}", f"episode {episode}"]))
     try:
         return gif.Clip(
