@@ -17,7 +17,14 @@ from gymnasium import spaces
 
 from shaperun.common.errors import ContractError, UserError, describe_exception
 from shaperun.envs.base import Array, Controller, Environment, Transition
-from shaperun.envs.episodes import Episode, concatenate_episodes, held_out_seeds, play_episode
+from shaperun.envs.episodes import (
+    Episode,
+    ObservationError,
+    check_observations,
+    concatenate_episodes,
+    held_out_seeds,
+    play_episode,
+)
 from shaperun.envs.make import explain_playing_error
 from shaperun.envs.metrics import measure_episode
 from shaperun.study.environment import EnvironmentConfig
@@ -100,8 +107,13 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
         with closing(config.make(for_controller=True)) as env:
             environment = config.describe()
             controllers = environment.controllers | default_controllers(env)
+            see_all = not config.wrappers  # which may make numbers finite for a learner
             return [
-                Behaviour(name, c.description, _play_controller(env, environment, c, episodes))
+                Behaviour(
+                    name,
+                    c.description,
+                    _play_controller(env, environment, c, episodes, see_all=see_all),
+                )
                 for name, c in controllers.items()
             ]
     except Exception as error:  # the environment's code may raise anything
@@ -138,7 +150,12 @@ def no_op(space: gym.Space[Any]) -> Any:
 
 
 def _play_controller(
-    env: gym.Env[Any, Any], environment: Environment, controller: Controller, episodes: int
+    env: gym.Env[Any, Any],
+    environment: Environment,
+    controller: Controller,
+    episodes: int,
+    *,
+    see_all: bool,
 ) -> list[Episode]:
     least, most = MIN_EPISODES, MAX_STEPS
     if environment.learner_view.pictures:
@@ -150,9 +167,23 @@ def _play_controller(
             break
         act = _named(controller)
         played.append(play_episode(env, environment, act, seed, max_steps=MAX_EPISODE_STEPS))
-        measure_episode(environment, played[-1].transition)  # to report errors before training
+        _check_episode(environment, played[-1], len(played) - 1, see_all=see_all)
         steps += len(played[-1])
     return played
+
+
+def _check_episode(
+    environment: Environment, episode: Episode, number: int, *, see_all: bool
+) -> None:
+    """Report errors before training: observations that learners cannot use, and metrics."""
+    transition = episode.transition
+    if see_all:
+        states = np.concatenate([transition.obs[:1], transition.next_obs])
+        try:
+            check_observations(states, environment.id)
+        except ObservationError as error:
+            raise error.at(number, error.row) from None
+    measure_episode(environment, transition)
 
 
 def _named(controller: Controller) -> Callable[[Any], Any]:

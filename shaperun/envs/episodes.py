@@ -29,12 +29,41 @@ def held_out_seeds(count: int) -> list[int]:
     return [int(n) for n in np.random.SeedSequence(_ENTROPY).generate_state(count, np.uint32)]
 
 
+class ObservationError(ContractError):
+    """An observation in `row` of a batch has an entry that is not finite."""
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(f"{message}; correct the environment")
+        self._message, self.row = message, row
+
+    def at(self, episode: int, step: int) -> ObservationError:
+        """Return the error with its position; both numbers count from 0, and step 0 is a reset."""
+        return ObservationError(f"{self._message} (episode {episode}, step {step})", self.row)
+
+
+def check_observations(obs: npt.NDArray[Any], env_id: str) -> None:
+    """Check that observations (N, …) are finite.
+
+    Raises:
+        ObservationError: an entry is not; the message names the first one.
+    """
+    if obs.dtype.kind != "f" or np.isfinite(obs).all():
+        return
+    row, *entry = map(int, np.argwhere(~np.isfinite(obs))[0])
+    where = f" at entry {', '.join(map(str, entry))}" if entry else ""
+    raise ObservationError(f"the observation of {env_id} is {obs[row, *entry]}{where}", row)
+
+
 @dataclass(frozen=True)
 class Episode:
-    """One episode of T steps: its transitions (T,) in order and its outcome."""
+    """One episode of T steps: its transitions (T,) in order and its outcome.
+
+    It is cut if the environment had not ended it.
+    """
 
     transition: Transition
     outcome: str
+    cut: bool = False
 
     def __len__(self) -> int:
         return len(self.transition)
@@ -60,7 +89,7 @@ def play_episode(
         on_step(0.0)
     # Copies, since an environment or a policy may return the same array every time.
     states, actions, env_rewards, infos = [_base_obs(env, obs)], [], [], []
-    terminated = truncated = False
+    terminated = truncated = cut = False
     while not (terminated or truncated):
         action = act(obs)
         obs, reward, terminated, truncated, info = env.step(action)
@@ -68,13 +97,14 @@ def play_episode(
         actions.append(np.array(_base_action(env, action)))
         infos.append(record_info(info))
         env_rewards.append(scalar_reward(reward))
-        terminated = bool(terminated)
-        truncated = bool(truncated) or len(actions) >= max_steps
+        terminated, truncated = bool(terminated), bool(truncated)
+        cut = not (terminated or truncated) and len(actions) >= max_steps
+        truncated = truncated or cut
         if on_step:
             on_step(env_rewards[-1])
     ended = terminated, truncated
     transition = episode_transitions(states, actions, env_rewards, infos, *ended)
-    return Episode(transition, str(environment.name_outcomes(transition)[0]))
+    return Episode(transition, str(environment.name_outcomes(transition)[0]), cut)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 from shaperun.common.errors import (
     ContractError,
@@ -16,10 +17,15 @@ from shaperun.common.errors import (
     exits_as_errors,
     find_place,
 )
+from shaperun.common.text import truncate
 from shaperun.envs.base import Environment
 from shaperun.envs.spaces import from_spaces
 from shaperun.envs.wrapper_names import Wrappers
 from shaperun.envs.wrappers import ViewedEnv
+
+_FRAME_RULE = (
+    'with render_mode="rgb_array", render must return an array (height, width, 3) of uint8'
+)
 
 
 def make_environment(
@@ -68,6 +74,31 @@ def render_without_display() -> None:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def rendering_obstacle(env: gym.Env[Any, Any]) -> str | None:
+    """Return why an environment has no pictures, and what it needs, or None."""
+    modes = env.metadata.get("render_modes") or []
+    if "rgb_array" in modes:
+        return None
+    known = f"has {', '.join(map(str, modes))}" if modes else "is empty"
+    return (
+        f'metadata["render_modes"] {known}, and pictures need "rgb_array"; list it there, and '
+        f"{_FRAME_RULE}"
+    )
+
+
+def check_frame(frame: Any) -> None:
+    """Check that `render` has returned a picture.
+
+    Raises:
+        ContractError: it is no array (height, width, 3) of uint8.
+    """
+    is_picture = isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.shape[2] == 3
+    if is_picture and frame.dtype == np.uint8 and frame.size:
+        return
+    found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else repr(frame)
+    raise ContractError(f"render returned {truncate(found)}; {_FRAME_RULE}")
 
 
 def explain_rendering_error(error: Exception) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import numpy as np
 
 from shaperun.envs.base import ActionSpace, Environment, Picture, View
-from shaperun.envs.layout import Layout
+from shaperun.envs.layout import Layout, layout_size
 
 
 class UnsupportedEnvironmentError(ValueError):
@@ -30,6 +30,10 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
             "environment"
         )
     layout = _layout_of(observation_space)
+    if isinstance(layout, Mapping) and not layout_size(layout):
+        raise UnsupportedEnvironmentError(
+            f"observations of the space {observation_space} have no entries; give them some"
+        )
     discrete = isinstance(action_space, spaces.Discrete)
     return Environment(
         id=env_id,

@@ -6,6 +6,7 @@ the learner sees; so its terms and its yardstick are the same with other wrapper
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping
 from functools import partial
@@ -109,7 +110,7 @@ class BaseEnv(gym.Wrapper[Any, Any, Any, Any]):
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.obs = self._copy(obs)
         self.action = action.copy() if isinstance(action, np.ndarray) else action
-        self.result = reward, terminated, truncated, info.copy()
+        self.result = reward, terminated, truncated, copy.copy(info)
         self.steps += 1
         return obs, reward, terminated, truncated, info
 

@@ -16,7 +16,12 @@ import gymnasium as gym
 import numpy as np
 
 from shaperun.check.behaviours import MAX_EPISODE_STEPS, default_controllers
-from shaperun.check.filmstrip import Filmstrip, make_renderable_env, record_filmstrip
+from shaperun.check.filmstrip import (
+    Filmstrip,
+    check_rendering,
+    make_renderable_env,
+    record_filmstrip,
+)
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Environment
 from shaperun.envs.episodes import Episode, play_episode
@@ -86,6 +91,7 @@ def collect_episodes(
 
 def _make_envs(config: EnvironmentConfig, stack: ExitStack, *, for_controller: bool) -> Envs:
     """Make two environments, the second one renderable, which `stack` closes."""
+    check_rendering(config)
     env = stack.enter_context(closing(config.make(for_controller=for_controller)))
     renderable = make_renderable_env(config, for_controller=for_controller)
     if renderable is None:

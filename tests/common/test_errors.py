@@ -108,8 +108,8 @@ def test_errors_of_shaperun_have_no_type() -> None:
 
 
 def test_exits_are_errors(module: ModuleType) -> None:
-    with pytest.raises(ForeignExitError, match=r"^SystemExit: 0 \(broken_of_mine.py:26\)$"):
-        with exits_as_errors():
-            module.leave()
+    message = r"^SystemExit: 0 \(broken_of_mine.py:26\)$"
+    with pytest.raises(ForeignExitError, match=message), exits_as_errors():
+        module.leave()
     with pytest.raises(KeyboardInterrupt), exits_as_errors():
         raise KeyboardInterrupt
