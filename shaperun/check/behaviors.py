@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import fmean
 from typing import Any
 
@@ -16,9 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from shaperun.common.errors import UserError
+from shaperun.common.errors import ContractError, UserError, describe_exception
 from shaperun.envs.base import Array, Controller, Environment, Transition
-from shaperun.envs.episodes import Episode, concatenate_episodes, held_out_seeds, play_episode
+from shaperun.envs.episodes import (
+    Episode,
+    ObservationError,
+    check_observations,
+    concatenate_episodes,
+    held_out_seeds,
+    play_episode,
+)
+from shaperun.envs.make import explain_playing_error
 from shaperun.envs.metrics import environment_metrics, measure_episode
 from shaperun.study.environment import EnvironmentConfig
 
@@ -102,11 +110,14 @@ def record_behaviors(config: EnvironmentConfig, episodes: int = EPISODES) -> lis
         with closing(config.make(for_controller=True)) as env:
             environment = config.describe()
             controllers = all_controllers(environment, env)
-            return [_play(env, environment, c, episodes) for c in controllers.values()]
+            see_all = not config.wrappers  # which may make numbers finite for a learner
+            return [
+                _play(env, environment, c, episodes, see_all=see_all) for c in controllers.values()
+            ]
     except UserError:
         raise
     except Exception as error:  # the environment's code may raise anything
-        raise UserError(f"{config.id} cannot be played: {error}") from None
+        raise UserError(f"{config.id} cannot be played: {explain_playing_error(error)}") from error
 
 
 def all_controllers(environment: Environment, env: gym.Env[Any, Any]) -> dict[str, Controller]:
@@ -144,16 +155,26 @@ def no_op(space: gym.Space[Any]) -> Any:
 
 
 def _play(
-    env: gym.Env[Any, Any], environment: Environment, controller: Controller, episodes: int
+    env: gym.Env[Any, Any],
+    environment: Environment,
+    controller: Controller,
+    episodes: int,
+    *,
+    see_all: bool,
 ) -> Behavior:
-    played = _play_controller(env, environment, controller, episodes)
+    played = _play_controller(env, environment, controller, episodes, see_all=see_all)
     measured = [environment_metrics(environment, episode.transition) for episode in played]
     metrics = {name: fmean(each[name] for each in measured) for name in environment.metrics}
     return Behavior(controller.name, controller.description, played, metrics)
 
 
 def _play_controller(
-    env: gym.Env[Any, Any], environment: Environment, controller: Controller, episodes: int
+    env: gym.Env[Any, Any],
+    environment: Environment,
+    controller: Controller,
+    episodes: int,
+    *,
+    see_all: bool,
 ) -> list[Episode]:
     least, most = MIN_EPISODES, MAX_STEPS
     if environment.learner_view.pictures:
@@ -163,8 +184,35 @@ def _play_controller(
     for seed in held_out_seeds(episodes):
         if steps > most and len(played) >= least:
             break
-        act = controller.make()
+        act = _named(controller)
         played.append(play_episode(env, environment, act, seed, max_steps=MAX_EPISODE_STEPS))
-        measure_episode(environment, played[-1].transition)  # to report errors before training
+        _check_episode(environment, played[-1], len(played) - 1, see_all=see_all)
         steps += len(played[-1])
     return played
+
+
+def _check_episode(
+    environment: Environment, episode: Episode, number: int, *, see_all: bool
+) -> None:
+    """Report errors before training: observations that learners cannot use, and metrics."""
+    transition = episode.transition
+    if see_all:
+        states = np.concatenate([transition.obs[:1], transition.next_obs])
+        try:
+            check_observations(states, environment.id)
+        except ObservationError as error:
+            raise error.at(number, error.row) from None
+    measure_episode(environment, transition)
+
+
+def _named(controller: Controller) -> Callable[[Any], Any]:
+    """Return a controller's policy for one episode, whose errors name the controller."""
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:  # the controller's code may raise anything
+            why = describe_exception(error)
+            raise ContractError(f"the controller {controller.name} failed: {why}") from error
+
+    return partial(call, call(controller.make))

@@ -143,7 +143,7 @@ def check_study(
         try:
             results = behavior_returns(kernel, behaviors, training.gamma)
         except RewardError as error:
-            raise UserError(f"invalid reward for arm {arm}: {error}") from None
+            raise UserError(f"invalid reward for arm {arm}: {error}") from error
         context = ArmContext(study, environment, arm, reward, training, kernel, results)
         findings += apply_rules(ARM_RULES, context)
         # Only the findings need single terms; those of many arms would fill the memory.

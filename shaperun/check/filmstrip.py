@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,15 @@ import numpy as np
 from PIL import Image
 
 from shaperun.check.behaviors import Behavior, all_controllers
+from shaperun.common.errors import UserError
 from shaperun.envs.base import Environment
 from shaperun.envs.episodes import Episode, held_out_seeds, play_episode
-from shaperun.envs.make import render_without_display
+from shaperun.envs.make import (
+    check_frame,
+    explain_rendering_error,
+    render_without_display,
+    rendering_obstacle,
+)
 from shaperun.study.environment import EnvironmentConfig
 
 MAX_FRAMES = 60  # per episode
@@ -67,9 +74,34 @@ def make_renderable_env(
     """Return an environment with `rgb_array` rendering, or None if it has none."""
     render_without_display()
     try:
-        return config.make(render_mode="rgb_array", for_controller=for_controller)
+        env = config.make(render_mode="rgb_array", for_controller=for_controller)
     except Exception:  # unsupported, or a library for rendering is missing
         return None
+    if rendering_obstacle(env):
+        env.close()
+        return None
+    return env
+
+
+def check_rendering(config: EnvironmentConfig) -> None:
+    """Draw the first state of an episode, to report errors before anything takes time.
+
+    Raises:
+        UserError: the environment draws no pictures; the message says what it must return.
+    """
+    render_without_display()
+    try:
+        with closing(config.make(render_mode="rgb_array")) as env:
+            why = rendering_obstacle(env)
+            if why is None:
+                env.reset(seed=0)
+                check_frame(env.render())
+                return
+    except Exception as error:  # the environment's code may raise anything
+        raise UserError(
+            f"{config.id} cannot be rendered: {explain_rendering_error(error)}"
+        ) from error
+    raise UserError(f"{config.id} cannot be rendered: {why}")
 
 
 def record_filmstrip(

@@ -104,7 +104,7 @@ def _compute_rewards(kernel: RewardKernel, behavior: Behavior, progress: float) 
             raise
         episode = int(np.searchsorted(behavior.starts, error.row, side="right")) - 1
         located = error.at(episode, int(behavior.ages[error.row]))
-        raise RewardError(f"{located} when it tries to {humanize(behavior.name)}") from None
+        raise RewardError(f"{located} of the behavior {behavior.name}") from error
 
 
 def most_rewarded(returns: Sequence[BehaviorReturn]) -> BehaviorReturn:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 
 from shaperun.analysis.summary import ALPHA
-from shaperun.check.behaviors import Behavior
+from shaperun.check.behaviors import MAX_EPISODE_STEPS, Behavior
 from shaperun.check.rule import StudyContext, about_study
 from shaperun.common.text import format_number, humanize, pluralize
 from shaperun.stats import permutation
@@ -34,6 +34,22 @@ def nothing_told_apart(context: StudyContext) -> Iterator[str]:
             f"{context.study.environment.id} pays {format_number(means[0])} to every recorded "
             f"behavior ({names}){none}. Ignore the rankings, which cannot "
             "tell a good reward from a bad one here"
+        )
+
+
+@about_study
+def endless_episodes(context: StudyContext) -> Iterator[str]:
+    """Flag an environment without a time limit whose episodes do not end by themselves."""
+    environment = context.study.environment.describe()
+    counts = {humanize(b.name): sum(e.cut for e in b.episodes) for b in context.behaviors}
+    if environment.time_limit is None and any(counts.values()):
+        episodes = sum(len(b.episodes) for b in context.behaviors)
+        parts = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+        yield (
+            f"{sum(counts.values())} of {episodes} recorded episodes ({parts}) had not ended after "
+            f"{MAX_EPISODE_STEPS:,} steps, where they were cut, and no time limit of "
+            f"{environment.id} is known; training waits for each to end. Set one, as in "
+            "environment.options: {max_episode_steps: 500}"
         )
 
 

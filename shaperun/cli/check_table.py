@@ -20,6 +20,7 @@ from shaperun.common.text import format_column, humanize, pluralize
 MAX_ARMS, MAX_REWARDS = 12, 12
 SMALL = 0.5  # an EPIC distance; unrelated rewards have 0.71
 HEADLINES = (
+    "endless-episodes",
     "inverted-ranking",
     "every-step-costs",
     "every-step-pays",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TextIO
 
 import typer
 from rich.cells import cell_len
@@ -37,9 +39,26 @@ class SafeConsole(Console):
             yield segment._replace(text=text)
 
 
+@contextmanager
+def only_json_on_stdout() -> Iterator[None]:
+    """Send what environments print to stderr, so that stdout has nothing but the document."""
+    before = sys.stdout
+    sys.stdout = sys.stderr
+    _DOCUMENTS.append(before)
+    try:
+        yield
+    finally:
+        sys.stdout = _DOCUMENTS.pop()
+
+
+_DOCUMENTS: list[TextIO] = []
+"""Where documents are printed, while stdout leads elsewhere."""
+
+
 def print_json(document: object) -> None:
     """Print one JSON document on stdout."""
-    typer.echo(escape_control_chars(dump_json(with_nulls(document))))
+    text = escape_control_chars(dump_json(with_nulls(document)))
+    typer.echo(text, file=_DOCUMENTS[-1] if _DOCUMENTS else None)
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,12 @@ def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
     def call(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{option.name: given.pop(option.name) for option in options[name]})
-        command(**given)
+        if not given.get("as_json"):
+            return command(**given)
+        from shaperun.cli.console import only_json_on_stdout  # rich is slow to import
+
+        with only_json_on_stdout():
+            return command(**given)
 
     parameters = [
         *(p.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in plain),

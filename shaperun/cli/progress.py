@@ -193,7 +193,10 @@ def print_outcome(folder: StudyFolder, runs: Sequence[RunStatus], console: Conso
 
 
 def _extract_reason(failure: str | None) -> str:
-    """Return the last line of a traceback, without the class for errors of shaperun."""
+    """Return the last line of a failure, which describes it.
+
+    Earlier versions wrote tracebacks, whose last line has the class of an error of shaperun.
+    """
     last = (failure or "unknown").strip().splitlines()[-1]
     return last.split(": ", 1)[-1] if last.startswith("shaperun.") else last
 

@@ -10,6 +10,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.common.errors import ContractError, describe_exception
+from shaperun.common.text import truncate
+from shaperun.envs.info import InfoError
 from shaperun.envs.layout import Layout, layout_size
 from shaperun.envs.memory import EpisodeMemory, Recall
 from shaperun.envs.transition import Array as Array
@@ -266,15 +269,42 @@ class Environment:
         """Return the outcomes (M,) of the M episodes that end in these steps, in order.
 
         Without `recall`, the transitions are whole episodes, one after the other.
+
+        Raises:
+            ContractError: the function of outcomes raised, or returned what it must not.
+            InfoError: it read an entry of info that is missing or not a number.
         """
-        if self.remembering_outcome:
-            recall = recall or EpisodeMemory().recall(transition.ended)
-            return self.remembering_outcome(transition, recall)
-        ended = np.flatnonzero(transition.ended)
-        # Computing outcomes of all steps would cost more than the other terms.
-        if not len(ended):
-            return np.array([], dtype=str)
-        return evaluate_rows(lambda part, _: self.outcome(part), transition.take(ended))
+        try:
+            if self.remembering_outcome:
+                recall = recall or EpisodeMemory().recall(transition.ended)
+                return self.remembering_outcome(transition, recall)
+            ended = np.flatnonzero(transition.ended)
+            # Computing outcomes of all steps would cost more than the other terms.
+            if not len(ended):
+                return np.array([], dtype=str)
+            return evaluate_rows(lambda part, _: self._name_last(part), transition.take(ended))
+        except (ContractError, InfoError):
+            raise
+        except Exception as error:  # a function of the user may raise anything
+            raise ContractError(
+                f"the outcome of {self.id} failed: {describe_exception(error)}"
+            ) from error
+
+    def _name_last(self, last: Transition) -> npt.NDArray[np.str_]:
+        """Return the outcomes (N,) of N last transitions, all of them declared."""
+        names = np.asarray(self.outcome(last))
+        if names.shape != (len(last),):
+            raise ContractError(
+                f"the outcome of {self.id} must return an array with one name per transition, "
+                f"({len(last)},), not {truncate(repr(names.tolist()))}"
+            )
+        unknown = [name for name in names.tolist() if name not in self.outcomes]
+        if unknown:
+            raise ContractError(
+                f"the outcome of {self.id} returned {unknown[0]!r}, which its outcomes do not "
+                f"declare ({', '.join(map(str, self.outcomes)) or 'none'}); declare it"
+            )
+        return names
 
     def controller(self, policy: Any) -> Any:
         """Register a hand-written policy under its lower-case name; return it.
@@ -318,18 +348,40 @@ class Environment:
         name = function.__name__
         if name in self.terms:
             raise ValueError(f"{self.id} already has a term named {name!r}")
-        self.terms[name] = Term(name, (function.__doc__ or "").strip(), function, state_only)
+
+        def checked(argument: Any) -> Array:
+            values = function(argument)
+            check_shape(values, len(argument))
+            return values
+
+        self.terms[name] = Term(name, (function.__doc__ or "").strip(), checked, state_only)
+
+
+def check_shape(values: Any, count: int) -> None:
+    """Check that a term has one value per transition.
+
+    Raises:
+        ContractError: its values have another shape than (count,).
+    """
+    if np.shape(values) != (count,):
+        raise ContractError(f"expected an array of shape ({count},), not {np.shape(values)}")
 
 
 def scalar_reward(reward: Any) -> float:
     """Return the reward of one step as a number; an array of one entry is one.
 
     Raises:
-        ValueError: the reward is a vector.
+        ContractError: the reward is a vector, or no number.
     """
     if np.size(reward) != 1:
-        raise ValueError(
+        raise ContractError(
             f"the environment's reward is an array of shape {np.shape(reward)}, not a number; "
             "combine its entries in a wrapper of the environment first"
         )
-    return float(np.reshape(reward, ())) if np.ndim(reward) else float(reward)
+    try:
+        return float(np.reshape(reward, ())) if np.ndim(reward) else float(reward)
+    except (TypeError, ValueError):
+        raise ContractError(
+            f"the environment's reward is {truncate(repr(reward))}, not a number; correct the "
+            "environment"
+        ) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.common.errors import ContractError, exits_as_errors
 from shaperun.envs.base import Environment, Transition, scalar_reward
 from shaperun.envs.info import Info, record_info
 from shaperun.envs.layout import flatten_rows
@@ -28,17 +29,47 @@ def held_out_seeds(count: int) -> list[int]:
     return [int(n) for n in np.random.SeedSequence(_ENTROPY).generate_state(count, np.uint32)]
 
 
+class ObservationError(ContractError):
+    """An observation in `row` of a batch has an entry that is not finite."""
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(f"{message}; correct the environment")
+        self._message, self.row = message, row
+
+    def at(self, episode: int, step: int) -> ObservationError:
+        """Return the error with its position; both numbers count from 0, and step 0 is a reset."""
+        return ObservationError(f"{self._message} (episode {episode}, step {step})", self.row)
+
+
+def check_observations(obs: npt.NDArray[Any], env_id: str) -> None:
+    """Check that observations (N, …) are finite.
+
+    Raises:
+        ObservationError: an entry is not; the message names the first one.
+    """
+    if obs.dtype.kind != "f" or np.isfinite(obs).all():
+        return
+    row, *entry = map(int, np.argwhere(~np.isfinite(obs))[0])
+    where = f" at entry {', '.join(map(str, entry))}" if entry else ""
+    raise ObservationError(f"the observation of {env_id} is {obs[row, *entry]}{where}", row)
+
+
 @dataclass(frozen=True)
 class Episode:
-    """One episode of T steps: its transitions (T,) in order and its outcome."""
+    """One episode of T steps: its transitions (T,) in order and its outcome.
+
+    It is cut if the environment had not ended it.
+    """
 
     transition: Transition
     outcome: str
+    cut: bool = False
 
     def __len__(self) -> int:
         return len(self.transition)
 
 
+@exits_as_errors()
 def play_episode(
     env: gym.Env[Any, Any],
     environment: Environment,
@@ -58,7 +89,7 @@ def play_episode(
         on_step(0.0)
     # Copies, since an environment or a policy may return the same array every time.
     states, actions, env_rewards, infos = [_base_obs(env, obs)], [], [], []
-    terminated = truncated = False
+    terminated = truncated = cut = False
     while not (terminated or truncated):
         action = act(obs)
         obs, reward, terminated, truncated, info = env.step(action)
@@ -66,12 +97,14 @@ def play_episode(
         actions.append(np.array(_base_action(env, action)))
         infos.append(record_info(info))
         env_rewards.append(scalar_reward(reward))
-        truncated = truncated or len(actions) >= max_steps
+        terminated, truncated = bool(terminated), bool(truncated)
+        cut = not (terminated or truncated) and len(actions) >= max_steps
+        truncated = truncated or cut
         if on_step:
             on_step(env_rewards[-1])
     ended = terminated, truncated
     transition = episode_transitions(states, actions, env_rewards, infos, *ended)
-    return Episode(transition, str(environment.name_outcomes(transition)[0]))
+    return Episode(transition, str(environment.name_outcomes(transition)[0]), cut)
 
 
 @dataclass
@@ -105,8 +138,8 @@ class EpisodeBuilder:
         self.actions.append(_base_action(self.env, action))
         self.env_rewards.append(scalar_reward(reward))
         self.infos.append(record_info(info))
-        self.ended = terminated, truncated
-        return terminated or truncated
+        self.ended = bool(terminated), bool(truncated)
+        return any(self.ended)
 
     def transitions(self) -> Transition:
         """Return the steps so far (T,)."""
@@ -135,7 +168,17 @@ def episode_transitions(
     terminated: bool,
     truncated: bool,
 ) -> Transition:
-    """Return an episode of T steps as transitions (T,), from its T + 1 states."""
+    """Return an episode of T steps as transitions (T,), from its T + 1 states.
+
+    Raises:
+        ContractError: the shapes of the states differ.
+    """
+    shapes = [*dict.fromkeys(map(np.shape, states))]
+    if len(shapes) > 1:
+        raise ContractError(
+            f"an observation has shape {shapes[1]}, and one before it {shapes[0]}; correct the "
+            "environment"
+        )
     all_states, all_actions = flatten_rows(states), np.array(actions)
     last = np.arange(len(actions)) == len(actions) - 1
     return Transition(

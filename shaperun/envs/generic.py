@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from shaperun.common.errors import describe_exception, exits_as_errors
 from shaperun.envs.base import Environment, View
 from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_declaration, installed_environments
@@ -81,9 +82,10 @@ def _with_view(known: Environment, env_id: str, options: Mapping[str, Any]) -> E
 
 def _load_declaration(env_id: str) -> Environment | None:
     try:
-        return find_declaration(env_id)
+        with exits_as_errors():
+            return find_declaration(env_id)
     except Exception as error:  # a module may raise anything
-        raise _creation_error(error) from None
+        raise _creation_error(error) from error
 
 
 def _can_be_solved(known: Environment, declared_limit: int | None) -> bool:
@@ -114,7 +116,8 @@ def view_through(
 
 @cache
 def _inspect_view(env_id: str, settings: str) -> View:
-    from shaperun.envs.make import make_environment  # gymnasium is slow to import
+    # gymnasium is slow to import
+    from shaperun.envs.make import explain_playing_error, make_environment
     from shaperun.envs.wrappers import seen_space
 
     options, wrappers = json.loads(settings)
@@ -122,6 +125,7 @@ def _inspect_view(env_id: str, settings: str) -> View:
     try:
         with (
             warnings.catch_warnings(),
+            exits_as_errors(),
             closing(make_environment(environment, options, wrappers)) as env,
         ):
             warnings.simplefilter("ignore")
@@ -133,7 +137,7 @@ def _inspect_view(env_id: str, settings: str) -> View:
     except UnsupportedEnvironmentError:
         raise
     except Exception as error:  # code of a wrapper may raise anything
-        raise UnsupportedEnvironmentError(str(error) or type(error).__name__) from None
+        raise UnsupportedEnvironmentError(explain_playing_error(error)) from error
     return replace(seen.learner_view, described=described)
 
 
@@ -141,21 +145,20 @@ def _inspect_view(env_id: str, settings: str) -> View:
 def _inspect(env_id: str, options: str) -> Environment:
     name = env_id.rpartition(":")[2]
     try:
-        with warnings.catch_warnings():  # of environments that are old or registered twice
+        # Warnings of environments that are old or registered twice.
+        with warnings.catch_warnings(), exits_as_errors():
             warnings.simplefilter("ignore")
             return _make_once(name, env_id, json.loads(options))
     except (UnknownEnvironmentError, UnsupportedEnvironmentError):
         raise
     except Exception as error:  # code of the environment may raise anything
-        raise _creation_error(error) from None
+        raise _creation_error(error) from error
 
 
 def _creation_error(error: Exception) -> UnsupportedEnvironmentError:
     missing = isinstance(error, ModuleNotFoundError)
     remedy = "; run the command in the folder of the module, or install it" if missing else ""
-    return UnsupportedEnvironmentError(
-        f"creation failed with {type(error).__name__}: {error}{remedy}"
-    )
+    return UnsupportedEnvironmentError(f"creation failed with {describe_exception(error)}{remedy}")
 
 
 def _make_once(name: str, env_id: str, options: dict[str, Any]) -> Environment:

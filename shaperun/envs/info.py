@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.common.errors import ContractError
 from shaperun.common.text import truncate
 
 Info = Mapping[str, Any]
@@ -26,15 +27,29 @@ class NotANumber(NamedTuple):
 
 
 def record_info(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the numbers of a step's info, which the environment may reuse for the next one."""
-    return {key: _record(value) for key, value in info.items()}
+    """Copy the numbers of a step's info, which the environment may reuse for the next one.
+
+    Raises:
+        ContractError: it is no mapping, or contains itself.
+    """
+    try:
+        return {key: _record(value) for key, value in info.items()}
+    except RecursionError:
+        raise ContractError("the info of a step contains itself; correct the environment") from None
+    except AttributeError:
+        if isinstance(info, Mapping):
+            raise
+        raise ContractError(
+            f"step returned {truncate(repr(info))} as info, not a dictionary; correct the "
+            "environment"
+        ) from None
 
 
 def _record(value: Any) -> Any:
     if isinstance(value, (float, int)):  # booleans are integers
         return value
     if isinstance(value, Mapping):
-        return record_info(value)
+        return {key: _record(entry) for key, entry in value.items()}
     if (
         isinstance(value, np.ndarray | np.generic)
         and value.size == 1
@@ -82,7 +97,10 @@ def read_info(info: Info, keys: Sequence[str], default: float | None = None) -> 
         value = value[key]
     if not isinstance(value, float | int):
         raise InfoError(f"{format_path(keys)} is {_describe(value)}, not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InfoError(f"{format_path(keys)} is an integer beyond the largest number") from None
 
 
 def format_path(keys: Sequence[str]) -> str:

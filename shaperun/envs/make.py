@@ -9,11 +9,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
+from shaperun.common.errors import (
+    ContractError,
+    describe_exception,
+    exits_as_errors,
+    find_place,
+)
+from shaperun.common.text import truncate
 from shaperun.envs.base import Environment
 from shaperun.envs.spaces import from_spaces
 from shaperun.envs.wrapper_names import Wrappers
 from shaperun.envs.wrappers import ViewedEnv
+
+_FRAME_RULE = (
+    'with render_mode="rgb_array", render must return an array (height, width, 3) of uint8'
+)
 
 
 def make_environment(
@@ -32,13 +44,14 @@ def make_environment(
     no number and halves the speed.
 
     Raises:
-        ValueError: the options change the size of observations or actions.
+        ContractError: the options change the size of observations or actions.
     """
     # Not every environment takes render_mode.
     rendering: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}
     if render_mode and environment.render_options:
         rendering |= environment.render_options(options)
-    with warnings.catch_warnings():  # of environments that are old: a study may name any
+    # Warnings of environments that are old: a study may name any.
+    with warnings.catch_warnings(), exits_as_errors():
         warnings.simplefilter("ignore")
         env = gym.make(environment.id, disable_env_checker=True, **options, **rendering)
     actual = from_spaces(environment.id, env.observation_space, env.action_space)
@@ -48,7 +61,7 @@ def make_environment(
     ):
         if size != expected:
             sizes = ["discrete" if n is None else f"{n} numbers" for n in (size, expected)]
-            raise ValueError(
+            raise ContractError(
                 f"with these options an {kind} is {sizes[0]}, but the terms of {environment.id} "
                 f"expect {sizes[1]}; change the options or use another environment"
             )
@@ -67,11 +80,47 @@ def render_without_display() -> None:
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
+def rendering_obstacle(env: gym.Env[Any, Any]) -> str | None:
+    """Return why an environment has no pictures, and what it needs, or None."""
+    modes = env.metadata.get("render_modes") or []
+    if "rgb_array" in modes:
+        return None
+    known = f"has {', '.join(map(str, modes))}" if modes else "is empty"
+    return (
+        f'metadata["render_modes"] {known}, and pictures need "rgb_array"; list it there, and '
+        f"{_FRAME_RULE}"
+    )
+
+
+def check_frame(frame: Any) -> None:
+    """Check that `render` has returned a picture.
+
+    Raises:
+        ContractError: it is no array (height, width, 3) of uint8.
+    """
+    is_picture = isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.shape[2] == 3
+    if is_picture and frame.dtype == np.uint8 and frame.size:
+        return
+    found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else repr(frame)
+    raise ContractError(f"render returned {truncate(found)}; {_FRAME_RULE}")
+
+
 def explain_rendering_error(error: Exception) -> str:
-    """Return the text of an error, and what helps if it is MuJoCo's."""
+    """Describe an error of rendering, and what helps if it is MuJoCo's."""
     driver = os.environ.get("MUJOCO_GL")
     hint = f" (MUJOCO_GL is {driver}; try MUJOCO_GL=egl, or osmesa)" if driver else ""
-    return f"{str(error) or type(error).__name__}{hint if 'mujoco' in sys.modules else ''}"
+    return f"{describe_exception(error)}{hint if 'mujoco' in sys.modules else ''}"
+
+
+def explain_playing_error(error: BaseException) -> str:
+    """Describe an error of playing, and what `reset` and `step` return if they do not."""
+    text = describe_exception(error)
+    if isinstance(error, TypeError | ValueError) and "unpack" in text and not find_place(error):
+        text += (
+            "; reset must return (observation, info), and step (observation, reward, terminated, "
+            "truncated, info)"
+        )
+    return text
 
 
 class BeforeReset(gym.Wrapper[Any, Any, Any, Any]):

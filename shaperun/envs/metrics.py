@@ -7,6 +7,7 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
+from shaperun.common.errors import ContractError, describe_exception
 from shaperun.envs.base import Bounds, Environment, Transition
 from shaperun.envs.info import InfoError
 
@@ -30,7 +31,7 @@ def measure_episode(environment: Environment, transition: Transition) -> dict[st
 
     Raises:
         InfoError: an entry of info is missing or is not a number; the message names the metric.
-        FloatingPointError: a value is not finite; the message names the metric.
+        ContractError: a function raised, or a value is not finite; the message names the metric.
     """
     values = {}
     for name, function in recorded_metrics(environment).items():
@@ -38,8 +39,11 @@ def measure_episode(environment: Environment, transition: Transition) -> dict[st
             values[name] = function(transition)
         except InfoError as error:
             raise InfoError(f"the metric {name} failed: {error}") from None
+        except Exception as error:  # a function of the user may raise anything
+            why = describe_exception(error)
+            raise ContractError(f"the metric {name} failed: {why}") from error
         if not isfinite(values[name]):
-            raise FloatingPointError(f"the metric {name} is {values[name]} in an episode")
+            raise ContractError(f"the metric {name} is {values[name]} in an episode")
     return values
 
 

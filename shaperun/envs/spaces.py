@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 
 from shaperun.envs.base import ActionSpace, Environment, Picture, View
-from shaperun.envs.layout import Layout
+from shaperun.envs.layout import Layout, layout_size
 
 
 class UnsupportedEnvironmentError(ValueError):
@@ -32,6 +32,10 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
             "environment"
         )
     layout = _layout_of(observation_space)
+    if isinstance(layout, Mapping) and not layout_size(layout):
+        raise UnsupportedEnvironmentError(
+            f"observations of the space {observation_space} have no entries; give them some"
+        )
     discrete = isinstance(action_space, spaces.Discrete)
     return Environment(
         id=env_id,

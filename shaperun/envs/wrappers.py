@@ -6,6 +6,7 @@ the learner sees; so its terms and its yardstick are the same with other wrapper
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from shaperun.common.errors import ContractError
 from shaperun.envs.base import Environment, Picture
 from shaperun.envs.layout import flatten_row
 from shaperun.envs.spaces import find_pictures
@@ -53,30 +55,30 @@ class ViewedEnv(gym.Wrapper[Any, Any, Any, Any]):
         """Reset the environment.
 
         Raises:
-            ValueError: a wrapper takes steps in it.
+            ContractError: a wrapper takes steps in it.
         """
         obs, info = self.env.reset(seed=seed, options=options)
         if self.base.steps:
-            raise ValueError(f"a wrapper takes steps in reset; {NO_RESETS}")
+            raise ContractError(f"a wrapper takes steps in reset; {NO_RESETS}")
         return obs, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take a step; the info is that of the environment itself.
 
         Raises:
-            ValueError: a wrapper changes the reward or the end of the episode, or takes another
+            ContractError: a wrapper changes the reward or the end of the episode, or takes another
                 number of steps.
         """
         base = self.base
         base.steps = 0
         obs, reward, terminated, truncated, _ = self._step(action)
         if base.steps != 1:
-            raise ValueError(f"a wrapper took {base.steps} steps for one; {NO_STEPS}")
+            raise ContractError(f"a wrapper took {base.steps} steps for one; {NO_STEPS}")
         base_reward, base_terminated, base_truncated, info = base.result
         if terminated != base_terminated or truncated != base_truncated:
-            raise ValueError(f"a wrapper changes when an episode ends; {NO_EPISODES}")
+            raise ContractError(f"a wrapper changes when an episode ends; {NO_EPISODES}")
         if reward is not base_reward and not np.array_equal(np.asarray(reward), base_reward):
-            raise ValueError(f"a wrapper changes the reward; {NO_REWARDS}")
+            raise ContractError(f"a wrapper changes the reward; {NO_REWARDS}")
         return obs, reward, terminated, truncated, info
 
 
@@ -112,7 +114,7 @@ class BaseEnv(gym.Wrapper[Any, Any, Any, Any]):
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.obs = self._copy(obs)
         self.action = action.copy() if isinstance(action, np.ndarray) else action
-        self.result = reward, terminated, truncated, info.copy()
+        self.result = reward, terminated, truncated, copy.copy(info)
         self.steps += 1
         return obs, reward, terminated, truncated, info
 

@@ -16,10 +16,16 @@ import gymnasium as gym
 import numpy as np
 
 from shaperun.check.behaviors import MAX_EPISODE_STEPS, all_controllers
-from shaperun.check.filmstrip import Filmstrip, make_renderable_env, record_filmstrip
+from shaperun.check.filmstrip import (
+    Filmstrip,
+    check_rendering,
+    make_renderable_env,
+    record_filmstrip,
+)
 from shaperun.common.errors import UserError
 from shaperun.envs.base import Array, Environment
 from shaperun.envs.episodes import Episode, play_episode
+from shaperun.envs.make import explain_playing_error
 from shaperun.preferences.answers import MAX_OBSERVATION_SIZE, EpisodeSummary, Subject, split_steps
 from shaperun.rewards.config import RewardConfig
 from shaperun.rewards.kernel import RewardError, RewardKernel
@@ -75,11 +81,17 @@ def collect_episodes(
             played = _play_episodes(study, folder, for_controllers, for_policies, log, on_progress)
             return list(played)
         except RewardError as error:
-            raise UserError(f"invalid terms: {error}") from None
+            raise UserError(f"invalid terms: {error}") from error
+        except UserError:
+            raise
+        except Exception as error:  # the environment's code may raise anything
+            why = explain_playing_error(error)
+            raise UserError(f"{study.environment.id} cannot be played: {why}") from error
 
 
 def _make_envs(config: EnvironmentConfig, stack: ExitStack, *, for_controller: bool) -> Envs:
     """Make two environments, the second one renderable, which `stack` closes."""
+    check_rendering(config)
     env = stack.enter_context(closing(config.make(for_controller=for_controller)))
     renderable = make_renderable_env(config, for_controller=for_controller)
     if renderable is None:

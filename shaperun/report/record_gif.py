@@ -15,6 +15,7 @@ import polars as pl
 
 from shaperun.analysis import results
 from shaperun.analysis.results import LoadedRuns
+from shaperun.check.filmstrip import check_rendering
 from shaperun.common.errors import UserError
 from shaperun.common.text import format_fixed
 from shaperun.envs.make import explain_rendering_error
@@ -75,6 +76,7 @@ def record_gifs(
         UserError: no finished run, unknown episode, missing package, or no rendering.
     """
     video.ensure_supported(kind)
+    check_rendering(study.evaluated_environment)
     folder = loaded.folder
     runs = plan_runs(study, study.arms, arms)
     ensure_unchanged(folder, runs)
@@ -194,7 +196,7 @@ def _record_clip(
         raise
     except Exception as error:  # the environment's code may raise anything
         why = explain_rendering_error(error)
-        raise UserError(f"{study.environment.id} cannot be rendered: {why}") from None
+        raise UserError(f"{study.environment.id} cannot be rendered: {why}") from error
     which = "  ·  ".join(filter(None, [chosen.reason, f"seed {run.seed}", f"episode {episode}"]))
     try:
         return gif.Clip(

@@ -31,10 +31,10 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.common.errors import describe_exception
 from shaperun.common.text import truncate
 from shaperun.common.validation import is_number
 from shaperun.envs.base import OWN_REWARD, Array, Environment, Term, Transition
-from shaperun.envs.info import InfoError
 from shaperun.envs.memory import EpisodeMemory, Recall
 from shaperun.rewards.config import RewardConfig, check_potential, define_term, shaping_factor
 from shaperun.rewards.formula import ExpressionError
@@ -170,9 +170,10 @@ class RewardKernel:
                 raw[:, column] = term(transition, recall)
         except StateFunctionError as error:
             raise RewardError(f"the term {self.names[column]}: {error}") from error
-        except Exception as error:  # a function of a user may raise anything
-            kind = "" if isinstance(error, InfoError) else f"{type(error).__name__}: "
-            message = f"the term {self.names[column]} failed: {kind}{error}"
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a function of a user may raise anything, SystemExit too
+            message = f"the term {self.names[column]} failed: {describe_exception(error)}"
             raise RewardError(message, _first_failure(self.terms[column], transition)) from error
         return raw
 
@@ -301,7 +302,7 @@ def _first_failure(term: Term, transition: Transition) -> int | None:
     for row in range(len(transition)):
         try:
             term(transition.take(np.array([row])))
-        except Exception:
+        except BaseException:
             return row
     return None
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from shaperun.envs.base import Array, Term, Transition
+from shaperun.common.errors import describe_exception, exits_as_errors
+from shaperun.envs.base import Array, Term, Transition, check_shape
 from shaperun.envs.memory import Recall
 from shaperun.envs.transition import evaluate_rows, evaluate_steps
 
@@ -31,8 +32,8 @@ def python_term(name: str, python: str | Callable[..., Any], *, state_only: bool
     parameters takes the transitions and the `Recall` of their episodes.
 
     Raises:
-        ImportError: on a call, if the function cannot be imported.
-        ValueError: on a call, if the function returns an array of another shape than (N,).
+        TermImportError: on a call, if the function cannot be imported.
+        ContractError: on a call, if the function returns an array of another shape than (N,).
         StateFunctionError: on a call, if the function of a state term has two parameters.
     """
 
@@ -57,6 +58,10 @@ def python_term(name: str, python: str | Callable[..., Any], *, state_only: bool
     if state_only:
         return Term(name, formula, at_states, state_only=True)
     return Term(name, formula, function, state_only=False, needs=None)
+
+
+class TermImportError(ImportError):
+    """The function of a term cannot be imported."""
 
 
 class StateFunctionError(ValueError):
@@ -89,8 +94,7 @@ def _takes_memory(function: Callable[..., Any]) -> bool:
 def _call(compute: Callable[..., Any], argument: Any, *memory: Recall) -> Array:
     """Return the values (N,) of a function of N transitions or observations."""
     result: Array = np.asarray(compute(_read_only(argument), *memory), dtype=np.float64)
-    if result.shape != (len(argument),):
-        raise ValueError(f"expected an array of shape ({len(argument)},), not {result.shape}")
+    check_shape(result, len(argument))
     return result
 
 
@@ -108,16 +112,18 @@ def _load(reference: str) -> Callable[[Any], Array]:
     """Import a function.
 
     Raises:
-        ImportError: the import fails for any reason, or the object is not callable.
+        TermImportError: the import fails for any reason, or the object is not callable.
     """
     try:
-        if reference in installed_terms():
-            function: Callable[[Any], Array] = installed_terms()[reference].load()
-        else:
-            module, _, attribute = reference.partition(":")
-            function = getattr(importlib.import_module(module), attribute)
+        with exits_as_errors():
+            if reference in installed_terms():
+                function: Callable[[Any], Array] = installed_terms()[reference].load()
+            else:
+                module, _, attribute = reference.partition(":")
+                function = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # the module may raise anything
-        raise ImportError(f"{reference} cannot be imported: {error}") from error
+        why = describe_exception(error)
+        raise TermImportError(f"{reference} cannot be imported: {why}") from error
     if not callable(function):
-        raise ImportError(f"{reference} is not callable")
+        raise TermImportError(f"{reference} is not callable")
     return function

@@ -139,8 +139,8 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
             action=actions,
             next_obs=next_obs,
             env_reward=np.array([scalar_reward(env_reward)]),
-            terminated=np.array([terminated]),
-            truncated=np.array([truncated]),
+            terminated=np.array([bool(terminated)]),
+            truncated=np.array([bool(truncated)]),
             last_action=self._last_action if self._length else actions,
             info=np.array([record_info(info)]) if self.kernel.reads_info else None,
         )

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from shaperun.common.diff import iter_differences
-from shaperun.common.errors import UserError
+from shaperun.common.errors import UserError, exits_as_errors
 from shaperun.common.files import Lock, explain_disk_error
 from shaperun.rewards.config import RewardConfig
 from shaperun.runs.plan import Run
@@ -133,9 +133,11 @@ def _check_environment(study: Study, arms: Mapping[str, RewardConfig]) -> None:
 
 
 def _check_steps(study: Study, arms: Mapping[str, RewardConfig], config: EnvironmentConfig) -> None:
+    from shaperun.envs.make import explain_playing_error  # gymnasium is slow to import
+
     environment = config.describe()
     try:
-        with closing(config.make()) as env:
+        with exits_as_errors(), closing(config.make()) as env:
             env.action_space.seed(0)
             for arm, reward in arms.items():
                 _check_step(env, study, arm, reward)
@@ -144,7 +146,8 @@ def _check_steps(study: Study, arms: Mapping[str, RewardConfig], config: Environ
     except Exception as error:  # third-party code may raise anything
         options = ", ".join(f"{k}={v!r}" for k, v in config.options.items())
         with_options = f" with {options}" if options else ""
-        raise UserError(f"{environment.id}{with_options} cannot be used: {error}") from None
+        why = explain_playing_error(error)
+        raise UserError(f"{environment.id}{with_options} cannot be used: {why}") from error
 
 
 def _check_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None:
@@ -158,7 +161,7 @@ def _check_step(env: Any, study: Study, arm: str, reward: RewardConfig) -> None:
     try:
         kernel(episode.transitions())
     except RewardError as error:
-        raise UserError(f"invalid reward for arm {arm}: {error}") from None
+        raise UserError(f"invalid reward for arm {arm}: {error}") from error
 
 
 def _describe_changes(folder: StudyFolder, changed: list[Run]) -> str:

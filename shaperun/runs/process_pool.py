@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from shaperun.common.errors import exits_as_errors, format_traceback
 
 MAX_RETRIES = 2
 MAX_ERROR_CHARACTERS = 20_000  # more could fill the pipe and block
@@ -95,8 +96,8 @@ def schedule(
                 job = waiting.popleft()
                 try:
                     running[start(job)] = job
-                except OSError:  # too many open files or processes: others may still succeed
-                    yield JobResult(job, traceback.format_exc())
+                except OSError as failed:  # too many open files or processes
+                    yield JobResult(job, format_traceback(failed))  # others may still succeed
             ended = poll(list(running), tick)
             for worker, (error, died) in ended.items():
                 job = running.pop(worker)
@@ -115,9 +116,10 @@ def schedule(
 def run_job(job: Job) -> str | None:
     """Run a job in this process; return the traceback if it raises."""
     try:
-        job()
-    except Exception:
-        return traceback.format_exc()
+        with exits_as_errors():
+            job()
+    except Exception as error:
+        return format_traceback(error)
     return None
 
 

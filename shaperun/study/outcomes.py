@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from shaperun.common.errors import ContractError
 from shaperun.common.validation import Model, validation_context
 from shaperun.envs.base import OWN_REWARD, RESERVED, Array, Environment, Metric, Term, Transition
 from shaperun.envs.generic import get_environment
@@ -186,6 +187,6 @@ def _name_ends(
         except InfoError as error:
             raise InfoError(f"the outcome {outcome.name} failed: {error}") from None
         if np.isnan(values).any():
-            raise FloatingPointError(f"the outcome {outcome.name} is nan at the end of an episode")
+            raise ContractError(f"the outcome {outcome.name} is nan at the end of an episode")
         conditions.append(values != 0)
     return np.select(conditions, [outcome.name for outcome in outcomes], OTHER)

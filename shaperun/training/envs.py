@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 
 from shaperun.envs.base import Array, Transition
+from shaperun.envs.episodes import ObservationError, check_observations
 from shaperun.envs.layout import flatten_rows
 from shaperun.envs.memory import EpisodeMemory
 from shaperun.envs.metrics import mean_metric
@@ -82,6 +83,7 @@ class TrainingEnvs(VecEnv):
         step = self._vector_env.receive()
         self._pending.append((self._actions, step))
         self._obs = step.obs
+        self._check_observations(step)
         return step
 
     def shape_rewards(self) -> Array:
@@ -187,9 +189,25 @@ class TrainingEnvs(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
     def _start_episodes(self, obs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        try:
+            check_observations(obs, self._environment.id)
+        except ObservationError as error:
+            raise error.at(0, 0) from None
         base = self._vector_env.base_obs
         self._obs, self._previous_obs = obs, flatten_rows(obs if base is None else base)
         return obs
+
+    def _check_observations(self, step: Step) -> None:
+        """Raise ObservationError, after recording the steps before, if one is not finite."""
+        try:
+            if step.last_obs is not None:
+                check_observations(step.last_obs, self._environment.id)
+            check_observations(step.obs, self._environment.id)
+        except ObservationError as error:
+            self._pending.pop()
+            if self._pending:
+                self.shape_rewards()
+            raise self.recorder.locate(error, error.row, 1) from None
 
     def _shape(self, pending: Sequence[StepResult]) -> Array:
         """Shape and record T steps; return their rewards (T, N)."""

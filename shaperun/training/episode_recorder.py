@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Environment, Transition
+from shaperun.envs.episodes import ObservationError
 from shaperun.envs.memory import EpisodeMemory
 from shaperun.rewards.kernel import RewardError, RewardKernel, Rewards, check_sums
+
+_Located = TypeVar("_Located", RewardError, ObservationError)
 
 Row = dict[str, object]
 
@@ -69,7 +72,7 @@ class EpisodeRecorder:
             del outcomes[: len(copies)]
         self._add_steps(steps[start:])
 
-    def locate(self, error: RewardError, copy: int, step: int = 0) -> RewardError:
+    def locate(self, error: _Located, copy: int, step: int = 0) -> _Located:
         """Return an error with its episode and step: `step` steps after the next one of a copy."""
         return error.at(int(self._episodes[copy]), int(self.lengths[copy]) + step)
 

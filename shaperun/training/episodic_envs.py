@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shaperun.envs.base import Array
-from shaperun.envs.episodes import EpisodeBuilder
+from shaperun.envs.episodes import EpisodeBuilder, ObservationError, check_observations
 from shaperun.rewards.kernel import RewardError
 from shaperun.study.models import RunConfig
 from shaperun.training.envs import TrainingEnvs, training_seeds
@@ -58,6 +58,7 @@ class EpisodicEnvs(TrainingEnvs):
             steps += len(playing)
             if steps > max_steps:
                 return None
+            self._check_playing(obs, episodes)
             actions = act(obs.copy(), playing)
             each = actions.tolist() if actions.ndim == 1 else actions.copy()
             playing = [copy for copy in playing if not episodes[copy].step(each[copy])]
@@ -98,6 +99,14 @@ class EpisodicEnvs(TrainingEnvs):
         ]
         self._obs = np.stack([episode.obs for episode in episodes])
         return episodes
+
+    def _check_playing(self, obs: npt.NDArray[Any], episodes: list[EpisodeBuilder]) -> None:
+        """Raise ObservationError if an observation (N, …) is not finite."""
+        try:
+            check_observations(obs, self._environment.id)
+        except ObservationError as error:
+            first = int(self.recorder.get_state()["episodes"][0])
+            raise error.at(first + error.row, len(episodes[error.row].actions)) from None
 
     def _shape_episode(self, episode: EpisodeBuilder) -> Array:
         transition = episode.transitions()

@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shaperun.common.errors import ContractError
 from shaperun.envs.base import Array, Transition
-from shaperun.envs.episodes import EpisodeBuilder, held_out_seeds
+from shaperun.envs.episodes import (
+    EpisodeBuilder,
+    ObservationError,
+    check_observations,
+    held_out_seeds,
+)
 from shaperun.envs.metrics import measure_episode
 from shaperun.rewards.kernel import RewardError, RewardKernel, check_sums
+from shaperun.study.environment import MAX_EPISODE_STEPS
 from shaperun.study.models import RunConfig
 
 Act = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
@@ -60,6 +67,7 @@ class Evaluation:
 
         Raises:
             RewardError: the reward is not finite; the message says where.
+            ContractError: an observation is not finite, or an episode does not end.
             ArithmeticError: the recorded columns do not add up.
         """
         playing = self.play(episodes, progress)
@@ -86,6 +94,7 @@ class Evaluation:
         while running:
             for slot in running:
                 obs[slot] = builders[slot].obs
+            self._check_playing(obs, builders)
             actions = yield obs
             # Environments check a plain integer in a tenth of the time of numpy's.
             each = actions.tolist() if actions.ndim == 1 else actions.copy()
@@ -97,6 +106,19 @@ class Evaluation:
                 else:
                     running.remove(slot)
         return [rows[episode] for episode in range(episodes)]
+
+    def _check_playing(self, obs: npt.NDArray[Any], builders: list[EpisodeBuilder]) -> None:
+        """Raise ContractError if an observation is not finite, or an episode does not end."""
+        try:
+            check_observations(obs, self.environment.id)
+        except ObservationError as error:
+            builder = builders[error.row]
+            raise error.at(builder.index, len(builder.actions)) from None
+        if max(len(builder.actions) for builder in builders) > MAX_EPISODE_STEPS:
+            raise ContractError(
+                f"an episode has not ended after {MAX_EPISODE_STEPS:,} steps; set a time limit, as "
+                "in environment.options: {max_episode_steps: 500}"
+            )
 
     def _evaluate_episode(self, episode: EpisodeBuilder, progress: float) -> Row:
         """Return the row of a finished episode."""

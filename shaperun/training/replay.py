@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shaperun.envs.base import Array, Transition
 from shaperun.envs.episodes import play_episode
-from shaperun.envs.make import render_without_display
+from shaperun.envs.make import check_frame, render_without_display
 from shaperun.rewards.kernel import RewardKernel
 from shaperun.study.models import RunConfig
 from shaperun.training import sb3_model
@@ -62,6 +62,7 @@ def replay_episode(
 
     def render() -> Frame:
         frame: Any = env.render()
+        check_frame(frame)
         return transform(frame)
 
     def on_step(reward: float) -> None:

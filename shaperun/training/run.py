@@ -14,6 +14,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from shaperun.common.errors import ForeignExitError, describe_exception
 from shaperun.common.files import atomic_replace, refuse_hard_links
 from shaperun.runs.run_folder import RunFolder, RunRemovedError
 from shaperun.runs.train_options import TrainOptions
@@ -95,12 +96,20 @@ class TrainingRun:
 
     @contextmanager
     def redirect_output(self) -> Iterator[None]:
-        """Redirect stdout and stderr to the run's log."""
+        """Redirect stdout and stderr to the run's log; raise what would end the process as errors.
+
+        Raises:
+            ForeignExitError: code of the user tried to end the process.
+        """
         # Not with contextlib, which takes three times as long: this runs at every step.
         before = sys.stdout, sys.stderr
         sys.stdout = sys.stderr = self.log
         try:
             yield
+        except (Exception, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            raise ForeignExitError(describe_exception(error)) from error
         finally:
             sys.stdout, sys.stderr = before
 
@@ -111,7 +120,7 @@ class TrainingRun:
         """
         if self.advanced or isinstance(error, ReplayMismatchError | OSError | RunRemovedError):
             return error
-        return CorruptCheckpointError(f"{type(error).__name__}: {error}")
+        return CorruptCheckpointError(describe_exception(error))
 
     @contextmanager
     def explaining_errors(self) -> Iterator[None]:

@@ -8,7 +8,6 @@ import math
 import platform
 import subprocess
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 import torch._dynamo  # here once; the first optimizer of every worker would take a second for it
 
-from shaperun.common.errors import UserError
+from shaperun.common.errors import UserError, exits_as_errors, format_traceback
 from shaperun.common.files import Lock, explain_disk_error
 from shaperun.rewards.config import PythonTerm
 from shaperun.runs.run_folder import RunFolder, RunRemovedError
@@ -63,7 +62,7 @@ def train_cohort(
     failures = {f: e for f, e in failures.items() if not isinstance(e, RunLockedError)}
     for folder, error in failures.items():
         if len(runs) > 1 and not isinstance(error, OSError | RunRemovedError):
-            folder.write_failure("".join(traceback.format_exception(error)))
+            folder.write_failure(format_traceback(error))
     for folder, error in failures.items():
         advised = explain_disk_error(error, folder.path) if isinstance(error, OSError) else None
         if advised:
@@ -191,9 +190,10 @@ def _train_group(
                     folder.mark_resumed()
                 else:
                     folder.start(records[folder])
-                opened[folder] = stack.enter_context(
-                    open_run(folder, runs[folder], state, options, cohort_size=len(group))
-                )
+                with exits_as_errors():
+                    opened[folder] = stack.enter_context(
+                        open_run(folder, runs[folder], state, options, cohort_size=len(group))
+                    )
             except Exception as error:
                 failures[folder] = error
         if opened:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from shaperun.common.errors import ContractError
 from shaperun.envs.base import scalar_reward
 from shaperun.envs.info import Info, record_info
 from shaperun.envs.wrappers import BaseEnv, ViewedEnv
@@ -78,7 +79,7 @@ class SequentialVectorEnv:
         for index, (env, seed) in enumerate(zip(self.envs, seeds, strict=True)):
             first, _ = env.reset(seed=seed)
             if np.shape(first) != obs.shape[1:]:
-                raise ValueError(
+                raise ContractError(
                     f"reset returned an observation of shape {np.shape(first)}, but the "
                     f"observation space has shape {obs.shape[1:]}; correct the environment"
                 )

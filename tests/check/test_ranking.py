@@ -85,4 +85,4 @@ def test_non_finite_reward_names_episode_and_step() -> None:
     kernel = RewardKernel(environments()["CartPole-v1"], config, GAMMA)
     with pytest.raises(RewardError, match=r"bad is nan|bad is inf") as caught:
         behavior_returns(kernel, behaviors(), GAMMA)
-    assert "(episode 0, step 0) when it tries to balance" in str(caught.value)
+    assert "(episode 0, step 0) of the behavior balance" in str(caught.value)

@@ -107,7 +107,7 @@ def test_rendering_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "glfw")
     render_without_display()
     error = RuntimeError("no context")
-    assert explain_rendering_error(error) == "no context"
+    assert explain_rendering_error(error) == "RuntimeError: no context"
     monkeypatch.setitem(sys.modules, "mujoco", sys)  # as if its simulator were in use
     assert explain_rendering_error(error).endswith(
         "(MUJOCO_GL is glfw; try MUJOCO_GL=egl, or osmesa)"

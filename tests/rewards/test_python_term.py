@@ -330,7 +330,7 @@ def test_function_in_a_reward(folder: Path) -> None:
     ("reference", "message"),
     [
         ("nowhere_terms:missing_key", "the term own failed: KeyError: 'gone'"),
-        ("nowhere_terms:nothing", "the term own failed: ImportError: nowhere_terms:nothing cannot"),
+        ("nowhere_terms:nothing", "the term own failed: nowhere_terms:nothing cannot"),
         ("nowhere_terms:zeroed", "the term own failed: ValueError: .*read-only"),
         ("nowhere_terms:wide", r"expected an array of shape \(2,\), not \(2, 8\)"),
     ],

@@ -40,7 +40,7 @@ def test_a_job_that_fails_or_dies_does_not_affect_the_others(tmp_path: Path) -> 
         Job("jobs:fail", ("x" * 200_000,)),
     ]
     errors = {end.job: end.error for end in results(run_in_processes(jobs, 2, preload="jobs"))}
-    assert (errors[jobs[0]] or "").endswith("ValueError: on purpose\n")
+    assert (errors[jobs[0]] or "").endswith("ValueError: on purpose (jobs.py:16)")
     assert errors[jobs[1]] == "the process was killed by SIGKILL"
     assert errors[jobs[2]] is None
     assert "xxx" in (errors[jobs[3]] or "")
@@ -71,6 +71,6 @@ def test_inline_jobs_run_in_this_process(tmp_path: Path) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     jobs = [Job("jobs:fail", ("on purpose",)), Job("jobs:write", (str(tmp_path / "a"), "a"))]
     failed, succeeded = results(run_inline(jobs))
-    assert (failed.error or "").endswith("ValueError: on purpose\n")
+    assert (failed.error or "").endswith("ValueError: on purpose (jobs.py:16)")
     assert succeeded.error is None
     assert str(os.getpid()) in (tmp_path / "a").read_text()

@@ -113,7 +113,7 @@ def test_jobs_run_as_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     failing = Job("jobs:fail", ("x" * 30_000 + " on purpose",))
     here = Job("os:mkdir", ("here",))
     ended = errors(run_on_ray([failing, *dying, *written, here], 0))
-    assert (ended.pop(failing) or "").endswith("x on purpose\n")
+    assert "x on purpose\n" in (ended.pop(failing) or "")
     assert (ended.pop(dying[1]) or "").endswith("\nthe process was killed, or died by itself")
     assert ended == dict.fromkeys([dying[0], *written, here])
     assert [(tmp_path / name).read_text() for name in ("2", "3")] == ["xxx", "xxx"]

@@ -109,7 +109,7 @@ def test_a_sweep_prunes_finishes_and_confirms(whole: StudyFolder) -> None:
     assert {s.state for s in driver.read_run_statuses(config, whole)} == {"done", "pruned"}
 
 
-class KilledError(BaseException):
+class KilledError(KeyboardInterrupt):
     """Exception that nothing catches, like SIGKILL."""
 
 

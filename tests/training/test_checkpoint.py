@@ -30,7 +30,7 @@ TRAINED = [name for name in sorted(environments()) if not name.endswith("-v5")] 
 LOGS = ("episodes", "evaluations", "updates")
 
 
-class KilledError(BaseException):
+class KilledError(KeyboardInterrupt):
     """Simulated kill, which no handler of exceptions catches."""
 
 
