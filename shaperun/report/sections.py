@@ -272,7 +272,9 @@ def make_exploitation(data: ReportData) -> Context:
     drifts = exploitation.find_drifts(data.episodes, data.study)
     drawn = [drift for drift in drifts if drift.arm in data.drawn_arms]
     arms = list(data.study.arms)
-    figure = training.plot_drifts(data.curves, drawn, title="", arms=arms)
+    held = exploitation.hold_schedules(data.episodes, data.study)
+    curves = results.learning_curves(held, data.study.evaluation.episodes)
+    figure = training.plot_drifts(curves, drawn, title="", arms=arms)
     return {
         "drifts": sorted(drifts, key=lambda drift: (not drift.diverged, -drift.drop)),
         "diverged": sum(drift.diverged for drift in drifts),
@@ -287,7 +289,11 @@ def make_terms(data: ReportData) -> Context:
     history = term_history.term_history(episodes, data.study)
     arms = [arm for arm in shown if arm in history["arm"]]
     figure = training.plot_terms(term_history.mean_term_history(history), title="", arms=arms)
-    notes = {arm: term_history.term_notes(history, arm) for arm in arms}
+    ended = term_history.schedule_notes(data.final, data.study)
+    notes = {
+        arm: [*filter(None, [ended.get(arm)]), *term_history.term_notes(history, arm)]
+        for arm in arms
+    }
     return {
         "terms_svg": charts.inline_svg(figure, list(data.study.arms)),
         "term_notes": {arm: lines for arm, lines in notes.items() if lines},
