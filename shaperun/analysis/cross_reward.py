@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from shaperun.analysis.relabel import missing_terms, shaped_returns
+from shaperun.analysis.relabel import final_progress, missing_terms, shaped_returns
 from shaperun.envs.base import OWN_REWARD
 from shaperun.rewards.config import RewardConfig
 from shaperun.stats import sample
@@ -24,8 +24,10 @@ SCHEMA = {
 def cross_rewards(final: pl.DataFrame, study: Study) -> pl.DataFrame:
     """Compute the return of each arm's policies under each reward, from the final episodes.
 
-    Returns are undiscounted, and exact in every mode; a schedule applies its factor at the end of
-    training. An arm without shaping occurs only as `arm`, since its reward is the environment's.
+    Returns are undiscounted, and exact in every mode. A schedule has its factor at the end of
+    training; an earned one the mean of those with which the runs of its arm ended, and without such
+    a run it does not occur. An arm without shaping occurs only as `arm`, since its reward is the
+    environment's.
 
     Returns:
         One row per pair: arm (of the policies), reward (of an arm, or `environment`), return (the
@@ -34,15 +36,19 @@ def cross_rewards(final: pl.DataFrame, study: Study) -> pl.DataFrame:
     """
     environment = study.evaluated_environment.describe()
     rows = []
+    ends = {n: final_progress(final.filter(arm=n), reward) for n, reward in shaping_arms(study)}
     for arm, config in study.arms.items():
         episodes = final.filter(arm=arm)
         if episodes.is_empty():
             continue
         rows.append(_row(arm, OWN_REWARD, episodes, episodes["return"].to_numpy(), ()))
-        for name, reward in shaping_arms(study):
+        for name, progress in ends.items():
+            if progress is None:
+                continue
+            reward = study.arms[name]
             resolved = study.resolve_reward(config), study.resolve_reward(reward)
             missing = missing_terms(*resolved, environment)
-            returns = None if missing else shaped_returns(episodes, study, reward)
+            returns = None if missing else shaped_returns(episodes, study, reward, progress)
             rows.append(_row(arm, name, episodes, returns, sorted(missing)))
     return pl.DataFrame(rows, SCHEMA)
 

@@ -31,6 +31,7 @@ _TYPES: dict[str, type[pl.DataType]] = {
 _REWARDS = ("return", "shaping", "shaped_return")
 _TERM_COLUMN = re.compile(r"(sum|first|last)_[a-z][a-z0-9_]{0,39}")
 _MAX_NUMBER = 1e100  # its square is finite
+_MAX_FACTOR = 1e12  # of a schedule, as in studies
 _MAX_BYTES = 100_000_000  # 140,000 episodes with all terms of LunarLander
 
 
@@ -127,7 +128,7 @@ def _column_names(header: bytes, metrics: frozenset[str]) -> list[str]:
 
 
 def _required_columns(run: Run) -> set[str]:
-    """Return the term columns that the run's metrics and shaped returns depend on.
+    """Return the columns that the run's metrics and shaped returns depend on.
 
     Others may be missing: terms added to the environment after the run.
     """
@@ -136,7 +137,7 @@ def _required_columns(run: Run) -> set[str]:
     recorded = weighted - environment.outcomes.keys() - {OWN_REWARD}
     kinds = ("sum", "first", "last") if reward.mode == "potential" else ("sum",)
     parts = [f"sum_{term}" for metric in environment.metrics.values() for term in metric.terms]
-    parts += recorded_metrics(environment)
+    parts += [*recorded_metrics(environment), *(["schedule"] if reward.schedule else [])]
     return {*parts, *(f"{kind}_{name}" for kind in kinds for name in recorded)}
 
 
@@ -152,6 +153,8 @@ def _check_values(table: pl.DataFrame, run: Run) -> None:
         raise _CorruptTableError("a value is missing")
     if not all(table.select((cs.numeric().cast(pl.Float64).abs() <= _MAX_NUMBER).all()).row(0)):
         raise _CorruptTableError("a value is out of range")
+    if "schedule" in table.columns and not (table["schedule"].abs() <= _MAX_FACTOR).all():
+        raise _CorruptTableError("a factor of the schedule is out of range")
     if not table["outcome"].is_in(list(environment.outcomes)).all():
         raise _CorruptTableError(f"an outcome is unknown to {environment.id}")
     if not (table["terminated"].is_in([0, 1]).all() and (table["length"] > 0).all()):

@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 
 from shaperun.envs.base import OWN_REWARD, Array, Environment
-from shaperun.rewards.config import RewardConfig
+from shaperun.rewards.config import RewardConfig, shaping_factor
 from shaperun.rewards.kernel import RewardKernel
+from shaperun.rewards.schedule import EarnedSchedule
 from shaperun.study.models import Study
 
 
@@ -36,16 +37,22 @@ def contributions(
 
     The N episodes recorded the reward's terms; a schedule is evaluated at the share `progress`.
     """
+    return _contributions(episodes, study, reward, shaping_factor(reward)(progress))
+
+
+def recorded_contributions(
+    episodes: pl.DataFrame, study: Study, reward: RewardConfig
+) -> dict[str, Array]:
+    """Return the contributions in an arm's own episodes, with the factors that they recorded."""
+    factor = episodes["schedule"].to_numpy().astype(float) if reward.schedule else 1.0
+    return _contributions(episodes, study, reward, factor)
+
+
+def _contributions(
+    episodes: pl.DataFrame, study: Study, reward: RewardConfig, factor: float | Array
+) -> dict[str, Array]:
     environment = study.evaluated_environment.describe()
     kernel = study.training_of(reward).kernel(environment, study.resolve_reward(reward))
-    return contributions_with_kernel(episodes, kernel, environment, progress)
-
-
-def contributions_with_kernel(
-    episodes: pl.DataFrame, kernel: RewardKernel, environment: Environment, progress: float = 1.0
-) -> dict[str, Array]:
-    """Return the contributions as `contributions` does, for a given kernel."""
-    factor = kernel.factor(progress)
     sums, first, last = (
         _recorded_values(episodes, kind, kernel, environment) for kind in ("sum", "first", "last")
     )
@@ -61,6 +68,23 @@ def shaped_returns(
     """Return the undiscounted shaped returns (N,); arguments as for `contributions`."""
     parts = contributions(episodes, study, reward, progress)
     return sum(parts.values(), start=np.zeros(len(episodes)))
+
+
+def final_progress(episodes: pl.DataFrame, reward: RewardConfig) -> float | None:
+    """Return the progress at which a schedule has the factor of the end of an arm's training.
+
+    It is 1, and for an earned schedule the mean share that the arm's runs had earned in their last
+    evaluation; None without an episode of them.
+    """
+    schedule = reward.schedule
+    if not isinstance(schedule, EarnedSchedule):
+        return 1.0
+    last = episodes.filter(pl.col("timesteps") == pl.col("timesteps").max().over("seed"))
+    factors = last.group_by("seed").agg(pl.col("schedule").first())["schedule"].to_numpy()
+    if not len(factors):
+        return None
+    change = schedule.to - schedule.start
+    return float((factors.mean() - schedule.start) / change) if change else 1.0
 
 
 def _recorded_values(

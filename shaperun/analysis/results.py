@@ -10,7 +10,7 @@ import polars as pl
 from shaperun.analysis import evaluations
 from shaperun.analysis.evaluations import Evaluations
 from shaperun.analysis.learning_speed import learning_speed
-from shaperun.analysis.relabel import contributions_with_kernel
+from shaperun.analysis.relabel import recorded_contributions
 from shaperun.envs.base import Environment, Metric
 from shaperun.envs.metrics import counted_outcomes
 from shaperun.runs.plan import Run
@@ -225,19 +225,16 @@ def outcome_shares(final: pl.DataFrame, study: Study, environment: Environment) 
     return pl.DataFrame(rows, schema)
 
 
-def mean_contributions(final: pl.DataFrame, study: Study, environment: Environment) -> pl.DataFrame:
+def mean_contributions(final: pl.DataFrame, study: Study) -> pl.DataFrame:
     """Return one row per arm and term: its mean contribution per episode for the arm's learner.
 
-    The environment's reward counts as the term `environment` where the learner sees it.
+    Schedules have the factors that the episodes recorded. The environment's reward counts as the
+    term `environment` where the learner sees it.
     """
-    rows = []
-    for arm, reward in study.arms.items():
-        episodes = final.filter(arm=arm)
-        if len(episodes):
-            training = study.training_of(reward)
-            kernel = training.kernel(environment, study.resolve_reward(reward))
-            rows += [
-                {"arm": arm, "term": term, "contribution": float(values.mean())}
-                for term, values in contributions_with_kernel(episodes, kernel, environment).items()
-            ]
+    rows = [
+        {"arm": arm, "term": term, "contribution": float(values.mean())}
+        for arm, reward in study.arms.items()
+        if len(episodes := final.filter(arm=arm))
+        for term, values in recorded_contributions(episodes, study, reward).items()
+    ]
     return pl.DataFrame(rows, {"arm": pl.String, "term": pl.String, "contribution": pl.Float64})

@@ -168,12 +168,17 @@ class ArmComparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """All arms with a finished run, and their comparisons with the baseline."""
+    """All arms with a finished run, best first by a metric, and comparisons in all metrics."""
 
     study: str
     baseline: str
     arms: list[ArmSummary]
     comparisons: list[ArmComparison]
+    by: str = "return"
+
+    def compared_in(self, metric: str) -> dict[str, ArmComparison]:
+        """Return the comparison of each arm with its baseline in one metric."""
+        return {c.arm: c for c in self.comparisons if c.metric == metric}
 
     def document(self) -> dict[str, Any]:
         """Return the statistics as JSON, for `compare --json`."""
@@ -202,18 +207,36 @@ class Summary:
         }
 
     def table(self) -> pl.DataFrame:
-        """Return one row per arm, with a column for each field of each metric's `Estimate`."""
-        return pl.DataFrame(
-            [
-                {"arm": arm.arm, "runs": arm.runs}
-                | {
-                    f"{name}_{key}": value
-                    for name, estimate in (arm.metrics | arm.learning).items()
-                    for key, value in vars(estimate).items()
-                }
-                for arm in self.arms
-            ]
-        )
+        """Return one row per arm, with columns for each metric's `Estimate` and `Comparison`.
+
+        Those of the comparison are the difference from the baseline, with its interval, p-values
+        and verdict; null for the baseline.
+        """
+        compared = {(c.arm, c.metric): c for c in self.comparisons}
+        rows = [
+            {"arm": arm.arm, "runs": arm.runs}
+            | {
+                f"{name}_{key}": value
+                for name, estimate in (arm.metrics | arm.learning).items()
+                for key, value in (
+                    vars(estimate) | _comparison_cells(compared.get((arm.arm, name)))
+                ).items()
+            }
+            for arm in self.arms
+        ]
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _comparison_cells(comparison: ArmComparison | None) -> dict[str, object]:
+    result = comparison and comparison.result
+    return {
+        "difference": result and _finite_or_none(result.difference),
+        "difference_low": result and _finite_or_none(result.low),
+        "difference_high": result and _finite_or_none(result.high),
+        "p_value": result and result.p_value,
+        "p_adjusted": comparison and comparison.p_adjusted,
+        "verdict": result and result.verdict,
+    }
 
 
 def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: str) -> Summary:
@@ -255,7 +278,7 @@ def summarize(study: Study, environment: Environment, runs: pl.DataFrame, by: st
     ]
     order = [arm for arm, _ in pairs]
     comparisons.sort(key=lambda c: order.index(c.arm))
-    return Summary(study.study, study.baseline, arms, comparisons)
+    return Summary(study.study, study.baseline, arms, comparisons, by)
 
 
 def _samples_by_arm(runs: pl.DataFrame) -> Samples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from shaperun.analysis.relabel import contributions
+from shaperun.analysis.relabel import recorded_contributions
 from shaperun.common.text import format_number, humanize
 from shaperun.envs.base import OWN_REWARD
 from shaperun.study.models import Study
@@ -17,20 +17,17 @@ DOMINANT_SHARE = 0.9  # of the variation between terms; above it the other terms
 def term_history(episodes: pl.DataFrame, study: Study) -> pl.DataFrame:
     """Return each weighted term's contribution in each evaluation episode, in long form.
 
-    A schedule applies the factor of that moment. Only the first episodes of an evaluation count,
-    which all evaluations have.
+    A schedule has the factor that the evaluation recorded. Only the first episodes of an evaluation
+    count, which all evaluations have.
 
     Returns:
         One row per episode and term: arm, seed, timesteps, term, contribution.
     """
     first = episodes.filter(pl.col("episode") < study.evaluation.episodes)
-    total = study.training.total_timesteps
     schema = {"arm": pl.String, "seed": pl.Int64, "timesteps": pl.Int64}
     tables = [pl.DataFrame(schema=schema | {"term": pl.String, "contribution": pl.Float64})]
-    for (arm, timesteps), rows in first.group_by("arm", "timesteps", maintain_order=True):
-        reward = study.arms[str(arm)]
-        progress = min(1.0, int(str(timesteps)) / total)
-        terms = contributions(rows, study, reward, progress)
+    for (arm,), rows in first.group_by("arm", maintain_order=True):
+        terms = recorded_contributions(rows, study, study.arms[str(arm)])
         index = ["arm", "seed", "timesteps"]
         wide = rows.select(index).with_columns(**{n: pl.Series(v) for n, v in terms.items()})
         tables.append(wide.unpivot(index=index, variable_name="term", value_name="contribution"))
@@ -72,6 +69,24 @@ def term_notes(history: pl.DataFrame, arm: str) -> list[str]:
             f"the shaping makes {share}% of the variation in the return, too little to matter"
         )
     return notes
+
+
+def schedule_notes(final: pl.DataFrame, study: Study) -> dict[str, str]:
+    """Return a phrase on the factors with which the schedules of arms ended, given all arms."""
+    notes = {}
+    for arm, reward in study.arms.items():
+        rows = final.filter(arm=arm)
+        if reward.schedule and len(rows):
+            notes[arm] = _describe_factors(rows.group_by("seed").agg(pl.col("schedule").last()))
+    return notes
+
+
+def _describe_factors(runs: pl.DataFrame) -> str:
+    factors = runs["schedule"].to_numpy()
+    low, high, mean = map(format_number, (factors.min(), factors.max(), factors.mean()))
+    if low == high:
+        return f"its schedule ended at a factor of {mean}"
+    return f"its schedule ended at factors from {low} to {high}, on average {mean}"
 
 
 def _spread(values: pl.Series) -> float:

@@ -38,9 +38,8 @@ def print_comparison(comparison: StudyComparison, console: Console) -> None:
             f"evaluated by the environment's reward on the same {episodes} held-out episodes.\n",
             style="dim",
         )
-    for compared in summary.comparisons:
-        if compared.metric == "return":
-            console.print(format_verdict(compared, summary))
+    for compared in summary.compared_in(summary.by).values():
+        console.print(format_verdict(compared, summary))
     grid = training_differences.training_grid(comparison.study)
     if grid and summary.arms:
         print_grid(grid, summary, console)
@@ -59,34 +58,60 @@ def _describe_intervals(summary: Summary) -> str:
 
 
 def print_arms(summary: Summary, console: Console) -> None:
-    """Print a table of arms × metrics, with the number of runs and intervals."""
+    """Print a table of arms × metrics, with the number of runs and intervals.
+
+    A metric other than the return by which arms are ranked comes first, with its verdicts.
+    """
     styles = ["bold" if arm.arm == summary.baseline else "" for arm in summary.arms]
     names = [Text(arm.arm, style=style) for arm, style in zip(summary.arms, styles, strict=True)]
     columns = [
         Column("arm", names, is_label=True),
         Column("runs", [str(arm.runs) for arm in summary.arms], "right", is_label=True),
     ]
-    for name in summary.arms[0].metrics:
+    for name in sorted(summary.arms[0].metrics, key=lambda name: name != summary.by):
         estimates = format_estimates(name, [arm.metrics[name] for arm in summary.arms])
         columns.append(number_column(humanize(name), [_build_cell(*text) for text in estimates]))
+        if name == summary.by != "return":
+            columns += _make_verdict_columns(summary)
     print_tables(columns, console)
 
 
+def _make_verdict_columns(summary: Summary) -> list[Column]:
+    """Return the differences from the baseline in the metric of the ranking, and the verdicts."""
+    compared = summary.compared_in(summary.by)
+    found = [compared.get(arm.arm) for arm in summary.arms]
+    differences = [_build_cell(*format_difference(c.result)) if c else Text("–") for c in found]
+    verdicts = [
+        Text(c.result.verdict, VERDICT_STYLES.get(c.result.verdict, "yellow")).append(
+            f"\np = {c.p_adjusted:.2g}", style="dim"
+        )
+        if c
+        else Text("–")
+        for c in found
+    ]
+    return [number_column("difference", differences), number_column("verdict", verdicts)]
+
+
 def print_grid(grid: training_differences.TrainingGrid, summary: Summary, console: Console) -> None:
-    """Print a table of environment returns by reward and learner."""
-    texts = format_estimates("return", [arm.metrics["return"] for arm in summary.arms])
-    returns = {arm.arm: text for arm, text in zip(summary.arms, texts, strict=True)}
-    columns = [Column("return by reward and learner", list(grid.rewards), is_label=True)]
+    """Print a table of the metric that ranks arms, by reward and learner."""
+    texts = format_estimates(summary.by, [arm.metrics[summary.by] for arm in summary.arms])
+    values = {arm.arm: text for arm, text in zip(summary.arms, texts, strict=True)}
+    title = f"{humanize(summary.by)} by reward and learner"
+    columns = [Column(title, list(grid.rewards), is_label=True)]
     for learner in grid.learners:
         arms = [grid.arms.get((reward, learner), "") for reward in grid.rewards]
-        cells = [_build_cell(*returns.get(arm, ("–", ""))) for arm in arms]
+        cells = [_build_cell(*values.get(arm, ("–", ""))) for arm in arms]
         columns.append(number_column(learner, cells))
     print_tables(columns, console)
 
 
 def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
-    """Return the verdict on an arm against the baseline: at the end, and over training."""
-    result = comparison.result
+    """Return the verdict on an arm against the baseline in one metric.
+
+    For the environment return it is that at the end and over training.
+    """
+    result, metric = comparison.result, humanize(comparison.metric)
+    metric = "Environment return" if metric == "return" else metric[0].upper() + metric[1:]
     runs = {arm.arm: arm.runs for arm in summary.arms}
     text = Text.assemble(
         (comparison.arm, "bold"),
@@ -94,7 +119,7 @@ def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
         (comparison.baseline, "bold"),
         ": ",
         (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
-        f". Environment return {' '.join(filter(None, format_difference(comparison.result)))}",
+        f". {metric} {' '.join(filter(None, format_difference(result)))}",
     )
     paired = " paired by seed" if comparison.paired else ""
     test = f"permutation test{paired}{_format_correction(comparison)}"
@@ -102,10 +127,10 @@ def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
     text.append(f"{runs[comparison.arm]} against {runs[comparison.baseline]} runs.")
     text.append(f" {comparison.advice}" if comparison.advice else "")
     learning = [
-        _format_learning(name, other)
-        for metric, name in ((AUC, "mean return"), (STEPS_TO_SOLVED, "steps to solved"))
+        _format_learning(words, other)
+        for name, words in ((AUC, "mean return"), (STEPS_TO_SOLVED, "steps to solved"))
         for other in summary.comparisons
-        if (other.arm, other.metric) == (comparison.arm, metric)
+        if comparison.metric == "return" and other.arm == comparison.arm and other.metric == name
     ]
     return text.append(f" Over training: {', '.join(learning)}." if learning else "", style="dim")
 

@@ -33,11 +33,13 @@ def compare(
     studies: OptionalStudies = None,
     *,
     options: StudyOptions,
-    by: Annotated[str, typer.Option(metavar="METRIC", help="Metric to rank arms by.")] = "return",
+    by: Annotated[
+        str, typer.Option(metavar="METRIC", help="Metric to rank and judge arms by.")
+    ] = "return",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the arms on the environment's own reward: table, verdicts, curves.
+    """Compare the arms on the environment's own reward, or by a metric: table, verdicts, curves.
 
     Values are interquartile means over runs with 95% intervals; with two runs the interval is
     their range.

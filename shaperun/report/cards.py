@@ -7,6 +7,7 @@ from typing import Any
 
 from shaperun.analysis import exploitation
 from shaperun.analysis.exploitation import Conduct, ExploitVerdict
+from shaperun.analysis.relabel import final_progress
 from shaperun.analysis.summary import NEVER_SOLVED, ArmComparison, format_difference
 from shaperun.check.check import Check
 from shaperun.check.ranking import (
@@ -63,7 +64,8 @@ def _judge(data: ReportData, arm: str) -> ExploitVerdict | None:
     best = best_by_environment(returns)
     behavior = best.behavior
     # As for the policies, the reward is that of the end of training.
-    [right] = behavior_returns(data.check.kernels[arm], [behavior], gamma=1.0, progress=1.0)
+    progress = final_progress(data.final.filter(arm=arm), data.study.arms[arm]) or 0.0
+    [right] = behavior_returns(data.check.kernels[arm], [behavior], gamma=1.0, progress=progress)
     counts = behavior.outcomes
     scripted = Conduct(
         f"the scripted “{right.name}”",

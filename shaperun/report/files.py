@@ -8,6 +8,7 @@ from typing import Any
 
 from shaperun.analysis import results, summary, tables, training_differences
 from shaperun.analysis.comparison import StudyComparison
+from shaperun.analysis.term_history import schedule_notes
 from shaperun.common.files import with_nulls, write_atomically, write_json
 from shaperun.common.yaml import dump_yaml
 from shaperun.report.plots import arms as plots
@@ -56,9 +57,10 @@ def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
             results.outcome_shares(final, study, environment), title=f"{title}: final outcomes"
         ),
         "terms": plots.plot_contributions(
-            results.mean_contributions(final, study, environment),
+            results.mean_contributions(final, study),
             title=f"{title}: contribution of each term",
             arms=arms,
+            notes=schedule_notes(final, study),
         ),
     }
     return [p for name, figure in figures.items() for p in style.save(figure, target / name)]

@@ -119,7 +119,8 @@ def make_tables(data: ReportData) -> Context:
     """Return the tables of final policies and of learning."""
     arms = data.summary.arms
     metrics = list(arms[0].metrics)
-    verdicts = {c.arm: c.result.verdict for c in data.summary.comparisons if c.metric == "return"}
+    compared = [data.summary.compared_in(name) for name in metrics]
+    verdicts = {arm: c.result.verdict for arm, c in compared[0].items()}  # in the return
     costs = {row["arm"]: row for row in training_cost(data.statuses).to_dicts()}
     columns = [
         summary.format_estimates(name, [arm.metrics[name] for arm in arms]) for name in metrics
@@ -135,9 +136,22 @@ def make_tables(data: ReportData) -> Context:
             }
             for arm, cells in zip(arms, zip(*columns, strict=True), strict=True)
         ],
+        "differences": [
+            {"arm": arm, "cells": [_make_difference(of[arm]) for of in compared]}
+            for arm in verdicts
+        ],
         "learning": [_make_learning_row(arm, costs.get(arm.arm)) for arm in arms],
         "solved": data.study.evaluated_environment.describe().solved,
         "total_cost": _describe_cost(training_cost(data.all_statuses)),
+    }
+
+
+def _make_difference(comparison: summary.ArmComparison) -> Context:
+    difference, interval = summary.format_difference(comparison.result)
+    return {
+        "verdict": comparison.result.verdict,
+        "text": f"{difference} {interval}".strip(),
+        "p": f"{comparison.p_adjusted:.2g}",
     }
 
 
@@ -272,7 +286,9 @@ def make_exploitation(data: ReportData) -> Context:
     drifts = exploitation.find_drifts(data.episodes, data.study)
     drawn = [drift for drift in drifts if drift.arm in data.drawn_arms]
     arms = list(data.study.arms)
-    figure = training.plot_drifts(data.curves, drawn, title="", arms=arms)
+    held = exploitation.hold_schedules(data.episodes, data.study)
+    curves = results.learning_curves(held, data.study.evaluation.episodes)
+    figure = training.plot_drifts(curves, drawn, title="", arms=arms)
     return {
         "drifts": sorted(drifts, key=lambda drift: (not drift.diverged, -drift.drop)),
         "diverged": sum(drift.diverged for drift in drifts),
@@ -287,7 +303,11 @@ def make_terms(data: ReportData) -> Context:
     history = term_history.term_history(episodes, data.study)
     arms = [arm for arm in shown if arm in history["arm"]]
     figure = training.plot_terms(term_history.mean_term_history(history), title="", arms=arms)
-    notes = {arm: term_history.term_notes(history, arm) for arm in arms}
+    ended = term_history.schedule_notes(data.final, data.study)
+    notes = {
+        arm: [*filter(None, [ended.get(arm)]), *term_history.term_notes(history, arm)]
+        for arm in arms
+    }
     return {
         "terms_svg": charts.inline_svg(figure, list(data.study.arms)),
         "term_notes": {arm: lines for arm, lines in notes.items() if lines},

@@ -225,7 +225,12 @@ class RewardKernel:
         return env_reward + shaping
 
     def contributions_from_sums(
-        self, sums: Array, first: Array, last: Array, final: Array, schedule: float = 1.0
+        self,
+        sums: Array,
+        first: Array,
+        last: Array,
+        final: Array,
+        schedule: float | Array = 1.0,
     ) -> Array:
         """Compute undiscounted shaping by term, (N, K), from recorded values of N episodes.
 
@@ -234,9 +239,9 @@ class RewardKernel:
             first: values of state terms at s₀, (N, K); 0 for other terms.
             last: values of state terms at the last state s_T, (N, K).
             final: 1 for episodes after which the potential is 0, and 0 for others, (N,).
-            schedule: factor of the schedule, constant over the episodes.
+            schedule: factor of the schedule, for all episodes or for each one, (N,).
         """
-        weights = schedule * self.weights
+        weights = np.multiply.outer(schedule, self.weights)
         if self.mode != "potential":
             return sums * weights
         # Σ γ Φ(s′) lacks Φ(s_T) after the end; Σ Φ(s) runs from s₀ to s_{T−1}.
@@ -245,7 +250,7 @@ class RewardKernel:
         return (self.gamma * after - before) * weights
 
     def returns_by_term(
-        self, parts: Array, env_return: Array, schedule: float = 1.0
+        self, parts: Array, env_return: Array, schedule: float | Array = 1.0
     ) -> dict[str, Array]:
         """Split the shaped returns (N,) of N episodes by term, given its contributions (N, K).
 

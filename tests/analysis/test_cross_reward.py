@@ -133,6 +133,21 @@ def test_schedule_applies_its_final_factor() -> None:
     assert cell(table, "default", "f") == pytest.approx((17.5 + 55 + 26.5) / 3)
 
 
+def test_earned_schedule_has_the_mean_factor_of_its_runs() -> None:
+    earned = {"kind": "earned", "metric": "return", "from": 0.0, "to": 2.0, "between": [0, 500]}
+    known = study(arms={"default": {}, "f": ARMS["paying"] | {"schedule": earned}})
+    default = final().filter(arm="default").with_columns(schedule=pl.lit(None, pl.Float64))
+    own = default.with_columns(arm=pl.lit("f"), schedule=pl.when(seed=0).then(2.0).otherwise(0.125))
+    rows = pl.concat([default, own]).with_columns(timesteps=100)
+    table = cross_rewards(rows, known)
+    # The factors are 2 and four times 0.125: 0.5 on average, as in the test above.
+    for arm in ("default", "f"):
+        assert cell(table, arm, "f") == pytest.approx((17.5 + 55 + 26.5) / 3)
+    # Without a finished run the factor is unknown.
+    alone = cross_rewards(rows.filter(arm="default"), known)
+    assert set(alone["reward"]) == {"environment"}
+
+
 def test_diagonal_is_what_trained_runs_recorded(trained: Path) -> None:
     known, folder = open_study("tiny", trained / "results")
     episodes = results.LoadedRuns(folder).episodes(plan_runs(known, known.arms))

@@ -94,7 +94,7 @@ def test_outcome_shares_add_up(study: Study, episodes: pl.DataFrame) -> None:
 
 def test_contributions_add_up_to_the_shaped_return(study: Study, episodes: pl.DataFrame) -> None:
     final = results.final_episodes(episodes)
-    paid = results.mean_contributions(final, study, CARTPOLE)
+    paid = results.mean_contributions(final, study)
     assert paid.filter(arm="default")["term"].to_list() == ["environment"]
     assert set(paid.filter(arm="guided")["term"]) == {"environment", "upright", "centred"}
     for arm in study.arms:

@@ -11,7 +11,12 @@ import polars as pl
 import pytest
 
 from shaperun.analysis import results
-from shaperun.analysis.term_history import mean_term_history, term_history, term_notes
+from shaperun.analysis.term_history import (
+    mean_term_history,
+    schedule_notes,
+    term_history,
+    term_notes,
+)
 from shaperun.runs.open_study import open_study
 from shaperun.runs.plan import plan_runs
 from shaperun.study.models import Study, parse_study
@@ -92,11 +97,47 @@ def test_schedule_applies_its_factor_at_each_evaluation(mode: str) -> None:
     known = study(mode=mode, weights={"upright": 2}, schedule=fading)
     episodes = recorded(own=[4] * 6, upright=[10] * 6)
     # The factor is constant after the end of training, as for the learner.
-    late = episodes.with_columns(pl.col("timesteps").replace(1000, 1024))
+    late = episodes.with_columns(
+        pl.col("timesteps").replace(1000, 1024), (1 - pl.col("timesteps") / 1000).alias("schedule")
+    )
     means = mean_term_history(term_history(late, known))
     assert means.filter(term="upright")["contribution"].to_list() == [20, 10, 0]
     own = means.filter(term="environment", timesteps=500)["contribution"].item()
     assert own == (4 if mode == "add" else 2)
+
+
+EARNED = {"kind": "earned", "metric": "return", "from": 0, "to": 1, "between": [0, 500]}
+
+
+@pytest.mark.parametrize("mode", ["add", "replace"])
+def test_earned_schedule_has_the_factor_that_each_run_recorded(mode: str) -> None:
+    known = study(mode=mode, weights={"upright": 2}, schedule=EARNED)
+    one = recorded(own=[4] * 6, upright=[10] * 6)
+    both = pl.concat([one, one.with_columns(pl.col("seed") + 1)]).with_columns(
+        pl.when(seed=0, timesteps=1000).then(0.6).otherwise(0.0).alias("schedule")
+    )
+    history = term_history(both, known)
+    for seed, factors in enumerate([(0, 0, 0.6), (0, 0, 0)]):
+        run = history.filter(seed=seed).group_by("timesteps", "term").agg(pl.mean("contribution"))
+        paid = run.filter(term="upright").sort("timesteps")["contribution"].to_list()
+        assert paid == pytest.approx([20 * factor for factor in factors])
+        own = run.filter(term="environment").sort("timesteps")["contribution"].to_list()
+        expected = [4.0 if mode == "add" else 4 * (1 - factor) for factor in factors]
+        assert own == pytest.approx(expected)
+    final = both.filter(timesteps=1000)
+    first = results.mean_contributions(final.filter(pl.col("episode") < 2), known)
+    assert first.filter(term="upright")["contribution"].item() == pytest.approx(6)
+    assert schedule_notes(final, known) == {
+        "arm": "its schedule ended at factors from 0 to 0.6, on average 0.3"
+    }
+
+
+def test_schedule_that_ends_at_0_is_said_to() -> None:
+    fading = {"kind": "linear", "from": 1.0, "to": 0.0}
+    known = study(mode="add", weights={"upright": 2}, schedule=fading)
+    both = pl.concat([recorded("default"), recorded("arm")]).with_columns(schedule=0.0)
+    assert schedule_notes(both, known) == {"arm": "its schedule ended at a factor of 0"}
+    assert schedule_notes(both.clear(), known) == {}
 
 
 def test_without_shaping_only_the_environment_pays() -> None:

@@ -161,6 +161,21 @@ def test_page_has_verdicts_and_provenance(report: ReportData, static_text: str) 
     assert "upright: 1" in static_text  # in the study with all defaults
 
 
+def test_page_has_verdicts_by_metric(report: ReportData, static_text: str) -> None:
+    (table,) = re.findall(
+        r'aria-label="Table of verdicts by metric">(.*?)</div>', static_text, re.DOTALL
+    )
+    heads = re.findall(r'<th scope="col">(.*?)</th>', table)
+    assert heads == ["arm", *(name.replace("_", " ") for name in report.summary.arms[0].metrics)]
+    verdicts = [
+        c.result.verdict
+        for c in report.summary.comparisons
+        if c.metric not in ("auc", "steps_to_solved")
+    ]
+    assert re.findall(r'<span class="pill .*?">(.*?)</span>', table) == verdicts
+    assert len(verdicts) == len(heads) - 1
+
+
 def test_rewards_and_learners_are_tabulated(report: ReportData, static_text: str) -> None:
     assert "Rewards and learners" not in static_text
     raw = report.study.model_dump(mode="json")

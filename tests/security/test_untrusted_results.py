@@ -25,7 +25,9 @@ from shaperun.common.text import escape_control_chars
 from shaperun.report import data as report_material
 from shaperun.report import files
 from shaperun.report import page as report
+from shaperun.rewards.schedule import LinearSchedule
 from shaperun.runs.open_study import open_study
+from shaperun.runs.plan import plan_runs
 from shaperun.runs.run_folder import RunFolder
 from shaperun.runs.status import RunStatus, read_run_status
 from shaperun.runs.study_folder import StudyFolder
@@ -157,6 +159,7 @@ EVALUATIONS = EITHER | {
     "in the past": in_row("timesteps", "-500"),
     "one too few": lambda text: "".join(text.splitlines(keepends=True)[:-1]),
     "one too many": lambda text: text + text.splitlines(keepends=True)[-1],
+    "factor beyond": lambda text: text.replace("\n", ",1e13\n").replace(",1e13", ",schedule", 1),
     "column of a term lacking": lambda text: text.replace("sum_upright", "sum_other", 1),
 }
 UPDATES = EITHER | {"beyond": in_row("loss", "1e200"), "our own": lambda text: f"arm,{text}"}
@@ -168,6 +171,15 @@ def test_forged_evaluations_are_named(name: str, folder: StudyFolder) -> None:
     with pytest.raises(UserError, match="--fresh --arms guided --seeds 1") as error:
         results.LoadedRuns(folder).episodes(runs_of(folder))
     assert f"{forged.evaluations} is damaged" in str(error.value)
+
+
+def test_recorded_factors_of_a_schedule_are_required(folder: StudyFolder) -> None:
+    study, _ = open_study("tiny", folder.path.parent)
+    fading = LinearSchedule(kind="linear")
+    arms = {"guided": study.arms["guided"].model_copy(update={"schedule": fading})}
+    runs = plan_runs(study.model_copy(update={"arms": arms}), arms)
+    with pytest.raises(UserError, match="is damaged: a column is missing"):
+        results.LoadedRuns(folder).episodes(runs)
 
 
 @pytest.mark.parametrize("name", UPDATES)

@@ -4,7 +4,7 @@ Functions only draw: means and intervals are columns of their tables. An arm has
 every figure, by its index among the arms, and names are shown literally.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -202,23 +202,31 @@ def outcome_colors(table: pl.DataFrame) -> dict[str, str]:
 
 @style.styled
 def plot_contributions(
-    table: pl.DataFrame, *, title: str, arms: Sequence[str] | None = None
+    table: pl.DataFrame,
+    *,
+    title: str,
+    arms: Sequence[str] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw the contribution of each term, one panel per arm, each on its own scale.
 
     The table has arm, term and contribution (mean over episodes of the sum over an episode of the
-    term's weighted value); the term `environment` is the environment's reward.
+    term's weighted value); the term `environment` is the environment's reward. `notes` are shown
+    below the panels of their arms.
     """
-    palette = style.assign_colors(arms or table["arm"].to_list())
+    palette, notes = style.assign_colors(arms or table["arm"].to_list()), notes or {}
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
     bar = max(0.2, 0.17 * style.max_lines(table["term"], 24))
-    figure = style.create_figure(title, 0.3 + style.figure_height(palette, 2, 0.2 + bar * bars))
+    panel = bar * bars + (0.55 if notes else 0.2)
+    figure = style.create_figure(title, 0.3 + style.figure_height(palette, 2, panel))
     for axes, arm in style.iter_panels(figure, palette, 2):
         rows = table.filter(arm=arm)
         if rows.is_empty():
             style.annotate_center(axes, "no weighted terms")
         else:
             _draw_contributions(axes, rows, palette[arm], bars)
+        note = style.wrap(notes.get(arm, ""), 48)
+        axes.text(0, 0, note, transform=axes.transAxes, va="top", color=style.MUTED, fontsize=8)
     figure.supxlabel(
         "contribution per final episode: mean over runs, not interquartile mean; scale per panel"
     )

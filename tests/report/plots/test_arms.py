@@ -171,6 +171,9 @@ def figures() -> Iterator[tuple[str, Figure]]:
     yield "outcomes", plots.plot_outcomes(outcome_table(HOSTILE), title="t")
     yield "no outcomes", plots.plot_outcomes(outcome_table([""]).clear(), title="t")
     yield "contributions", plots.plot_contributions(contribution_table(HOSTILE), title="t")
+    ends = dict.fromkeys(HOSTILE, "its schedule ended at factors from 0 to 0.686, on average 0.171")
+    noted = plots.plot_contributions(contribution_table(HOSTILE), title="t", notes=ends)
+    yield "noted contributions", noted
     yield "response", response.plot_response_curve(RESPONSE, weight=LONG, title="t")
     yield "one response", response.plot_response_curve(RESPONSE[:1], weight="distance", title="t")
     yield (
@@ -308,9 +311,20 @@ def test_contributions_are_labeled() -> None:
             pl.DataFrame({"arm": "default", "term": "environment", "contribution": 241.3}),
         ]
     )
-    figure = plots.plot_contributions(table, title="t", arms=["default", "article", "later"])
+    figure = plots.plot_contributions(
+        table, title="t", arms=["default", "article", "later"], notes={"article": "ended at 0"}
+    )
     written = words(figure)
-    for text in ("|−14,203|", "|−403|", "|12.1|", "|−0.31|", "|0|", "|241|", *TERMS):
+    for text in (
+        "|ended at 0|",
+        "|−14,203|",
+        "|−403|",
+        "|12.1|",
+        "|−0.31|",
+        "|0|",
+        "|241|",
+        *TERMS,
+    ):
         assert text in written
     assert written.count("no weighted terms") == 1
     gray = figure.get_axes()[0].patches[0].get_facecolor()
