@@ -11,8 +11,8 @@ import polars as pl
 
 from shaperun.analysis import results, summary, tables, training_differences
 from shaperun.analysis.pooling import OpenedStudy, Pool, pool_studies
-from shaperun.common.diff import format_value
 from shaperun.common.errors import UserError
+from shaperun.common.text import format_options, pluralize
 from shaperun.envs.metrics import metric_names, recorded_metrics
 from shaperun.runs.plan import plan_runs
 from shaperun.runs.prepare import ensure_unchanged
@@ -114,12 +114,25 @@ def _summarize_runs(
 
 def evaluation_notes(study: Study) -> Iterator[str]:
     """Yield which options of the environment differ between evaluation and training, if any."""
-    options, trained = study.evaluation.options, study.environment.options
-    if options:
-        names = [
-            f"{n} {format_value(trained[n]) if n in trained else 'by default'}" for n in options
-        ]
-        yield f"Policies were trained with {', '.join(names)}, and {study.evaluated_with}."
+    options = study.evaluation.options
+    if not options:
+        return
+    given = {name: v for name, v in study.environment.options.items() if name in options}
+    others = [name for name in options if name not in given]
+    default = f"the default{'s' * (len(others) > 1)} of {', '.join(others)}" if others else ""
+    trained = " and ".join(filter(None, [format_options(given), default]))
+    yield f"Training used {trained}; evaluation used {format_options(options)}."
+
+
+def curve_episodes_note(study: Study) -> str:
+    """Return why curves end at other values than tables; empty if they have the same episodes."""
+    per_point, final = study.evaluation.episodes, study.evaluation.final_episodes
+    if per_point == final:
+        return ""
+    return (
+        f"curves: {pluralize(per_point, 'episode')} per evaluation; "
+        f"tables of final policies: {pluralize(final, 'episode')}"
+    )
 
 
 def comparison_folder(opened: Sequence[OpenedStudy]) -> Path:

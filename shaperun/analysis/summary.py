@@ -17,7 +17,7 @@ from shaperun.analysis.learning_speed import (
     solving_time_bounds,
 )
 from shaperun.common.errors import UserError
-from shaperun.common.text import count_decimals, format_fixed
+from shaperun.common.text import count_decimals, format_fixed, format_number
 from shaperun.envs.base import Bounds, Environment
 from shaperun.envs.metrics import metric_bounds, metric_direction, metric_names
 from shaperun.stats import intervals, permutation
@@ -71,32 +71,39 @@ class Estimate:
 
 def format_estimates(metric: str, estimates: Sequence[Estimate]) -> list[tuple[str, str]]:
     """Return the estimates of a column and their intervals as text, with the same decimals."""
-    digits = _count_digits(estimates)
-    return [format_estimate(metric, estimate, digits) for estimate in estimates]
+    return format_intervals(metric, [(e.iqm, e.low, e.high) for e in estimates])
 
 
-def format_estimate(metric: str, estimate: Estimate, digits: int | None = None) -> tuple[str, str]:
+def format_estimate(metric: str, estimate: Estimate) -> tuple[str, str]:
     """Return an estimate and its interval as text; the latter is empty for a single run."""
-    percent = metric.endswith("_rate")
-    if digits is None:
-        digits = _count_digits([estimate])
+    [texts] = format_estimates(metric, [estimate])
+    return texts
+
+
+def format_intervals(
+    metric: str, values: Sequence[tuple[float, float | None, float | None]]
+) -> list[tuple[str, str]]:
+    """Return values and their intervals as text, with the same decimals; None: no interval."""
+    percent, digits = metric.endswith("_rate"), _count_digits(values)
 
     def show(value: float) -> str:
         return f"{value:.0%}" if percent else format_fixed(value, digits)
 
-    if estimate.low is None or estimate.high is None:
-        return show(estimate.iqm), ""
-    if percent and math.isclose(estimate.low, estimate.high, abs_tol=1e-9):
-        return show(estimate.iqm), "identical in all runs"
-    return show(estimate.iqm), f"[{show(estimate.low)}, {show(estimate.high)}]"
+    def show_interval(low: float | None, high: float | None) -> str:
+        if low is None or high is None:
+            return ""
+        if percent and math.isclose(low, high, abs_tol=1e-9):
+            return "identical in all runs"
+        return f"[{show(low)}, {show(high)}]"
+
+    return [(show(value), show_interval(low, high)) for value, low, high in values]
 
 
-def _count_digits(estimates: Sequence[Estimate]) -> int:
+def _count_digits(values: Sequence[tuple[float | None, ...]]) -> int:
     """Return no decimals for numbers from 100 on, one for smaller ones, and more below 1."""
-    if any(abs(estimate.iqm) >= 100 for estimate in estimates):
+    if any(abs(value or 0.0) >= 100 for value, *_ in values):
         return 0
-    values = [v for e in estimates for v in (e.iqm, e.low, e.high) if v is not None]
-    return max(1, count_decimals(values, 2))
+    return max(1, count_decimals([v for row in values for v in row if v is not None], 2))
 
 
 def format_difference(result: Comparison) -> tuple[str, str]:
@@ -112,7 +119,7 @@ def format_difference(result: Comparison) -> tuple[str, str]:
 
 def format_metric(name: str, value: float) -> str:
     """Return a rate in percent, any other metric as a number."""
-    return f"{value:.0%}" if name.endswith("_rate") else format_fixed(value, 1)
+    return f"{value:.0%}" if name.endswith("_rate") else format_number(value)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from shaperun.analysis.summary import (
     Summary,
     format_difference,
     format_estimates,
-    format_metric,
+    format_intervals,
 )
 from shaperun.cli.console import Column, number_column, print_tables
-from shaperun.common.text import format_exact, format_fixed, humanize, pluralize
+from shaperun.common.text import format_exact, humanize, pluralize
 from shaperun.search.ranking import ConfirmedTrial, SweepResults, format_objectives
 from shaperun.study.sweep import Sweep
 
@@ -178,12 +178,9 @@ def _make_ranking_columns(results: SweepResults, sweep: Sweep, max_rows: int) ->
     rows = list(results.ranking.head(max_rows).iter_rows(named=True))
     rates = [name for name in ("success_rate",) if name in results.ranking.columns]
     others = [name for name in sweep.metrics if name not in ("return", *rates)]
-    intervals = [
-        "one run"
-        if row["return_low"] is None
-        else f"[{format_fixed(row['return_low'])}, {format_fixed(row['return_high'])}]"
-        for row in rows
-    ]
+    texts = format_intervals(
+        "return", [(row["return"], row["return_low"], row["return_high"]) for row in rows]
+    )
     ranks = [str(rank) for rank in range(1, len(rows) + 1)]
     return [
         Column("", ranks, "right", is_label=True),
@@ -192,11 +189,12 @@ def _make_ranking_columns(results: SweepResults, sweep: Sweep, max_rows: int) ->
             for name in sweep.weights
         ),
         number_column("runs", [str(row["runs"]) for row in rows]),
-        number_column("return", [format_fixed(row["return"], 1) for row in rows]),
-        number_column("interval", [Text(text, style="dim") for text in intervals]),
+        number_column("return", [value for value, _ in texts]),
+        number_column("interval", [Text(text or "one run", style="dim") for _, text in texts]),
         *(
-            number_column(humanize(name), [format_metric(name, row[name]) for row in rows])
+            number_column(humanize(name), [value for value, _ in format_intervals(name, column)])
             for name in (*rates, *others)
+            for column in [[(row[name], None, None) for row in rows]]
         ),
     ]
 

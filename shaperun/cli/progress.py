@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from shaperun.cli.console import Column, build_tables, number_column, print_tables
-from shaperun.common.text import escape_control_chars, format_fixed, pluralize
+from shaperun.common.text import escape_control_chars, format_column, format_number, pluralize
 from shaperun.runs.plan import Run
 from shaperun.runs.run_folder import State
 from shaperun.runs.status import ELSEWHERE, STARTING, RunStatus, estimate_seconds_left
@@ -76,7 +76,7 @@ def _make_run_columns(runs: Sequence[RunStatus]) -> list[Column]:
         Column("state", states),
         Column("progress", [_build_bar(run) for run in runs]),
         number_column("left", left),
-        number_column("return", [_format_return(run) for run in runs]),
+        number_column("return", _format_returns(runs)),
         number_column("training steps/s", speeds),
     ]
 
@@ -242,9 +242,20 @@ def _format_share(share: float) -> str:
     return f"{int(share * 100)}%"  # 100% is the end only
 
 
+def _latest_return(run: RunStatus) -> float | None:
+    return run.training_return if run.evaluated_return is None else run.evaluated_return
+
+
 def _format_return(run: RunStatus) -> str:
-    latest = run.training_return if run.evaluated_return is None else run.evaluated_return
-    return "" if latest is None else format_fixed(latest, 1)
+    latest = _latest_return(run)
+    return "" if latest is None else format_number(latest)
+
+
+def _format_returns(runs: Sequence[RunStatus]) -> list[str]:
+    """Return the latest returns with the same decimals, which show three digits of the largest."""
+    latest = [_latest_return(run) for run in runs]
+    texts = iter(format_column([value for value in latest if value is not None], 3))
+    return ["" if value is None else next(texts) for value in latest]
 
 
 def _count_states(states: Iterable[str]) -> str:

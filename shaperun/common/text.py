@@ -7,8 +7,9 @@ import math
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 LARGE = 1e8  # from here on numbers are written with an exponent
 _UNUSUAL = re.compile(r"[^\n -~]")
@@ -36,14 +37,16 @@ def format_exact(value: float) -> str:
 
 
 def count_decimals(values: Iterable[float], significant: int) -> int:
-    """Return the decimals that show so many digits of the largest of some numbers, at most 6."""
-    largest = max((abs(value) for value in values if 0 < abs(value) < math.inf), default=1000.0)
-    return min(6, max(0, significant - 1 - math.floor(math.log10(largest))))
+    """Return the decimals that show so many digits of the largest of some numbers, at most 12."""
+    sizes = (abs(value) for value in values)
+    # Smaller numbers are rounding residues of sums, as in `format_number`.
+    largest = max((size for size in sizes if 1e-12 <= size < math.inf), default=1000.0)
+    return min(12, max(0, significant - 1 - math.floor(math.log10(largest))))
 
 
-def format_column(values: Sequence[float]) -> list[str]:
-    """Return numbers with the same decimals, which show four digits of the largest."""
-    digits = count_decimals(values, 4)
+def format_column(values: Sequence[float], significant: int = 4) -> list[str]:
+    """Return numbers with the same decimals, which show so many digits of the largest."""
+    digits = count_decimals(values, significant)
     return [format_fixed(value, digits) for value in values]
 
 
@@ -70,6 +73,15 @@ def format_command(verb: str, path: str | Path, *options: str) -> str:
     """Return a command on a file or a study, quoted for a shell."""
     path = f"./{path}" if str(path).startswith("-") else str(path)  # or it would be an option
     return shlex.join(["shaperun", verb, path, *options])
+
+
+def format_options(options: Mapping[str, Any]) -> str:
+    """Return options as `name=value`, with values of at most 60 characters."""
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in options.items()
+    }
+    return ", ".join(f"{name}={truncate(text, 60)}" for name, text in texts.items())
 
 
 def pluralize(count: int, noun: str) -> str:

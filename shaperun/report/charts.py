@@ -50,7 +50,7 @@ def _center(points: pl.DataFrame) -> dict[str, Any]:
 
 
 def _rounded(values: pl.Series) -> list[float | None]:
-    return values.cast(pl.Float64).round(2).to_list()
+    return values.cast(pl.Float64).round_sig_figs(6).to_list()
 
 
 def to_data_url(data: bytes | None, kind: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shaperun.analysis import results, summary, tables, training_differences
-from shaperun.analysis.comparison import StudyComparison
+from shaperun.analysis.comparison import StudyComparison, curve_episodes_note
 from shaperun.analysis.term_history import schedule_notes
 from shaperun.common.files import with_nulls, write_atomically, write_json
 from shaperun.common.yaml import dump_yaml
@@ -44,6 +44,7 @@ def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
     title = f"{study.study}: {algorithms} on {study.setting}"
     few = min((arm.runs for arm in comparison.summary.arms if arm.runs > 1), default=3) < 3
     band = "range of the two runs" if few else "95% interval"
+    lines = f"thin: single runs; thick: interquartile mean over runs; band: {band}"
     figures = {
         "curves": plots.plot_learning_curves(
             comparison.curves,
@@ -51,7 +52,7 @@ def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
             title=title,
             threshold=environment.solved,
             arms=arms,
-            note=f"thin: single runs; thick: interquartile mean over runs; band: {band}",
+            note="\n".join(filter(None, [lines, curve_episodes_note(study)])),
         ),
         "outcomes": plots.plot_outcomes(
             results.outcome_shares(final, study, environment), title=f"{title}: final outcomes"

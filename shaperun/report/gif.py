@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from shaperun.common.files import write_atomically
-from shaperun.common.text import format_fixed
+from shaperun.common.text import count_decimals, format_fixed
 from shaperun.training.replay import film_speed, steps_per_frame
 
 PANEL_WIDTH = 400  # pixels, including the margin
@@ -258,12 +258,13 @@ def _draw_caption(draw: ImageDraw.ImageDraw, clip: Clip, step: int, layout: _Lay
         draw.text((right - badge / 2, upper), clip.outcome, PAPER, small, "mm")
 
     pace = f"  ·  {layout.speed}×" if layout.speed > 1 else ""
-    total = format_fixed(clip.returns[step], 1)
+    total = _format_step(clip.returns, step)
     draw.text((left, lower), f"step {step}{pace}", FADED, small, "lm")
     draw.text((right, lower), total, INK, small, "rm")
-    digits = max(
-        small.getlength(total), small.getlength("−000.0")
-    )  # so that the label does not move
+    # So that the label does not move:
+    ends = (np.argmin(clip.returns), np.argmax(clip.returns))
+    texts = [_format_step(clip.returns, int(end)) for end in ends]
+    digits = max(small.getlength(text) for text in (*texts, "−000.0"))
     draw.text((right - digits - width // 50, lower), "environment return", FADED, small, "rm")
     tiny = _font(width // 33)
     for line, note in enumerate(clip.note.splitlines()):
@@ -277,21 +278,25 @@ def _draw_bars(draw: ImageDraw.ImageDraw, clip: Clip, step: int, top: int, layou
     left, right = _margin(width), width - _margin(width)
     zero, reach = round(width * 0.56), width * 0.22  # position of zero, length of the longest bar
     scale = max(float(np.abs(values).max()) for values in clip.contributions.values()) or 1.0
-    decimals = 2 if scale < 10 else 1 if scale < 1000 else 0
     middle = top + layout.row // 2
-    total = sum(float(values[step]) for values in clip.contributions.values())
+    total = np.sum([np.asarray(values) for values in clip.contributions.values()], axis=0)
     draw.text((left, middle), "shaped return so far, by term", FADED, font, "lm")
-    draw.text((right, middle), format_fixed(total, decimals), INK, font, "rm")
+    draw.text((right, middle), _format_step(total, step), INK, font, "rm")
     for term, values in clip.contributions.items():
         middle += layout.row
         value = float(values[step])
         draw.text((left, middle), _truncate(term, font, round(width * 0.3)), INK, font, "lm")
-        draw.text((right, middle), format_fixed(value, decimals), INK, font, "rm")
+        draw.text((right, middle), _format_step(values, step), INK, font, "rm")
         low, high = sorted((zero, zero + round(reach * value / scale)))
         if low < high:
             half = round(layout.row * 0.32)
             draw.rectangle((low, middle - half, high, middle + half), clip.color)
     draw.line((zero, top + layout.row, zero, middle + layout.row // 2), FADED)
+
+
+def _format_step(series: Sequence[float] | NDArray[np.float64], step: int) -> str:
+    """Return a number with decimals that are the same at every step of its series."""
+    return format_fixed(float(series[step]), count_decimals(map(float, series), 3))
 
 
 def _truncate(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

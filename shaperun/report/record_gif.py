@@ -17,7 +17,7 @@ from shaperun.analysis import results
 from shaperun.analysis.results import LoadedRuns
 from shaperun.check.filmstrip import check_rendering
 from shaperun.common.errors import UserError
-from shaperun.common.text import format_fixed
+from shaperun.common.text import format_number
 from shaperun.envs.make import explain_rendering_error
 from shaperun.report import gif, video
 from shaperun.report.plots import style
@@ -218,10 +218,10 @@ def _record_clip(
 def _describe(clip: gif.Clip, chosen: _Choice) -> str:
     replayed, recorded = clip.returns[-1], chosen.episode["return"]
     which = f"seed {chosen.episode['seed']}, episode {chosen.episode['episode_seed']}"
-    text = f"{clip.arm} ({which}): {clip.outcome}, environment return {format_fixed(replayed, 1)}"
+    text = f"{clip.arm} ({which}): {clip.outcome}, environment return {format_number(replayed)}"
     if abs(replayed - recorded) < 1e-6:
         return text
-    return f"{text}; {format_fixed(recorded, 1)} on the machine that trained it"
+    return f"{text}; {format_number(recorded)} on the machine that trained it"
 
 
 def _write(path: Path, clips: Sequence[gif.Clip]) -> Path:

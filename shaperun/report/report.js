@@ -9,6 +9,12 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   // Plotly interprets HTML in texts.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  // Three significant digits, or all before the decimal point, as in the tables.
+  const format = (value) =>
+    (Math.abs(value) >= 100
+      ? value.toLocaleString("en", { maximumFractionDigits: 0 })
+      : String(Number(value.toPrecision(3)))
+    ).replace("-", "−");
   const faded = (color, share) =>
     color + Math.round(255 * share).toString(16).padStart(2, "0");
 
@@ -29,26 +35,29 @@
   }
 
   function runs(arm, color) {
-    const x = [], y = [], text = [];
+    const x = [], y = [], text = [], customdata = [];
     for (const run of arm.runs) {
       x.push(...run.x, null);
       y.push(...run.y, null);
       text.push(...run.x.map(() => `${plain(arm.label)}, seed ${run.seed}`), "");
+      customdata.push(...run.y.map(format), "");
     }
     return {
-      x, y, text, type: "scatter", mode: "lines", line: { width: 1, color: faded(color, 0.55) },
-      hovertemplate: "<b>%{text}</b><br>%{x:,} steps<br>return %{y:,.1f}<extra></extra>",
+      x, y, text, customdata, type: "scatter", mode: "lines", line: { width: 1, color: faded(color, 0.55) },
+      hovertemplate: "<b>%{text}</b><br>%{x:,} steps<br>return %{customdata}<extra></extra>",
     };
   }
 
   function center(arm, color) {
     const c = arm.center;
     return {
-      x: c.x, y: c.y, text: c.runs.map((n) => `${plain(arm.label)}, interquartile mean of ${n} runs`),
-      customdata: c.x.map((_, i) => (c.low[i] === null ? "" : ` [${c.low[i]}, ${c.high[i]}]`)),
+      x: c.x, y: c.y,
+      text: c.runs.map((n) => plain(arm.label) + (n > 1 ? `, interquartile mean of ${n} runs` : ", its only run")),
+      customdata: c.y.map((y, i) =>
+        format(y) + (c.low[i] === null ? "" : ` [${format(c.low[i])}, ${format(c.high[i])}]`)),
       type: "scatter", mode: "lines", line: { width: 3, color: color },
       hovertemplate:
-        "<b>%{text}</b><br>%{x:,} steps<br>return %{y:,.1f}%{customdata}<extra></extra>",
+        "<b>%{text}</b><br>%{x:,} steps<br>return %{customdata}<extra></extra>",
     };
   }
 
@@ -56,11 +65,13 @@
   function range() {
     const values = data.arms.filter((arm) => arm.shown).flatMap((arm) => arm.runs.flatMap((run) => run.y));
     if (data.solved !== null) values.push(data.solved);
-    const low = Math.min(...values), high = Math.max(...values), margin = 0.05 * (high - low) || 1;
+    const low = Math.min(...values), high = Math.max(...values), margin = 0.05 * ((high - low) || Math.abs(high)) || 1;
     return [low - margin, high + margin];
   }
 
   function layout() {
+    const [low, high] = range();
+    const exponent = Math.max(-low, high) < 1 ? "none" : "B"; // 0.0002 rather than 200μ
     const axis = {
       gridcolor: css("--line"), linecolor: css("--edge"), zeroline: false, ticks: "outside",
       tickcolor: css("--edge"), automargin: true,
@@ -72,7 +83,7 @@
       }],
       annotations: [{
         xref: "paper", x: 1, y: data.solved, xanchor: "right", yanchor: "bottom", showarrow: false,
-        text: `solved (${data.solved})`, font: { color: css("--muted") },
+        text: `solved (${format(data.solved)})`, font: { color: css("--muted") },
       }],
     };
     return {
@@ -82,7 +93,7 @@
       font: { color: css("--ink"), family: getComputedStyle(document.body).fontFamily, size: 13 },
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--edge"), font: { color: css("--ink") }, align: "left" },
       xaxis: { ...axis, title: { text: "environment steps" }, rangemode: "tozero" },
-      yaxis: { ...axis, title: { text: "environment return per episode" }, range: range() },
+      yaxis: { ...axis, title: { text: "environment return per episode" }, range: [low, high], exponentformat: exponent },
     };
   }
 

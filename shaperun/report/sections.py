@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from shaperun.analysis import (
+    comparison,
     cross_reward,
     diagnostics,
     exploitation,
@@ -92,10 +93,9 @@ def make_training_grid(data: ReportData) -> Context | None:
     grid = training_differences.training_grid(data.study)
     if grid is None:
         return None
-    returns = {
-        arm.arm: summary.format_estimate("return", arm.metrics["return"])
-        for arm in data.summary.arms
-    }
+    arms_done = data.summary.arms
+    texts = summary.format_estimates("return", [arm.metrics["return"] for arm in arms_done])
+    returns = {arm.arm: text for arm, text in zip(arms_done, texts, strict=True)}
     rows = []
     for reward in grid.rewards:
         arms = [grid.arms.get((reward, learner), "") for learner in grid.learners]
@@ -125,6 +125,7 @@ def make_tables(data: ReportData) -> Context:
     columns = [
         summary.format_estimates(name, [arm.metrics[name] for arm in arms]) for name in metrics
     ]
+    aucs = summary.format_estimates("auc", [arm.learning["auc"] for arm in arms])
     return {
         "metrics": metrics,
         "rows": [
@@ -140,7 +141,10 @@ def make_tables(data: ReportData) -> Context:
             {"arm": arm, "cells": [_make_difference(of[arm]) for of in compared]}
             for arm in verdicts
         ],
-        "learning": [_make_learning_row(arm, costs.get(arm.arm)) for arm in arms],
+        "learning": [
+            {"auc": auc} | _make_learning_row(arm, costs.get(arm.arm))
+            for arm, auc in zip(arms, aucs, strict=True)
+        ],
         "solved": data.study.evaluated_environment.describe().solved,
         "total_cost": _describe_cost(training_cost(data.all_statuses)),
     }
@@ -158,7 +162,6 @@ def _make_difference(comparison: summary.ArmComparison) -> Context:
 def _make_learning_row(arm: summary.ArmSummary, cost: Mapping[str, Any] | None) -> Context:
     return {
         "arm": arm.arm,
-        "auc": summary.format_estimate("auc", arm.learning["auc"]),
         "steps": _format_steps_to_solved(arm),
         "timesteps": _format_steps(cost["timesteps"]) if cost else "",
         "minutes": format_number(cost["seconds"] / 60 / cost["runs"]) if cost else "",
@@ -200,6 +203,7 @@ def make_curves(data: ReportData) -> Context:
     figure = plots.plot_learning_curves(
         curves.filter(mask), center.filter(mask), title="", threshold=solved, arms=arms[: last + 1]
     )
+    beyond = plots.place_threshold(solved, curves.filter(mask)["return"])
     light, dark = zip(*charts.theme_colors(arms), strict=True)
     return {
         "curves_svg": charts.inline_svg(figure, arms),
@@ -207,8 +211,10 @@ def make_curves(data: ReportData) -> Context:
             "arms": charts.make_curve_data(curves, center, labels, shown),
             "light": light,
             "dark": dark,
-            "solved": solved,
+            "solved": None if beyond else solved,
         },
+        "solved_beyond": beyond,
+        "curve_episodes": comparison.curve_episodes_note(data.study),
     }
 
 

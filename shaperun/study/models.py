@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shaperun.common.text import truncate
+from shaperun.common.text import format_options
 from shaperun.common.validation import (
     Model,
     Name,
@@ -230,14 +230,18 @@ class Study(Model):
     @property
     def evaluated_with(self) -> str:
         """Say with which options of their own policies are evaluated; empty without."""
-        given = self.evaluation.options.items()
-        options = ", ".join(f"{name} {truncate(json.dumps(value), 60)}" for name, value in given)
-        return f"evaluated with {options}" if options else ""
+        options = self.evaluation.options
+        return f"evaluated with {format_options(options)}" if options else ""
 
     @property
     def setting(self) -> str:
-        """Id of the environment, and `evaluated_with`, as figures and tables show it."""
-        return ", ".join(filter(None, [self.environment.id, self.evaluated_with]))
+        """Environment, its options and wrappers, and `evaluated_with`, as figures show it."""
+        environment = self.environment
+        wrappers = [w if isinstance(w, str) else next(iter(w)) for w in environment.wrappers]
+        parts = [format_options(environment.options), ", ".join(wrappers)]
+        details = "; ".join(filter(None, parts))
+        name = f"{environment.id} ({details})" if details else environment.id
+        return ", ".join(filter(None, [name, self.evaluated_with]))
 
     @property
     def _unshaped(self) -> list[str]:

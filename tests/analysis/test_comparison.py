@@ -220,15 +220,23 @@ def test_contributions_use_the_discount_factor_of_their_arm(
     assert len(drawn[0]) == 3
 
 
+def test_curves_name_their_episodes_where_tables_have_others(results: Path) -> None:
+    study, _ = tiny(results)
+    evaluation = study.evaluation.model_copy(update={"episodes": 1, "final_episodes": 20})
+    other = study.model_copy(update={"evaluation": evaluation})
+    assert comparison.curve_episodes_note(other) == (
+        "curves: 1 episode per evaluation; tables of final policies: 20 episodes"
+    )
+    alike = evaluation.model_copy(update={"episodes": 20})
+    assert not comparison.curve_episodes_note(study.model_copy(update={"evaluation": alike}))
+
+
 def test_options_of_the_evaluation_are_named_and_decide_what_is_comparable(results: Path) -> None:
     limited = {"max_episode_steps": 400}
     trained = another(results, "trained", environment={"id": "CartPole-v1", "options": limited})
     evaluated = another(results, "evaluated", evaluation={**PROTOCOL, "options": limited})
     alone = comparison.compare_studies([evaluated])
-    note = (
-        "Policies were trained with max_episode_steps by default, and evaluated with "
-        "max_episode_steps 400."
-    )
+    note = "Training used the default of max_episode_steps; evaluation used max_episode_steps=400."
     assert alone.notes == alone.document()["notes"] == [note]
     assert comparison.compare_studies([trained]).notes == []
     both = comparison.compare_studies([evaluated, trained]).notes

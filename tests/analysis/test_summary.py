@@ -201,6 +201,12 @@ def test_seeds_estimated_from_the_spread_are_an_estimate() -> None:
     )
 
 
+def test_interval_has_the_decimals_of_its_value() -> None:
+    rows = [(0.21, -0.04, 0.36), (0.2, None, None)]
+    assert summary.format_intervals("return", rows) == [("0.21", "[−0.04, 0.36]"), ("0.20", "")]
+    assert summary.format_metric("profit", 0.000236) == "0.000236"
+
+
 def test_equal_rates_are_identical_up_to_rounding() -> None:
     table = runs(plain=[1.0] * 20).with_columns(success_rate=pl.Series([0.3, 0.1 + 0.2] * 10))
     estimate = summary.summarize(study_with("a"), LANDER, table, "return").arms[0]

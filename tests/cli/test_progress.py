@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -30,8 +31,16 @@ def render(runs: list[RunStatus], *, terminal: bool) -> str:
 
 def test_a_row_shows_a_run() -> None:
     text = render([RUN], terminal=True)
-    for part in ("article", "3", "running", "25%", "5,000", "0:30", "−123.4", "1 running"):
+    for part in ("article", "3", "running", "25%", "5,000", "0:30", "−123", "1 running"):
         assert part in text
+
+
+def test_small_returns_keep_their_digits() -> None:
+    tiny = [replace(RUN, training_return=value) for value in (0.000236, -0.000031)]
+    assert re.findall(r"−?0\.\d+", render(tiny, terminal=True)) == ["0.000236", "−0.000031"]
+    console = Console(file=io.StringIO(), force_terminal=False)
+    follow_progress([[replace(tiny[0], state="done")]], console)
+    assert "environment return 0.000236" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_running_runs_come_first() -> None:
@@ -77,16 +86,16 @@ def test_without_a_terminal_progress_is_plain_lines() -> None:
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [tuple(line.split("  ·  ")) for line in lines] == [
         (
-            "default/0: done after 0:12, environment return 200.0",
+            "default/0: done after 0:12, environment return 200",
             "1 of 2 runs ended, 62%, 0:30 left",
         ),
         ("article/3: started", "1 of 2 runs ended, 62%, 0:30 left"),
         (
-            "article/3: 55%, 5 steps/s, 0:09 left, return −1.0",
+            "article/3: 55%, 5 steps/s, 0:09 left, return −1",
             "1 of 2 runs ended, 77%, 0:09 left",
         ),
         (
-            "article/3: done after 0:12, environment return −100.0",
+            "article/3: done after 0:12, environment return −100",
             "2 of 2 runs ended, 100%, 0:00 left",
         ),
         ("article/3: failed: ValueError: no", "2 of 2 runs ended, 100%"),

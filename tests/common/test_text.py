@@ -51,6 +51,7 @@ def test_numbers_of_a_column_have_the_same_decimals() -> None:
     assert format_column([1000, 72.9]) == ["1,000", "73"]
     assert format_column([0.0, math.nan]) == ["0", "nan"]
     assert format_column([]) == []
+    assert format_column([0.0002361, -3e-05], 3) == ["0.000236", "−0.000030"]
 
 
 def test_truncated_text_has_the_given_length() -> None:
@@ -64,7 +65,16 @@ def test_only_one_is_singular() -> None:
 
 @pytest.mark.parametrize(
     ("values", "decimals"),
-    [([335.2, -1.0], 0), ([45.0], 0), ([6.2, 0.001], 1), ([0.28, -0.07], 2), ([0.0], 0), ([], 0)],
+    [
+        ([335.2, -1.0], 0),
+        ([45.0], 0),
+        ([6.2, 0.001], 1),
+        ([0.28, -0.07], 2),
+        ([0.0], 0),
+        ([2e-9], 10),
+        ([1e-16], 0),
+        ([], 0),
+    ],
 )
 def test_decimals_of_the_largest(values: list[float], decimals: int) -> None:
     assert count_decimals(values, 2) == decimals

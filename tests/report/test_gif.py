@@ -219,6 +219,17 @@ def test_zero_contributions_have_no_bars() -> None:
     assert reach(gif.compose([paying(3, still=0.0)])[0][-1]) == (0, 0)
 
 
+def test_small_returns_and_contributions_keep_their_digits() -> None:
+    series = [0.0, -0.00002, 0.000236]
+    assert [gif._format_step(series, k) for k in range(3)] == ["0.000000", "−0.000020", "0.000236"]
+    assert gif._format_step([-1.5, -12.25], 0) == "−1.5"
+    first, second = (
+        gif.compose([replace(clip(2), returns=[0, 0, end], contributions={"calm": [0, 0, end]})])
+        for end in (0.000236, 0.000118)
+    )
+    assert not np.array_equal(first[0][-1], second[0][-1])
+
+
 def test_note_is_shown() -> None:
     first, second = (gif.compose([replace(clip(2), note=f"seed {seed}")])[0][0] for seed in (1, 2))
     assert first.shape == second.shape

@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from shaperun.analysis import summary
 from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
 from shaperun.report import charts, data, page
@@ -105,6 +106,31 @@ def test_page_works_in_a_browser(
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+def test_small_returns_are_no_flat_line(report: ReportData, chrome: Chrome, tmp_path: Path) -> None:
+    episodes = report.episodes.with_columns(pl.col("return", "shaped_return") * 1e-6)
+    text = page.render_page(replace(report, episodes=episodes))
+    browser = opened(chrome, text, tmp_path / "page.html")
+    WebDriverWait(browser, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#curves .scatter"))
+    chart = "document.getElementById('curves')"
+    values = browser.execute_script(f"return {chart}.data[2].y")
+    expected = summarize_curves(report) * 1e-6
+    assert values == pytest.approx(expected.to_list(), rel=1e-5)
+    assert browser.execute_script(f"return {chart}.data[2].customdata[0]").startswith("0.0000")
+    low, high = browser.execute_script(f"return {chart}.layout.yaxis.range")
+    returns = episodes["return"]
+    assert high - low < 2 * (max(returns) - min(returns))
+    ticks = browser.find_element(By.CSS_SELECTOR, "#curves .yaxislayer-above").text
+    assert "0.0000" in ticks
+    assert "μ" not in ticks
+
+
+def summarize_curves(report: ReportData) -> pl.Series:
+    """Return the centers of the first arm's learning curve."""
+    environment = report.study.evaluated_environment.describe()
+    centre = summary.center_curves(report.curves, environment)
+    return centre.filter(arm=next(iter(report.study.arms))).sort("timesteps")["return_center"]
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_page_fits_a_phone(text: str, chrome: Chrome, tmp_path: Path, dark: bool) -> None:
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -189,6 +215,17 @@ def test_rewards_and_learners_are_tabulated(report: ReportData, static_text: str
     assert table.count("<td>–</td>") == 2  # not trained
     assert "by_a2c was trained differently from default: training.algorithm is PPO" in text
     assert "PPO and A2C on CartPole-v1" in text
+
+
+def test_captions_name_what_the_chart_leaves_out(report: ReportData) -> None:
+    text = page.render_page(report, static=True)  # 475 is far above these returns, of one episode
+    assert "It is above the axis of the chart." in text
+    evaluation = report.study.evaluation
+    assert f"curves: {evaluation.episodes} episode" in text
+    episodes = report.episodes.with_columns(pl.col("return") + 400)
+    assert "the axis of the chart" not in page.render_page(
+        replace(report, episodes=episodes), static=True
+    )
 
 
 def test_missing_runs_are_counted(report: ReportData, static_text: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 
 from shaperun.study.environment import EnvironmentConfig
-from shaperun.study.models import RunConfig
+from shaperun.study.models import RunConfig, parse_study
 from tests.helpers import toy
 from tests.helpers.studies import accept, refuse
 
@@ -41,14 +41,30 @@ def test_default_backend_is_not_serialized() -> None:
     assert again == configs
 
 
+def test_setting_names_options_and_wrappers() -> None:
+    scaled = {"RescaleAction": {"min_action": 0, "max_action": 1}}
+    wrappers = ["FlattenObservation", scaled]
+    environment = {"id": "Pendulum-v1", "options": {"g": 9}, "wrappers": wrappers}
+    raw = {
+        "study": "p",
+        "environment": environment,
+        "training": {"algorithm": "PPO", "total_timesteps": 100},
+        "arms": {"default": {}},
+    }
+    setting = parse_study(raw).setting
+    assert setting == "Pendulum-v1 (g=9; FlattenObservation, RescaleAction)"
+
+
 def test_evaluation_options_are_merged_for_evaluation_only() -> None:
     plain = accept("evaluation", {})
     other = accept("evaluation", {"options": {"gravity": -5, "wind_power": 3}})
     assert other.environment == plain.environment == plain.evaluated_environment
     merged = {"gravity": -5, "enable_wind": False, "wind_power": 3}
     assert other.evaluated_environment.options == merged
-    assert other.setting == "LunarLander-v3, evaluated with gravity -5, wind_power 3"
-    assert plain.setting == "LunarLander-v3"
+    assert other.setting == (
+        "LunarLander-v3 (gravity=-9.0, enable_wind=false), evaluated with gravity=-5, wind_power=3"
+    )
+    assert plain.setting == "LunarLander-v3 (gravity=-9.0, enable_wind=false)"
     configs = [study.run_config(study.arms["default"], 0) for study in (plain, other)]
     assert "options" not in configs[0].model_dump(mode="json")["evaluation"]
     assert configs[0].identity != configs[1].identity

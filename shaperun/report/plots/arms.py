@@ -43,8 +43,9 @@ def plot_learning_curves(
     The runs have arm, seed, timesteps (environment steps), return and shaped_return (means over the
     episodes of one evaluation of one run); `center` has arm, timesteps, return_center, return_low,
     return_high (null without an interval) and runs (their number at this point). `threshold` is
-    the return that counts as solved. The arms are drawn in the given order, by default those in
-    the tables; `note` says what the thin lines, the thick lines and the bands are.
+    the return that counts as solved, drawn if it is near the runs. The arms are drawn in the given
+    order, by default those in the tables; `note` says what the thin lines, the thick lines and the
+    bands are.
     """
     if runs.is_empty():
         return style.create_empty_figure(title, "no evaluations yet")
@@ -60,10 +61,14 @@ def plot_learning_curves(
         note = f"{note} (single runs: only the first of each arm)"
     top, bottom = style.split_rows(figure, heights)
     axes = _draw_returns(top, lines, center, palette)
+    beyond = place_threshold(threshold, runs["return"])
+    if threshold is not None and beyond:
+        note = f"{note}\nsolved at {format_number(threshold)}, {beyond} the axis"
     axes.set_title(note, color=style.MUTED)
-    _set_y_limits(axes, [*runs["return"], *([] if threshold is None else [threshold])])
-    if threshold is not None:
-        _draw_level(axes, threshold, f"solved\n({threshold:g})")
+    near = [] if threshold is None or beyond else [threshold]
+    _set_y_limits(axes, [*runs["return"], *near])
+    for level in near:
+        _draw_level(axes, level, f"solved\n({format_number(level)})")
     bottom.supxlabel("environment steps")
     some = "" if len(shown) == len(palette) else f"; the first {len(shown)} arms"
     text = f"Shaped return per episode (thick: mean over runs), not comparable between arms{some}"
@@ -74,10 +79,21 @@ def plot_learning_curves(
     return figure
 
 
+def place_threshold(threshold: float | None, returns: pl.Series) -> str:
+    """Return "above" or "below" if drawing the threshold would flatten the curves, else nothing.
+
+    That is, if it is further from the returns than half of their range.
+    """
+    low, high = min(returns), max(returns)
+    if threshold is None or abs(threshold - (low + high) / 2) <= high - low:
+        return ""
+    return "above" if threshold > high else "below"
+
+
 def _set_y_limits(axes: Axes, values: Sequence[float]) -> None:
     """Scale to the runs, as intervals of a few runs can be much wider."""
     low, high = min(values), max(values)
-    margin = 0.05 * (high - low) or 1.0
+    margin = 0.05 * ((high - low) or abs(high)) or 1.0
     axes.set_ylim(low - margin, high + margin)
 
 

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from shaperun.common.text import format_number
 from shaperun.report.plots import arms as plots
 from shaperun.report.plots import response
 from shaperun.report.plots import style as canvas
@@ -233,6 +234,22 @@ def test_curves_are_labeled() -> None:
     assert "not all runs" not in written
     assert "solved" not in words(curves(TWO, threshold=None))
     assert "default (1 run)" in words(curves(one_point()))
+
+
+@pytest.mark.parametrize(("threshold", "place"), [(4800.0, "above"), (-900.0, "below")])
+def test_a_far_threshold_does_not_flatten_the_curves(threshold: float, place: str) -> None:
+    figure, plain = curves(TWO, threshold=threshold), curves(TWO, threshold=None)
+    assert f"solved at {format_number(threshold)}, {place} the axis" in words(figure)
+    assert figure.get_axes()[0].get_ylim() == plain.get_axes()[0].get_ylim()
+    check_layout(figure)
+
+
+def test_axis_fits_returns_of_any_size() -> None:
+    tiny = TWO.with_columns(pl.col("return") * 1e-6)
+    one = one_point().with_columns(pl.lit(0.000236).alias("return"))
+    for runs in (tiny, one):
+        low, high = curves(runs, threshold=None).get_axes()[0].get_ylim()
+        assert high - low < 0.001
 
 
 def test_center_of_fewer_runs_is_dotted() -> None:
