@@ -257,7 +257,7 @@ def test_best_of_many_trials_are_drawn(report: ReportData) -> None:
     text = page.render_page(many, static=True)
     assert "show the study&#39;s arms and the best 6 of 30 finished trials" in text
     results = text[text.index('id="results"') : text.index('id="learning"')]
-    first, rest = results.split("<details>")
+    first, rest = results.split("<details>", 1)
     assert sorted(re.findall("<bdi>(.*?)</bdi>", first)) == sorted(drawn)
     assert "<summary>24 more arms</summary>" in rest
     assert "<summary>18 more finished trials</summary>" in section(text)
