@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from shaperun.envs.base import ActionSpace, Environment, Picture, View
-from shaperun.envs.layout import Layout
+from shaperun.envs.layout import Layout, layout_size
 
 
 class UnsupportedEnvironmentError(ValueError):
@@ -20,7 +20,8 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
     """Return a declaration inferred from spaces; observations and outcomes have generic names.
 
     Raises:
-        UnsupportedEnvironmentError: actions are composite, or observations have no fixed size.
+        UnsupportedEnvironmentError: actions are composite, or observations have no fixed size, or
+            either is empty.
     """
     from gymnasium import spaces
 
@@ -31,6 +32,11 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
             "environment"
         )
     layout = _layout_of(observation_space)
+    if not (layout_size(layout) and np.prod(action_space.shape)):
+        empty = action_space if layout_size(layout) else observation_space
+        raise UnsupportedEnvironmentError(
+            f"{empty} has no numbers; give it at least one in a wrapper of the environment"
+        )
     discrete = isinstance(action_space, spaces.Discrete)
     return Environment(
         id=env_id,
@@ -108,6 +114,11 @@ def _find_obstacle(observation_space: Any, action_space: Any) -> str | None:
             return f"{kind} of {space} do not begin at 0; shift them in a wrapper"
         if isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1:
             return f"{kind} of {space} have several dimensions; flatten them in a wrapper"
+    if isinstance(action_space, spaces.Box) and not np.issubdtype(action_space.dtype, np.floating):
+        return (
+            f"actions of {action_space} are whole numbers, but learners act in a Box with any "
+            "number; make it Discrete or MultiDiscrete in a wrapper"
+        )
     if isinstance(action_space, spaces.MultiBinary) and len(action_space.shape) > 1:
         return f"actions of {action_space} have several dimensions; flatten them in a wrapper"
     if isinstance(action_space, spaces.Box) and not action_space.is_bounded():
