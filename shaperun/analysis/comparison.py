@@ -14,6 +14,7 @@ from shaperun.analysis.pooling import OpenedStudy, Pool, pool_studies
 from shaperun.common.errors import UserError
 from shaperun.common.text import format_options, pluralize
 from shaperun.envs.metrics import metric_names, recorded_metrics
+from shaperun.runs.code_files import describe_versions
 from shaperun.runs.plan import plan_runs
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.runs.status import RunStatus
@@ -37,13 +38,14 @@ class StudyComparison:
     summary: summary.Summary
     planned: int
     unfinished: list[RunStatus]
+    code: list[str]
     pool: Pool | None = None
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on options of the evaluation, other training, and arms of several studies."""
+        """Sentences on options of the evaluation, other training, code, and pooled arms."""
         trained = self.pool.notes if self.pool else training_differences.training_notes(self.study)
-        return [*evaluation_notes(self.study), *trained]
+        return [*evaluation_notes(self.study), *trained, *self.code]
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document that `compare --json` prints."""
@@ -108,6 +110,7 @@ def _summarize_runs(
         summary.summarize(study, environment, per_run, by),
         len(runs),
         results.unfinished_runs(runs),
+        describe_versions((r.arm, r.folder.run(r.run.arm, r.run.seed), r.run.config) for r in runs),
         pool,
     )
 

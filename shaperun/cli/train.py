@@ -79,6 +79,7 @@ def train_runs(
     if arguments.dry_run:
         check_runs(study, folder, runs, options, fresh=arguments.fresh)
         _print_dry_run(study, folder, runs, whole_sweep=whole_sweep)
+        _print_code_notes(folder, runs, SafeConsole(stderr=False))
         return 0
     drive: Any = partial(driver.execute_runs, folder, runs)
     if whole_sweep:
@@ -94,6 +95,7 @@ def train_runs(
     prepare(study, folder, runs, options, fresh=arguments.fresh)
     plan = progress.print_sweep_plan if whole_sweep else partial(progress.print_plan, runs=runs)
     plan(study, console=console)
+    _print_code_notes(folder, runs, console)
     # Treat SIGTERM like Ctrl-C: stop the workers and print how to resume.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workers = driver.count_parallel_jobs(arguments.executor, arguments.workers)
@@ -176,6 +178,15 @@ def _check_devices(runs: list[Run]) -> None:
 
 def _are_done(folder: StudyFolder, runs: list[Run]) -> bool:
     return all(folder.run(run.arm, run.seed).is_done() for run in runs)
+
+
+def _print_code_notes(folder: StudyFolder, runs: list[Run], console: Console) -> None:
+    """Print of which files the finished runs were trained with other versions."""
+    from shaperun.runs.code_files import code_notes
+
+    done = [run for run in runs if folder.run(run.arm, run.seed).is_done()]
+    for note in code_notes(folder, done):
+        console.print(note, style="yellow", soft_wrap=True)
 
 
 def _print_headlines(study: Study, runs: list[Run], check_command: str, console: Console) -> None:

@@ -87,14 +87,15 @@ def play_episode(
     obs, _ = env.reset(seed=seed)
     if on_step:
         on_step(0.0)
-    # Copies, since an environment or a policy may return the same array every time.
+    # Copies, since an environment or a policy may return the same array every time, and change it.
     states, actions, env_rewards, infos = [_base_obs(env, obs)], [], [], []
     terminated = truncated = cut = False
     while not (terminated or truncated):
         action = act(obs)
+        taken = np.array(action)
         obs, reward, terminated, truncated, info = env.step(action)
         states.append(_base_obs(env, obs))
-        actions.append(np.array(_base_action(env, action)))
+        actions.append(np.array(_base_action(env, taken)))
         infos.append(record_info(info))
         env_rewards.append(scalar_reward(reward))
         terminated, truncated = bool(terminated), bool(truncated)
@@ -111,7 +112,8 @@ def play_episode(
 class EpisodeBuilder:
     """An unfinished episode of a policy that plays several; it has one more state than steps.
 
-    `obs` is the latest observation as the policy sees it, and `states` are the environment's own.
+    `obs` is the latest observation as the policy sees it, in the type of its space, and `states`
+    are the environment's own.
     """
 
     env: gym.Env[Any, Any]
@@ -128,14 +130,15 @@ class EpisodeBuilder:
     def begin(cls, env: gym.Env[Any, Any], index: int, seed: int) -> EpisodeBuilder:
         """Reset the environment and return a new episode."""
         obs, _ = env.reset(seed=seed)
-        return cls(env, index, seed, np.array(obs), [_base_obs(env, obs)])
+        return cls(env, index, seed, _seen(env, obs), [_base_obs(env, obs)])
 
     def step(self, action: Any) -> bool:
         """Take a step; return whether the episode has ended."""
+        taken = action.copy() if isinstance(action, np.ndarray) else action  # as in play_episode
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self.obs = np.array(obs)  # a copy, as in play_episode
-        self.states.append(_base_obs(self.env, self.obs))
-        self.actions.append(_base_action(self.env, action))
+        self.obs = _seen(self.env, obs)
+        self.states.append(_base_obs(self.env, obs))
+        self.actions.append(_base_action(self.env, taken))
         self.env_rewards.append(scalar_reward(reward))
         self.infos.append(record_info(info))
         self.ended = bool(terminated), bool(truncated)
@@ -146,6 +149,11 @@ class EpisodeBuilder:
         return episode_transitions(
             self.states, self.actions, self.env_rewards, self.infos, *self.ended
         )
+
+
+def _seen(env: gym.Env[Any, Any], obs: Any) -> npt.NDArray[Any]:
+    """Return a copy of an observation in the type of its space."""
+    return np.array(obs, dtype=env.observation_space.dtype)
 
 
 def _base_obs(env: gym.Env[Any, Any], obs: Any) -> npt.NDArray[Any]:

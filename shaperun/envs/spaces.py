@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -21,7 +21,8 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
     """Return a declaration inferred from spaces; observations and outcomes have generic names.
 
     Raises:
-        UnsupportedEnvironmentError: actions are composite, or observations have no fixed size.
+        UnsupportedEnvironmentError: actions are composite, or observations have no fixed size, or
+            either is empty.
     """
     from gymnasium import spaces
 
@@ -32,9 +33,10 @@ def from_spaces(env_id: str, observation_space: Any, action_space: Any) -> Envir
             "environment"
         )
     layout = _layout_of(observation_space)
-    if isinstance(layout, Mapping) and not layout_size(layout):
+    if not (layout_size(layout) and np.prod(action_space.shape)):
+        empty = action_space if layout_size(layout) else observation_space
         raise UnsupportedEnvironmentError(
-            f"observations of the space {observation_space} have no entries; give them some"
+            f"{empty} has no numbers; give it at least one in a wrapper of the environment"
         )
     discrete = isinstance(action_space, spaces.Discrete)
     return Environment(
@@ -129,6 +131,11 @@ def _find_obstacle(observation_space: Any, action_space: Any) -> str | None:
             return f"{kind} of {space} do not begin at 0; shift them in a wrapper"
         if isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1:
             return f"{kind} of {space} have several dimensions; flatten them in a wrapper"
+    if isinstance(action_space, spaces.Box) and not np.issubdtype(action_space.dtype, np.floating):
+        return (
+            f"actions of {action_space} are whole numbers, but learners act in a Box with any "
+            "number; make it Discrete or MultiDiscrete in a wrapper"
+        )
     if isinstance(action_space, spaces.MultiBinary) and len(action_space.shape) > 1:
         return f"actions of {action_space} have several dimensions; flatten them in a wrapper"
     if isinstance(action_space, spaces.Box) and not action_space.is_bounded():

@@ -107,16 +107,25 @@ class BaseEnv(gym.Wrapper[Any, Any, Any, Any]):
         """Reset the environment."""
         obs, info = self.env.reset(seed=seed, options=options)
         self.obs, self.steps = self._copy(obs), 0
-        return obs, info
+        return _copy_entries(obs), info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take a step."""
+        self.action = _copy_entries(action)  # which the environment may change
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.obs = self._copy(obs)
-        self.action = action.copy() if isinstance(action, np.ndarray) else action
         self.result = reward, terminated, truncated, copy.copy(info)
         self.steps += 1
-        return obs, reward, terminated, truncated, info
+        return _copy_entries(obs), reward, terminated, truncated, info
+
+
+def _copy_entries(value: Any) -> Any:
+    """Copy the arrays of a value: an environment may return the same ones at every step."""
+    if isinstance(value, Mapping):
+        return {key: _copy_entries(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_copy_entries, value))
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def seen_space(env: gym.Env[Any, Any]) -> spaces.Space[Any]:

@@ -123,7 +123,7 @@ def _play_episodes(
     on_progress: OnProgress,
 ) -> Iterator[FilmedEpisode]:
     environment, kernel = study.environment.describe(), make_kernel(study)
-    policies = _load_policies(study, folder)
+    policies = _load_policies(study, folder, for_policies[0])
     # A second set, so that random actions repeat while filming.
     played, filmed = (_make_controllers(environment, env) for env in for_controllers)
     players = {name: (played[name], filmed[name], for_controllers) for name in played}
@@ -148,7 +148,7 @@ def _make_controllers(environment: Environment, env: gym.Env[Any, Any]) -> dict[
     return {name: controller.make for name, controller in controllers.items()}
 
 
-def _load_policies(study: Study, folder: StudyFolder) -> dict[str, Player]:
+def _load_policies(study: Study, folder: StudyFolder, env: gym.Env[Any, Any]) -> dict[str, Player]:
     """Return policies of finished runs in the order of seeds, so that each arm is represented."""
     policies: dict[str, Player] = {}
     for run in plan_runs(study, study.arms):
@@ -156,7 +156,7 @@ def _load_policies(study: Study, folder: StudyFolder) -> dict[str, Player]:
             break
         run_folder = folder.run(run.arm, run.seed)
         if run_folder.is_done() and run_folder.read_identity() == run.config.identity:
-            act = single_observation_policy(load_policy(run.config, run_folder))
+            act = single_observation_policy(load_policy(run.config, run_folder), env)
             policies[f"{run.arm}, seed {run.seed}"] = partial(_return_policy, act)
     return policies
 

@@ -15,6 +15,7 @@ from shaperun.analysis.updates import update_statistics
 from shaperun.check.check import Check, check_study
 from shaperun.common.errors import UserError
 from shaperun.report.plots import style, sweep
+from shaperun.runs.code_files import code_notes
 from shaperun.runs.plan import Run, plan_runs
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.runs.status import RunStatus, read_run_status
@@ -49,6 +50,8 @@ class ReportData:
     sweep: SweepData | None = None
     check: Check | None = None
     """What the rewards of the drawn arms pay scripted behaviors; None if they cannot be played."""
+    code: Sequence[str] = ()
+    """Sentences on runs that were trained with other versions of their code."""
 
     @property
     def drawn_arms(self) -> list[str]:
@@ -121,6 +124,7 @@ def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], Non
         None,
         folder.read_study(),
         sweep_data,
+        code=code_notes(folder, runs),
     )
     keys = [(status.arm, status.seed) for status in data.all_statuses]
     records = {key: folder.run(*key).read_record() for key in keys}

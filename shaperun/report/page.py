@@ -51,6 +51,7 @@ def _make_context(data: ReportData) -> Context:
         "training_notes": [
             *evaluation_notes(data.study),
             *training_differences.training_notes(data.study),
+            *data.code,
         ],
         "grid": sections.make_training_grid(data),
         "cards": cards.make_cards(data),

@@ -21,6 +21,7 @@ from shaperun.common.text import format_number
 from shaperun.envs.make import explain_rendering_error
 from shaperun.report import gif, video
 from shaperun.report.plots import style
+from shaperun.runs.code_files import changed_code
 from shaperun.runs.plan import Run, plan_runs
 from shaperun.runs.prepare import ensure_unchanged
 from shaperun.runs.run_folder import RunFolder
@@ -87,7 +88,7 @@ def record_gifs(
     for arm, chosen in chosen_by_arm.items():
         run = next(run for run in runs if (run.arm, run.seed) == (arm, chosen.episode["seed"]))
         clip = _record_clip(study, folder.run(run.arm, run.seed), run, chosen, longest)
-        log(_describe(clip, chosen))
+        log(_describe(clip, chosen, changed_code(folder.run(run.arm, run.seed), run.config)))
         clips.append(clip)
         written.append(_write(folder.gifs / f"{choice.file_name(arm)}.{kind}", [clip]))
     if len(clips) > 1:
@@ -215,13 +216,14 @@ def _record_clip(
         raise UserError(f"{study.environment.id} cannot be filmed: {error}") from None
 
 
-def _describe(clip: gif.Clip, chosen: _Choice) -> str:
+def _describe(clip: gif.Clip, chosen: _Choice, changed: Sequence[str]) -> str:
     replayed, recorded = clip.returns[-1], chosen.episode["return"]
     which = f"seed {chosen.episode['seed']}, episode {chosen.episode['episode_seed']}"
     text = f"{clip.arm} ({which}): {clip.outcome}, environment return {format_number(replayed)}"
+    version = f"with another version of {', '.join(changed)}" if changed else ""
     if abs(replayed - recorded) < 1e-6:
-        return text
-    return f"{text}; {format_number(recorded)} on the machine that trained it"
+        return f"{text}; trained {version}" if changed else text
+    return f"{text}; {format_number(recorded)} {version or 'on the machine that trained it'}"
 
 
 def _write(path: Path, clips: Sequence[gif.Clip]) -> Path:

@@ -132,8 +132,9 @@ class RewardShapingWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordCons
         """Step the environment and return the shaped reward, with its parts in the info."""
         if self._obs is None:
             raise gym.error.ResetNeeded("call reset before step")
+        actions = np.array([action])  # a copy, which the environment cannot change
         obs, env_reward, terminated, truncated, info = self._call("step", action)
-        next_obs, actions = flatten_rows([obs], self._layout), np.array([action])
+        next_obs = flatten_rows([obs], self._layout)
         transition = Transition(
             obs=self._obs,
             action=actions,
@@ -231,6 +232,7 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
         """Step the environments and return the shaped rewards, with their parts in the info."""
         if self._obs is None:
             raise gym.error.ResetNeeded("call reset before step")
+        taken = np.array(actions)  # a copy, which the environments cannot change
         obs, env_reward, terminated, truncated, info = self._call("step", actions)
         next_obs = flatten_rows(obs, self._layout)
         done = terminated | truncated
@@ -244,12 +246,12 @@ class VectorRewardShapingWrapper(VectorWrapper[Any, Any, Any]):
             reached[done] = flatten_rows(list(info["final_obs"][done]), self._layout)
         self.transition = Transition(
             self._obs,
-            np.asarray(actions),
+            taken,
             reached,
             env_reward,
             terminated,
             truncated,
-            self._update_last_actions(np.array(actions)),
+            self._update_last_actions(taken),
             self._record_info(info) if self.kernel.reads_info else None,
         )
         try:

@@ -241,11 +241,13 @@ class TrainingEnvs(VecEnv):
 
     def _states(self, steps: Sequence[Step]) -> tuple[Array, Array]:
         """Return where the step after each step begins, and the state that it reached."""
-        base = [step.base for step in steps if step.base]
-        if base:
+        if any(step.base for step in steps):
+            parts = [
+                self._states([s]) if s.base is None else (s.base.obs, s.base.next_obs)
+                for s in steps
+            ]
             obs, next_obs = (
-                flatten_rows(np.concatenate(part))
-                for part in ([s.obs for s in base], [s.next_obs for s in base])
+                flatten_rows(np.concatenate(part)) for part in zip(*parts, strict=True)
             )
             return obs, next_obs
         obs = flatten_rows(np.concatenate([step.obs for step in steps]))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
@@ -74,7 +75,7 @@ def replay_episode(
 
     try:
         episode = play_episode(
-            env, environment, single_observation_policy(act), seed, on_step=on_step
+            env, environment, single_observation_policy(act, env), seed, on_step=on_step
         )
         frames[-1] = render()
     finally:
@@ -118,11 +119,15 @@ def _contributions_so_far(
     return kernel.returns_by_term(parts, np.cumsum(episode.env_reward), factor)
 
 
-def single_observation_policy(act: Act) -> Callable[[Any], Any]:
-    """Return a policy for single observations, which it pads to the batches of evaluations."""
+def single_observation_policy(act: Act, env: gym.Env[Any, Any]) -> Callable[[Any], Any]:
+    """Return a policy for single observations of an environment.
+
+    It pads them to the batches of evaluations, in the type of their space.
+    """
+    dtype = env.observation_space.dtype
 
     def act_single(obs: Any) -> Any:
-        obs = np.asarray(obs)
+        obs = np.asarray(obs, dtype)
         batch = np.zeros((EVAL_BATCH_SIZE, *obs.shape), obs.dtype)
         batch[0] = obs
         return act(batch)[0]

@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import (
 from threadpoolctl import threadpool_limits
 
 from shaperun.common.errors import UserError
+from shaperun.runs.code_files import changed_code
 from shaperun.runs.run_folder import RunFolder
 from shaperun.study.hyperparameters import LINEAR_PREFIX, linear_schedule_start
 from shaperun.study.learners import LEARNERS, Learner
@@ -326,6 +327,13 @@ def load_policy(config: RunConfig, folder: RunFolder) -> Act:
             read_parameters(folder.policy, model.policy.state_dict(), obs_bytes)
         )
     except ValueError as error:
+        changed = changed_code(folder, config)
+        if changed:
+            raise UserError(
+                f"{folder.policy} was trained with another version of {', '.join(changed)} and "
+                f"does not fit the present one: {error}; undo the change, or train again with "
+                "--fresh"
+            ) from None
         raise folder.damage_error(
             folder.policy, f"it is not a policy of this run, {error}"
         ) from None

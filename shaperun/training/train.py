@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import math
 import platform
 import subprocess
@@ -22,7 +20,7 @@ import torch._dynamo  # here once; the first optimizer of every worker would tak
 
 from shaperun.common.errors import UserError, exits_as_errors, format_traceback
 from shaperun.common.files import Lock, explain_disk_error
-from shaperun.rewards.config import PythonTerm
+from shaperun.runs.code_files import hash_code
 from shaperun.runs.run_folder import RunFolder, RunRemovedError
 from shaperun.runs.train_options import TrainOptions
 from shaperun.study.models import RunConfig
@@ -229,7 +227,11 @@ def _usable_checkpoints(folder: RunFolder, record: StateDict) -> list[StateDict]
         and _is_replayable(state, record["config"]["training"]["total_timesteps"])
     ]
     if not usable and any(path.exists() for path in folder.checkpoints):
-        record["resume"] = "from the start (its checkpoint is damaged or was made elsewhere)"
+        changed = written.get("code") != record["code"]
+        why = (
+            "its code has changed" if changed else "its checkpoint is damaged or was made elsewhere"
+        )
+        record["resume"] = f"from the start ({why})"
     return usable
 
 
@@ -258,23 +260,10 @@ def _record(config: RunConfig) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "platform": platform.platform(),
         "git_revision": _git_revision(),
-        "code": _code(config),
+        "code": hash_code(config),
         **({"observations": observations} if observations else {}),
         "resume": "exact" if config.training.learner.exact_resume else "from the start",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _code(config: RunConfig) -> dict[str, str]:
-    """Return the SHA-256 of the file of every module that the run names."""
-    terms = config.reward.terms.values()
-    named = [config.environment.id, *(t.python for t in terms if isinstance(t, PythonTerm))]
-    modules = {name.rpartition(":")[0] for name in named if ":" in name}
-    files = {module: importlib.import_module(module).__file__ for module in sorted(modules)}
-    return {
-        module: hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        for module, file in files.items()
-        if file
     }
 
 

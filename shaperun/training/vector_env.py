@@ -25,7 +25,7 @@ class Step(NamedTuple):
     Where an episode ended, `obs` is the first observation of the next episode and `last_obs` the
     last one of the ended episode; elsewhere `last_obs` is 0, and None if no episode ended. `infos`
     are recorded if the reward reads them. `base` is set if learners see the environment through
-    wrappers.
+    wrappers, or an observation is not of the type of its space.
     """
 
     obs: Array
@@ -40,12 +40,32 @@ class Step(NamedTuple):
 class BaseStep(NamedTuple):
     """Step as the environments themselves observe it, behind the wrappers of the learner.
 
-    The observations (N, …) that it reached and that the next step begins with, and the actions.
+    The observations (N, …) that it reached and that the next step begins with, in float64 if they
+    are not of their space's type, and the actions.
     """
 
     next_obs: Array
     obs: Array
     actions: Array
+
+
+class _Rows:
+    """Observations (N, …) in the type of their space, and exactly as returned if they differ."""
+
+    def __init__(self, count: int, space: spaces.Space[Any]) -> None:
+        self.obs: Array = np.zeros((count, *(space.shape or ())), space.dtype)
+        self.exact: Array | None = None
+
+    def put(self, index: int, obs: Any) -> None:
+        returned = np.asarray(obs)
+        self.obs[index] = returned
+        if returned.dtype != self.obs.dtype or self.exact is not None:
+            self.exact = self.obs.astype(np.float64) if self.exact is None else self.exact
+            self.exact[index] = returned
+
+    @property
+    def own(self) -> Array:
+        return self.obs if self.exact is None else self.exact
 
 
 class SequentialVectorEnv:
@@ -64,6 +84,7 @@ class SequentialVectorEnv:
         self._discrete = isinstance(self.action_space, spaces.Discrete)
         self._bases = [env.base for env in envs if env.base]
         self._actions: Array  # as sent
+        self._exact_obs: Array | None = None  # latest ones, if they are not of their space's type
 
     @classmethod
     def from_config(
@@ -75,21 +96,22 @@ class SequentialVectorEnv:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Reset every environment with its seed; return observations (N, …)."""
-        obs = self._empty_obs()
+        rows = self._empty_rows()
         for index, (env, seed) in enumerate(zip(self.envs, seeds, strict=True)):
             first, _ = env.reset(seed=seed)
-            if np.shape(first) != obs.shape[1:]:
+            if np.shape(first) != rows.obs.shape[1:]:
                 raise ContractError(
                     f"reset returned an observation of shape {np.shape(first)}, but the "
-                    f"observation space has shape {obs.shape[1:]}; correct the environment"
+                    f"observation space has shape {rows.obs.shape[1:]}; correct the environment"
                 )
-            obs[index] = first
-        return obs
+            rows.put(index, first)
+        self._exact_obs = rows.exact
+        return rows.obs
 
     @property
     def base_obs(self) -> Array | None:
         """Latest observations (N, …) of the environments themselves, if learners see others."""
-        return np.array([base.obs for base in self._bases]) if self._bases else None
+        return np.array([base.obs for base in self._bases]) if self._bases else self._exact_obs
 
     def step(self, actions: Array) -> Step:
         """Step every environment with its action (N, …)."""
@@ -102,31 +124,40 @@ class SequentialVectorEnv:
 
     def receive(self) -> Step:
         """Take the step and return its result."""
-        obs, last_obs = self._empty_obs(), None
+        rows, last = self._empty_rows(), None
         infos: list[Info] | None = [] if self._reads_info else None
         bases = self._bases
         reached: list[Array] = []
         rewards = np.zeros(len(self.envs))
         terminated, truncated = np.zeros((2, len(self.envs)), dtype=bool)
-        actions = self._actions.tolist() if self._discrete else self._actions
+        # A copy, since an environment may change its action in place.
+        actions = self._actions.tolist() if self._discrete else self._actions.copy()
         for index, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
-            obs[index], reward, ended, cut, info = env.step(action)
+            obs, reward, ended, cut, info = env.step(action)
+            rows.put(index, obs)
             if infos is not None:
                 infos.append(record_info(info))
             if bases:
                 reached.append(bases[index].obs)
             rewards[index] = reward if type(reward) is float else scalar_reward(reward)
             if ended or cut:
-                last_obs = self._empty_obs() if last_obs is None else last_obs
-                last_obs[index] = obs[index]
+                last = self._empty_rows() if last is None else last
+                last.put(index, obs)
                 terminated[index], truncated[index] = ended, cut
-                obs[index], _ = env.reset()
-        base = None
+                rows.put(index, env.reset()[0])
+        self._exact_obs = rows.exact
+        base, last_obs = None, None if last is None else last.obs
         if bases:
             next_obs, taken = np.array(reached), np.array([base.action for base in bases])
             latest = next_obs if last_obs is None else np.array([base.obs for base in bases])
             base = BaseStep(next_obs, latest, taken)
-        return Step(obs, rewards, terminated, truncated, last_obs, infos, base)
+        elif rows.exact is not None or (last and last.exact is not None):
+            next_obs = rows.own.astype(np.float64)
+            if last:
+                ended_here = terminated | truncated
+                next_obs[ended_here] = last.own[ended_here]
+            base = BaseStep(next_obs, rows.own, self._actions)
+        return Step(rows.obs, rewards, terminated, truncated, last_obs, infos, base)
 
     def get_state(self) -> list[dict[str, Any]]:
         """Return the state of every environment."""
@@ -151,9 +182,8 @@ class SequentialVectorEnv:
         for env in self.envs:
             env.close()
 
-    def _empty_obs(self) -> Array:
-        space = self.observation_space
-        return np.zeros((len(self.envs), *(space.shape or ())), space.dtype)
+    def _empty_rows(self) -> _Rows:
+        return _Rows(len(self.envs), self.observation_space)
 
 
 class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -161,7 +191,8 @@ class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     A physics world can be neither copied nor stored. But the generator before its reset and its
     actions determine an episode, unless the environment keeps other state, such as a generator of
-    its own: a replay that then reaches another observation is noticed, and the run restarts.
+    its own: a replay that then pays other rewards or reaches another observation is noticed, and
+    the run restarts.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -172,6 +203,7 @@ class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._step = env.step
         self._start: Any = None  # a seed, or the state of the generator
         self._actions: list[npt.NDArray[Any]] = []
+        self._rewards: list[float] = []
         self._pending: dict[str, Any] | None = None
 
     def reset(
@@ -183,17 +215,24 @@ class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._start = seed
         if seed is None:
             self._start = self.unwrapped.np_random.bit_generator.state
-        self._actions = []
+        self._actions, self._rewards = [], []
         return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step and log the action."""
+        """Step, and log the action and the reward."""
         self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
-        return self._step(action)
+        result = self._step(action)
+        reward = result[1]
+        self._rewards.append(reward if type(reward) is float else scalar_reward(reward))
+        return result
 
     def get_state(self) -> dict[str, Any]:
-        """Return the start of the episode, and its actions so far (T, …)."""
-        return {"start": self._start, "actions": np.array(self._actions)}
+        """Return the start of the episode, and its actions (T, …) and rewards (T,) so far."""
+        return {
+            "start": self._start,
+            "actions": np.array(self._actions),
+            "rewards": np.array(self._rewards, dtype=np.float64),
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Replay an episode at the next reset."""
@@ -213,6 +252,10 @@ class ReplayableEnv(gym.Wrapper[Any, Any, Any, Any]):
             obs, _, terminated, truncated, info = self.step(action)
             if terminated or truncated:
                 raise ReplayMismatchError("the replayed episode ended early")
+        # States of earlier versions have no rewards.
+        rewards = state.get("rewards", self._rewards)
+        if not np.array_equal(rewards, self._rewards, equal_nan=True):
+            raise ReplayMismatchError("the replayed episode has other rewards")
         return obs, info
 
 

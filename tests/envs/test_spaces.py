@@ -67,6 +67,17 @@ def test_spaces_that_no_learner_has_are_refused(space: spaces.Space[Any]) -> Non
             from_spaces("Any-v0", space, BOX)
 
 
+@pytest.mark.parametrize(
+    "empty", [spaces.Box(-1, 1, (0,)), spaces.Dict(), spaces.Tuple([])], ids=str
+)
+def test_empty_spaces_are_refused(empty: spaces.Space[Any]) -> None:
+    with pytest.raises(UnsupportedEnvironmentError, match="has no numbers; give it at least one"):
+        from_spaces("Any-v0", empty, BOX)
+    if isinstance(empty, spaces.Box):
+        with pytest.raises(UnsupportedEnvironmentError, match="has no numbers"):
+            from_spaces("Any-v0", BOX, empty)
+
+
 IMAGE: Any = spaces.Box(0, 255, (36, 40, 3), np.uint8)
 
 
@@ -94,6 +105,7 @@ def test_pictures_lie_where_flattening_puts_them() -> None:
         ),
         (BOX, spaces.MultiBinary(np.array([2, 3])), "have several dimensions; flatten them"),
         (BOX, spaces.Box(-np.inf, 1, (1,)), "actions have no bounds"),
+        (BOX, spaces.Box(-3, 3, (2,), np.int32), "are whole numbers, but learners act in a Box"),
     ],
     ids=str,
 )

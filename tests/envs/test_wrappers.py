@@ -7,9 +7,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from shaperun.envs.generic import get_environment
 from shaperun.envs.make import make_environment
+from shaperun.envs.spaces import from_spaces
 from shaperun.envs.wrapper_names import ALLOWED, REFUSED
 from shaperun.envs.wrappers import ViewedEnv, load_wrapper
 from tests.helpers import reach  # noqa: F401 (registers Reach-v0)
@@ -151,3 +153,39 @@ def test_learner_sees_what_wrappers_show() -> None:
 def test_envpool_has_no_wrappers() -> None:
     section = {"id": "CartPole-v1", "backend": "envpool", "wrappers": ["FlattenObservation"]}
     assert "EnvPool's environments have no wrappers" in refusals(section)["environment.backend"]
+
+
+class Reusing(gym.Env[Any, Any]):
+    """Returns the same arrays at every step."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, *, composite: bool) -> None:
+        self.array = np.zeros(1, np.float32)
+        box = spaces.Box(-9, 9, (1,))
+        self.observation_space = spaces.Dict(a=box) if composite else box
+        self.obs = {"a": self.array} if composite else self.array
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.array[:] = 0
+        return self.obs, {}
+
+    def step(self, action: Any) -> Any:
+        self.array += 1
+        return self.obs, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("composite", [False, True])
+def test_wrappers_may_keep_observations(*, composite: bool) -> None:
+    env = Reusing(composite=composite)
+    declared = from_spaces("Reusing-v0", env.observation_space, env.action_space)
+    wrappers: list[Any] = [
+        {"DelayObservation": {"delay": 1}},
+        {"FrameStackObservation": {"stack_size": 2}},
+    ]
+    if composite:
+        wrappers = [{"FilterObservation": {"filter_keys": ["a"]}}, "FlattenObservation", *wrappers]
+    seen = ViewedEnv(env, declared, wrappers)
+    seen.reset()
+    frames = [seen.step(0)[0].ravel().tolist() for _ in range(3)]
+    assert frames == [[0, 0], [0, 1], [1, 2]]

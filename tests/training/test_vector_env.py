@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from shaperun.training.vector_env import ReplayableEnv, SequentialVectorEnv
+from shaperun.training.vector_env import (
+    ReplayableEnv,
+    ReplayMismatchError,
+    SequentialVectorEnv,
+)
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"])
@@ -64,3 +68,39 @@ def test_observation_of_another_shape_than_the_space_is_named() -> None:
     wrong = gym.wrappers.TransformObservation(env, lambda obs: obs[None], space)
     with pytest.raises(ValueError, match=r"shape \(1, 4\), but the observation space has .*\(4,\)"):
         SequentialVectorEnv([ReplayableEnv(wrong)]).reset([0])
+
+
+class Moody(gym.Wrapper[Any, Any, Any, Any]):
+    """Pays what only a counter over all episodes knows."""
+
+    episodes = 0
+
+    def reset(self, **arguments: Any) -> Any:
+        self.episodes += 1
+        return self.env.reset(**arguments)
+
+    def step(self, action: Any) -> Any:
+        obs, _, *rest = self.env.step(action)
+        return (obs, float(self.episodes), *rest)
+
+
+def test_replayed_rewards_must_be_the_same() -> None:
+    def make(wrapper: Any) -> SequentialVectorEnv:
+        env = gym.make("CartPole-v1", disable_env_checker=True)
+        return SequentialVectorEnv([ReplayableEnv(wrapper(env))])
+
+    for wrapper in (Moody, lambda env: env):
+        envs = make(wrapper)
+        envs.reset([0])
+        while not envs.step(np.ones(1, dtype=int)).terminated.any():
+            pass
+        envs.step(np.ones(1, dtype=int))
+        [state] = envs.get_state()
+        assert state["rewards"].shape == (1,)
+        if wrapper is Moody:
+            with pytest.raises(ReplayMismatchError, match="other rewards"):
+                make(wrapper).set_state([state])
+        else:
+            make(wrapper).set_state([state])
+        del state["rewards"]  # as in states of earlier versions
+        make(wrapper).set_state([state])
