@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +67,22 @@ class Estimate:
     median_level: float | None
     mean_low: float | None
     mean_high: float | None
+
+
+def describe_intervals(runs: Iterable[int]) -> str:
+    """Return what intervals show, given the numbers of runs; empty if they are all single."""
+    counts = set(runs) - {0, 1}
+    if counts == {2}:
+        return "the range of the two runs"
+    return f"95% intervals{' (two runs: their range)' * (2 in counts)}" if counts else ""
+
+
+def describe_estimates(runs: Iterable[int]) -> str:
+    """Return what the values and intervals of a table are, given the numbers of runs."""
+    shown = describe_intervals(runs)
+    if not shown:
+        return "Values of single runs, without intervals, which need 2 runs"
+    return f"Interquartile means over runs, with {shown}"
 
 
 def format_estimates(metric: str, estimates: Sequence[Estimate]) -> list[tuple[str, str]]:
@@ -156,6 +172,11 @@ class ArmComparison:
     p_adjusted: float
     fewest: int
     never_solved: tuple[str, ...] = ()
+
+    @property
+    def is_tested(self) -> bool:
+        """True if there are enough runs for an interval: with fewer, no test could decide."""
+        return math.isfinite(self.result.low)
 
     @property
     def never_notes(self) -> list[str]:

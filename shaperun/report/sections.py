@@ -48,7 +48,8 @@ def describe_drawn_arms(data: ReportData) -> str:
     best = [arm for arm in drawn if arm in trials]
     selection = f"the best {len(drawn)} of {len(others)} arms"
     if best:
-        selection = f"the study's arms and the best {len(best)} of {len(trials)} finished trials"
+        count = pluralize(len(trials), "finished trial")
+        selection = f"the study's arms and the best {len(best)} of {count}"
     return f"Cards and figures show {selection}"
 
 
@@ -111,8 +112,8 @@ def describe_missing_runs(data: ReportData) -> str:
     kinds = Counter("diverged" if s.diverged else s.state for s in missing)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     names = join_names([f"{s.arm}/{s.seed}" for s in missing], 12)
-    total = len(data.statuses)
-    return f"{len(missing)} of {total} runs are left out of all tables ({counts}): {names}."
+    total = pluralize(len(data.statuses), "run")
+    return f"Left out of all tables are {len(missing)} of {total} ({counts}): {names}."
 
 
 def make_tables(data: ReportData) -> Context:
@@ -126,6 +127,7 @@ def make_tables(data: ReportData) -> Context:
     ]
     aucs = summary.format_estimates("auc", [arm.learning["auc"] for arm in arms])
     return {
+        "estimates": summary.describe_estimates(arm.runs for arm in arms),
         "metrics": metrics,
         "rows": [
             {
@@ -161,9 +163,9 @@ def _format_steps_to_solved(arm: summary.ArmSummary) -> tuple[str, str]:
     if estimate is None or arm.solved is None:
         return "", ""
     if not arm.solved:
-        return "never", f"0 of {arm.runs} runs"
+        return "never", f"0 of {pluralize(arm.runs, 'run')}"
     bound = "≥ " if arm.runs - arm.solved > arm.runs // 4 else ""
-    return f"{bound}{_format_steps(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
+    return f"{bound}{_format_steps(estimate.iqm)}", f"{arm.solved} of {pluralize(arm.runs, 'run')}"
 
 
 def _describe_cost(cost: pl.DataFrame) -> str:
@@ -199,6 +201,7 @@ def make_curves(data: ReportData) -> Context:
             "dark": dark,
             "solved": None if beyond else solved,
         },
+        "lines": plots.describe_curves(centre.filter(mask)),
         "solved_beyond": beyond,
         "curve_episodes": comparison.curve_episodes_note(data.study),
     }
@@ -325,7 +328,7 @@ def group_diagnostics(updates: pl.DataFrame, study: Study) -> list[Context]:
         groups.setdefault((item.rule, item.arm), []).append(item)
     return [
         {
-            "rule": humanize(rule.replace("-", "_")),
+            "rule": diagnostics.describe_rule(rule),
             "arm": arm,
             "seeds": _format_seeds([item.seed for item in group], study),
             "message": group[0].message[0].upper() + group[0].message[1:],

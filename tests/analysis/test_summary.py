@@ -67,8 +67,22 @@ def test_one_run_has_no_interval_and_no_winner() -> None:
     assert result.arms[0].metrics["return"].low is None
     comparison = next(c for c in result.comparisons if c.metric == "return")
     assert (comparison.result.verdict, comparison.result.seeds_needed) == ("underpowered", 4)
+    assert not comparison.is_tested
     text = json.dumps(result.document(), allow_nan=False)
     assert json.loads(text)["comparisons"][0]["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ([1, 1], "Values of single runs, without intervals, which need 2 runs"),
+        ([1, 2], "Interquartile means over runs, with the range of the two runs"),
+        ([2, 5], "Interquartile means over runs, with 95% intervals (two runs: their range)"),
+        ([3, 1], "Interquartile means over runs, with 95% intervals"),
+    ],
+)
+def test_a_table_is_described_as_it_is(counts: list[int], text: str) -> None:
+    assert summary.describe_estimates(counts) == text
 
 
 @pytest.mark.parametrize("by", ["shaped_return", "shaping", "shaped"])

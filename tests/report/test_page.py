@@ -219,10 +219,9 @@ def test_missing_runs_are_counted(report: ReportData, static_text: str) -> None:
     text = page.render_page(
         replace(report, statuses=[*report.statuses, lost, stopped]), static=True
     )
-    assert "2 of 6 runs are left out" in text
-    assert "1 diverged, 1 interrupted" in text
+    assert "Left out of all tables are 2 of 6 runs (1 diverged, 1 interrupted)" in text
     assert "guided/7" in text
-    assert "are left out" not in static_text
+    assert "Left out" not in static_text
 
 
 def test_tables_have_all_of_many_arms_and_figures_some(report: ReportData) -> None:

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from shaperun.analysis.summary import describe_intervals
 from shaperun.common.text import format_number, humanize
 from shaperun.report.plots import style
 
@@ -36,7 +37,7 @@ def plot_learning_curves(
     title: str,
     threshold: float | None,
     arms: Sequence[str] | None = None,
-    note: str = "thin: single runs; thick: interquartile mean over runs; band: its interval",
+    note: str | None = None,
 ) -> Figure:
     """Draw the environment return of all arms in one panel, and below it their shaped returns.
 
@@ -44,8 +45,8 @@ def plot_learning_curves(
     episodes of one evaluation of one run); `centre` has arm, timesteps, return_centre, return_low,
     return_high (null without an interval) and runs (their number at this point). `threshold` is
     the return that counts as solved, drawn if it is near the runs. The arms are drawn in the given
-    order, by default those in the tables; `note` says what the thin lines, the thick lines and the
-    bands are.
+    order, by default those in the tables; `note` says what the lines and the bands are, by default
+    `describe_curves`.
     """
     if runs.is_empty():
         return style.create_empty_figure(title, "no evaluations yet")
@@ -56,7 +57,7 @@ def plot_learning_curves(
         style.figure_height(shown, 4, 1.3),
     ]
     figure = style.create_figure(title, sum(heights) + 0.4)
-    lines = _limit_runs(runs)
+    lines, note = _limit_runs(runs), note or describe_curves(centre)
     if len(lines) < len(runs):
         note = f"{note} (single runs: only the first of each arm)"
     top, bottom = style.split_rows(figure, heights)
@@ -77,6 +78,16 @@ def plot_learning_curves(
         _draw_shaped_returns(panel, runs.filter(arm=arm), lines.filter(arm=arm), palette[arm])
         panel.set_xlim(axes.get_xlim())
     return figure
+
+
+def describe_curves(centre: pl.DataFrame) -> str:
+    """Return what the lines and bands of learning curves are; `centre` is as they are drawn."""
+    runs = centre.group_by("arm").agg(pl.col("runs").max())["runs"].to_list()
+    if max(runs, default=0) < 2:
+        return "lines: single runs"
+    return (
+        f"thin: single runs; thick: interquartile mean over runs; bands: {describe_intervals(runs)}"
+    )
 
 
 def place_threshold(threshold: float | None, returns: pl.Series) -> str:

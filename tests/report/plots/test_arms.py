@@ -249,6 +249,15 @@ def test_axis_fits_returns_of_any_size() -> None:
         assert high - low < 0.001
 
 
+def test_curves_are_described_as_they_are() -> None:
+    several = "thin: single runs; thick: interquartile mean over runs; bands: 95% intervals"
+    assert several in words(curves(TWO)).replace("\n", "")
+    assert plots.describe_curves(centre_of(runs_of({"a": (1, 1)}, 2))).endswith(
+        "bands: the range of the two runs"
+    )
+    assert plots.describe_curves(centre_of(one_point())) == "lines: single runs"
+
+
 def test_centre_of_fewer_runs_is_dotted() -> None:
     figure = curves(half_finished(), arms=["default", "article", "potential", "later"])
     written = words(figure)
