@@ -28,6 +28,7 @@ from shaperun.study.models import Study
 _SEED = 0  # of resampling, so that a summary repeats
 ALPHA = 0.05
 NEVER_SOLVED = "never solved"
+IDENTICAL = "identical"  # a rate in all runs
 
 Samples = Mapping[str, Mapping[str, np.ndarray]]
 """Arm -> metric, or `seed` -> one value per run, in the order of seeds."""
@@ -77,12 +78,14 @@ def describe_intervals(runs: Iterable[int]) -> str:
     return f"95% intervals{' (two runs: their range)' * (2 in counts)}" if counts else ""
 
 
-def describe_estimates(runs: Iterable[int]) -> str:
-    """Return what the values and intervals of a table are, given the numbers of runs."""
-    shown = describe_intervals(runs)
+def describe_estimates(arms: Sequence[ArmSummary]) -> str:
+    """Return what the values and intervals in a table of the arms' metrics are."""
+    shown = describe_intervals(arm.runs for arm in arms)
     if not shown:
         return "Values of single runs, without intervals, which need 2 runs"
-    return f"Interquartile means over runs, with {shown}"
+    texts = (format_estimate(*metric)[1] for arm in arms for metric in arm.metrics.items())
+    same = f"; {IDENTICAL}: the same in all runs" if IDENTICAL in texts else ""
+    return f"Interquartile means over runs, with {shown}{same}"
 
 
 def format_estimates(metric: str, estimates: Sequence[Estimate]) -> list[tuple[str, str]]:
@@ -109,7 +112,7 @@ def format_intervals(
         if low is None or high is None:
             return ""
         if percent and math.isclose(low, high, abs_tol=1e-9):
-            return "identical in all runs"
+            return IDENTICAL
         return f"[{show(low)}, {show(high)}]"
 
     return [(show(value), show_interval(low, high)) for value, low, high in values]

@@ -35,7 +35,7 @@ def print_comparison(comparison: StudyComparison, console: Console) -> None:
         print_arms(summary, console)
         episodes = pluralize(comparison.study.evaluation.final_episodes, "held-out episode")
         console.print(
-            f"\n{describe_estimates(arm.runs for arm in summary.arms)}. Every run is "
+            f"\n{describe_estimates(summary.arms)}. Every run is "
             f"evaluated by the environment's reward on the same {episodes}.\n",
             style="dim",
         )

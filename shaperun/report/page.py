@@ -61,7 +61,7 @@ def _make_context(data: ReportData) -> Context:
         "sweep_headline": sweep_section.write_headline(data.sweep),
         **sections.make_tables(data),
         **sections.make_curves(data),
-        "outcomes": sections.make_outcomes(data),
+        **sections.make_outcomes(data),
         "gif": charts.to_data_url(data.gif, "image/gif"),
         "matrix": sections.make_matrix(data),
         **sections.make_exploitation(data),

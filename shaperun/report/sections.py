@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -127,7 +127,8 @@ def make_tables(data: ReportData) -> Context:
     ]
     aucs = summary.format_estimates("auc", [arm.learning["auc"] for arm in arms])
     return {
-        "estimates": summary.describe_estimates(arm.runs for arm in arms),
+        "estimates": summary.describe_estimates(arms),
+        "intervals": summary.describe_intervals(arm.runs for arm in arms),
         "metrics": metrics,
         "rows": [
             {
@@ -207,13 +208,13 @@ def make_curves(data: ReportData) -> Context:
     }
 
 
-def make_outcomes(data: ReportData) -> list[Context]:
-    """Return one row per arm: its outcomes with their shares and colors."""
+def make_outcomes(data: ReportData) -> Context:
+    """Return one row per arm, its outcomes with their shares and colors, and a legend."""
     shares = results.outcome_shares(
         data.final, data.study, data.study.evaluated_environment.describe()
     )
-    palette = plots.outcome_colours(shares)
-    return [
+    palette = plots.occurred_outcomes(shares)
+    rows = [
         {
             "arm": arm,
             "parts": [
@@ -231,6 +232,10 @@ def make_outcomes(data: ReportData) -> list[Context]:
         }
         for arm in dict.fromkeys(shares["arm"])
     ]
+    return {
+        "outcomes": rows,
+        "outcome_legend": {humanize(name): colour for name, colour in palette.items()},
+    }
 
 
 def make_matrix(data: ReportData) -> Context:
@@ -245,6 +250,7 @@ def make_matrix(data: ReportData) -> Context:
     columns = [_make_column([cells[arm, reward] for arm in arms]) for reward in rewards]
     potentials = [name for name, arm in data.study.arms.items() if arm.mode == "potential"]
     return {
+        "gaps": list(_describe_gaps(table, data.study)),
         "rewards": rewards,
         "potentials": [name for name in potentials if name in rewards],
         "rows": [
@@ -252,6 +258,27 @@ def make_matrix(data: ReportData) -> Context:
             for arm, row in zip(arms, zip(*columns, strict=True), strict=True)
         ],
     }
+
+
+def _describe_gaps(table: pl.DataFrame, study: Study) -> Iterator[str]:
+    """Yield why returns are missing: terms that runs do not have, or that they define otherwise."""
+    absent: dict[str, None] = {}
+    differing: dict[str, None] = {}
+    for arm, missing in table.filter(pl.col("missing") != "").select("arm", "missing").iter_rows():
+        known = study.resolve_reward(study.arms[arm]).terms
+        for name in missing.split(", "):
+            (differing if name in known else absent)[name] = None
+    if absent:
+        yield (
+            f"some runs did not record {', '.join(absent)}; define such a term under “terms” of "
+            "the study, not of an arm, to record it in all runs"
+        )
+    if differing:
+        yield (
+            f"some runs recorded {', '.join(differing)} with another formula or other parameters "
+            "than this reward has; define each variant under “terms” of the study, with a name of "
+            "its own, to record all of them in all runs"
+        )
 
 
 def _make_column(cells: Sequence[Mapping[str, Any]]) -> list[Context]:
@@ -348,9 +375,11 @@ def make_provenance(data: ReportData) -> Context:
     # A trial that finished before pruning was turned on may be pruned now.
     done = [s for s in data.all_statuses if s.state == "done" and s.arm in data.study.arms]
     records = [data.records[status.arm, status.seed] for status in done]
+    file = data.file or data.study.study
     options = ["--allow-code"] if data.study.code_references else []
     verbs = ["train", *(["sweep"] if data.study.sweep else []), "report"]
     return {
+        "seeds": sorted({status.seed for status in done}),
         "resolved": data.resolved,
         "versions": _merge_versions(records),
         "hashes": [
@@ -364,7 +393,7 @@ def make_provenance(data: ReportData) -> Context:
             }
             for status, record in zip(done, records, strict=True)
         ],
-        "commands": [format_command(verb, f"{data.study.study}.yaml", *options) for verb in verbs],
+        "commands": [format_command(verb, file, *options) for verb in verbs],
     }
 
 
@@ -375,8 +404,8 @@ def _merge_versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         facts = {
             **(record.get("versions") or {}),
             "platform": record.get("platform"),
-            "git revision": record.get("git_revision"),
-        }
+            "git revision of the working folder": record.get("git_revision"),
+        } | {f"SHA-256 of {name}": digest for name, digest in (record.get("code") or {}).items()}
         known = {key: value for key, value in facts.items() if value is not None}
         for key, value in known.items():
             versions.setdefault(key, {})[str(value)] = None

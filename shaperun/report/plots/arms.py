@@ -211,10 +211,17 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     style.label_bars(axes, arms, len(arms))
     axes.set(xlim=(0, 1), xlabel=OUTCOME_LABEL)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    patches = [Patch(color=colour) for colour in palette.values()]
-    names = [humanize(outcome) for outcome in palette]
+    occurred = occurred_outcomes(table)
+    patches = [Patch(color=colour) for colour in occurred.values()]
+    names = [humanize(outcome) for outcome in occurred]
     body.legend(patches, names, loc="outside upper left", ncols=style.count_columns(names))
     return figure
+
+
+def occurred_outcomes(table: pl.DataFrame) -> dict[str, str]:
+    """Return the colors of the outcomes with a share, in drawing order."""
+    names = set(table.filter(pl.col("share") > 0)["outcome"])
+    return {name: colour for name, colour in outcome_colours(table).items() if name in names}
 
 
 def outcome_colours(table: pl.DataFrame) -> dict[str, str]:
@@ -238,7 +245,7 @@ def plot_contributions(
     """
     palette = style.assign_colours(arms or table["arm"].to_list())
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
-    bar = max(0.2, 0.17 * style.max_lines(table["term"], 24))
+    bar = max(0.2, 0.17 * style.max_lines(map(humanize, table["term"]), 24))
     figure = style.create_figure(title, 0.3 + style.figure_height(palette, 2, 0.2 + bar * bars))
     for axes, arm in style.iter_panels(figure, palette, 2):
         rows = table.filter(arm=arm)
@@ -258,7 +265,7 @@ def _draw_contributions(axes: Axes, rows: pl.DataFrame, colour: str, bars: int) 
     drawn = axes.barh(range(len(terms)), values, color=shades, height=0.7)
     axes.bar_label(drawn, [format_number(value) for value in values], padding=3, fontsize=8)
     axes.vlines(0, -0.5, len(terms) - 0.5, color=style.MUTED, linewidth=0.8)
-    style.label_bars(axes, terms, bars)
+    style.label_bars(axes, list(map(humanize, terms)), bars)
     axes.margins(x=0.35)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)

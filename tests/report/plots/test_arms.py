@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from shaperun.common.text import format_number
+from shaperun.common.text import format_number, humanize
 from shaperun.report.plots import arms as plots
 from shaperun.report.plots import response
 from shaperun.report.plots import style as canvas
@@ -311,6 +311,12 @@ def test_outcomes_are_stacked_from_success_to_failure() -> None:
         assert text in written
 
 
+def test_outcomes_that_never_occurred_are_not_in_the_legend() -> None:
+    table = outcome_table(["default"])
+    never = table[:1].with_columns(outcome=pl.lit("sank"), share=pl.lit(0.0), good=pl.lit(False))
+    assert "sank" not in words(plots.plot_outcomes(pl.concat([table, never]), title="t"))
+
+
 @pytest.mark.parametrize(
     ("share", "text"),
     [(0, "0%"), (0.004, "<1%"), (0.01, "1%"), (0.994, "99%"), (0.999, ">99%"), (1, "100%")],
@@ -336,7 +342,7 @@ def test_contributions_are_labeled() -> None:
     )
     figure = plots.plot_contributions(table, title="t", arms=["default", "article", "later"])
     written = words(figure)
-    for text in ("|−14,203|", "|−403|", "|12.1|", "|−0.31|", "|0|", "|241|", *TERMS):
+    for text in ("|−14,203|", "|−403|", "|12.1|", "|−0.31|", "|0|", "|241|", *map(humanize, TERMS)):
         assert text in written
     assert written.count("no weighted terms") == 1
     grey = figure.get_axes()[0].patches[0].get_facecolor()
