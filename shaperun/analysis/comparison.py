@@ -122,7 +122,7 @@ def evaluation_notes(study: Study) -> Iterator[str]:
         return
     given = {name: v for name, v in study.environment.options.items() if name in options}
     others = [name for name in options if name not in given]
-    default = f"the default{'s' * (len(others) > 1)} of {', '.join(others)}" if others else ""
+    default = f"the default{'s' * (len(others) > 1)} for {', '.join(others)}" if others else ""
     trained = " and ".join(filter(None, [format_options(given), default]))
     yield f"Training used {trained}; evaluation used {format_options(options)}."
 

@@ -23,6 +23,8 @@ MIN_CLIP_FRACTION = 1e-3
 MIN_EXPLAINED_VARIANCE = 0.005
 ENTROPY_COLLAPSE_SHARE = 0.05  # of the initial entropy, or standard deviation
 UNCHANGED_ENTROPY_SHARE = 0.05  # of the initial entropy
+HUGE_VALUE_LOSS = 10.0  # errors of about 3; its gradient is far beyond the usual max_grad_norm
+TINY_VALUE_LOSS = 1e-3  # errors of about 0.03; its gradient hardly moves the critic
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,20 @@ def _late_median(run: pl.DataFrame, column: str) -> float:
     return float(np.median(values[len(values) // 2 :])) if len(values) else np.nan
 
 
-def _last_value_loss(run: pl.DataFrame) -> str:
+def _last_value_loss(run: pl.DataFrame) -> float:
+    """Return the last value loss; NaN without values."""
     losses = _finite_values(run, "value_loss")
-    return format_number(losses[-1] if len(losses) else 0.0)
+    return float(losses[-1]) if len(losses) else np.nan
+
+
+def describe_rule(name: str) -> str:
+    """Return what a rule flags."""
+    return (RULES[name].__doc__ or name).rstrip(".")
 
 
 @_rule
 def _kl_above_target(run: pl.DataFrame, training: TrainingConfig) -> Iterator[str]:
+    """Updates change the policy too much."""
     target = training.hyperparameters.get("target_kl")
     # stable-baselines3's PPO stops an update only at 1.5 times the target.
     kl, bound = _finite_values(run, "approx_kl"), 1.5 * float(target) if target else MAX_KL
@@ -126,6 +135,7 @@ def _kl_above_target(run: pl.DataFrame, training: TrainingConfig) -> Iterator[st
 
 @_rule
 def _clipping(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
+    """Updates clip too many samples."""
     fraction = _late_median(run, "clip_fraction")
     if fraction > MAX_CLIP_FRACTION:
         yield (
@@ -136,6 +146,7 @@ def _clipping(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
 
 @_rule
 def _entropy_collapse(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
+    """The policy stopped exploring early."""
     column = "std" if len(_finite_values(run, "std")) else "entropy"  # a Box's may be negative
     values = _finite_values(run, column)
     early = values[: max(1, len(values) // 2)]
@@ -148,26 +159,45 @@ def _entropy_collapse(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[
 
 
 @_rule
-def _explains_nothing(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
-    explained = _late_median(run, "explained_variance")
-    if explained < MIN_EXPLAINED_VARIANCE:
-        yield (
-            f"the median explained variance in the second half of training is "
-            f"{format_number(explained)} (last value loss {_last_value_loss(run)}), so the "
-            "critic's predictions are useless; normalize the rewards or scale them down"
-        )
+def _explains_nothing(run: pl.DataFrame, training: TrainingConfig) -> Iterator[str]:
+    """The critic explains nothing."""
+    explained, loss = _late_median(run, "explained_variance"), _last_value_loss(run)
+    if not explained < MIN_EXPLAINED_VARIANCE:
+        return
+    known = "" if np.isnan(loss) else f" (last value loss {format_number(loss)})"
+    text = (
+        f"the median explained variance in the second half of training is "
+        f"{format_number(round(explained, 3))}{known}, so the critic's predictions are useless; "
+    )
+    if training.normalize.rewards:
+        yield f"{text}train for longer or with more steps per update"
+    elif loss >= HUGE_VALUE_LOSS:
+        yield f"{text}normalize the rewards or scale them down"
+    elif loss <= TINY_VALUE_LOSS:
+        yield f"{text}normalize the rewards or scale them up"
+    else:
+        yield f"{text}normalize the rewards or train for longer"
 
 
 @_rule
-def _still_random(run: pl.DataFrame, _training: TrainingConfig) -> Iterator[str]:
+def _still_random(run: pl.DataFrame, training: TrainingConfig) -> Iterator[str]:
+    """The policy is still almost random."""
     clip, entropy = _finite_values(run, "clip_fraction"), _finite_values(run, "entropy")
     if len(clip) < 2 or len(entropy) < 2 or np.quantile(clip, 0.9) > MIN_CLIP_FRACTION:
         return
-    if abs(entropy[-1] - entropy[0]) < UNCHANGED_ENTROPY_SHARE * abs(entropy[0]):
+    if abs(entropy[-1] - entropy[0]) >= UNCHANGED_ENTROPY_SHARE * abs(entropy[0]):
+        return
+    text = (
+        f"hardly any update was clipped, and the entropy ended at {entropy[-1] / entropy[0]:.0%} "
+        "of its initial value, so the policy still acts almost randomly, and its evaluation shows "
+        "only slight preferences"
+    )
+    loss = _last_value_loss(run)
+    if loss >= HUGE_VALUE_LOSS:
+        remedy = "scale the rewards down" if training.normalize.rewards else "normalize the rewards"
         yield (
-            "hardly any update was clipped, and the entropy ended at "
-            f"{entropy[-1] / entropy[0]:.0%} of its initial value, so the policy still acts almost "
-            "randomly, and its evaluation shows only slight preferences. A huge value loss (here "
-            f"{_last_value_loss(run)} at the end) takes all of the clipped gradient; normalize the "
-            "rewards or scale them down"
+            f"{text}. A huge value loss (here {format_number(loss)} at the end) takes all of the "
+            f"clipped gradient; {remedy}"
         )
+    else:
+        yield f"{text}; train for longer or raise learning_rate"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from shaperun.study.models import Study
 _SEED = 0  # of resampling, so that a summary repeats
 ALPHA = 0.05
 NEVER_SOLVED = "never solved"
+IDENTICAL = "identical"  # a rate in all runs
 
 Samples = Mapping[str, Mapping[str, np.ndarray]]
 """Arm -> metric, or `seed` -> one value per run, in the order of seeds."""
@@ -69,6 +70,24 @@ class Estimate:
     mean_high: float | None
 
 
+def describe_intervals(runs: Iterable[int]) -> str:
+    """Return what intervals show, given the numbers of runs; empty if they are all single."""
+    counts = set(runs) - {0, 1}
+    if counts == {2}:
+        return "the range of the two runs"
+    return f"95% intervals{' (two runs: their range)' * (2 in counts)}" if counts else ""
+
+
+def describe_estimates(arms: Sequence[ArmSummary]) -> str:
+    """Return what the values and intervals in a table of the arms' metrics are."""
+    shown = describe_intervals(arm.runs for arm in arms)
+    if not shown:
+        return "Values of single runs, without intervals, which need 2 runs"
+    texts = (format_estimate(*metric)[1] for arm in arms for metric in arm.metrics.items())
+    same = f"; {IDENTICAL}: the same in all runs" if IDENTICAL in texts else ""
+    return f"Interquartile means over runs, with {shown}{same}"
+
+
 def format_estimates(metric: str, estimates: Sequence[Estimate]) -> list[tuple[str, str]]:
     """Return the estimates of a column and their intervals as text, with the same decimals."""
     return format_intervals(metric, [(e.iqm, e.low, e.high) for e in estimates])
@@ -93,7 +112,7 @@ def format_intervals(
         if low is None or high is None:
             return ""
         if percent and math.isclose(low, high, abs_tol=1e-9):
-            return "identical in all runs"
+            return IDENTICAL
         return f"[{show(low)}, {show(high)}]"
 
     return [(show(value), show_interval(low, high)) for value, low, high in values]
@@ -156,6 +175,11 @@ class ArmComparison:
     p_adjusted: float
     fewest: int
     never_solved: tuple[str, ...] = ()
+
+    @property
+    def is_tested(self) -> bool:
+        """True if there are enough runs for an interval: with fewer, no test could decide."""
+        return math.isfinite(self.result.low)
 
     @property
     def never_notes(self) -> list[str]:

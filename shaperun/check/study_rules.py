@@ -138,9 +138,9 @@ def too_few_episodes(context: StudyContext) -> Iterator[str]:
     if needed > episodes:
         yield (
             f"single episodes have a standard deviation of {format_number(spread)} in return (to "
-            f"{humanize(best.name)}), so with {seeds} seeds × {episodes} final episodes their "
-            f"noise alone hides a difference of {format_number(context.difference)}. Set "
-            f"evaluation.final_episodes: {needed}"
+            f"{humanize(best.name)}), so with {pluralize(seeds, 'seed')} × "
+            f"{pluralize(episodes, 'final episode')} their noise alone hides a difference of "
+            f"{format_number(context.difference)}. Set evaluation.final_episodes: {needed}"
         )
 
 

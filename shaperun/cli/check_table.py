@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.padding import Padding
 from rich.style import Style
@@ -124,6 +125,9 @@ def print_distances(check: Check, console: Console) -> None:
     distances = check.distances
     console.print(Text("Distances between rewards: 0 equivalent, 1 opposite", style="bold"))
     for title, matrix in (("EPIC", distances.epic), ("Pearson", distances.pearson)):
+        if np.isnan(matrix).all():
+            console.print(f"{title} is undefined for all of these rewards.\n")
+            continue
         cells = [[_shade_cell(value) for value in column] for column in zip(*matrix, strict=True)]
         columns = [
             Column(Text(title, style="bold"), distances.names, is_label=True),

@@ -15,6 +15,7 @@ from shaperun.analysis.summary import (
     NEVER_SOLVED,
     ArmComparison,
     Summary,
+    describe_estimates,
     format_difference,
     format_estimates,
     format_intervals,
@@ -32,10 +33,10 @@ def print_comparison(comparison: StudyComparison, console: Console) -> None:
     summary = comparison.summary
     if summary.arms:
         print_arms(summary, console)
-        episodes = comparison.study.evaluation.final_episodes
+        episodes = pluralize(comparison.study.evaluation.final_episodes, "held-out episode")
         console.print(
-            f"\nInterquartile means over runs, {_describe_intervals(summary)}. Every run is "
-            f"evaluated by the environment's reward on the same {episodes} held-out episodes.\n",
+            f"\n{describe_estimates(summary.arms)}. Every run is "
+            f"evaluated by the environment's reward on the same {episodes}.\n",
             style="dim",
         )
     for compared in summary.compared_in(summary.by).values():
@@ -48,13 +49,6 @@ def print_comparison(comparison: StudyComparison, console: Console) -> None:
         console.print(Text(note, style="dim"))
     if comparison.unfinished:
         console.print(format_unfinished(comparison))
-
-
-def _describe_intervals(summary: Summary) -> str:
-    runs = min((arm.runs for arm in summary.arms if arm.runs > 1), default=0)
-    if runs > 2:
-        return "with 95% intervals"
-    return "with the range of two runs" if runs else "without intervals, which need 2 runs"
 
 
 def print_arms(summary: Summary, console: Console) -> None:
@@ -121,10 +115,13 @@ def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
         (result.verdict, VERDICT_STYLES.get(result.verdict, "yellow")),
         f". {metric} {' '.join(filter(None, format_difference(result)))}",
     )
-    paired = " paired by seed" if comparison.paired else ""
-    test = f"permutation test{paired}{_format_correction(comparison)}"
-    text.append(f", p = {result.p_value:.2g} ({test}), ")
-    text.append(f"{runs[comparison.arm]} against {runs[comparison.baseline]} runs.")
+    count = f"{runs[comparison.arm]} against {pluralize(runs[comparison.baseline], 'run')}"
+    if comparison.is_tested:
+        paired = " paired by seed" if comparison.paired else ""
+        test = f"permutation test{paired}{_format_correction(comparison)}"
+        text.append(f", p = {result.p_value:.2g} ({test}), {count}.")
+    else:
+        text.append(f"; {count} are too few for an interval or a test.")
     text.append(f" {comparison.advice}" if comparison.advice else "")
     learning = [
         _format_learning(words, other)
@@ -138,8 +135,10 @@ def format_verdict(comparison: ArmComparison, summary: Summary) -> Text:
 def _format_learning(name: str, comparison: ArmComparison) -> str:
     if comparison.result.verdict == NEVER_SOLVED:
         return f"{NEVER_SOLVED} by either arm"
-    notes = "; ".join([f"p = {comparison.p_adjusted:.2g}", *comparison.never_notes])
-    return f"{name} {' '.join(filter(None, format_difference(comparison.result)))} ({notes})"
+    p = [f"p = {comparison.p_adjusted:.2g}"] if comparison.is_tested else []
+    notes = "; ".join([*p, *comparison.never_notes])
+    difference = " ".join(filter(None, format_difference(comparison.result)))
+    return f"{name} {difference}{f' ({notes})' if notes else ''}"
 
 
 def _format_correction(comparison: ArmComparison) -> str:
@@ -222,7 +221,7 @@ def format_unfinished(comparison: StudyComparison) -> Text:
     runs = ", ".join(f"{run.arm}/{run.seed}" for run in missing[:8])
     more = " …" if len(missing) > 8 else ""
     return Text(
-        f"Missing: {len(missing)} of {comparison.planned} runs are not finished ({counts}): "
+        f"Not finished: {len(missing)} of {pluralize(comparison.planned, 'run')} ({counts}): "
         f"{runs}{more}. Curves include their evaluations so far; the table excludes them.",
         style="yellow",
     )

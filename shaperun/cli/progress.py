@@ -154,7 +154,7 @@ def print_sweep_plan(study: Study, console: Console) -> None:
         math.prod(map(len, sweep.weights.values())) if sweep.method == "grid" else sweep.samples
     )
     fresh = len(study.seeds) if sweep.confirm is None else sweep.confirm
-    confirm = f"; the best trial confirmed with {fresh} fresh seeds" if fresh else ""
+    confirm = f"; the best trial confirmed with {pluralize(fresh, 'fresh seed')}" if fresh else ""
     pruning = ", the worse half stopped at 25% and again at 50%" if sweep.pruning else ""
     console.print(
         f"{study.study}: {sweep.method} search of {', '.join(sweep.weights)} for "
@@ -168,7 +168,7 @@ def print_sweep_plan(study: Study, console: Console) -> None:
 def print_interrupted(folder: StudyFolder, runs: Sequence[Run], command: str) -> None:
     """Print what is finished, and how to resume."""
     done = sum(folder.run(run.arm, run.seed).is_done() for run in runs)
-    print(f"\ninterrupted: {done} of {len(runs)} runs are finished", file=sys.stderr)
+    print(f"\ninterrupted: {done} of {pluralize(len(runs), 'run')} finished", file=sys.stderr)
     print(f"To resume: {command}", file=sys.stderr)
 
 
@@ -188,7 +188,7 @@ def print_outcome(folder: StudyFolder, runs: Sequence[RunStatus], console: Conso
     done, pruned = (sum(run.state == state for run in runs) for state in ("done", "pruned"))
     if done:
         others = f", {pruned} pruned" if pruned else ""
-        console.print(f"{done} of {len(runs)} runs finished{others}, in {folder.path}")
+        console.print(f"{done} of {pluralize(len(runs), 'run')} finished{others}, in {folder.path}")
     return len(runs) - done - pruned
 
 
@@ -294,7 +294,7 @@ class _LineLogger:
 
     def log_changes(self, runs: Sequence[RunStatus]) -> None:
         ended = sum(run.state in ("done", "pruned", "failed") for run in runs)
-        total = f"{ended} of {len(runs)} runs ended"
+        total = f"{ended} of {pluralize(len(runs), 'run')} ended"
         total += f", {_format_total(runs, self._workers, self._scope)}"
         for run in runs:
             for text in self._describe_change(run):

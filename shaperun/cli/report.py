@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -187,6 +188,11 @@ def record_gif(
         typer.echo(path)
 
 
+def _name_file(study: str | None, options: StudyOptions) -> str:
+    """Return the name of the study file; empty if none is given, or it has other contents."""
+    return Path(study).name if study and Path(study).is_file() and not options.overrides else ""
+
+
 @command(rich_help_panel=RESULTS)
 @flatten_options
 def report(
@@ -212,6 +218,7 @@ def report(
     console = SafeConsole(quiet=quiet)
     with writing(folder.report):
         with console.status("Reading runs and filming policies…"):
-            text = render_page(load_report_data(opened, folder, console.print), static=static)
+            data = load_report_data(opened, folder, console.print, _name_file(study, options))
+            text = render_page(data, static=static)
         write_atomically(folder.report, text.encode())
     typer.echo(folder.report)

@@ -49,7 +49,7 @@ def _make_card(data: ReportData, arm: str) -> Context:
             for metric, label in LABELS.items()
             if metric in comparisons
         ],
-        "improvement": f"{comparison.result.improvement:.0%}",
+        "improvement": f"{comparison.result.improvement:.0%}" if comparison.is_tested else "–",
         "advice": comparison.advice,
         "prediction": _describe_prediction(data.check, arm, judgment) if judgment else "",
         "behavior": exploitation.describe_exploitation(judgment) if judgment else "",
@@ -102,12 +102,12 @@ def _describe_training(data: ReportData, arm: str) -> Iterator[str]:
     if few:
         yield f"{few}."
     groups = [
-        f"{group['rule']} ({group['seeds']})"
+        f"{group['rule'][0].lower()}{group['rule'][1:]} ({group['seeds']})"
         for group in group_diagnostics(data.updates, data.study)
         if group["arm"] == arm
     ]
     if groups:
-        yield f"Training: {', '.join(groups)}; see “Training health”."
+        yield f"Training: {'; '.join(groups)}. See “Training health”."
 
 
 def _make_fact(label: str, comparison: ArmComparison) -> Context:
@@ -118,6 +118,6 @@ def _make_fact(label: str, comparison: ArmComparison) -> Context:
         "label": label,
         "difference": difference,
         "interval": interval,
-        "p": "" if never else f"{comparison.p_adjusted:.2g}",
+        "p": f"{comparison.p_adjusted:.2g}" if comparison.is_tested else "",
         "verdict": "" if never else ", ".join([result.verdict, *comparison.never_notes]),
     }

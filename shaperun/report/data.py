@@ -47,6 +47,8 @@ class ReportData:
     """The policies side by side."""
     resolved: str
     """The study file with all defaults."""
+    file: str = ""
+    """The name of the study file, if it was given."""
     sweep: SweepData | None = None
     check: Check | None = None
     """What the rewards of the drawn arms pay scripted behaviors; None if they cannot be played."""
@@ -100,8 +102,12 @@ class SweepData:
         return _ranked_arms(self.results)
 
 
-def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], None]) -> ReportData:
+def load_report_data(
+    study: Study, folder: StudyFolder, log: Callable[[str], None], file: str = ""
+) -> ReportData:
     """Load the runs of a study and of its sweep, and record GIFs of its policies.
+
+    `file` is the name of the study file, if it is known.
 
     Raises:
         UserError: no run is finished, or the runs have another configuration.
@@ -123,6 +129,7 @@ def load_report_data(study: Study, folder: StudyFolder, log: Callable[[str], Non
         {},
         None,
         folder.read_study(),
+        file,
         sweep_data,
         code=code_notes(folder, runs),
     )

@@ -42,13 +42,12 @@ def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
     environment, arms = study.evaluated_environment.describe(), list(study.arms)
     algorithms = " and ".join(training_differences.algorithms(study))
     title = f"{study.study}: {algorithms} on {study.setting}"
-    few = min((arm.runs for arm in comparison.summary.arms if arm.runs > 1), default=3) < 3
-    band = "range of the two runs" if few else "95% interval"
-    lines = f"thin: single runs; thick: interquartile mean over runs; band: {band}"
+    centre = summary.center_curves(comparison.curves, environment)
+    lines = plots.describe_curves(centre)
     figures = {
         "curves": plots.plot_learning_curves(
             comparison.curves,
-            summary.center_curves(comparison.curves, environment),
+            centre,
             title=title,
             threshold=environment.solved,
             arms=arms,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from shaperun.common.files import write_atomically
-from shaperun.common.text import count_decimals, format_fixed
+from shaperun.common.text import count_decimals, format_fixed, humanize
 from shaperun.training.replay import film_speed, steps_per_frame
 
 PANEL_WIDTH = 400  # pixels, including the margin
@@ -285,7 +285,9 @@ def _draw_bars(draw: ImageDraw.ImageDraw, clip: Clip, step: int, top: int, layou
     for term, values in clip.contributions.items():
         middle += layout.row
         value = float(values[step])
-        draw.text((left, middle), _truncate(term, font, round(width * 0.3)), INK, font, "lm")
+        draw.text(
+            (left, middle), _truncate(humanize(term), font, round(width * 0.3)), INK, font, "lm"
+        )
         draw.text((right, middle), _format_step(values, step), INK, font, "rm")
         low, high = sorted((zero, zero + round(reach * value / scale)))
         if low < high:

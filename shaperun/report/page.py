@@ -8,7 +8,7 @@ import jinja2
 
 from shaperun.analysis import training_differences
 from shaperun.analysis.comparison import evaluation_notes
-from shaperun.common.text import escape_control_chars, format_number, humanize
+from shaperun.common.text import escape_control_chars, format_number, humanize, pluralize
 from shaperun.report import cards, charts, sections, sweep_section
 from shaperun.report.data import MAX_ARMS, ReportData
 from shaperun.report.sections import Context
@@ -23,7 +23,7 @@ def render_page(data: ReportData, *, static: bool = False) -> str:
         lstrip_blocks=True,
         finalize=lambda value: escape_control_chars(value) if type(value) is str else value,
     )
-    environment.filters |= {"words": humanize, "number": format_number}
+    environment.filters |= {"words": humanize, "number": format_number, "plural": pluralize}
     template = environment.from_string(_read("report.html"))
     return template.render(**_make_context(data), style=_read("report.css"), **_scripts(static))
 
@@ -62,7 +62,7 @@ def _make_context(data: ReportData) -> Context:
         "sweep_headline": sweep_section.write_headline(data.sweep),
         **sections.make_tables(data),
         **sections.make_curves(data),
-        "outcomes": sections.make_outcomes(data),
+        **sections.make_outcomes(data),
         "gif": charts.to_data_url(data.gif, "image/gif"),
         "matrix": sections.make_matrix(data),
         **sections.make_exploitation(data),

@@ -17,7 +17,7 @@ from shaperun.analysis import results
 from shaperun.analysis.results import LoadedRuns
 from shaperun.check.filmstrip import check_rendering
 from shaperun.common.errors import UserError
-from shaperun.common.text import format_number
+from shaperun.common.text import format_number, pluralize
 from shaperun.envs.make import explain_rendering_error
 from shaperun.report import gif, video
 from shaperun.report.plots import style
@@ -109,7 +109,8 @@ def _choose_episodes(
             continue
         chosen = _choose(recorded, choice, _failure_outcomes(study))
         if chosen is None:
-            log(f"{arm}: none of its {len(recorded)} final episodes is a failure; left out")
+            count = pluralize(len(recorded), "final episode")
+            log(f"{arm}: no failure in {count}; left out")
         else:
             yield arm, chosen
 
@@ -151,7 +152,8 @@ def _check_failures(final: pl.DataFrame, study: Study) -> None:
         )
     if not final["outcome"].is_in(failing).any():
         names = ", ".join(failing)
-        raise UserError(f"none of the {len(final)} final episodes is a failure ({names})")
+        count = pluralize(len(final), "final episode")
+        raise UserError(f"no failure ({names}) in {count}; choose another --pick")
 
 
 def _failure_outcomes(study: Study) -> list[str]:
@@ -171,7 +173,8 @@ def _choose(recorded: pl.DataFrame, choice: EpisodeChoice, failing: list[str]) -
         return None
     index = {"best": -1, "worst": 0, "median": (len(recorded) - 1) // 2}[rank]
     count = len(recorded)
-    reason = f"{rank} of {count} {kind}s" if count > 1 else f"its only {kind}"
+    name = _name_median(count) if rank == "median" else rank
+    reason = f"{name} of {count} {kind}s" if count > 1 else f"its only {kind}"
     return _Choice(recorded.row(index, named=True), reason)
 
 
@@ -182,8 +185,13 @@ def _choose_median_run(recorded: pl.DataFrame, choice: EpisodeChoice) -> _Choice
     episodes = recorded.filter(seed=seed).sort("episode")
     if choice.episode_seed is not None:
         episodes = episodes.filter(episode_seed=choice.episode_seed)
-    reason = f"median of {len(by_return)} runs" if len(by_return) > 1 else ""
-    return _Choice(episodes.row(0, named=True), reason)
+    reason = f"{_name_median(len(by_return))} of {len(by_return)} runs"
+    return _Choice(episodes.row(0, named=True), reason if len(by_return) > 1 else "")
+
+
+def _name_median(count: int) -> str:
+    """Return the name of the middle one of so many, which is the lower of two."""
+    return "median" if count % 2 else "lower median"
 
 
 def _record_clip(

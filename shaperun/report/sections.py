@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -48,7 +48,8 @@ def describe_drawn_arms(data: ReportData) -> str:
     best = [arm for arm in drawn if arm in trials]
     selection = f"the best {len(drawn)} of {len(others)} arms"
     if best:
-        selection = f"the study's arms and the best {len(best)} of {len(trials)} finished trials"
+        count = pluralize(len(trials), "finished trial")
+        selection = f"the study's arms and the best {len(best)} of {count}"
     return f"Cards and figures show {selection}"
 
 
@@ -111,8 +112,8 @@ def describe_missing_runs(data: ReportData) -> str:
     kinds = Counter("diverged" if s.diverged else s.state for s in missing)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     names = join_names([f"{s.arm}/{s.seed}" for s in missing], 12)
-    total = len(data.statuses)
-    return f"{len(missing)} of {total} runs are left out of all tables ({counts}): {names}."
+    total = pluralize(len(data.statuses), "run")
+    return f"Left out of all tables are {len(missing)} of {total} ({counts}): {names}."
 
 
 def make_tables(data: ReportData) -> Context:
@@ -127,6 +128,8 @@ def make_tables(data: ReportData) -> Context:
     ]
     aucs = summary.format_estimates("auc", [arm.learning["auc"] for arm in arms])
     return {
+        "estimates": summary.describe_estimates(arms),
+        "intervals": summary.describe_intervals(arm.runs for arm in arms),
         "metrics": metrics,
         "rows": [
             {
@@ -175,9 +178,9 @@ def _format_steps_to_solved(arm: summary.ArmSummary) -> tuple[str, str]:
     if estimate is None or arm.solved is None:
         return "", ""
     if not arm.solved:
-        return "never", f"0 of {arm.runs} runs"
+        return "never", f"0 of {pluralize(arm.runs, 'run')}"
     bound = "≥ " if arm.runs - arm.solved > arm.runs // 4 else ""
-    return f"{bound}{_format_steps(estimate.iqm)}", f"{arm.solved} of {arm.runs} runs"
+    return f"{bound}{_format_steps(estimate.iqm)}", f"{arm.solved} of {pluralize(arm.runs, 'run')}"
 
 
 def _describe_cost(cost: pl.DataFrame) -> str:
@@ -213,18 +216,19 @@ def make_curves(data: ReportData) -> Context:
             "dark": dark,
             "solved": None if beyond else solved,
         },
+        "lines": plots.describe_curves(center.filter(mask)),
         "solved_beyond": beyond,
         "curve_episodes": comparison.curve_episodes_note(data.study),
     }
 
 
-def make_outcomes(data: ReportData) -> list[Context]:
-    """Return one row per arm: its outcomes with their shares and colors."""
+def make_outcomes(data: ReportData) -> Context:
+    """Return one row per arm, its outcomes with their shares and colors, and a legend."""
     shares = results.outcome_shares(
         data.final, data.study, data.study.evaluated_environment.describe()
     )
-    palette = plots.outcome_colors(shares)
-    return [
+    palette = plots.occurred_outcomes(shares)
+    rows = [
         {
             "arm": arm,
             "parts": [
@@ -242,6 +246,10 @@ def make_outcomes(data: ReportData) -> list[Context]:
         }
         for arm in dict.fromkeys(shares["arm"])
     ]
+    return {
+        "outcomes": rows,
+        "outcome_legend": {humanize(name): colour for name, colour in palette.items()},
+    }
 
 
 def make_matrix(data: ReportData) -> Context:
@@ -256,6 +264,7 @@ def make_matrix(data: ReportData) -> Context:
     columns = [_make_column([cells[arm, reward] for arm in arms]) for reward in rewards]
     potentials = [name for name, arm in data.study.arms.items() if arm.mode == "potential"]
     return {
+        "gaps": list(_describe_gaps(table, data.study)),
         "rewards": rewards,
         "potentials": [name for name in potentials if name in rewards],
         "rows": [
@@ -263,6 +272,27 @@ def make_matrix(data: ReportData) -> Context:
             for arm, row in zip(arms, zip(*columns, strict=True), strict=True)
         ],
     }
+
+
+def _describe_gaps(table: pl.DataFrame, study: Study) -> Iterator[str]:
+    """Yield why returns are missing: terms that runs do not have, or that they define otherwise."""
+    absent: dict[str, None] = {}
+    differing: dict[str, None] = {}
+    for arm, missing in table.filter(pl.col("missing") != "").select("arm", "missing").iter_rows():
+        known = study.resolve_reward(study.arms[arm]).terms
+        for name in missing.split(", "):
+            (differing if name in known else absent)[name] = None
+    if absent:
+        yield (
+            f"some runs did not record {', '.join(absent)}; define such a term under “terms” of "
+            "the study, not of an arm, to record it in all runs"
+        )
+    if differing:
+        yield (
+            f"some runs recorded {', '.join(differing)} with another formula or other parameters "
+            "than this reward has; define each variant under “terms” of the study, with a name of "
+            "its own, to record all of them in all runs"
+        )
 
 
 def _make_column(cells: Sequence[Mapping[str, Any]]) -> list[Context]:
@@ -345,7 +375,7 @@ def group_diagnostics(updates: pl.DataFrame, study: Study) -> list[Context]:
         groups.setdefault((item.rule, item.arm), []).append(item)
     return [
         {
-            "rule": humanize(rule.replace("-", "_")),
+            "rule": diagnostics.describe_rule(rule),
             "arm": arm,
             "seeds": _format_seeds([item.seed for item in group], study),
             "message": group[0].message[0].upper() + group[0].message[1:],
@@ -365,9 +395,11 @@ def make_provenance(data: ReportData) -> Context:
     # A trial that finished before pruning was turned on may be pruned now.
     done = [s for s in data.all_statuses if s.state == "done" and s.arm in data.study.arms]
     records = [data.records[status.arm, status.seed] for status in done]
+    file = data.file or data.study.study
     options = ["--allow-code"] if data.study.code_references else []
     verbs = ["train", *(["sweep"] if data.study.sweep else []), "report"]
     return {
+        "seeds": sorted({status.seed for status in done}),
         "resolved": data.resolved,
         "versions": _merge_versions(records),
         "hashes": [
@@ -381,7 +413,7 @@ def make_provenance(data: ReportData) -> Context:
             }
             for status, record in zip(done, records, strict=True)
         ],
-        "commands": [format_command(verb, f"{data.study.study}.yaml", *options) for verb in verbs],
+        "commands": [format_command(verb, file, *options) for verb in verbs],
     }
 
 
@@ -392,8 +424,8 @@ def _merge_versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         facts = {
             **(record.get("versions") or {}),
             "platform": record.get("platform"),
-            "git revision": record.get("git_revision"),
-        }
+            "git revision of the working folder": record.get("git_revision"),
+        } | {f"SHA-256 of {name}": digest for name, digest in (record.get("code") or {}).items()}
         known = {key: value for key, value in facts.items() if value is not None}
         for key, value in known.items():
             versions.setdefault(key, {})[str(value)] = None

@@ -236,7 +236,7 @@ def test_options_of_the_evaluation_are_named_and_decide_what_is_comparable(resul
     trained = another(results, "trained", environment={"id": "CartPole-v1", "options": limited})
     evaluated = another(results, "evaluated", evaluation={**PROTOCOL, "options": limited})
     alone = comparison.compare_studies([evaluated])
-    note = "Training used the default of max_episode_steps; evaluation used max_episode_steps=400."
+    note = "Training used the default for max_episode_steps; evaluation used max_episode_steps=400."
     assert alone.notes == alone.document()["notes"] == [note]
     assert comparison.compare_studies([trained]).notes == []
     both = comparison.compare_studies([evaluated, trained]).notes

@@ -14,6 +14,7 @@ from shaperun.analysis.diagnostics import (
     MAX_CLIP_FRACTION,
     MAX_KL,
     RULES,
+    describe_rule,
     diagnose,
     kl_bound,
     reported_measures,
@@ -41,7 +42,7 @@ BOX: dict[str, Series] = HEALTHY | {
 LOSS: dict[str, Series] = {"loss": [1.0] * 20}
 
 
-def study(algorithm: str = "PPO", **hyperparameters: Any) -> Study:
+def study(algorithm: str = "PPO", normalize: bool = False, **hyperparameters: Any) -> Study:
     return parse_study(
         {
             "study": "s",
@@ -49,6 +50,7 @@ def study(algorithm: str = "PPO", **hyperparameters: Any) -> Study:
             "training": {
                 "algorithm": algorithm,
                 "total_timesteps": 1000,
+                "normalize": normalize,
                 "hyperparameters": hyperparameters,
             },
             "arms": {"arm": {}, "a": {}, "b": {}},
@@ -137,6 +139,42 @@ def test_rule_flags_what_it_must_and_nothing_else(
     [message] = found(rule, HEALTHY | flagged)
     assert re.search(pattern, message)
     assert found(rule, HEALTHY | unflagged) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "normalize", "remedy"),
+    [
+        (61.0, False, "normalize the rewards or scale them down"),
+        (0.266, False, "normalize the rewards or train for longer"),
+        (2e-7, False, "normalize the rewards or scale them up"),
+        (2e-7, True, "train for longer or with more steps per update"),
+        (None, False, "normalize the rewards or train for longer"),
+    ],
+)
+def test_advice_fits_the_size_of_the_value_loss(
+    loss: float | None, normalize: bool, remedy: str
+) -> None:
+    columns: dict[str, Series] = {"explained_variance": [-5.96e-8] * 20, "value_loss": [loss] * 20}
+    [item] = diagnose(updates(HEALTHY | columns), study(normalize=normalize))
+    assert "in the second half of training is 0" in item.message
+    assert item.message.endswith(remedy)
+    assert ("last value loss" in item.message) == (loss is not None)
+
+
+def test_only_a_huge_value_loss_is_called_huge() -> None:
+    random = {"clip_fraction": [0.0] * 20, "entropy": [1.386] * 20}
+    [small] = found("still-random", HEALTHY | random, value_loss=[0.266] * 20)
+    assert small.endswith("only slight preferences; train for longer or raise learning_rate")
+    [huge] = found("still-random", HEALTHY | random, value_loss=[900.0] * 20)
+    assert huge.endswith(
+        "A huge value loss (here 900 at the end) takes all of the clipped "
+        "gradient; normalize the rewards"
+    )
+
+
+def test_rules_have_titles() -> None:
+    assert describe_rule("explains-nothing") == "The critic explains nothing"
+    assert all(describe_rule(name) != name for name in RULES)
 
 
 def test_every_rule_has_a_case() -> None:

@@ -67,8 +67,26 @@ def test_one_run_has_no_interval_and_no_winner() -> None:
     assert result.arms[0].metrics["return"].low is None
     comparison = next(c for c in result.comparisons if c.metric == "return")
     assert (comparison.result.verdict, comparison.result.seeds_needed) == ("underpowered", 4)
+    assert not comparison.is_tested
     text = json.dumps(result.document(), allow_nan=False)
     assert json.loads(text)["comparisons"][0]["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ([1, 1], "Values of single runs, without intervals, which need 2 runs"),
+        ([1, 2], "Interquartile means over runs, with the range of the two runs"),
+        ([2, 5], "Interquartile means over runs, with 95% intervals (two runs: their range)"),
+        ([3, 1], "Interquartile means over runs, with 95% intervals"),
+    ],
+)
+def test_a_table_is_described_as_it_is(counts: list[int], text: str) -> None:
+    arms = {f"a{k}": [float(n) for n in range(count)] for k, count in enumerate(counts)}
+    study = study_with(*list(arms)[1:])
+    table = runs(plain=arms.pop("a0"), **arms)
+    described = summary.describe_estimates(summary.summarize(study, LANDER, table, "length").arms)
+    assert described.removesuffix("; identical: the same in all runs") == text
 
 
 @pytest.mark.parametrize("by", ["shaped_return", "shaping", "shaped"])
@@ -211,4 +229,5 @@ def test_equal_rates_are_identical_up_to_rounding() -> None:
     table = runs(plain=[1.0] * 20).with_columns(success_rate=pl.Series([0.3, 0.1 + 0.2] * 10))
     estimate = summary.summarize(study_with("a"), LANDER, table, "return").arms[0]
     text = summary.format_estimate("success_rate", estimate.metrics["success_rate"])
-    assert text == ("30%", "identical in all runs")
+    assert text == ("30%", "identical")
+    assert summary.describe_estimates([estimate]).endswith("; identical: the same in all runs")

@@ -57,3 +57,23 @@ def test_summary_table_has_the_verdicts_on_all_metrics(trained: Path) -> None:
         assert row[f"{metric}_difference"] == compared.result.difference
         assert row[f"{metric}_p_adjusted"] == compared.p_adjusted
         assert table.filter(arm="default")[f"{metric}_verdict"].to_list() == [None]
+
+
+def test_equal_rates_take_one_line(trained: Path) -> None:
+    comparison = compare_studies([open_study("tiny", trained / "results")], "return")
+    console = Console(file=io.StringIO(), width=80)
+    print_comparison(comparison, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.count("identical") > 2
+    assert "identical in" not in shown
+    assert "identical: the same in all runs." in " ".join(shown.split())
+
+
+def test_two_runs_per_arm_are_compared_without_a_test(trained: Path) -> None:
+    comparison = compare_studies([open_study("tiny", trained / "results")], "return")
+    console = Console(file=io.StringIO(), width=500)
+    print_comparison(comparison, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "2 against 2 runs are too few for an interval or a test." in shown
+    assert "p = " not in shown
+    assert "Interquartile means over runs, with the range of the two runs" in shown

@@ -52,7 +52,7 @@ def test_compare_reports_missing_runs(copy: Path, shaperun: Shaperun) -> None:
     (folder.run("guided", 1).path / "DONE.json").unlink()
     done = shaperun("compare", "tiny")
     assert done.returncode == 0
-    assert "2 of 4 runs are not finished (1 waiting, 1 interrupted)" in done.stdout
+    assert "Not finished: 2 of 4 runs (1 waiting, 1 interrupted)" in done.stdout
     assert list(json.loads(shaperun("compare", "--json").stdout)["arms"]) == ["default"]
 
 

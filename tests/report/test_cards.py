@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import polars as pl
+
 from shaperun.check.check import check_study
 from shaperun.report.cards import make_cards
-from shaperun.report.data import ReportData
+from shaperun.report.data import ReportData, summarize_episodes
 from shaperun.study.models import parse_study
 
 
@@ -36,6 +38,22 @@ def test_scripted_behavior_is_paid_by_the_end_of_a_schedule(report: ReportData) 
     assert check.returns["guided"][0].shaped_return > 600  # at the start
     [card] = make_cards(replace(report, study=study, check=check))
     assert re.search(r"its reward pays [\d.]+ and 500[,.]", card["behavior"])
+
+
+def test_card_infers_nothing_from_single_runs(report: ReportData) -> None:
+    single = report.episodes.filter(seed=0)
+    summary = summarize_episodes(report.study, single)
+    [card] = make_cards(replace(report, episodes=single, summary=summary))
+    assert card["improvement"] == "–"
+    assert {fact["p"] for fact in card["facts"]} == {""}
+
+
+def test_card_names_what_training_lacked(report: ReportData) -> None:
+    updates = report.updates.with_columns(explained_variance=pl.lit(0.0))
+    [card] = make_cards(replace(report, updates=updates))
+    training = card["training"][-1]
+    assert "the critic explains nothing (all seeds)" in training
+    assert training.endswith(". See “Training health”.")
 
 
 def test_cards_need_no_check(report: ReportData) -> None:

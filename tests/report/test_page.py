@@ -18,7 +18,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from shaperun.analysis import summary
 from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
-from shaperun.report import charts, data, page
+from shaperun.common.text import humanize
+from shaperun.report import charts, data, page, sections
 from shaperun.report.data import ReportData, load_report_data, load_sweep_data, summarize_episodes
 from shaperun.runs.open_study import open_study
 from shaperun.runs.status import RunStatus
@@ -139,6 +140,8 @@ def test_page_fits_a_phone(text: str, chrome: Chrome, tmp_path: Path, dark: bool
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser = opened(chrome, text, tmp_path / "page.html")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    for figure in browser.find_elements(By.CSS_SELECTOR, ".figure svg, .picture"):
+        assert figure.rect["x"] + figure.rect["width"] <= 360  # not cut, but scaled
     style = "return getComputedStyle(document.body).backgroundColor"
     assert browser.execute_script(style) == ("rgb(18, 20, 23)" if dark else "rgb(245, 246, 247)")
     chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -183,8 +186,40 @@ def test_page_has_verdicts_and_provenance(report: ReportData, static_text: str) 
         assert record["identity"] in static_text
         assert record["files"]["policy.zip"] in static_text
         assert record["versions"]["torch"] in static_text
-    assert "shaperun train tiny.yaml" in static_text
+    assert "shaperun train tiny\n" in static_text  # the name of its results
+    assert "shaperun train my.yaml\n" in page.render_page(
+        replace(report, file="my.yaml"), static=True
+    )
+    assert "have the seeds 0, 1." in static_text
     assert "upright: 1" in static_text  # in the study with all defaults
+    code = {"git_revision": "9940964", "code": {"myenvs": "f73a0f"}}
+    records = {key: {**record, **code} for key, record in report.records.items()}
+    text = page.render_page(replace(report, records=records), static=True)
+    assert "<dt>git revision of the working folder</dt><dd>9940964</dd>" in text
+    assert "<dt>SHA-256 of myenvs</dt><dd>f73a0f</dd>" in text
+
+
+def test_outcomes_that_occurred_have_a_legend(static_text: str, report: ReportData) -> None:
+    [legend] = re.findall(r'<ul class="legend">(.*?)</ul>', static_text)
+    names = re.findall(r"</span>(.*?)</li>", legend)
+    assert set(names) == {humanize(name) for name in report.final["outcome"]}
+
+
+def test_gaps_of_the_cross_rewards_are_explained(report: ReportData) -> None:
+    """A term that runs lack, and one that they define with another parameter."""
+    near: dict[str, Any] = {"formula": "-k * abs(obs[0])", "k": 1}
+    arms = {
+        "default": {},
+        "guided": {"mode": "add", "terms": {"near": near}, "weights": {"near": 1}},
+        "capped": {"mode": "add", "terms": {"near": {**near, "k": 3}}, "weights": {"near": 1}},
+    }
+    study = parse_study(report.study.model_dump(mode="json") | {"arms": arms})
+    rows = [("default", "guided", "near"), ("guided", "capped", "near"), ("guided", "guided", "")]
+    table = pl.DataFrame(rows, ["arm", "reward", "missing"], orient="row")
+    absent, differing = sections._describe_gaps(table, study)
+    assert absent.startswith("some runs did not record near; define")
+    assert differing.startswith("some runs recorded near with another formula or other parameters")
+    assert list(sections._describe_gaps(table.slice(1), study)) == [differing]
 
 
 def test_page_has_verdicts_by_metric(report: ReportData, static_text: str) -> None:
@@ -234,10 +269,9 @@ def test_missing_runs_are_counted(report: ReportData, static_text: str) -> None:
     text = page.render_page(
         replace(report, statuses=[*report.statuses, lost, stopped]), static=True
     )
-    assert "2 of 6 runs are left out" in text
-    assert "1 diverged, 1 interrupted" in text
+    assert "Left out of all tables are 2 of 6 runs (1 diverged, 1 interrupted)" in text
     assert "guided/7" in text
-    assert "are left out" not in static_text
+    assert "Left out" not in static_text
 
 
 def test_tables_have_all_of_many_arms_and_figures_some(report: ReportData) -> None:

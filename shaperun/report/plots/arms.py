@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from shaperun.analysis.summary import describe_intervals
 from shaperun.common.text import format_number, humanize
 from shaperun.report.plots import style
 
@@ -36,7 +37,7 @@ def plot_learning_curves(
     title: str,
     threshold: float | None,
     arms: Sequence[str] | None = None,
-    note: str = "thin: single runs; thick: interquartile mean over runs; band: its interval",
+    note: str | None = None,
 ) -> Figure:
     """Draw the environment return of all arms in one panel, and below it their shaped returns.
 
@@ -44,8 +45,8 @@ def plot_learning_curves(
     episodes of one evaluation of one run); `center` has arm, timesteps, return_center, return_low,
     return_high (null without an interval) and runs (their number at this point). `threshold` is
     the return that counts as solved, drawn if it is near the runs. The arms are drawn in the given
-    order, by default those in the tables; `note` says what the thin lines, the thick lines and the
-    bands are.
+    order, by default those in the tables; `note` says what the lines and the bands are, by default
+    `describe_curves`.
     """
     if runs.is_empty():
         return style.create_empty_figure(title, "no evaluations yet")
@@ -56,7 +57,7 @@ def plot_learning_curves(
         style.figure_height(shown, 4, 1.3),
     ]
     figure = style.create_figure(title, sum(heights) + 0.4)
-    lines = _limit_runs(runs)
+    lines, note = _limit_runs(runs), note or describe_curves(center)
     if len(lines) < len(runs):
         note = f"{note} (single runs: only the first of each arm)"
     top, bottom = style.split_rows(figure, heights)
@@ -77,6 +78,16 @@ def plot_learning_curves(
         _draw_shaped_returns(panel, runs.filter(arm=arm), lines.filter(arm=arm), palette[arm])
         panel.set_xlim(axes.get_xlim())
     return figure
+
+
+def describe_curves(center: pl.DataFrame) -> str:
+    """Return what the lines and bands of learning curves are; `center` is as they are drawn."""
+    runs = center.group_by("arm").agg(pl.col("runs").max())["runs"].to_list()
+    if max(runs, default=0) < 2:
+        return "lines: single runs"
+    return (
+        f"thin: single runs; thick: interquartile mean over runs; bands: {describe_intervals(runs)}"
+    )
 
 
 def place_threshold(threshold: float | None, returns: pl.Series) -> str:
@@ -200,10 +211,17 @@ def plot_outcomes(table: pl.DataFrame, *, title: str) -> Figure:
     style.label_bars(axes, arms, len(arms))
     axes.set(xlim=(0, 1), xlabel=OUTCOME_LABEL)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    patches = [Patch(color=color) for color in palette.values()]
-    names = [humanize(outcome) for outcome in palette]
+    occurred = occurred_outcomes(table)
+    patches = [Patch(color=color) for color in occurred.values()]
+    names = [humanize(outcome) for outcome in occurred]
     body.legend(patches, names, loc="outside upper left", ncols=style.count_columns(names))
     return figure
+
+
+def occurred_outcomes(table: pl.DataFrame) -> dict[str, str]:
+    """Return the colors of the outcomes with a share, in drawing order."""
+    names = set(table.filter(pl.col("share") > 0)["outcome"])
+    return {name: color for name, color in outcome_colors(table).items() if name in names}
 
 
 def outcome_colors(table: pl.DataFrame) -> dict[str, str]:
@@ -232,7 +250,7 @@ def plot_contributions(
     """
     palette, notes = style.assign_colors(arms or table["arm"].to_list()), notes or {}
     bars = max((len(table.filter(arm=arm)) for arm in palette), default=1)
-    bar = max(0.2, 0.17 * style.max_lines(table["term"], 24))
+    bar = max(0.2, 0.17 * style.max_lines(map(humanize, table["term"]), 24))
     panel = bar * bars + (0.55 if notes else 0.2)
     figure = style.create_figure(title, 0.3 + style.figure_height(palette, 2, panel))
     for axes, arm in style.iter_panels(figure, palette, 2):
@@ -255,7 +273,7 @@ def _draw_contributions(axes: Axes, rows: pl.DataFrame, color: str, bars: int) -
     drawn = axes.barh(range(len(terms)), values, color=shades, height=0.7)
     axes.bar_label(drawn, [format_number(value) for value in values], padding=3, fontsize=8)
     axes.vlines(0, -0.5, len(terms) - 0.5, color=style.MUTED, linewidth=0.8)
-    style.label_bars(axes, terms, bars)
+    style.label_bars(axes, list(map(humanize, terms)), bars)
     axes.margins(x=0.35)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)

@@ -82,6 +82,9 @@ def plot_distances(check: Check) -> Figure:
 
 def _draw_heatmap(axes: Axes, heading: str, names: Sequence[str], matrix: Matrix) -> None:
     axes.set_title(heading)
+    if np.isnan(matrix).all():
+        style.annotate_center(axes, "undefined for all of these rewards")
+        return
     image = axes.imshow(matrix, cmap="YlOrBr", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from shaperun.common.text import format_number
+from shaperun.common.text import format_number, humanize
 from shaperun.report.plots import arms as plots
 from shaperun.report.plots import response
 from shaperun.report.plots import style as canvas
@@ -252,6 +252,15 @@ def test_axis_fits_returns_of_any_size() -> None:
         assert high - low < 0.001
 
 
+def test_curves_are_described_as_they_are() -> None:
+    several = "thin: single runs; thick: interquartile mean over runs; bands: 95% intervals"
+    assert several in words(curves(TWO)).replace("\n", "")
+    assert plots.describe_curves(center_of(runs_of({"a": (1, 1)}, 2))).endswith(
+        "bands: the range of the two runs"
+    )
+    assert plots.describe_curves(center_of(one_point())) == "lines: single runs"
+
+
 def test_center_of_fewer_runs_is_dotted() -> None:
     figure = curves(half_finished(), arms=["default", "article", "potential", "later"])
     written = words(figure)
@@ -305,6 +314,12 @@ def test_outcomes_are_stacked_from_success_to_failure() -> None:
         assert text in written
 
 
+def test_outcomes_that_never_occurred_are_not_in_the_legend() -> None:
+    table = outcome_table(["default"])
+    never = table[:1].with_columns(outcome=pl.lit("sank"), share=pl.lit(0.0), good=pl.lit(False))
+    assert "sank" not in words(plots.plot_outcomes(pl.concat([table, never]), title="t"))
+
+
 @pytest.mark.parametrize(
     ("share", "text"),
     [(0, "0%"), (0.004, "<1%"), (0.01, "1%"), (0.994, "99%"), (0.999, ">99%"), (1, "100%")],
@@ -340,7 +355,7 @@ def test_contributions_are_labeled() -> None:
         "|−0.31|",
         "|0|",
         "|241|",
-        *TERMS,
+        *map(humanize, TERMS),
     ):
         assert text in written
     assert written.count("no weighted terms") == 1
