@@ -117,7 +117,9 @@ def record_behaviours(config: EnvironmentConfig, episodes: int = EPISODES) -> li
                 for name, c in controllers.items()
             ]
     except Exception as error:  # the environment's code may raise anything
-        raise UserError(f"{config.id} cannot be played: {explain_playing_error(error)}") from error
+        raise UserError(
+            f"{config.id} cannot be played: {explain_playing_error(error, config.options)}"
+        ) from error
 
 
 def default_controllers(env: gym.Env[Any, Any]) -> dict[str, Controller]:

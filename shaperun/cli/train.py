@@ -70,6 +70,7 @@ def train_runs(
     from shaperun.cli.console import SafeConsole
     from shaperun.runs import driver
     from shaperun.runs.prepare import check_runs, prepare
+    from shaperun.runs.start import check_sources
     from shaperun.runs.train_options import TrainOptions
 
     console = SafeConsole(quiet=arguments.quiet)
@@ -85,6 +86,10 @@ def train_runs(
         if whole_sweep:
             progress.print_sweep_plan(study, console)
         progress.print_dry_run(study, folder, runs, console)
+        try:
+            check_sources(study, runs, fresh=arguments.fresh)
+        except UserError as error:
+            console.print(f"These runs cannot be trained yet: {error}", style="yellow")
         return 0
     drive: Any = partial(driver.execute_runs, folder, runs)
     if whole_sweep:

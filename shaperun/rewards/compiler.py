@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from shaperun.envs.base import Environment
+from shaperun.envs.info import format_path
 from shaperun.envs.layout import Layout
 from shaperun.rewards import syntax
 from shaperun.rewards.compiled import (
@@ -152,7 +153,14 @@ class _Compiler(ast.NodeVisitor):
             raise self._error(node, f"{name} is a function; write {name}(…)")
         if name == syntax.INFO:
             raise self._error(node, 'info has entries; read one with info["key"]')
-        raise self._error(node, f"unknown name {name}", self._known, name)
+        known = [format_path([name]) if k == syntax.INFO else k for k in self._known]
+        raise self._error(node, f"unknown name {name}", known, name)
+
+    def visit_Attribute(self, node: ast.Attribute) -> Expression:
+        if self._is_info(node.value):
+            path = format_path((*self._info_keys(node.value), node.attr))
+            raise self._error(node, f"an attribute (.) is not allowed in a formula; write {path}")
+        raise self._not_allowed(node, node)
 
     def visit_Subscript(self, node: ast.Subscript) -> Expression:
         if self._is_info(node.value):
@@ -183,13 +191,13 @@ class _Compiler(ast.NodeVisitor):
     def _read_entry(self, node: ast.Subscript, part: Expression) -> Expression:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         if not isinstance(key, str | int) or key not in part.entries:
-            known = ", ".join(json.dumps(key) for key in part.entries)
+            known = ", ".join(json.dumps(key, ensure_ascii=False) for key in part.entries)
             raise self._error(node.slice, f"the key must be one of {known}")
         return part.entries[key]
 
     def _read_slice(self, node: ast.expr, index: ast.Slice, size: int) -> tuple[ast.Slice, int]:
         bounds = [
-            None if part is None else self._read_integer(part, size)
+            None if part is None else self._read_bound(part, size)
             for part in (index.lower, index.upper, index.step)
         ]
         if bounds[2] == 0:
@@ -198,6 +206,16 @@ class _Compiler(ast.NodeVisitor):
         if length == 0:
             raise self._error(node, "this slice is empty")
         return ast.Slice(*(None if b is None else ast.Constant(b) for b in bounds)), length
+
+    def _read_bound(self, node: ast.expr, size: int) -> int:
+        try:
+            return self._read_integer(node, size)
+        except ExpressionError:
+            message = (
+                f"the bounds and the step of a slice must be integers from −{size} to {size}, "
+                f"as in [1:{size}]"
+            )
+            raise self._error(node, message) from None
 
     def _read_index(self, node: ast.expr, size: int) -> int:
         position = self._read_integer(node, size)
@@ -263,6 +281,8 @@ class _Compiler(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> Expression:
         if isinstance(node.func, ast.Attribute) and self._is_info(node.func.value):
             return self._get_info(node, node.func)
+        if isinstance(node.func, ast.Attribute):
+            raise self._error(node, _explain_method(node.func))
         if not isinstance(node.func, ast.Name):
             raise self._not_allowed(node, node.func)
         name = node.func.id
@@ -300,6 +320,12 @@ class _Compiler(ast.NodeVisitor):
     def _read_key(self, node: ast.expr) -> str:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return node.value
+        if isinstance(node, ast.Constant | ast.UnaryOp | ast.Slice | ast.Tuple):
+            message = (
+                "arrays in info cannot be read by position, only numbers by their keys, as in "
+                'info["x_velocity"]; report the entry as a number of its own'
+            )
+            raise self._error(node, message)
         raise self._error(node, 'a key of info is a text, as in info["x_velocity"]')
 
     def _get_info(self, node: ast.Call, function: ast.Attribute) -> Expression:
@@ -379,6 +405,15 @@ class _Compiler(ast.NodeVisitor):
         column = getattr(node, "col_offset", 0)
         before = line.lstrip().encode()[:column].decode(errors="ignore")
         return ExpressionError(message, indent + len(before), known, name)
+
+
+def _explain_method(function: ast.Attribute) -> str:
+    """Return the error about a method, which may be one of numpy's functions."""
+    known = {**{full: short for short, full in syntax.EXTREMES.items()}, "absolute": "abs"}
+    name = known.get(function.attr, function.attr)
+    if name in syntax.FUNCTIONS:
+        return f"an attribute (.) is not allowed in a formula; write {name}(…)"
+    return "an attribute (.) is not allowed in a formula"
 
 
 def _describe(node: ast.AST) -> str:

@@ -16,10 +16,10 @@ from shaperun.envs.base import (
     Array,
     Term,
     Transition,
-    check_shape,
     evaluate_rows,
     evaluate_steps,
 )
+from shaperun.envs.contract import check_shape
 from shaperun.envs.memory import Recall
 
 ENTRY_POINT_GROUP = "shaperun.terms"
