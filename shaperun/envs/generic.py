@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shaperun.common.errors import describe_exception, exits_as_errors
+from shaperun.common.errors import ContractError, describe_exception, exits_as_errors
 from shaperun.envs.base import Environment, View
 from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_declaration, installed_environments
@@ -145,7 +145,8 @@ def _inspect(env_id: str, options: str) -> Environment:
 def _creation_error(error: Exception) -> UnsupportedEnvironmentError:
     missing = isinstance(error, ModuleNotFoundError)
     remedy = "; run the command in the folder of the module, or install it" if missing else ""
-    return UnsupportedEnvironmentError(f"creation failed with {describe_exception(error)}{remedy}")
+    failed = "" if isinstance(error, ContractError) else "creation failed with "
+    return UnsupportedEnvironmentError(f"{failed}{describe_exception(error)}{remedy}")
 
 
 def _make_once(name: str, env_id: str, options: dict[str, Any]) -> Environment:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shaperun.training import evaluation
 from tests.conftest import Shaperun
 
 MODULE = '''
@@ -170,6 +171,17 @@ def test_check_finds_that_episodes_do_not_end(write: Write, shaperun: Shaperun) 
     write("integers")
     done = shaperun("check", "own.yaml", "--allow-code", "--json")
     assert "endless-episodes" not in {w["rule"] for w in json.loads(done.stdout)["warnings"]}
+
+
+def test_training_does_not_wait_for_ever(
+    write: Write, shaperun: Shaperun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_EPISODE_STEPS", 50)
+    write("endless")
+    done = shaperun("train", "own.yaml", "--allow-code", "--executor", "inline")
+    assert done.returncode == 1
+    assert "endless-episodes: 12 of 12" in done.stderr
+    assert "an episode has not ended after 50 steps; set a time limit, as in env" in done.stderr
 
 
 def test_prints_of_an_environment_are_not_in_the_document(write: Write, shaperun: Shaperun) -> None:
