@@ -34,7 +34,14 @@ from shaperun.rewards.compiled import (
     to_boolean,
     to_number,
 )
-from shaperun.rewards.formula import ExpressionError, ParameterError, join_lines, parse_formula
+from shaperun.rewards.formula import (
+    ExpressionError,
+    ParameterError,
+    describe_syntax,
+    explain_method,
+    join_lines,
+    parse_formula,
+)
 
 
 def compile_formula(
@@ -282,7 +289,7 @@ class _Compiler(ast.NodeVisitor):
         if isinstance(node.func, ast.Attribute) and self._is_info(node.func.value):
             return self._get_info(node, node.func)
         if isinstance(node.func, ast.Attribute):
-            raise self._error(node, _explain_method(node.func))
+            raise self._error(node, explain_method(node.func))
         if not isinstance(node.func, ast.Name):
             raise self._not_allowed(node, node.func)
         name = node.func.id
@@ -394,7 +401,7 @@ class _Compiler(ast.NodeVisitor):
         return self._finite_constant(node, float(value))
 
     def _not_allowed(self, node: ast.AST, what: ast.AST) -> ExpressionError:
-        return self._error(node, f"{_describe(what)} is not allowed in a formula")
+        return self._error(node, f"{describe_syntax(what)} is not allowed in a formula")
 
     def _error(
         self, node: ast.AST, message: str, known: Sequence[str] = (), name: str = ""
@@ -405,25 +412,3 @@ class _Compiler(ast.NodeVisitor):
         column = getattr(node, "col_offset", 0)
         before = line.lstrip().encode()[:column].decode(errors="ignore")
         return ExpressionError(message, indent + len(before), known, name)
-
-
-def _explain_method(function: ast.Attribute) -> str:
-    """Return the error about a method, which may be one of numpy's functions."""
-    known = {**{full: short for short, full in syntax.EXTREMES.items()}, "absolute": "abs"}
-    name = known.get(function.attr, function.attr)
-    if name in syntax.FUNCTIONS:
-        return f"an attribute (.) is not allowed in a formula; write {name}(…)"
-    return "an attribute (.) is not allowed in a formula"
-
-
-def _describe(node: ast.AST) -> str:
-    """Return the name of a piece of Python syntax for messages."""
-    match node:
-        case ast.Attribute():
-            return "an attribute (.)"
-        case ast.Constant():
-            return f"{type(node.value).__name__} {node.value!r:.30}"
-        case ast.operator() | ast.unaryop() | ast.cmpop():
-            return f"the operator {type(node).__name__}"
-    words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(node).__name__)
-    return f"a{words}"

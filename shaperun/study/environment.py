@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shaperun.common.errors import describe_exception
+from shaperun.common.errors import describe_exception, find_place
 from shaperun.common.validation import (
     Model,
     located_error,
@@ -265,7 +265,8 @@ def _check_accepted(environment: Environment, options: Mapping[str, Option]) -> 
     except (TypeError, ValueError) as error:
         # gymnasium adds all options to the message.
         cause = error.__context__ if type(error) is TypeError else None
-        why = describe_exception(cause or error)
+        cause = cause or error
+        why = describe_exception(cause) if find_place(cause) else cause
         raise ValueError(f"{environment.id} cannot be made with them: {why}") from error
     except Exception:  # noqa: S110 (a file may be missing here that results do not need)
         pass
