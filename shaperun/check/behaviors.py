@@ -117,7 +117,9 @@ def record_behaviors(config: EnvironmentConfig, episodes: int = EPISODES) -> lis
     except UserError:
         raise
     except Exception as error:  # the environment's code may raise anything
-        raise UserError(f"{config.id} cannot be played: {explain_playing_error(error)}") from error
+        raise UserError(
+            f"{config.id} cannot be played: {explain_playing_error(error, config.options)}"
+        ) from error
 
 
 def all_controllers(environment: Environment, env: gym.Env[Any, Any]) -> dict[str, Controller]:

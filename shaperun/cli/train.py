@@ -78,8 +78,7 @@ def train_runs(
     _check_starts(study, runs)
     if arguments.dry_run:
         check_runs(study, folder, runs, options, fresh=arguments.fresh)
-        _print_dry_run(study, folder, runs, whole_sweep=whole_sweep)
-        _print_code_notes(folder, runs, SafeConsole(stderr=False))
+        _print_dry_run(study, folder, runs, whole_sweep=whole_sweep, fresh=arguments.fresh)
         return 0
     drive: Any = partial(driver.execute_runs, folder, runs)
     if whole_sweep:
@@ -122,15 +121,21 @@ def _check_starts(study: Study, runs: list[Run]) -> None:
 
 
 def _print_dry_run(
-    study: Study, folder: StudyFolder, runs: list[Run], *, whole_sweep: bool
+    study: Study, folder: StudyFolder, runs: list[Run], *, whole_sweep: bool, fresh: bool
 ) -> None:
     from shaperun.cli import progress
     from shaperun.cli.console import SafeConsole
+    from shaperun.runs.start import check_sources
 
     console = SafeConsole(stderr=False)
     if whole_sweep:
         progress.print_sweep_plan(study, console)
     progress.print_dry_run(study, folder, runs, console)
+    try:
+        check_sources(study, runs, fresh=fresh)
+    except UserError as error:
+        console.print(f"These runs cannot be trained yet: {error}", style="yellow")
+    _print_code_notes(folder, runs, console)
 
 
 def _confirm_deletion(

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from shaperun.common.errors import ContractError, describe_exception
 from shaperun.common.text import truncate
+from shaperun.envs.contract import RESERVED as RESERVED
+from shaperun.envs.contract import check_outcomes, check_shape
 from shaperun.envs.info import InfoError
 from shaperun.envs.layout import Layout, layout_size
 from shaperun.envs.memory import EpisodeMemory, Recall
@@ -28,15 +30,6 @@ MIN_PICTURE = 36  # pixels on each side, below which the layers of NatureCNN hav
 
 OWN_REWARD = "environment"
 """Name under which the environment's reward can be weighted like a term."""
-
-# Keys of a step's info and columns of the tables, which no term may be named after.
-RESERVED = frozenset(
-    {
-        *("env_reward", "shaping", "shaped", "schedule", "return", "shaped_return"),
-        *("arm", "copy", "done", "episode", "episode_seed", "length", "outcome", "seed"),
-        *("success_rate", "terminated", "timesteps", "truncated"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -277,34 +270,22 @@ class Environment:
         try:
             if self.remembering_outcome:
                 recall = recall or EpisodeMemory().recall(transition.ended)
-                return self.remembering_outcome(transition, recall)
+                named = self.remembering_outcome(transition, recall)
+                return np.asarray(check_outcomes(self, named, int(transition.ended.sum())))
             ended = np.flatnonzero(transition.ended)
             # Computing outcomes of all steps would cost more than the other terms.
             if not len(ended):
                 return np.array([], dtype=str)
-            return evaluate_rows(lambda part, _: self._name_last(part), transition.take(ended))
+            return evaluate_rows(
+                lambda part, _: check_outcomes(self, self.outcome(part), len(part)),
+                transition.take(ended),
+            )
         except (ContractError, InfoError):
             raise
         except Exception as error:  # a function of the user may raise anything
             raise ContractError(
                 f"the outcome of {self.id} failed: {describe_exception(error)}"
             ) from error
-
-    def _name_last(self, last: Transition) -> npt.NDArray[np.str_]:
-        """Return the outcomes (N,) of N last transitions, all of them declared."""
-        names = np.asarray(self.outcome(last))
-        if names.shape != (len(last),):
-            raise ContractError(
-                f"the outcome of {self.id} must return an array with one name per transition, "
-                f"({len(last)},), not {truncate(repr(names.tolist()))}"
-            )
-        unknown = [name for name in names.tolist() if name not in self.outcomes]
-        if unknown:
-            raise ContractError(
-                f"the outcome of {self.id} returned {unknown[0]!r}, which its outcomes do not "
-                f"declare ({', '.join(map(str, self.outcomes)) or 'none'}); declare it"
-            )
-        return names
 
     def controller(self, policy: Any) -> Any:
         """Register a hand-written policy under its lower-case name; return it.
@@ -355,16 +336,6 @@ class Environment:
             return values
 
         self.terms[name] = Term(name, (function.__doc__ or "").strip(), checked, state_only)
-
-
-def check_shape(values: Any, count: int) -> None:
-    """Check that a term has one value per transition.
-
-    Raises:
-        ContractError: its values have another shape than (count,).
-    """
-    if np.shape(values) != (count,):
-        raise ContractError(f"expected an array of shape ({count},), not {np.shape(values)}")
 
 
 def scalar_reward(reward: Any) -> float:

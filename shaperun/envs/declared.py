@@ -13,6 +13,7 @@ from typing import Any
 
 from shaperun.envs.base import Environment
 from shaperun.envs.builtin import environments
+from shaperun.envs.contract import check_declaration
 
 ENTRY_POINT_GROUP = "shaperun.environments"
 
@@ -32,6 +33,7 @@ def find_declaration(env_id: str) -> Environment | None:
 
     Raises:
         Exception: anything that the import of a module or a package raises.
+        ContractError: a name in the declaration cannot be used.
         TypeError: the entry point of a package is not an `Environment`.
     """
     module, _, name = env_id.rpartition(":")
@@ -45,6 +47,8 @@ def find_declaration(env_id: str) -> Environment | None:
             raise TypeError(f"the entry point of {env_id} is not an Environment")
     else:
         return None
+    if known:
+        check_declaration(known)
     return known and replace(known, id=env_id, time_limit=known.time_limit or _limit_of(name))
 
 
@@ -58,6 +62,7 @@ def find_own_declaration(env: Any, spec: Any) -> Environment | None:
     for module in _modules_of(env, spec and spec.entry_point):
         known = _declarations(module).get(name)
         if known:
+            check_declaration(known)
             return replace(known, time_limit=known.time_limit or _limit_of(name))
     return find_declaration(name)
 

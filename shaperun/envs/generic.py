@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shaperun.common.errors import describe_exception, exits_as_errors
+from shaperun.common.errors import ContractError, describe_exception, exits_as_errors
 from shaperun.envs.base import Environment, View
 from shaperun.envs.builtin import environments
 from shaperun.envs.declared import find_declaration, installed_environments
@@ -35,11 +35,14 @@ SUCCESS_OUTCOMES: Mapping[str, bool | None] = {"success": True, "failure": False
 
 
 class UnknownEnvironmentError(LookupError):
-    """gymnasium has no environment of that name; `known` lists those it has."""
+    """gymnasium has no environment of that name; `known` lists those it has, or those of `module`.
 
-    def __init__(self, env_id: str, known: list[str]) -> None:
+    That is the module in front of the colon, if it registers any.
+    """
+
+    def __init__(self, env_id: str, known: list[str], module: str = "") -> None:
         super().__init__(f"unknown environment {env_id}")
-        self.env_id, self.known = env_id, known
+        self.env_id, self.known, self.module = env_id, known, module
 
 
 def get_environment(env_id: str, options: Mapping[str, Any] | None = None) -> Environment:
@@ -158,19 +161,37 @@ def _inspect(env_id: str, options: str) -> Environment:
 def _creation_error(error: Exception) -> UnsupportedEnvironmentError:
     missing = isinstance(error, ModuleNotFoundError)
     remedy = "; run the command in the folder of the module, or install it" if missing else ""
-    return UnsupportedEnvironmentError(f"creation failed with {describe_exception(error)}{remedy}")
+    failed = "" if isinstance(error, ContractError) else "creation failed with "
+    return UnsupportedEnvironmentError(f"{failed}{describe_exception(error)}{remedy}")
 
 
 def _make_once(name: str, env_id: str, options: dict[str, Any]) -> Environment:
     import gymnasium as gym  # slow to import, and most studies do not need it
 
     if name not in gym.registry:  # a module in front of the colon has been imported
+        module = env_id.rpartition(":")[0]
+        if module and (own := _registered_by(module)):
+            raise UnknownEnvironmentError(env_id, own, module)
         names = [*environments(), *installed_environments(), *gym.registry]
         raise UnknownEnvironmentError(env_id, names)
     with closing(gym.make(name, disable_env_checker=True, **options)) as env:
         known = from_spaces(env_id, env.observation_space, env.action_space)
         known = replace(known, time_limit=env.spec.max_episode_steps if env.spec else None)
         return _with_success(known) if _reports_success(env) else known
+
+
+def _registered_by(module: str) -> list[str]:
+    """Return the ids of the environments whose class or factory is in a module."""
+    import gymnasium as gym
+
+    ids = []
+    for name, spec in gym.registry.items():
+        point = spec.entry_point
+        made_by = point.partition(":")[0] if isinstance(point, str) else point
+        made_by = made_by if isinstance(made_by, str) else str(getattr(made_by, "__module__", ""))
+        if made_by == module or made_by.startswith(f"{module}."):
+            ids.append(f"{module}:{name}")
+    return ids
 
 
 def _reports_success(env: Any) -> bool:

@@ -61,6 +61,6 @@ def iter_arrays(name: str, layout: Layout) -> Iterator[tuple[str, tuple[int, ...
     """Yield how a formula reads each array of an observation, and its shape."""
     if isinstance(layout, Mapping):
         for key, entry in layout.items():
-            yield from iter_arrays(f"{name}[{json.dumps(key)}]", entry)
+            yield from iter_arrays(f"{name}[{json.dumps(key, ensure_ascii=False)}]", entry)
     else:
         yield name, layout

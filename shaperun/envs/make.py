@@ -112,9 +112,17 @@ def explain_rendering_error(error: Exception) -> str:
     return f"{describe_exception(error)}{hint if 'mujoco' in sys.modules else ''}"
 
 
-def explain_playing_error(error: BaseException) -> str:
-    """Describe an error of playing, and what `reset` and `step` return if they do not."""
+def explain_playing_error(error: BaseException, options: Mapping[str, Any] | None = None) -> str:
+    """Describe an error of making or playing an environment, and what helps."""
     text = describe_exception(error)
+    if "opencv" in text and "not installed" in text:  # gymnasium names an extra with much else
+        return "OpenCV is not installed: pip install opencv-python-headless"
+    values = (options or {}).values()
+    if isinstance(error, OSError) and any(v and isinstance(v, str) and v in text for v in values):
+        text += (
+            "; begin the path of a file of your own in environment.options with ./ or /, relative "
+            "to the working directory"
+        )
     if isinstance(error, TypeError | ValueError) and "unpack" in text and not find_place(error):
         text += (
             "; reset must return (observation, info), and step (observation, reward, terminated, "

@@ -72,12 +72,13 @@ def collect_episodes(
     Raises:
         UserError: the environment cannot be played or rendered, or a term is not finite.
     """
+    check_rendering(study.environment)
     with ExitStack() as stack:
-        for_controllers, for_policies = (
-            _make_envs(study.environment, stack, for_controller=controller)
-            for controller in (True, False)
-        )
         try:
+            for_controllers, for_policies = (
+                _make_envs(study.environment, stack, for_controller=controller)
+                for controller in (True, False)
+            )
             played = _play_episodes(study, folder, for_controllers, for_policies, log, on_progress)
             return list(played)
         except RewardError as error:
@@ -85,13 +86,12 @@ def collect_episodes(
         except UserError:
             raise
         except Exception as error:  # the environment's code may raise anything
-            why = explain_playing_error(error)
+            why = explain_playing_error(error, study.environment.options)
             raise UserError(f"{study.environment.id} cannot be played: {why}") from error
 
 
 def _make_envs(config: EnvironmentConfig, stack: ExitStack, *, for_controller: bool) -> Envs:
     """Make two environments, the second one renderable, which `stack` closes."""
-    check_rendering(config)
     env = stack.enter_context(closing(config.make(for_controller=for_controller)))
     renderable = make_renderable_env(config, for_controller=for_controller)
     if renderable is None:

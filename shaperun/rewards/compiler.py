@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from shaperun.envs.base import Environment
+from shaperun.envs.info import format_path
 from shaperun.envs.layout import Layout
 from shaperun.rewards import syntax
 from shaperun.rewards.compiled import (
@@ -33,7 +34,14 @@ from shaperun.rewards.compiled import (
     to_boolean,
     to_number,
 )
-from shaperun.rewards.formula import ExpressionError, ParameterError, join_lines, parse_formula
+from shaperun.rewards.formula import (
+    ExpressionError,
+    ParameterError,
+    describe_syntax,
+    explain_method,
+    join_lines,
+    parse_formula,
+)
 
 
 def compile_formula(
@@ -152,7 +160,14 @@ class _Compiler(ast.NodeVisitor):
             raise self._error(node, f"{name} is a function; write {name}(…)")
         if name == syntax.INFO:
             raise self._error(node, 'info has entries; read one with info["key"]')
-        raise self._error(node, f"unknown name {name}", self._known, name)
+        known = [format_path([name]) if k == syntax.INFO else k for k in self._known]
+        raise self._error(node, f"unknown name {name}", known, name)
+
+    def visit_Attribute(self, node: ast.Attribute) -> Expression:
+        if self._is_info(node.value):
+            path = format_path((*self._info_keys(node.value), node.attr))
+            raise self._error(node, f"an attribute (.) is not allowed in a formula; write {path}")
+        raise self._not_allowed(node, node)
 
     def visit_Subscript(self, node: ast.Subscript) -> Expression:
         if self._is_info(node.value):
@@ -183,13 +198,13 @@ class _Compiler(ast.NodeVisitor):
     def _read_entry(self, node: ast.Subscript, part: Expression) -> Expression:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         if not isinstance(key, str | int) or key not in part.entries:
-            known = ", ".join(json.dumps(key) for key in part.entries)
+            known = ", ".join(json.dumps(key, ensure_ascii=False) for key in part.entries)
             raise self._error(node.slice, f"the key must be one of {known}")
         return part.entries[key]
 
     def _read_slice(self, node: ast.expr, index: ast.Slice, size: int) -> tuple[ast.Slice, int]:
         bounds = [
-            None if part is None else self._read_integer(part, size)
+            None if part is None else self._read_bound(part, size)
             for part in (index.lower, index.upper, index.step)
         ]
         if bounds[2] == 0:
@@ -198,6 +213,16 @@ class _Compiler(ast.NodeVisitor):
         if length == 0:
             raise self._error(node, "this slice is empty")
         return ast.Slice(*(None if b is None else ast.Constant(b) for b in bounds)), length
+
+    def _read_bound(self, node: ast.expr, size: int) -> int:
+        try:
+            return self._read_integer(node, size)
+        except ExpressionError:
+            message = (
+                f"the bounds and the step of a slice must be integers from −{size} to {size}, "
+                f"as in [1:{size}]"
+            )
+            raise self._error(node, message) from None
 
     def _read_index(self, node: ast.expr, size: int) -> int:
         position = self._read_integer(node, size)
@@ -261,6 +286,8 @@ class _Compiler(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> Expression:
         if isinstance(node.func, ast.Attribute) and self._is_info(node.func.value):
             return self._get_info(node, node.func)
+        if isinstance(node.func, ast.Attribute):
+            raise self._error(node, explain_method(node.func))
         if not isinstance(node.func, ast.Name):
             raise self._not_allowed(node, node.func)
         name = node.func.id
@@ -298,6 +325,12 @@ class _Compiler(ast.NodeVisitor):
     def _read_key(self, node: ast.expr) -> str:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return node.value
+        if isinstance(node, ast.Constant | ast.UnaryOp | ast.Slice | ast.Tuple):
+            message = (
+                "arrays in info cannot be read by position, only numbers by their keys, as in "
+                'info["x_velocity"]; report the entry as a number of its own'
+            )
+            raise self._error(node, message)
         raise self._error(node, 'a key of info is a text, as in info["x_velocity"]')
 
     def _get_info(self, node: ast.Call, function: ast.Attribute) -> Expression:
@@ -366,7 +399,7 @@ class _Compiler(ast.NodeVisitor):
         return self._finite_constant(node, float(value))
 
     def _not_allowed(self, node: ast.AST, what: ast.AST) -> ExpressionError:
-        return self._error(node, f"{_describe(what)} is not allowed in a formula")
+        return self._error(node, f"{describe_syntax(what)} is not allowed in a formula")
 
     def _error(
         self, node: ast.AST, message: str, known: Sequence[str] = (), name: str = ""
@@ -377,16 +410,3 @@ class _Compiler(ast.NodeVisitor):
         column = getattr(node, "col_offset", 0)
         before = line.lstrip().encode()[:column].decode(errors="ignore")
         return ExpressionError(message, indent + len(before), known, name)
-
-
-def _describe(node: ast.AST) -> str:
-    """Return the name of a piece of Python syntax for messages."""
-    match node:
-        case ast.Attribute():
-            return "an attribute (.)"
-        case ast.Constant():
-            return f"{type(node.value).__name__} {node.value!r:.30}"
-        case ast.operator() | ast.unaryop() | ast.cmpop():
-            return f"the operator {type(node).__name__}"
-    words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(node).__name__)
-    return f"a{words}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -30,7 +30,7 @@ from shaperun.common.validation import (
     unknown_name_error,
     validation_context,
 )
-from shaperun.envs.base import RESERVED, Environment, Term
+from shaperun.envs.base import OWN_REWARD, RESERVED, Environment, Term
 from shaperun.envs.metrics import recorded_metrics
 from shaperun.rewards import network_term, python_term
 from shaperun.rewards.expression import expression_term
@@ -66,6 +66,8 @@ class FormulaTerm(Model):
         for name in self.parameters:
             if not re.match(TERM_NAME, name):
                 raise located_error(f"invalid name of a parameter, expected {NAME_RULE}", name)
+            if name in PythonTerm.model_fields or name in NetworkTerm.model_fields:
+                raise located_error(f"{name} is a key of other terms; rename the parameter", name)
         environment: Environment | None = validation_context(info, "environment")
         if environment:
             check_formula(environment, self.formula, self.parameters, path=("formula",))
@@ -213,10 +215,31 @@ def _check_definition(value: TermDefinition, info: ValidationInfo) -> TermDefini
 
 def _check_name_is_free(name: str, info: ValidationInfo) -> str:
     environment: Environment | None = validation_context(info, "environment")
-    taken = {*environment.built_in, *recorded_metrics(environment)} if environment else set()
-    if name in RESERVED or name in taken:
-        raise ValueError(f"the name {name} is already in use; choose another one")
+    metrics = recorded_metrics(environment) if environment else {}
+    check_name_is_free(name, environment, metrics)
     return name
+
+
+def check_name_is_free(
+    name: str, environment: Environment | None, metrics: Collection[str] = ()
+) -> None:
+    """Refuse a name that a column, or something of the environment, has.
+
+    Raises:
+        ValueError: says what has it.
+    """
+    used: list[tuple[Collection[str], str]] = [(RESERVED, "a column of the results")]
+    if environment:
+        env_id = environment.id
+        used += [
+            ([OWN_REWARD], f"the own reward of {env_id}"),
+            (environment.terms, f"a term of {env_id}"),
+            (environment.outcomes, f"an outcome of {env_id}"),
+            (metrics, f"a metric of {env_id}"),
+        ]
+    for names, user in used:
+        if name in names:
+            raise ValueError(f"the name {name} is already in use by {user}; choose another one")
 
 
 Terms = Annotated[

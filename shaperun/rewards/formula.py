@@ -57,3 +57,25 @@ def parse_formula(text: str) -> ast.expr:
 def join_lines(text: str) -> str:
     """Return the text as one line: a formula may be folded in its file."""
     return text.replace("\n", " ").replace("\r", " ")
+
+
+def explain_method(function: ast.Attribute) -> str:
+    """Return the error about a method, which may be one of numpy's functions."""
+    known = {**{full: short for short, full in syntax.EXTREMES.items()}, "absolute": "abs"}
+    name = known.get(function.attr, function.attr)
+    if name in syntax.FUNCTIONS:
+        return f"an attribute (.) is not allowed in a formula; write {name}(…)"
+    return "an attribute (.) is not allowed in a formula"
+
+
+def describe_syntax(node: ast.AST) -> str:
+    """Return the name of a piece of Python syntax for messages."""
+    match node:
+        case ast.Attribute():
+            return "an attribute (.)"
+        case ast.Constant():
+            return f"{type(node.value).__name__} {node.value!r:.30}"
+        case ast.operator() | ast.unaryop() | ast.cmpop():
+            return f"the operator {type(node).__name__}"
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(node).__name__)
+    return f"a{words}"

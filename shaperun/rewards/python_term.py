@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from shaperun.common.errors import describe_exception, exits_as_errors
-from shaperun.envs.base import Array, Term, Transition, check_shape
+from shaperun.envs.base import Array, Term, Transition
+from shaperun.envs.contract import check_shape
 from shaperun.envs.memory import Recall
 from shaperun.envs.transition import evaluate_rows, evaluate_steps
 

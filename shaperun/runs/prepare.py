@@ -146,7 +146,7 @@ def _check_steps(study: Study, arms: Mapping[str, RewardConfig], config: Environ
     except Exception as error:  # third-party code may raise anything
         options = ", ".join(f"{k}={v!r}" for k, v in config.options.items())
         with_options = f" with {options}" if options else ""
-        why = explain_playing_error(error)
+        why = explain_playing_error(error, config.options)
         raise UserError(f"{environment.id}{with_options} cannot be used: {why}") from error
 
 

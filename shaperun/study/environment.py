@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
+    Discriminator,
     Field,
     JsonValue,
+    Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -20,8 +23,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shaperun.common.errors import UserError
-from shaperun.common.validation import Model, unknown_name_error, validation_context
+from shaperun.common.errors import UserError, describe_exception, find_place
+from shaperun.common.validation import (
+    Model,
+    located_error,
+    unknown_name_error,
+    validation_context,
+)
 from shaperun.envs.base import Environment
 from shaperun.envs.envpool_support import Backend, envpool_obstacle
 from shaperun.envs.generic import (
@@ -33,6 +41,7 @@ from shaperun.envs.generic import (
 )
 from shaperun.envs.spaces import UnsupportedEnvironmentError, describe_space
 from shaperun.envs.wrapper_names import ALLOWED, REFUSED
+from shaperun.rewards import syntax
 from shaperun.study.outcomes import Metrics, Outcomes, declare, with_outcome_names
 
 if TYPE_CHECKING:
@@ -40,6 +49,9 @@ if TYPE_CHECKING:
 
 MAX_OPTIONS_LENGTH = 20_000  # in JSON; maps grow to many times their text
 MAX_EPISODE_STEPS = 1_000_000  # an evaluation holds whole episodes
+
+
+_MANAGED_OPTIONS = {"id", "render_mode", "disable_env_checker"}
 
 
 def _check_finite(value: JsonValue) -> JsonValue:
@@ -54,7 +66,40 @@ Option = Annotated[JsonValue, AfterValidator(_check_finite)]
 """A number, text, true, false or null, or lists and mappings of these."""
 
 
-Wrapper = str | Annotated[dict[str, dict[str, Option]], Field(min_length=1, max_length=1)]
+def _check_entry(value: object) -> object:
+    """Refuse mappings that are no wrapper with its arguments, before unions make many errors."""
+    if not isinstance(value, dict):
+        if not isinstance(value, str):
+            raise ValueError("Input should be a name or {Name: {argument: value}}")
+        return value
+    names = [name for name, arguments in value.items() if arguments is None]
+    if names and len(value) == 1:
+        raise ValueError(f"{names[0]} has a colon, but no arguments; remove the colon")
+    if names:  # arguments beside the name and not below it
+        raise ValueError(
+            f"{names[0]} and {', '.join(n for n in value if n not in names)} are keys of one "
+            "mapping; indent the arguments by more than the name, or write "
+            f"{{{names[0]}: {{argument: value}}}}"
+        )
+    if len(value) != 1:
+        raise ValueError(
+            f"found {', '.join(map(str, value)) or 'nothing'} in one entry of the list; give each "
+            "wrapper an entry of its own"
+        )
+    [(name, arguments)] = value.items()
+    if not isinstance(arguments, dict):
+        raise ValueError(
+            f"arguments of {name} must be a mapping, as in {{{name}: {{argument: 1}}}}"
+        )
+    return value
+
+
+Wrapper = Annotated[
+    Annotated[str, Tag("name")]
+    | Annotated[dict[str, dict[str, Option]], Field(min_length=1, max_length=1), Tag("arguments")],
+    Discriminator(lambda value: "name" if isinstance(value, str) else "arguments"),
+    BeforeValidator(_check_entry),
+]
 
 
 def check_wrapper(wrapper: Wrapper, *, allow_code: bool) -> None:
@@ -114,6 +159,9 @@ class EnvironmentConfig(Model):
     @classmethod
     def _check_id(cls, value: str, info: ValidationInfo) -> str:
         problem = validation_context(info, "problem")
+        if isinstance(problem, UnknownEnvironmentError) and problem.module:
+            shown = f"those that {problem.module} registers: {', '.join(problem.known)}"
+            raise unknown_name_error("environment", value, problem.known, shown)
         if isinstance(problem, UnknownEnvironmentError):
             registered = "or any other id registered with gymnasium"
             shown = f"those that shaperun terms lists, {registered} ({PACKAGE_HINT})"
@@ -195,8 +243,10 @@ class EnvironmentConfig(Model):
     @field_validator("options")
     @classmethod
     def _check_options(cls, value: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
-        for name in {"id", "render_mode", "disable_env_checker"} & value.keys():
+        for name in _MANAGED_OPTIONS & value.keys():
             raise ValueError(f"{name} is set by shaperun; remove it")
+        if "ends_itself" in value:
+            raise located_error("ends_itself belongs beside options, in environment", "ends_itself")
         if len(json.dumps(value)) > MAX_OPTIONS_LENGTH:
             raise ValueError(f"longer than {MAX_OPTIONS_LENGTH:,} characters")
         limit = value.get("max_episode_steps")
@@ -230,8 +280,11 @@ def _check_accepted(environment: Environment, options: Mapping[str, Option]) -> 
     try:
         make_environment(environment, copy.deepcopy(dict(options))).close()
     except (TypeError, ValueError) as error:
-        cause = error.__context__ or error  # gymnasium adds all options to the message
-        raise ValueError(f"{environment.id} cannot be made with them: {cause}") from None
+        # gymnasium adds all options to the message.
+        cause = error.__context__ if type(error) is TypeError else None
+        cause = cause or error
+        why = describe_exception(cause) if find_place(cause) else cause
+        raise ValueError(f"{environment.id} cannot be made with them: {why}") from error
     except Exception:  # noqa: S110 (a file may be missing here that results do not need)
         pass
 
@@ -300,14 +353,37 @@ def find_environment(
             "its id names Python code; pass --allow-code if you trust it"
         )
     options = options if isinstance(options, dict) else {}
+    # Validation reports these; creation would open a window, or fail.
+    refused = {*_MANAGED_OPTIONS, "ends_itself"}
+    options = {key: value for key, value in options.items() if key not in refused}
     try:
         environment = get_environment(env_id, options)
+        _check_observation_names(environment)
         environment = _seen_by_learner(environment, options, data.get("wrappers"), allow_code)
         return with_outcome_names(environment, data), None
-    except (UnknownEnvironmentError, UnsupportedEnvironmentError) as problem:
+    except UnsupportedEnvironmentError as problem:
+        misplaced = sorted(options.keys() & EnvironmentConfig.model_fields.keys())
+        if not misplaced:
+            return None, problem
+        hint = f"is {', '.join(misplaced)} a key of environment, to be written beside options?"
+        return None, UnsupportedEnvironmentError(f"{problem}; {hint}")
+    except UnknownEnvironmentError as problem:
         return None, problem
     except TypeError:  # options that are not plain data, which field validation reports
         return None, None
+
+
+def _check_observation_names(environment: Environment) -> None:
+    """Raise UnsupportedEnvironmentError if an observation has the name of a constant or function.
+
+    Formulas could not use one of both.
+    """
+    meant = syntax.FUNCTIONS.union(syntax.CONSTANTS, [syntax.INFO])
+    for name in environment.observations:
+        if name in meant:
+            raise UnsupportedEnvironmentError(
+                f"the name of its observation {name} means something else in formulas; rename it"
+            )
 
 
 def _seen_by_learner(

@@ -12,12 +12,13 @@ import numpy.typing as npt
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from shaperun.common.errors import ContractError
-from shaperun.common.validation import Model, validation_context
-from shaperun.envs.base import OWN_REWARD, RESERVED, Array, Environment, Metric, Term, Transition
+from shaperun.common.validation import Model, located_error, validation_context
+from shaperun.envs.base import Array, Environment, Metric, Term, Transition
+from shaperun.envs.contract import find_clash
 from shaperun.envs.generic import get_environment
 from shaperun.envs.info import InfoError
 from shaperun.envs.memory import EpisodeMemory, Recall
-from shaperun.rewards.config import TermName, check_formula
+from shaperun.rewards.config import TermName, check_formula, check_name_is_free
 from shaperun.rewards.expression import expression_term
 
 OTHER = "other"
@@ -75,20 +76,20 @@ class EpisodeMetric(Model):
 
 def _check_outcome_name(name: str, info: ValidationInfo) -> str:
     environment = _without_own(info)
-    taken = {*RESERVED, OWN_REWARD, *(environment.terms if environment else ())}
     if name == OTHER:
         raise ValueError(f"{OTHER} is how episodes end that match no outcome; choose another name")
-    if name in taken:
-        raise ValueError(f"the name {name} is already in use; choose another one")
+    # Outcomes of the environment are replaced.
+    check_name_is_free(name, environment and replace(environment, outcomes={}))
     return name
 
 
 def _check_metric_name(name: str, info: ValidationInfo) -> str:
     environment = _without_own(info)
-    known = {*environment.built_in, *environment.metrics} if environment else set()
-    taken = {*RESERVED, *_COLUMNS, *known, *info.data.get("outcomes", {})}
-    if name in taken:
-        raise ValueError(f"the name {name} is already in use; choose another one")
+    check_name_is_free(name, environment, environment.metrics if environment else ())
+    others = ((_COLUMNS, "a column of the results"), (info.data.get("outcomes", {}), "an outcome"))
+    for names, user in others:
+        if name in names:
+            raise ValueError(f"the name {name} is already in use by {user}; choose another one")
     if name.startswith(_PREFIXES) or name.endswith(_SUFFIX):
         raise ValueError(
             f"{name} starts with {', '.join(_PREFIXES)} or ends with {_SUFFIX}, as the names of "
@@ -103,8 +104,17 @@ def _without_own(info: ValidationInfo) -> Environment | None:
     return get_environment(info.data["id"], info.data["options"]) if known else None
 
 
+def _check_success(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    why = find_clash({name: outcome.success for name, outcome in outcomes.items()})
+    if why:
+        raise located_error(f"the outcome success {why}", "success")
+    return outcomes
+
+
 Outcomes = Annotated[
-    dict[Annotated[TermName, AfterValidator(_check_outcome_name)], Outcome], Field(max_length=20)
+    dict[Annotated[TermName, AfterValidator(_check_outcome_name)], Outcome],
+    Field(max_length=20),
+    AfterValidator(_check_success),
 ]
 """Name -> outcome; the first one that is true counts."""
 

@@ -71,8 +71,8 @@ def write_starter(environment: Environment, commands: Sequence[str], others: Seq
         name, shape = next(iter_arrays("obs", environment.observation_layout))
         first = f"{name}[{', '.join('0' for _ in shape)}]" if shape else name
         example = f"-mean({name})" if len(shape) > 1 else f"-abs({first})"
-        potential = json.dumps(example)
-        arms = _SHAPED.format(formula=json.dumps(formula), potential=potential)
+        potential = json.dumps(example, ensure_ascii=False)
+        arms = _SHAPED.format(formula=json.dumps(formula, ensure_ascii=False), potential=potential)
     view = environment.learner_view
     measured = not (view.indices or view.is_picture)
     env_id = environment.id

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shaperun.training import evaluation
 from tests.conftest import Shaperun
 
 MODULE = '''
@@ -81,7 +82,9 @@ training:
   hyperparameters: {{n_steps: 32, batch_size: 32}}
 seeds: 1
 evaluation: {{every: 128, episodes: 1, final_episodes: 1}}
-arms: {{default: {{}}}}
+arms:
+  default: {{}}
+  far: {{mode: add, weights: {{far: 1}}, terms: {{far: "previous(obs[0])"}}}}
 """
 
 Write = Callable[..., None]
@@ -156,7 +159,10 @@ def test_training_says_where_the_environment_fails(
 def test_integers_end_episodes(write: Write, shaperun: Shaperun) -> None:
     write("integers")
     done = shaperun("check", "own.yaml", "--allow-code", "--json")
-    assert [row["length"] for row in json.loads(done.stdout)["rankings"]["default"]] == [5, 5]
+    rankings = json.loads(done.stdout)["rankings"]
+    assert [row["length"] for row in rankings["default"]] == [5, 5]
+    # Environment return, and the sum of 1, 1, 2, 3, 4.
+    assert [row["shaped_return"] for row in rankings["far"]] == [5 + 11, 5 + 11]
 
 
 def test_check_finds_that_episodes_do_not_end(write: Write, shaperun: Shaperun) -> None:
@@ -170,6 +176,17 @@ def test_check_finds_that_episodes_do_not_end(write: Write, shaperun: Shaperun) 
     write("integers")
     done = shaperun("check", "own.yaml", "--allow-code", "--json")
     assert "endless-episodes" not in {w["rule"] for w in json.loads(done.stdout)["warnings"]}
+
+
+def test_training_does_not_wait_for_ever(
+    write: Write, shaperun: Shaperun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_EPISODE_STEPS", 50)
+    write("endless")
+    done = shaperun("train", "own.yaml", "--allow-code", "--executor", "inline")
+    assert done.returncode == 1
+    assert "endless-episodes: 12 of 12" in done.stderr
+    assert "an episode has not ended after 50 steps; set a time limit, as in env" in done.stderr
 
 
 def test_prints_of_an_environment_are_not_in_the_document(write: Write, shaperun: Shaperun) -> None:

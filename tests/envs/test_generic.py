@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -22,6 +24,19 @@ from shaperun.study.environment import EnvironmentConfig
 from tests.helpers.toy import Register, Toy, refusals, study
 
 BOX = spaces.Box(-1, 1, (3,))
+
+
+def test_ids_of_a_module_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "listed_of_mine.py").write_text(
+        "import gymnasium as gym\n\nclass A(gym.Env):\n    pass\n\n"
+        "gym.register('Listed-v0', A)\ngym.register('Other-v0', 'listed_of_mine:A')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownEnvironmentError) as caught:
+        get_environment("listed_of_mine:A")
+    assert caught.value.known == ["listed_of_mine:Listed-v0", "listed_of_mine:Other-v0"]
+    assert caught.value.module == "listed_of_mine"
+    del gym.registry["Listed-v0"], gym.registry["Other-v0"]
 
 
 def test_generic_outcomes() -> None:
@@ -210,3 +225,26 @@ def test_options_are_plain_data() -> None:
     assert list(refusals({"id": "FrozenLake-v1", "options": 5})) == ["environment.options"]
     assert list(refusals({"id": 5})) == ["environment.id"]
     assert list(refusals({})) == ["environment.id"]
+
+
+def test_keys_of_environment_are_no_options(register: Register) -> None:
+    register("Any-v0", Toy)
+    problems = refusals({"id": "Any-v0", "options": {"ends_itself": True}})
+    message = "ends_itself belongs beside options, in environment"
+    assert problems["environment.options"] == message
+    problems = refusals({"id": "Any-v0", "options": {"metrics": {}}, "ends_itself": True})
+    message = "is metrics a key of environment, to be written beside options?"
+    assert message in problems["environment.id"]
+
+
+def test_no_window_is_opened_to_refuse_one(register: Register) -> None:
+    modes = []
+
+    def make(render_mode: str | None = None) -> Toy:
+        modes.append(render_mode)
+        return Toy()
+
+    register("Any-v0", make)
+    problems = refusals({"id": "Any-v0", "options": {"render_mode": "human"}, "ends_itself": True})
+    assert "render_mode is set by shaperun" in problems["environment.options"]
+    assert set(modes) == {None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -114,3 +115,10 @@ def test_infos_of_a_vector_are_those_of_its_environments(mode: AutoresetMode) ->
             second = {**first, "parts": {"action": 0.0}}
         assert list(record_vector_info(infos, 2)) == [first, second], step
         ended = terminated[0]
+
+
+def test_integer_beyond_floats_is_named() -> None:
+    info = record_info({"a": {"big": 10**400}})
+    message = 'info["a"]["big"] is an integer beyond the largest number'
+    with pytest.raises(InfoError, match=re.escape(message)):
+        read_info(info, ["a", "big"])

@@ -85,6 +85,10 @@ def test_wrong_entries_are_refused(text: str, message: str) -> None:
         expression_term(reach, "term", text)
 
 
+def test_keys_are_shown_as_they_are() -> None:
+    assert [name for name, _ in iter_arrays("obs", {"é": (2,)})] == ['obs["é"]']
+
+
 def test_entries_of_a_tuple_have_indices() -> None:
     pair = replace(environment(), observations=(), layout={0: (), 1: (2,)})
     term = expression_term(pair, "term", "obs[0] + 10 * obs[1][1]")

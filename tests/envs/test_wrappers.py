@@ -126,10 +126,18 @@ def test_wrappers_that_change_more_than_the_view_are_refused(name: str, message:
         (["NormalizeReward"], "wrapper NormalizeReward is not allowed: rewards belong to the arms"),
         (["TimeLimit"], "set environment.options {max_episode_steps: …}"),
         (["FrameStack"], "unknown wrapper FrameStack"),
+        ([{"ClipAction": None}], "ClipAction has a colon, but no arguments; remove the colon"),
+        (
+            [{"FrameStackObservation": None, "stack_size": 4}],
+            "FrameStackObservation and stack_size are keys of one mapping; indent the arguments",
+        ),
+        ([{"ClipAction": {}, "FlattenObservation": {}}], "give each wrapper an entry of its own"),
+        ([{"FrameStackObservation": 4}], "arguments of FrameStackObservation must be a mapping"),
+        ([4], "Input should be a name or {Name: {argument: value}}"),
         (["os:system"], "os:system is code; give --allow-code if you trust it"),
         ([{"FrameStackObservation": {"size": 4}}], "unexpected keyword argument 'size'"),
         (["GrayscaleObservation"], "cannot apply these wrappers to CartPole-v1"),
-        ([{"FlattenObservation": {}, "ClipAction": {}}], "at most 1 item"),
+        ([{"FlattenObservation": {}, "ClipAction": {}}], "give each wrapper an entry of its own"),
     ],
 )
 def test_invalid_wrappers_are_refused(wrappers: Any, message: str) -> None:

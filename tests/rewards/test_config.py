@@ -70,7 +70,14 @@ def test_outcomes_and_environment_reward_can_be_weighted() -> None:
 
 @pytest.mark.parametrize("name", sorted([*RESERVED, *LANDER.built_in]))
 def test_reserved_and_built_in_names_are_refused(name: str) -> None:
-    message = f"the name {name} is already in use; choose another one"
+    kinds = {
+        "a column of the results": RESERVED,
+        "a term of LunarLander-v3": LANDER.terms,
+        "an outcome of LunarLander-v3": LANDER.outcomes,
+        "the own reward of LunarLander-v3": ["environment"],
+    }
+    user = next(kind for kind, names in kinds.items() if name in names)
+    message = f"the name {name} is already in use by {user}; choose another one"
     assert message in error_of({"terms": {name: "y"}})
     assert message in error_of({}, terms={name: "y"})
 

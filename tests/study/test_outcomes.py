@@ -288,8 +288,13 @@ sweep: {method: grid, base: paid, weights: {held: [1, 2]}, objective: -speed}
         ),
         ("of: mean, ", "", "8:12: environment.metrics.speed.of: missing"),
         ("lower", "more", "8:49: environment.metrics.speed.better: found 'more', expected one of"),
-        ("tilt", "fell", "12:59: arms.paid.terms.fell: the name fell is already in use"),
-        ("tilt", "speed", "12:60: arms.paid.terms.speed: the name speed is already in use"),
+        ("tilt", "fell", "12:59: arms.paid.terms.fell: the name fell is already in use by an outc"),
+        ("tilt", "speed", "12:60: arms.paid.terms.speed: the name speed is already in use by a me"),
+        (
+            "fell:",
+            "success:",
+            "6:5: environment.outcomes.success: the outcome success is no succes",
+        ),
         ("-speed", "speed", "13:71: sweep.objective: larger speed is not better; write -speed"),
     ],
 )
@@ -300,10 +305,10 @@ def test_mistake_gives_one_message(file: Path, old: str, new: str, message: str)
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("length", "already in use"),
-        ("fell", "already in use"),
-        ("upright", "already in use"),
-        ("auc", "already in use"),
+        ("length", "already in use by a column of the results"),
+        ("fell", "already in use by an outcome"),
+        ("upright", "already in use by a term of"),
+        ("auc", "already in use by a column of the results"),
         ("fell_rate", "ends with _rate"),
         ("sum_speed", "starts with sum_"),
     ],

@@ -116,6 +116,12 @@ def test_a_grid_searches_parameters_of_the_base() -> None:
         ("c: 1}}", "c: 1, info: 2}}", "4:61: terms.near.info: info means something else"),
         ("c: 1}}", "c: 1, pi: 2}}", "4:61: terms.near.pi: pi means something else in formulas"),
         ("c: 1}}", "c: 1, lambda: 2}}", "4:61: terms.near.lambda: lambda means something else"),
+        (
+            "c: 1}}",
+            "c: 1, kind: 2}}",
+            "4:61: terms.near.kind: kind is a key of other terms; rename",
+        ),
+        ("c: 1}}", "c: 1, python: 2}}", "4:61: terms.near.python: python is a key of other terms"),
         ("c: 1}}", "c: 1, D: 2}}", "4:61: terms.near.D: invalid name of a parameter, expected up"),
         ("c: 1}}", "c: one}}", "4:58: terms.near.c: found 'one', expected a number"),
         ("c: 1}}", "c: .inf}}", "4:58: terms.near.c: found inf, expected a finite number"),

@@ -153,7 +153,7 @@ def fails_on_many(transition: Transition) -> Any:
 def test_an_error_of_many_steps_at_once_is_kept_without_a_position() -> None:
     envs = make_envs("add", {"many": 1.0}, [], reward={"terms": {"many": fails_on_many}})
     envs.reset()
-    message = r"^the term many failed: MemoryError: too many at once$"
+    message = r"^the term many failed: MemoryError: too many at once \(test_envs.py:149\)$"
     with pytest.raises(RewardError, match=message) as error:
         fly_in_stretches(envs, 100)
     assert isinstance(error.value.__cause__, MemoryError)

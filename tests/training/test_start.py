@@ -183,6 +183,11 @@ def test_a_policy_that_does_not_fit_is_one_message(pre: Path, name: str) -> None
     with suppress(UserError):  # the file is written
         plan(*arguments)
     before = tree(pre)
+    if name in ("no file",):
+        planned = call_shaperun("train", "fine.yaml", "--dry-run", cwd=pre)
+        assert planned.returncode == 0
+        assert "These runs cannot be trained yet: fine.yaml:" in planned.stdout
+        assert message in planned.stdout
     refused = call_shaperun("train", "fine.yaml", cwd=pre)
     assert refused.returncode == 2
     assert message in refused.stderr
