@@ -17,7 +17,7 @@ from shaperun.analysis.learning_speed import (
     solving_time_bounds,
 )
 from shaperun.common.errors import UserError
-from shaperun.common.text import count_decimals, format_fixed, format_number
+from shaperun.common.text import count_decimals, format_fixed
 from shaperun.envs.base import Bounds, Environment
 from shaperun.envs.metrics import metric_bounds, metric_direction, metric_names
 from shaperun.stats import intervals, permutation
@@ -68,6 +68,14 @@ class Estimate:
     median_level: float | None
     mean_low: float | None
     mean_high: float | None
+
+    def interval_of(self, aggregate: str) -> tuple[float | None, float | None]:
+        """Return the interval of a statistic among `AGGREGATES`; the worst run has none."""
+        return {
+            "iqm": (self.low, self.high),
+            "median": (self.median_low, self.median_high),
+            "mean": (self.mean_low, self.mean_high),
+        }.get(aggregate, (None, None))
 
 
 def describe_intervals(runs: Iterable[int]) -> str:
@@ -136,9 +144,19 @@ def format_difference(result: Comparison) -> tuple[str, str]:
     return difference, f"[{low}, {high}]{level}"
 
 
-def format_metric(name: str, value: float) -> str:
-    """Return a rate in percent, any other metric as a number."""
-    return f"{value:.0%}" if name.endswith("_rate") else format_number(value)
+def format_metrics(name: str, values: Sequence[float], *, apart: bool = False) -> list[str]:
+    """Return values of a metric with the same decimals; rates in percent.
+
+    They show three digits of the largest value and, if `apart`, two of the smallest difference from
+    the first value (one for rates), but at most six decimals.
+    """
+    percent = name.endswith("_rate")
+    shown = [100 * value for value in values] if percent else list(values)
+    digits = 0 if percent else max(1, count_decimals(shown, 3))
+    gaps = [abs(value - shown[0]) for value in shown[1:] if value != shown[0]]
+    if apart and gaps:
+        digits = max(digits, count_decimals([min(gaps)], 1 if percent else 2))
+    return [f"{format_fixed(value, digits)}{'%' * percent}" for value in shown]
 
 
 @dataclass(frozen=True)

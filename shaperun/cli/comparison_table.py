@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -18,7 +20,7 @@ from shaperun.analysis.summary import (
     describe_estimates,
     format_difference,
     format_estimates,
-    format_intervals,
+    format_metrics,
 )
 from shaperun.cli.console import Column, number_column, print_tables
 from shaperun.common.text import format_exact, humanize, pluralize
@@ -174,27 +176,38 @@ def print_ranking(results: SweepResults, console: Console, max_rows: int = 20) -
 
 
 def _make_ranking_columns(results: SweepResults, sweep: Sweep, max_rows: int) -> list[Column]:
+    """Return the swept values, the objectives with their intervals, and return and success rate."""
     rows = list(results.ranking.head(max_rows).iter_rows(named=True))
-    rates = [name for name in ("success_rate",) if name in results.ranking.columns]
-    others = [name for name in sweep.metrics if name not in ("return", *rates)]
-    texts = format_intervals(
-        "return", [(row["return"], row["return_low"], row["return_high"]) for row in rows]
-    )
+    others = [n for n in ("return", "success_rate") if n in rows[0] and n not in sweep.metrics]
     ranks = [str(rank) for rank in range(1, len(rows) + 1)]
-    return [
+    columns = [
         Column("", ranks, "right", is_label=True),
         *(
             number_column(humanize(name), [format_exact(row[name]) for row in rows])
             for name in sweep.weights
         ),
         number_column("runs", [str(row["runs"]) for row in rows]),
-        number_column("return", [value for value, _ in texts]),
-        number_column("interval", [Text(text or "one run", style="dim") for _, text in texts]),
-        *(
-            number_column(humanize(name), [value for value, _ in format_intervals(name, column)])
-            for name in (*rates, *others)
-            for column in [[(row[name], None, None) for row in rows]]
-        ),
+    ]
+    for name in (*sweep.metrics, *others):
+        values = format_metrics(name, [row[name] for row in rows])
+        columns.append(number_column(humanize(name), values))
+        if name in sweep.metrics:
+            columns.append(number_column("interval", _format_intervals(name, rows)))
+    return columns
+
+
+def _format_intervals(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Text]:
+    ends = [(row[f"{name}_low"], row[f"{name}_high"]) for row in rows]
+    known = [end for pair in ends for end in pair if end is not None]
+    texts = iter(format_metrics(name, known)) if known else iter(())
+    return [
+        Text(
+            ("one run" if row["runs"] == 1 else "–")
+            if low is None
+            else f"[{next(texts)}, {next(texts)}]",
+            style="dim",
+        )
+        for row, (low, _) in zip(rows, ends, strict=True)
     ]
 
 
@@ -203,13 +216,14 @@ def format_confirmation(winner: ConfirmedTrial, results: SweepResults) -> Text:
     sweep = results.study.sweep
     assert sweep  # noqa: S101 (its best trials are confirmed)
     text = Text.assemble((winner.result.trial.arm, "bold"), ": ")
-    text.append(f"{format_objectives(sweep, winner.result.values)} in the search")
+    found, *again = format_objectives(sweep, *winner.known_values)
+    text.append(f"{found} in the search")
     if not winner.seeds:
         return text.append(", not confirmed: the best of many is partly noise.", style="yellow")
     seeds = pluralize(len(winner.seeds), "fresh seed")
-    if winner.values is None:
+    if not again:
         return text.append(f", not yet confirmed with {seeds}.", style="yellow")
-    text.append(f", {format_objectives(sweep, winner.values)} with {seeds}", style="bold")
+    text.append(f", {again[0]} with {seeds}", style="bold")
     return text.append(". Trust the latter: the former is the best of many, which is partly noise.")
 
 

@@ -127,6 +127,8 @@ class Metric:
     """Function of a whole episode (T,); None for a weighted sum."""
     better: int = 0
     """1 if more is better, −1 if less is, 0 if neither is."""
+    bounds: Bounds | None = None
+    """Smallest and largest possible value of an episode; None if unknown."""
 
 
 @dataclass(frozen=True)

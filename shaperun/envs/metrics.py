@@ -101,6 +101,7 @@ def metric_bounds(environment: Environment) -> dict[str, Bounds]:
     They hold for an episode, and so for the mean over the episodes of a run.
     """
     bounds = {name: (0.0, 1.0) for name in metric_names(environment) if name.endswith("_rate")}
+    bounds |= {name: m.bounds for name, m in environment.metrics.items() if m.bounds}
     limit, episode_bounds = environment.time_limit, environment.episode_bounds
     if limit is not None:
         bounds["length"] = (1.0, float(limit))

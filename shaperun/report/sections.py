@@ -58,7 +58,10 @@ def write_headline(data: ReportData) -> str:
     comparisons, baseline = data.summary.comparisons, data.summary.baseline
     verdicts = {c.arm: c.result.verdict for c in comparisons if c.metric == "return"}
     if baseline not in [arm.arm for arm in data.summary.arms]:
-        return f"No run of {baseline} is finished, so there is nothing to compare with."
+        return (
+            f"No run of {baseline} is finished, so there is nothing to compare with; "
+            "shaperun train FILE, with the file of this study, trains it."
+        )
     if not verdicts:
         return f"There is nothing to compare {baseline} with."
     better, worse, underpowered, equal = (
@@ -106,13 +109,16 @@ def make_training_grid(data: ReportData) -> Context | None:
 
 def describe_missing_runs(data: ReportData) -> str:
     """Return which runs are not finished, and how many of them diverged."""
-    missing = [status for status in data.statuses if status.state != "done"]
+    # After a sweep alone, the headline says how to train the baseline.
+    begun = {status.arm for status in data.statuses if status.state != "waiting"}
+    planned = [status for status in data.statuses if status.arm in begun]
+    missing = [status for status in planned if status.state != "done"]
     if not missing:
         return ""
     kinds = Counter("diverged" if s.diverged else s.state for s in missing)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     names = join_names([f"{s.arm}/{s.seed}" for s in missing], 12)
-    total = pluralize(len(data.statuses), "run")
+    total = pluralize(len(planned), "run")
     return f"Left out of all tables are {len(missing)} of {total} ({counts}): {names}."
 
 

@@ -13,7 +13,7 @@ from shaperun.report.data import SweepData
 from shaperun.search.halving import rung_timesteps
 from shaperun.search.ranking import ConfirmedTrial, format_objectives
 from shaperun.study.models import Study
-from shaperun.study.sweep import SearchSweep, Sweep
+from shaperun.study.sweep import SearchSweep, Sweep, describe_kinds
 
 Context = dict[str, Any]
 MAX_ROWS = 12  # shown at first; the rest is folded
@@ -35,6 +35,7 @@ def make_sweep_section(
     return {
         "method": _describe_method(study, sweep, data),
         "state": _describe_state(data),
+        "kinds": describe_kinds(sweep.weights),
         "weights": list(sweep.weights),
         "objectives": [humanize(name) for name in sweep.metrics],
         "others": [humanize(name) for name in _other_names(sweep)],
@@ -52,7 +53,7 @@ def make_sweep_section(
                 "arm": result.trial.arm,
                 "text": f"pruned after {result.stopped_at or 0:,} of "
                 f"{study.training.total_timesteps:,} steps at "
-                f"{format_objectives(sweep, result.values)}",
+                f"{format_objectives(sweep, result.values or ())[0]}",
             }
             for result in data.results.trials
             if result.state == "pruned"
@@ -72,12 +73,12 @@ def write_headline(data: SweepData | None) -> str:
         both = " and ".join(map(humanize, sweep.metrics))
         return f"Sweep: {len(results.best)} {trials} are on the Pareto front of {both}."
     (winner,) = results.best
+    found, *again = format_objectives(sweep, *winner.known_values)
     text = f"Sweep: the best {trials} is {winner.result.trial.arm}, with "
-    text += f"{format_objectives(sweep, winner.result.values)} on the seeds of the search"
-    if winner.values is None:
+    text += f"{found} on the seeds of the search"
+    if not again:
         return f"{text}, not confirmed on fresh seeds."
-    fresh = pluralize(len(winner.seeds), "fresh seed")
-    return f"{text} and {format_objectives(sweep, winner.values)} on {fresh}."
+    return f"{text} and {again[0]} on {pluralize(len(winner.seeds), 'fresh seed')}."
 
 
 def _make_figures(figures: Mapping[str, bytes]) -> Context:
@@ -99,9 +100,9 @@ def _describe_method(study: Study, sweep: Sweep, data: SweepData) -> str:
     seeds = f"seed{'' if single else 's'} {', '.join(map(str, study.seeds))}"
     value = "its run" if single else f"{AGGREGATES[sweep.aggregate]} over its runs"
     return (
-        f"Method {sweep.method} over the weights of {sweep.base} ({', '.join(sweep.weights)}), for "
-        f"{sweep.describe_objectives()}: {_count_planned(data)} trials, each trained with {seeds} "
-        f"and valued by {value}"
+        f"Method {sweep.method} over {describe_kinds(sweep.weights)} of {sweep.base} "
+        f"({', '.join(sweep.weights)}), for {sweep.describe_objectives()}: "
+        f"{_count_planned(data)} trials, each trained with {seeds} and valued by {value}"
         f"{'; ranked by the first objective' if len(sweep.objective) > 1 else ''}."
     )
 
@@ -134,11 +135,7 @@ def _make_row(row: Mapping[str, Any], sweep: Sweep, summaries: Mapping[str, ArmS
 def _make_cell(metric: str, aggregate: str, value: float, arm: ArmSummary) -> tuple[str, str]:
     """Return a value over runs, with the interval of the same statistic (none for the worst)."""
     estimate = arm.metrics[metric]
-    low, high = {
-        "iqm": (estimate.low, estimate.high),
-        "median": (estimate.median_low, estimate.median_high),
-        "mean": (estimate.mean_low, estimate.mean_high),
-    }.get(aggregate, (None, None))
+    low, high = estimate.interval_of(aggregate)
     return format_estimate(metric, replace(estimate, iqm=value, low=low, high=high))
 
 

@@ -55,13 +55,18 @@ class ConfirmedTrial:
     values: tuple[float, ...] | None
     """One value per objective over the fresh seeds; None until their runs are finished."""
 
+    @property
+    def known_values(self) -> list[tuple[float, ...]]:
+        """The values on the seeds of the search and, once they are known, on the fresh ones."""
+        return [values for values in (self.result.values, self.values) if values]
+
 
 def rank_trials(study: Study, loaded: LoadedRuns) -> SweepResults:
     """Rank the sweep's finished trials by its objective, or the first of two.
 
     The ranking has one row per arm: arm, a column per swept weight, runs, return, return_low,
-    return_high, success_rate if the environment has one, and a column per objective. It is empty
-    until a trial is finished.
+    return_high, success_rate if the environment has one, and for each objective the value with the
+    interval of the same statistic, `_low` and `_high`. It is empty until a trial is finished.
 
     Raises:
         UserError: the study has no sweep, or the folder holds another one.
@@ -118,9 +123,9 @@ def _make_ranking(
 
 
 def _ranking_row(arm: summary.ArmSummary, result: TrialResult, study: Study) -> dict[str, object]:
-    returns = arm.metrics["return"]
+    returns, sweep = arm.metrics["return"], sweep_of(study)
     success = arm.metrics.get("success_rate")
-    return {
+    row: dict[str, object] = {
         "arm": arm.arm,
         **result.trial.weights,
         "runs": arm.runs,
@@ -128,12 +133,17 @@ def _ranking_row(arm: summary.ArmSummary, result: TrialResult, study: Study) -> 
         "return_low": returns.low,
         "return_high": returns.high,
         **({"success_rate": success.iqm} if success else {}),
-        **dict(zip(sweep_of(study).metrics, result.values or (), strict=True)),
     }
+    for name, value in zip(sweep.metrics, result.values or (), strict=True):
+        low, high = arm.metrics[name].interval_of(sweep.aggregate)
+        row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return row
 
 
-def format_objectives(sweep: Sweep, values: Sequence[float] | None) -> str:
-    """Return the values of the objectives, with their names."""
-    pairs = zip(sweep.metrics, values or (), strict=True)
-    parts = [f"{humanize(name)} {summary.format_metric(name, value)}" for name, value in pairs]
-    return " and ".join(parts)
+def format_objectives(sweep: Sweep, *trials: Sequence[float]) -> list[str]:
+    """Return the values of the objectives of trials, with their names and decimals that differ."""
+    columns = [
+        [f"{humanize(name)} {text}" for text in summary.format_metrics(name, values, apart=True)]
+        for name, *values in zip(sweep.metrics, *trials, strict=True)
+    ]
+    return [" and ".join(parts) for parts in zip(*columns, strict=True)]

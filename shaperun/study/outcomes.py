@@ -9,17 +9,19 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo
 
 from shaperun.common.errors import ContractError
 from shaperun.common.validation import Model, located_error, validation_context
-from shaperun.envs.base import Array, Environment, Metric, Term, Transition
+from shaperun.envs.base import Array, Bounds, Environment, Metric, Term, Transition
 from shaperun.envs.contract import find_clash
 from shaperun.envs.generic import get_environment
 from shaperun.envs.info import InfoError
 from shaperun.envs.memory import EpisodeMemory, Recall
+from shaperun.rewards.compiler import compile_formula
 from shaperun.rewards.config import TermName, check_formula, check_name_is_free
 from shaperun.rewards.expression import expression_term
+from shaperun.study.formula_bounds import bound_metric
 
 OTHER = "other"
 """Outcome of episodes that no outcome of the study matches."""
@@ -62,8 +64,16 @@ class Outcome(Model):
     )
 
 
+def _check_order(bounds: list[float]) -> list[float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError("the first bound must be smaller than the second")
+    return bounds
+
+
 class EpisodeMetric(Model):
     """A number per episode that policies are compared by."""
+
+    added_later = frozenset({"bounds"})
 
     value: Formula = Field(description="Formula over every step of an episode.")
     of: Literal["last", "sum", "mean", "max", "min"] = Field(
@@ -71,6 +81,16 @@ class EpisodeMetric(Model):
     )
     better: Literal["higher", "lower"] | None = Field(
         None, description="Whether more is better or less; by default neither."
+    )
+    bounds: (
+        Annotated[
+            list[FiniteFloat], Field(min_length=2, max_length=2), AfterValidator(_check_order)
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Smallest and largest possible value, which intervals then respect; by default "
+        "what follows from the formula. An episode beyond them stops its run.",
     )
 
 
@@ -164,8 +184,9 @@ def declare(
         )
     own = {
         name: Metric(
-            function=partial(_measure, expression_term(environment, name, metric.value), metric.of),
+            function=partial(_measure, expression_term(environment, name, metric.value), metric),
             better=_direction(metric.better),
+            bounds=_find_bounds(environment, metric),
         )
         for name, metric in metrics.items()
     }
@@ -176,9 +197,25 @@ def _direction(better: object) -> int:
     return {"higher": 1, "lower": -1}.get(str(better), 0)
 
 
-def _measure(value: Term, of: str, transition: Transition) -> float:
+def _find_bounds(environment: Environment, metric: EpisodeMetric) -> Bounds | None:
+    if metric.bounds:
+        return metric.bounds[0], metric.bounds[1]
+    formula = compile_formula(environment, metric.value)
+    return bound_metric(formula, metric.of, environment.time_limit)
+
+
+def _measure(term: Term, metric: EpisodeMetric, transition: Transition) -> float:
     with np.errstate(all="ignore"):  # what is not finite is refused
-        return float(_REDUCTIONS[of](value(transition)))
+        value = float(_REDUCTIONS[metric.of](term(transition)))
+    if metric.bounds:
+        low, high = metric.bounds
+        slack = 1e-9 * (high - low)
+        if value < low - slack or value > high + slack:
+            raise FloatingPointError(
+                f"the metric {term.name} is {value:g} in an episode, outside of its bounds "
+                f"[{low:g}, {high:g}]; correct environment.metrics.{term.name}.bounds"
+            )
+    return value
 
 
 def _name_ends(

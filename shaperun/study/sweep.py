@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -94,6 +94,12 @@ def describe_swept(name: str) -> str:
     """Return a swept name in words: "weight of near", or "k of near" for a parameter."""
     parameter = split_parameter(name)
     return f"{parameter[1]} of {parameter[0]}" if parameter else f"weight of {name}"
+
+
+def describe_kinds(names: Iterable[str]) -> str:
+    """Return what swept names are, in the plural: weights, parameters, or both."""
+    kinds = {bool(split_parameter(name)): None for name in names}
+    return " and ".join("parameters" if kind else "weights" for kind in sorted(kinds))
 
 
 def swept_column(name: str) -> str:

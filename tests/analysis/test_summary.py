@@ -222,7 +222,7 @@ def test_seeds_estimated_from_the_spread_are_an_estimate() -> None:
 def test_interval_has_the_decimals_of_its_value() -> None:
     rows = [(0.21, -0.04, 0.36), (0.2, None, None)]
     assert summary.format_intervals("return", rows) == [("0.21", "[−0.04, 0.36]"), ("0.20", "")]
-    assert summary.format_metric("profit", 0.000236) == "0.000236"
+    assert summary.format_metrics("profit", [0.000236]) == ["0.000236"]
 
 
 def test_equal_rates_are_identical_up_to_rounding() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shaperun.check.behaviors import record_behaviors
 
+from shaperun.check.behaviors import record_behaviors
 from shaperun.check.check import check_study
 from shaperun.common.errors import UserError
 from shaperun.study.environment import EnvironmentConfig

@@ -32,9 +32,11 @@ from shaperun.runs.run_folder import RunFolder, State
 from shaperun.runs.study_folder import StudyFolder
 from shaperun.search import trial_results
 from shaperun.search.driver import confirmation_seeds
+from shaperun.search.ranking import format_objectives
 from shaperun.search.trial_results import TrialResult
 from shaperun.search.trials import load_trials
 from shaperun.study.models import Study
+from shaperun.study.sweep import RandomSweep
 from tests.conftest import SEARCHED
 
 
@@ -103,7 +105,7 @@ def test_finished_trials_are_ranked(
     assert list(report.study.arms) == ["default", "guided", *names(ranked)]
     text = section(text)
     assert re.findall(r'<th scope="row" title="([^"]*)">', text) == names(ranked)
-    assert "Method tpe over the weights of guided (upright, centred), for higher return: 6" in text
+    assert "Method tpe over weights of guided (upright, centred), for higher return: 6" in text
     assert (
         "each trained with seeds 0, 1 and valued by the interquartile mean over its runs." in text
     )
@@ -125,8 +127,11 @@ def test_fresh_runs_are_shown_for_the_best_trial_only(
     assert set(report.episodes["seed"]) == {0, 1}
     assert {arm.runs for arm in report.summary.arms} == {2}
     [value] = winner.values
-    assert f"with return {(winner.result.values or ())[0]:,.1f} on the seeds of the search" in text
-    assert f"and return {value:,.1f} on 2 fresh seeds." in text
+    known = sweep_of(report).results.study.sweep
+    assert known
+    found, again = format_objectives(known, winner.result.values or (), [value])
+    assert f"with {found} on the seeds of the search" in text
+    assert f"and {again} on 2 fresh seeds." in text
     assert sweep_section.SELECTION_BIAS in section(text)
     assert f"{best}</bdi>/3" in text  # in the provenance
     assert folder.run(best, 3).read_record()["identity"] in text
@@ -150,13 +155,33 @@ def test_missing_confirmation_is_reported(
     assert sweep_section.write_headline(trials).endswith("not confirmed on fresh seeds.")
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "expected"),
+    [
+        ("return", [(230.1,), (228.7,)], ["return 230.1", "return 228.7"]),
+        ("profit", [(0.20513,), (0.17291,)], ["profit 0.205", "profit 0.173"]),
+        ("profit", [(0.20513,), (0.20512,)], ["profit 0.205130", "profit 0.205120"]),
+        ("profit", [(12398.2,)], ["profit 12,398.2"]),
+        ("success_rate", [(0.97,), (0.965,)], ["success rate 97.0%", "success rate 96.5%"]),
+        ("success_rate", [(0.97,), (0.5,)], ["success rate 97%", "success rate 50%"]),
+    ],
+)
+def test_objectives_have_the_decimals_of_their_difference(
+    metric: str, values: list[tuple[float]], expected: list[str]
+) -> None:
+    weights: Any = {"upright": {"low": 0, "high": 1}}
+    sweep = RandomSweep(method="random", base="a", weights=weights, samples=1, objective=[metric])
+    assert format_objectives(sweep, *values) == expected
+
+
 def test_no_trial_replaces_an_untrained_baseline(searched: Path, tmp_path: Path) -> None:
     shutil.copytree(searched / "results", tmp_path / "results")
     shutil.rmtree(tmp_path / "results/searched/runs/default")
     report = read(tmp_path)
     assert report.study.baseline == "default"
     text = page.render_page(report, static=True)
-    assert "No run of default is finished, so there is nothing to compare with." in text
+    assert "so there is nothing to compare with; shaperun train FILE, with the file" in text
+    assert "are left out of all tables" not in text
     assert '<article class="card"' not in text
     assert "<td>baseline</td>" not in text
 
@@ -256,8 +281,8 @@ def test_best_of_many_trials_are_drawn(report: ReportData) -> None:
     assert many.drawn_arms == drawn
     text = page.render_page(many, static=True)
     assert "show the study&#39;s arms and the best 6 of 30 finished trials" in text
-    results = text[text.index('id="results"') : text.index('id="learning"')]
-    first, rest = results.split("<details>", 1)
+    results = text[text.index('id="results"') : text.index("Verdicts by metric")]
+    first, rest = results.split("<details>")
     assert sorted(re.findall("<bdi>(.*?)</bdi>", first)) == sorted(drawn)
     assert "<summary>24 more arms</summary>" in rest
     assert "<summary>18 more finished trials</summary>" in section(text)

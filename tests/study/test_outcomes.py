@@ -141,7 +141,8 @@ def test_names_and_directions() -> None:
     directions = [metric_direction(name, environment) for name in METRICS]
     assert directions == [-1, 1, 0, 0, 0]
     assert metric_direction("fell_rate", environment) == -1
-    assert metric_bounds(environment).keys() == {"success_rate", "fell_rate", "length"}
+    bounded = {"success_rate", "fell_rate", "length", "turns"}  # at most one at each of 12 steps
+    assert metric_bounds(environment).keys() == bounded
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import NullFormatter
 
 from shaperun.common.files import write_atomically
 
@@ -200,9 +201,22 @@ def count_columns(labels: Collection[str]) -> int:
     return max(1, 108 // (max(map(len, labels), default=0) + 7))
 
 
-def draw_band(axes: Axes, points: pl.DataFrame, column: str, color: str, alpha: float) -> None:
-    """Shade from `return_low` to `return_high` along `column`; a single point gets a bar."""
-    x, low, high = (to_floats(points[name]) for name in (column, "return_low", "return_high"))
+def log_scale(axes: Axes, which: str) -> None:
+    """Make an axis ("x" or "y") logarithmic, with the same short numbers as other axes."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(format_short)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def draw_band(
+    axes: Axes, points: pl.DataFrame, column: str, color: str, alpha: float, of: str = "return"
+) -> None:
+    """Shade from `return_low` to `return_high` along `column`; a single point gets a bar.
+
+    `of` is another metric with such an interval.
+    """
+    x, low, high = (to_floats(points[name]) for name in (column, f"{of}_low", f"{of}_high"))
     if len(points) == 1:
         axes.vlines(x, low, high, color=color, linewidth=6, alpha=alpha)
     else:

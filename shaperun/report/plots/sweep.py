@@ -14,7 +14,7 @@ from shaperun.report.plots import trials as plots
 from shaperun.report.plots.trials import SweptWeight
 from shaperun.stats.importance import explained_variance_shares
 from shaperun.study.models import Study
-from shaperun.study.sweep import GridSweep, Sweep, describe_swept
+from shaperun.study.sweep import GridSweep, Sweep, describe_kinds, describe_swept
 
 
 def draw_figures(
@@ -26,7 +26,7 @@ def draw_figures(
     title = f"{study.study}: sweep on {study.setting}"
     weights = swept_weights(study.sweep)
     yield from _responses(study, study.sweep, weights, ranking, trials, title)
-    yield from _heatmaps(weights, ranking, title)
+    yield from _heatmaps(study, study.sweep, weights, ranking, title)
     yield from _joint_figures(study, study.sweep, weights, trials, title)
 
 
@@ -73,16 +73,19 @@ def _responses(
     title: str,
 ) -> Iterator[tuple[str, Figure]]:
     """Yield a figure per weight: a curve for a grid, else a point per trial."""
-    others = "" if len(weights) == 1 else ", mean over the other weights"
     for weight in weights:
         text = f"{title}: {describe_swept(weight.name)}"
+        others = _name_others(sweep, [weight.name])
         if isinstance(sweep, GridSweep):
-            table = _marginal(ranking, [weight.name]).rename({weight.name: "value"})
             figure = response.plot_response_curve(
-                table, weight=weight.name, title=text + others, note=_curve_note(study)
+                _marginal(ranking, [weight.name], sweep).rename({weight.name: "value"}),
+                weight=weight.name,
+                title=text + (others and f", mean over {others}"),
+                note=_curve_note(study, sweep),
+                objectives=sweep.objective,
             )
         else:
-            vary = "" if len(weights) == 1 else " The other weights vary too."
+            vary = others and f" Also different between trials: {others}."
             note = f"Points: trials, {_describe_points(study, sweep)}.{vary}{_omitted(trials)}"
             figure = plots.plot_response_scatter(
                 trials, weight=weight, objectives=sweep.objective, title=text, note=note
@@ -90,14 +93,33 @@ def _responses(
         yield f"response-{weight.name}", figure
 
 
+def _name_others(sweep: Sweep, shown: Sequence[str]) -> str:
+    """Return what is swept besides the shown weights; empty if nothing is."""
+    others = [name for name in sweep.weights if name not in shown]
+    if len(others) == 1:
+        return f"the {describe_swept(others[0])}"
+    return f"the other {describe_kinds(others)}" if others else ""
+
+
 def _heatmaps(
-    weights: Sequence[SweptWeight], ranking: pl.DataFrame, title: str
+    study: Study,
+    sweep: Sweep,
+    weights: Sequence[SweptWeight],
+    ranking: pl.DataFrame,
+    title: str,
 ) -> Iterator[tuple[str, Figure]]:
-    others = ", mean over the other weights" if len(weights) > 2 else ""
     log = [weight.name for weight in weights if weight.log]
     for x, y in itertools.combinations([weight.name for weight in weights], 2):
-        text = f"{title}: {x} and {y}{others}"
-        figure = response.plot_heatmap(_marginal(ranking, [x, y]), x=x, y=y, title=text, log=log)
+        others = _name_others(sweep, [x, y])
+        figure = response.plot_heatmap(
+            _marginal(ranking, [x, y], sweep),
+            x=x,
+            y=y,
+            title=f"{title}: {x} and {y}" + (others and f", mean over {others}"),
+            log=log,
+            objectives=sweep.objective,
+            statistic=_statistic(study, sweep),
+        )
         yield f"heatmap-{x}-{y}", figure
 
 
@@ -121,14 +143,16 @@ def _joint_figures(
             trials,
             weights=weights,
             objectives=objectives,
-            title=f"{title}: all weights",
+            title=f"{title}: all {describe_kinds(sweep.weights)}",
             note=note,
         )
         yield "parallel-coordinates", figure
     table = share_table(trials, weights, objectives)
     if not table.is_empty():
         figure = plots.plot_importance(
-            table, title=f"{title}: importance of each weight", note=_share_note(table, trials)
+            table,
+            title=f"{title}: importance of {describe_kinds(sweep.weights)}",
+            note=_share_note(table, trials),
         )
         yield "importance", figure
     if len(objectives) == 2:
@@ -151,12 +175,13 @@ def _describe_points(study: Study, sweep: Sweep) -> str:
     return f"{_statistic(study, sweep)}{lines}"
 
 
-def _curve_note(study: Study) -> str:
+def _curve_note(study: Study, sweep: Sweep) -> str:
     """Return what a curve over a grid shows, which has no interval where it averages over arms."""
-    if len(study.seeds) == 1:
-        return "one seed"
+    statistic = _statistic(study, sweep)
+    if len(study.seeds) == 1 or sweep.aggregate == "worst":
+        return statistic
     interval = "range of the two runs" if len(study.seeds) == 2 else "95% interval"
-    return f"interquartile mean of {len(study.seeds)} seeds; band: {interval}, for single arms only"
+    return f"{statistic}; band: {interval}, for single arms only"
 
 
 def _omitted(trials: pl.DataFrame) -> str:
@@ -183,18 +208,20 @@ def _share_note(table: pl.DataFrame, trials: pl.DataFrame) -> str:
     omitted = f" {pruned} pruned trials are left out." if pruned else ""
     return (
         f"Share of the variance between {table['trials'][0]} finished trials that a fit (linear "
-        "and quadratic, no interactions) loses without the weight. Orange: 95th percentile for a "
-        f"weight without effect; gray bars do not exceed it.{omitted}"
+        "and quadratic, no interactions) loses without each. Orange: 95th percentile for one "
+        f"without effect; gray bars do not exceed it.{omitted}"
     )
 
 
-def _marginal(ranking: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+def _marginal(ranking: pl.DataFrame, names: list[str], sweep: Sweep) -> pl.DataFrame:
     """Return means over the arms that share these weights, with an interval for single arms."""
+    shown = [n for n in dict.fromkeys([*sweep.metrics, "success_rate"]) if n in ranking.columns]
     alone = pl.len() == 1
     return ranking.group_by(names, maintain_order=True).agg(
-        pl.col("return", *(c for c in ["success_rate"] if c in ranking.columns)).mean(),
+        pl.col(shown).mean(),
         *(
-            pl.when(alone).then(pl.col(end).first()).alias(end)
-            for end in ("return_low", "return_high")
+            pl.when(alone).then(pl.col(f"{name}_{end}").first()).alias(f"{name}_{end}")
+            for name in sweep.metrics
+            for end in ("low", "high")
         ),
     )

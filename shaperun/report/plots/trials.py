@@ -18,12 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from shaperun.common.text import humanize, pluralize
 from shaperun.report.plots import style
-from shaperun.report.plots.response import log_scale
 from shaperun.study.sweep import describe_swept, swept_column
 
 Sample = NDArray[np.float64]
@@ -65,7 +63,7 @@ class SweptWeight:
         ends = np.array([low - margin, high + margin])
         axes.set_xlim(*(np.exp(ends) if self.log else ends))
         if self.log:
-            log_scale(axes, "x")
+            style.log_scale(axes, "x")
 
 
 def select_finished(trials: pl.DataFrame) -> pl.DataFrame:
@@ -173,19 +171,11 @@ def _draw_response(axes: Axes, trials: pl.DataFrame, weight: SweptWeight, object
         _draw_spread(axes, rows, weight.column, name, color)
         axes.plot(rows[weight.column], rows[name], marker, color=color, mec="white", ms=size)
     fresh = select_fresh(trials)
-    # Shifted, as the marker of the search has the same weight.
-    shift = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
-    ends = fresh[f"{name}_low"], fresh[f"{name}_high"]
-    axes.vlines(fresh[weight.column], *ends, color=BEST, linestyle=":", transform=shift)
-    axes.plot(fresh[weight.column], fresh[name], "D", mfc="white", mec=BEST, transform=shift)
-    _set_y_limits(axes, trials.select(name, f"{name}_low", f"{name}_high"))
-
-
-def _set_y_limits(axes: Axes, values: pl.DataFrame) -> None:
-    """Show all values; matplotlib's automatic limits ignore shifted markers."""
-    low, high = values.min().min_horizontal()[0], values.max().max_horizontal()[0]
-    margin = 0.07 * (high - low) or 0.5
-    axes.set_ylim(low - margin, high + margin)
+    x, ends = fresh[weight.column], (fresh[f"{name}_low"], fresh[f"{name}_high"])
+    axes.vlines(x, *ends, color=BEST, linestyle=":")  # over the line of the search, hence the ends
+    for values in ends:
+        axes.plot(x, values, "_", color=BEST, markersize=9)
+    axes.plot(x, fresh[name], "D", mfc="none", mec=BEST, markersize=8)
 
 
 def _draw_spread(axes: Axes, rows: pl.DataFrame, x: str, y: str, color: str) -> None:
@@ -206,7 +196,9 @@ def _legend(trials: pl.DataFrame) -> list[Line2D]:
     handles = []
     done = select_finished(trials)
     if not done["best"].all():
-        handles.append(make_marker("o", f"finished trial ({(~done['best']).sum()})", color=TRIAL))
+        handles.append(
+            make_marker("o", f"other finished trials ({(~done['best']).sum()})", color=TRIAL)
+        )
     handles.append(make_marker("*", name_best(trials, 44), color=BEST, markersize=11))
     handles += make_fresh_legend(trials)
     for (steps, rows), marker in zip(_pruned_by_rung(trials), itertools.cycle(_PRUNED_MARKERS)):

@@ -173,7 +173,8 @@ def test_scatter_distinguishes_pruned_from_finished_trials() -> None:
     rows = trials.filter(seeds="search")
     done, stopped = rows.filter(state="done"), rows.filter(state="pruned")
     filled = [x for x in figure.get_axes()[0].get_lines() if x.get_markerfacecolor() != "none"]
-    assert sum(len(points(x)[0]) for x in filled) == len(done) + 1  # including the confirmation
+    filled = [x for x in filled if x.get_marker() in ("o", "*")]
+    assert sum(len(points(x)[0]) for x in filled) == len(done)
     assert marks(figure, "*") == done.filter("best").select(column, "return").rows()
     assert marks(figure, "D") == trials.filter(seeds="fresh").select(column, "return").rows()
     for marker, steps in (("o", 500), ("s", 1000)):
@@ -184,13 +185,21 @@ def test_scatter_distinguishes_pruned_from_finished_trials() -> None:
     written = words(figure)
     assert "pruned after 500 steps, not ranked (2)" in written
     assert "pruned after 1,000 steps, not ranked (2)" in written
-    assert f"finished trial ({len(done) - 1})" in written
+    assert f"other finished trials ({len(done) - 1})" in written
     assert "best: distance=" in written
     assert "the same with 3 fresh seeds" in written
 
 
+def test_fresh_seeds_are_at_the_weight_of_their_trial() -> None:
+    axes = scatter(trials_of(1)).get_axes()[0]
+    at = {x.get_marker(): x for x in axes.get_lines() if x.get_marker() in ("*", "D", "_")}
+    assert at.keys() == {"*", "D", "_"}
+    corners = [np.asarray(x.get_transform().transform(x.get_xydata())) for x in at.values()]
+    places = {float(corner[0, 0]) for corner in corners}
+    assert len(places) == 1  # in pixels
+
+
 def test_scatter_limits_include_fresh_seeds() -> None:
-    """The markers of the confirmation are shifted, which automatic limits ignore."""
     trials = trials_of(1, pruned=3)
     lowest = trials.select("return", "return_low", "return_high").min().min_horizontal()[0]
     assert lowest == trials.filter(seeds="search")["return_low"].min()
@@ -317,6 +326,35 @@ def test_success_rate_is_optional() -> None:
         check_layout(figure)
         assert "success rate" not in words(figure)
         assert "weight of" in words(figure)
+
+
+def test_objectives_are_drawn() -> None:
+    table = RESPONSE.rename({"return": "profit", "return_low": "profit_low"}).with_columns(
+        profit_high=pl.col("return_high"), length=pl.lit(3.0)
+    )
+    names = ["profit", "-length"]
+    curve = sweep_plots.plot_response_curve(table, weight="w", title="t", objectives=names)
+    assert [points(axes.get_lines()[0])[1] for axes in curve.get_axes()] == [
+        [120, 230, -160],
+        [3, 3, 3],
+    ]
+    pairs = table.rename({"value": "x"}).with_columns(y=pl.lit(1.0))
+    grid = sweep_plots.plot_heatmap(
+        pairs, x="x", y="y", title="t", objectives=names, statistic="one seed"
+    )
+    for figure in (curve, grid):
+        written = words(figure)
+        assert "profit" in written
+        assert "length (less is better)" in written
+        assert "return" not in written
+        assert "success" not in written
+    assert "profit, one seed" in words(grid)
+
+
+@pytest.mark.parametrize(("count", "line"), [(1, "None"), (2, "None"), (3, "-")])
+def test_no_line_suggests_a_trend_between_two_points(count: int, line: str) -> None:
+    figure = sweep_plots.plot_response_curve(RESPONSE[:count], weight="w", title="t")
+    assert {axes.get_lines()[0].get_linestyle() for axes in figure.get_axes()} == {line}
 
 
 def test_heatmap_of_drawn_pairs_may_be_logarithmic() -> None:
