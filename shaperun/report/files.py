@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shaperun.analysis import results, summary, tables, training_differences
+from shaperun.analysis import learning_speed, results, tables, training_differences
 from shaperun.analysis.comparison import StudyComparison, curve_episodes_note
 from shaperun.common.files import with_nulls, write_atomically, write_json
 from shaperun.common.yaml import dump_yaml
@@ -41,7 +41,7 @@ def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
     environment, arms = study.evaluated_environment.describe(), list(study.arms)
     algorithms = " and ".join(training_differences.algorithms(study))
     title = f"{study.study}: {algorithms} on {study.setting}"
-    centre = summary.center_curves(comparison.curves, environment)
+    centre = learning_speed.center_curves(comparison.curves, environment)
     lines = plots.describe_curves(centre)
     figures = {
         "curves": plots.plot_learning_curves(
