@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from shaperun.envs.base import Bounds, Environment
+from shaperun.envs.metrics import metric_bounds
+from shaperun.stats import intervals
+from shaperun.stats.sample import iqm
+
 AUC = "auc"
 STEPS_TO_SOLVED = "steps_to_solved"
 SOLVED = "solved"
@@ -54,3 +59,30 @@ def _area_under_curve(points: pl.Series) -> float:
         return 0.0
     span = float(steps[-1] - steps[0])
     return float(np.trapezoid(returns, steps)) / span if span else float(returns[-1])
+
+
+def center_curves(curves: pl.DataFrame, environment: Environment) -> pl.DataFrame:
+    """Return the interquartile mean return over runs per arm and evaluation, with its interval."""
+    bounds = metric_bounds(environment).get("return")
+    points = curves.group_by("arm", "timesteps", maintain_order=True).agg("return", runs=pl.len())
+    # Points with the same number of runs at once: one by one they would take seconds.
+    tables = [
+        _center_points(same, bounds) for same in points.partition_by("runs", maintain_order=True)
+    ]
+    return pl.concat(tables).sort("arm", "timesteps")
+
+
+def _center_points(points: pl.DataFrame, bounds: Bounds | None) -> pl.DataFrame:
+    values = np.stack([returns.to_numpy() for returns in points["return"]])
+    rng = np.random.default_rng(0)  # so that curves repeat
+    result = intervals.intervals(values, statistic="iqm", bounds=bounds, rng=rng)
+    result = result or intervals.intervals(values, statistic="median", rng=rng)
+    low, high = (result.low, result.high) if result else [[None] * len(points)] * 2
+    return points.select(
+        "arm",
+        "timesteps",
+        pl.Series("return_center", [iqm(row) for row in values]),
+        pl.Series("return_low", low, pl.Float64),
+        pl.Series("return_high", high, pl.Float64),
+        "runs",
+    )

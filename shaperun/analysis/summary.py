@@ -354,33 +354,6 @@ def check_metric(by: str, names: list[str]) -> None:
         raise UserError(f"unknown metric {by}; choose from {', '.join(names)}")
 
 
-def center_curves(curves: pl.DataFrame, environment: Environment) -> pl.DataFrame:
-    """Return the interquartile mean return over runs per arm and evaluation, with its interval."""
-    bounds = metric_bounds(environment).get("return")
-    points = curves.group_by("arm", "timesteps", maintain_order=True).agg("return", runs=pl.len())
-    # Points with the same number of runs at once: one by one they would take seconds.
-    tables = [
-        _center_points(same, bounds) for same in points.partition_by("runs", maintain_order=True)
-    ]
-    return pl.concat(tables).sort("arm", "timesteps")
-
-
-def _center_points(points: pl.DataFrame, bounds: Bounds | None) -> pl.DataFrame:
-    values = np.stack([returns.to_numpy() for returns in points["return"]])
-    rng = np.random.default_rng(_SEED)
-    result = intervals.intervals(values, statistic="iqm", bounds=bounds, rng=rng)
-    result = result or intervals.intervals(values, statistic="median", rng=rng)
-    low, high = (result.low, result.high) if result else [[None] * len(points)] * 2
-    return points.select(
-        "arm",
-        "timesteps",
-        pl.Series("return_center", [iqm(row) for row in values]),
-        pl.Series("return_low", low, pl.Float64),
-        pl.Series("return_high", high, pl.Float64),
-        "runs",
-    )
-
-
 def _estimate(values: np.ndarray, bounds: Bounds | None) -> Estimate:
     of_iqm, of_median, of_mean = (
         intervals.interval(values, statistic=name, bounds=bounds, rng=np.random.default_rng(_SEED))

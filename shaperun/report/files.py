@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shaperun.analysis import results, summary, tables, training_differences
+from shaperun.analysis import learning_speed, results, tables, training_differences
 from shaperun.analysis.comparison import StudyComparison, curve_episodes_note
 from shaperun.analysis.term_history import schedule_notes
 from shaperun.common.files import with_nulls, write_atomically, write_json
@@ -42,12 +42,12 @@ def _write_figures(comparison: StudyComparison, target: Path) -> list[Path]:
     environment, arms = study.evaluated_environment.describe(), list(study.arms)
     algorithms = " and ".join(training_differences.algorithms(study))
     title = f"{study.study}: {algorithms} on {study.setting}"
-    centre = summary.center_curves(comparison.curves, environment)
-    lines = plots.describe_curves(centre)
+    center = learning_speed.center_curves(comparison.curves, environment)
+    lines = plots.describe_curves(center)
     figures = {
         "curves": plots.plot_learning_curves(
             comparison.curves,
-            centre,
+            center,
             title=title,
             threshold=environment.solved,
             arms=arms,

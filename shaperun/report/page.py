@@ -9,7 +9,7 @@ import jinja2
 from shaperun.analysis import training_differences
 from shaperun.analysis.comparison import evaluation_notes
 from shaperun.common.text import escape_control_chars, format_number, humanize, pluralize
-from shaperun.report import cards, charts, sections, sweep_section
+from shaperun.report import cards, charts, provenance, sections, sweep_section
 from shaperun.report.data import MAX_ARMS, ReportData
 from shaperun.report.sections import Context
 
@@ -68,5 +68,5 @@ def _make_context(data: ReportData) -> Context:
         **sections.make_exploitation(data),
         **sections.make_terms(data),
         **sections.make_health(data),
-        **sections.make_provenance(data),
+        **provenance.make_provenance(data),
     }

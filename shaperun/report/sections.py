@@ -13,6 +13,7 @@ from shaperun.analysis import (
     cross_reward,
     diagnostics,
     exploitation,
+    learning_speed,
     results,
     summary,
     term_history,
@@ -22,7 +23,6 @@ from shaperun.analysis.updates import training_cost
 from shaperun.common.text import (
     escape_control_chars,
     format_column,
-    format_command,
     format_number,
     humanize,
     pluralize,
@@ -204,7 +204,7 @@ def make_curves(data: ReportData) -> Context:
     """Return the learning curves of the drawn arms, as SVG and as data of the interactive chart."""
     curves, shown = data.curves, data.drawn_arms
     arms, environment = list(data.study.arms), data.study.evaluated_environment.describe()
-    center, solved = summary.center_curves(curves, environment), environment.solved
+    center, solved = learning_speed.center_curves(curves, environment), environment.solved
     labels = {arm: escape_control_chars(arm) for arm in arms}
     mask = pl.col("arm").is_in(shown)
     # Colors go by index, so all arms up to the last drawn one are passed.
@@ -254,7 +254,7 @@ def make_outcomes(data: ReportData) -> Context:
     ]
     return {
         "outcomes": rows,
-        "outcome_legend": {humanize(name): colour for name, colour in palette.items()},
+        "outcome_legend": {humanize(name): color for name, color in palette.items()},
     }
 
 
@@ -394,45 +394,3 @@ def _format_seeds(seeds: Sequence[int], study: Study) -> str:
     if len(seeds) == len(study.seeds) > 1:
         return "all seeds"
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-
-
-def make_provenance(data: ReportData) -> Context:
-    """Return the commands, versions, hashes and configuration behind the report."""
-    # A trial that finished before pruning was turned on may be pruned now.
-    done = [s for s in data.all_statuses if s.state == "done" and s.arm in data.study.arms]
-    records = [data.records[status.arm, status.seed] for status in done]
-    file = data.file or data.study.study
-    options = ["--allow-code"] if data.study.code_references else []
-    verbs = ["train", *(["sweep"] if data.study.sweep else []), "report"]
-    return {
-        "seeds": sorted({status.seed for status in done}),
-        "resolved": data.resolved,
-        "versions": _merge_versions(records),
-        "hashes": [
-            {
-                "arm": status.arm,
-                "seed": status.seed,
-                "identity": str(record.get("identity")),
-                "files": {
-                    name: str(digest) for name, digest in (record.get("files") or {}).items()
-                },
-            }
-            for status, record in zip(done, records, strict=True)
-        ],
-        "commands": [format_command(verb, file, *options) for verb in verbs],
-    }
-
-
-def _merge_versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the versions behind the runs, with all values where runs differ."""
-    versions: dict[str, dict[str, None]] = {}
-    for record in records:
-        facts = {
-            **(record.get("versions") or {}),
-            "platform": record.get("platform"),
-            "git revision of the working folder": record.get("git_revision"),
-        } | {f"SHA-256 of {name}": digest for name, digest in (record.get("code") or {}).items()}
-        known = {key: value for key, value in facts.items() if value is not None}
-        for key, value in known.items():
-            versions.setdefault(key, {})[str(value)] = None
-    return {key: ", ".join(values) for key, values in versions.items()}

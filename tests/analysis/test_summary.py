@@ -8,7 +8,7 @@ import re
 import polars as pl
 import pytest
 
-from shaperun.analysis import summary
+from shaperun.analysis import learning_speed, summary
 from shaperun.cli.comparison_table import format_verdict
 from shaperun.common.errors import UserError
 from shaperun.envs.builtin import environments
@@ -105,7 +105,7 @@ def test_curve_center_uses_the_runs_with_that_evaluation() -> None:
             "shaped_return": [0.0, 0.0, 0.0],
         }
     )
-    center = summary.center_curves(curves, LANDER)
+    center = learning_speed.center_curves(curves, LANDER)
     assert center["runs"].to_list() == [2, 1]
     assert center["return_center"].to_list() == [2.0, 5.0]
     assert center["return_low"].to_list()[1] is None

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
-from shaperun.cli import check
+from shaperun.check.check import check_study
+from shaperun.cli import check, check_table
 from shaperun.cli.console import SafeConsole
 from shaperun.runs.open_study import open_study
 from shaperun.runs.study_folder import StudyFolder
+from shaperun.study.models import parse_study
 from tests.conftest import TINY, Shaperun, call_shaperun
 
 FALLS = {"mode": "replace", "weights": {"fell": 1}}
@@ -249,3 +255,15 @@ def test_unsupported_actions_are_refused(tmp_path: Path, shaperun: Shaperun) -> 
     assert (
         "DQN cannot learn the actions of Pendulum-v1, a Box space; choose from PPO" in done.stderr
     )
+
+
+def test_distances_that_do_not_exist_have_no_table() -> None:
+    study = parse_study(TINY)
+    result = check_study(study, study.arms)
+    epic = np.full_like(result.distances.epic, np.nan)
+    vars(result)["distances"] = replace(result.distances, epic=epic)  # a cached property
+    console = Console(file=io.StringIO(), width=100)
+    check_table.print_distances(result, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "EPIC is undefined for all of these rewards." in shown
+    assert not re.search(r"^EPIC +environment", shown, re.MULTILINE)

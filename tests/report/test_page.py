@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from shaperun.analysis import summary
+from shaperun.analysis import learning_speed
 from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
 from shaperun.common.text import humanize
@@ -128,8 +128,8 @@ def test_small_returns_are_no_flat_line(report: ReportData, chrome: Chrome, tmp_
 def summarize_curves(report: ReportData) -> pl.Series:
     """Return the centers of the first arm's learning curve."""
     environment = report.study.evaluated_environment.describe()
-    centre = summary.center_curves(report.curves, environment)
-    return centre.filter(arm=next(iter(report.study.arms))).sort("timesteps")["return_center"]
+    center = learning_speed.center_curves(report.curves, environment)
+    return center.filter(arm=next(iter(report.study.arms))).sort("timesteps")["return_center"]
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -17,7 +17,7 @@ from shaperun.analysis import evaluations
 from shaperun.analysis.evaluations import Evaluations
 from shaperun.analysis.results import LoadedRuns
 from shaperun.common.errors import UserError
-from shaperun.report import data, page, record_gif, sections, sweep_section
+from shaperun.report import data, page, provenance, record_gif, sweep_section
 from shaperun.report.data import (
     ReportData,
     SweepData,
@@ -328,6 +328,6 @@ def test_trial_finished_before_pruning_was_enabled_is_pruned(
     trials = sweep_of(report)
     statuses = [replace(s, state="done") if s.arm == stopped else s for s in trials.other_statuses]
     changed = replace(report, sweep=replace(trials, other_statuses=statuses))
-    hashes = sections.make_provenance(changed)["hashes"]
+    hashes = provenance.make_provenance(changed)["hashes"]
     assert stopped not in [run["arm"] for run in hashes]
     assert len(hashes) == 2 * 4 + 2

@@ -39,12 +39,12 @@ def plot_response_curve(
     figure = style.create_figure(title, 0.8 + 0.73 * sum(heights))
     grid = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     for index, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
-        name, colour = panel.removeprefix("-"), style.PALETTE[(1, 3)[index]]
+        name, color = panel.removeprefix("-"), style.PALETTE[(1, 3)[index]]
         if f"{name}_low" in table.columns:
-            style.draw_band(axes, table, "value", colour, 0.16, of=name)
-            axes.vlines(table["value"], table[f"{name}_low"], table[f"{name}_high"], color=colour)
+            style.draw_band(axes, table, "value", color, 0.16, of=name)
+            axes.vlines(table["value"], table[f"{name}_low"], table[f"{name}_high"], color=color)
         line = "-" if table["value"].n_unique() >= MIN_CURVE else "none"
-        axes.plot(table["value"], table[name], "o", linestyle=line, color=colour, linewidth=2)
+        axes.plot(table["value"], table[name], "o", linestyle=line, color=color, linewidth=2)
         style.label_axes(axes, "", style.wrap(objective_label(panel), int(8 * heights[index])))
         set_metric_format(axes, panel)
         if name.endswith("_rate"):
