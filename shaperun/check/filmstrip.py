@@ -97,6 +97,8 @@ def check_rendering(config: EnvironmentConfig) -> None:
                 env.reset(seed=0)
                 check_frame(env.render())
                 return
+    except UserError:  # a package is missing
+        raise
     except Exception as error:  # the environment's code may raise anything
         raise UserError(
             f"{config.id} cannot be rendered: {explain_rendering_error(error)}"

@@ -44,7 +44,7 @@ def endless_episodes(context: StudyContext) -> Iterator[str]:
     counts = {humanize(b.name): sum(e.cut for e in b.episodes) for b in context.behaviors}
     if environment.time_limit is None and any(counts.values()):
         episodes = sum(len(b.episodes) for b in context.behaviors)
-        parts = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+        parts = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
         yield (
             f"{sum(counts.values())} of {episodes} recorded episodes ({parts}) had not ended after "
             f"{MAX_EPISODE_STEPS:,} steps, where they were cut, and no time limit of "

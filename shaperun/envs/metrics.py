@@ -37,6 +37,8 @@ def measure_episode(environment: Environment, transition: Transition) -> dict[st
     for name, function in recorded_metrics(environment).items():
         try:
             values[name] = function(transition)
+        except ContractError:
+            raise
         except InfoError as error:
             raise InfoError(f"the metric {name} failed: {error}") from None
         except Exception as error:  # a function of the user may raise anything

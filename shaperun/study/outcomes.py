@@ -211,7 +211,7 @@ def _measure(term: Term, metric: EpisodeMetric, transition: Transition) -> float
         low, high = metric.bounds
         slack = 1e-9 * (high - low)
         if value < low - slack or value > high + slack:
-            raise FloatingPointError(
+            raise ContractError(
                 f"the metric {term.name} is {value:g} in an episode, outside of its bounds "
                 f"[{low:g}, {high:g}]; correct environment.metrics.{term.name}.bounds"
             )

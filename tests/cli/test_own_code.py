@@ -170,7 +170,8 @@ def test_check_finds_that_episodes_do_not_end(write: Write, shaperun: Shaperun) 
     done = shaperun("check", "own.yaml", "--allow-code", "--json")
     warnings = {w["rule"]: w["message"] for w in json.loads(done.stdout)["warnings"]}
     assert (
-        "(do nothing 6, act randomly 6) had not ended after 2,000" in warnings["endless-episodes"]
+        "(repeat action 0: 6, act randomly: 6) had not ended after 2,000"
+        in warnings["endless-episodes"]
     )
     assert "{max_episode_steps: 500}" in warnings["endless-episodes"]
     write("integers")

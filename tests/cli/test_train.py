@@ -127,7 +127,7 @@ def test_an_interrupt_can_be_resumed(tiny_file: Path, kill: signal.Signals) -> N
     process.send_signal(kill)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "0 of 4 runs are finished" in errors
+    assert "0 of 4 runs finished" in errors
     assert "shaperun train tiny.yaml --set" in errors
     assert "Traceback" not in errors
     assert folder.run("default", 0).read_state() == "interrupted"

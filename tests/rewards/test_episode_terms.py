@@ -79,7 +79,7 @@ def test_memory_of_each_episode(text: str) -> None:
         ("previous(x, action + 1)", "the value before the first step must be a constant", 12),
         ("highest", r"highest is a function; write highest\(…\)", 0),
         ("info", r'info has entries; read one with info\["key"\]', 0),
-        ("2 * info[0]", r'a key of info is a text, as in info\["x_velocity"\]', 9),
+        ("2 * info[0]", r'numbers by their keys, as in info\["x_velocity"\]', 9),
         ('info.get("a")', r'write info.get\("key", 0\), with the value for steps without it', 0),
         ('info.pop("a", 0)', r'write info.get\("key", 0\)', 0),
         ('info.get("a", x)', "the default must be a number", 14),

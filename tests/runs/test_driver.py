@@ -14,6 +14,7 @@ from shaperun.runs import driver, prepare, status
 from shaperun.runs.plan import Run, plan_runs
 from shaperun.runs.process_pool import Job, JobResult, run_inline
 from shaperun.runs.study_folder import StudyFolder
+from shaperun.study import environment
 from shaperun.study.loader import load_study
 from shaperun.study.models import Study
 
@@ -155,7 +156,7 @@ def test_preparing_writes_the_study_and_refuses_changed_runs(
 def test_a_missing_environment_is_named(
     study: Study, runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "find_spec", lambda module: None)
+    monkeypatch.setattr(environment, "find_spec", lambda module: None)
     with pytest.raises(UserError, match=r'needs pygame, .*pip install "gymnasium\[classic'):
         prepare.prepare(study, StudyFolder(tmp_path / "tiny"), runs, fresh=False)
     assert not (tmp_path / "tiny").exists()

@@ -51,7 +51,7 @@ def probe() -> Iterator[str]:
     gym.register("Probe-v0", lambda: ProbeEnv())  # type: ignore[arg-type]
     environment = Environment(
         "Probe-v0",
-        ("sign",),
+        ("side",),
         lambda end: np.where(end.env_reward > 0, "right", "wrong"),
         {"right": True, "wrong": False},
         time_limit=1,
