@@ -87,8 +87,8 @@ def test_names_that_cannot_be_used_are_refused(fields: str, message: str, declar
     ("fields", "message"),
     [
         (
-            "outcome=lambda end: np.where(end.terminated, 'nobody', 'late')",
-            "the outcome of contract_of_mine:Pair-v0 returned 'nobody', which its outcomes do not "
+            "outcome=lambda end: np.where(end.terminated, 'nowhere', 'late')",
+            "the outcome of contract_of_mine:Pair-v0 returned 'nowhere', which its outcomes do not "
             r"declare \(won, late\)",
         ),
         ("outcomes={}", r"returned 'won', which its outcomes do not declare \(none\)"),

@@ -192,7 +192,10 @@ def test_environment_that_awaits_its_reset_is_not_forgotten() -> None:
 def test_vector_environment_reads_the_infos_of_its_steps(
     mode: Literal["log", "add", "replace"], autoreset: AutoresetMode
 ) -> None:
-    read = 'info["count"] + 10 * info.get("start", 0) + total(info["count"])'
+    # The info of a reset has no parts; reading it as a step's would fail.
+    read = (
+        'info["count"] + info["parts"]["action"] + 10 * info.get("start", 0) + total(info["count"])'
+    )
     config = RewardConfig(mode=mode, terms={"read": read}, weights={"read": 1.0})
     vector = VectorRewardShapingWrapper(
         SyncVectorEnv([Reporter] * 2, autoreset_mode=autoreset), config
